@@ -1,0 +1,181 @@
+"""The mends that let mmrazor 1.0.0 and its family run on a current PyTorch.
+
+Nothing else in this package may patch a library. Each mend is one function, tests first
+whether the thing is broken, and does nothing where it is not:
+
+==========================  =================================================================
+mend_torchvision            torchvision's compiled operators cannot load beside this torch
+mend_mmrazor_import         mmrazor's quantization imports names that torch has removed
+mend_soft_cross_entropy     ``KDSoftCELoss`` looks for the retired package ``mmcls``
+mend_checkpoint_loading     ``torch.load`` refuses the classes in mmengine's own checkpoints
+==========================  =================================================================
+"""
+import contextlib
+import importlib
+import importlib.util
+import pathlib
+import sys
+import warnings
+
+import numpy as np
+import torch
+
+QUANTIZATION_SENTENCE = (
+    'mmrazor 1.0.0 cannot quantize on torch {}: its quantization was written for torch 1.13. '
+    'Distillation, pruning and architecture search work; for quantization use torch 1.13 without distpro_mm.')
+
+_TORCHVISION_SCHEMAS = {
+    'nms': 'nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
+    'qnms': 'qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
+}
+_torchvision_library = None  # torch forgets the schemas when this object is collected
+
+
+def mend_torchvision() -> bool:
+    """Give torchvision the operator schemas that its import asks for.
+
+    A torchvision whose compiled library does not fit the installed torch (PyPI's build beside a CPU build of torch)
+    fails to import with "operator torchvision::nms does not exist". Image transforms and networks need none of those
+    operators, so their schemas are declared; calling one of them still raises torch's own error.
+
+    Returns:
+        bool: Whether anything had to be mended.
+    """
+    global _torchvision_library
+    spec = importlib.util.find_spec('torchvision')
+    if spec is None or 'torchvision' in sys.modules:
+        return False
+    compiled = sorted(pathlib.Path(spec.origin).parent.glob('_C*.so'))
+    try:
+        for path in compiled:
+            torch.ops.load_library(str(path))
+        if compiled:
+            return False
+    except OSError:
+        pass
+    _torchvision_library = torch.library.Library('torchvision', 'FRAGMENT')
+    mended = False
+    for name, schema in _TORCHVISION_SCHEMAS.items():
+        if not hasattr(torch.ops.torchvision, name):
+            _torchvision_library.define(schema)
+            mended = True
+    return mended
+
+
+@contextlib.contextmanager
+def _old_torch_for_mmrazor():
+    """Let mmrazor take its own branch for a torch without quantization.
+
+    mmrazor asks ``mmrazor.digit_version(torch.__version__)`` once while its modules are imported; the true function
+    is put back afterwards, since its tracer asks again at run time.
+    """
+    import mmrazor
+    true_digit_version = mmrazor.digit_version
+
+    def answer(version_str, *args, **kwargs):
+        version = '1.12.0' if version_str == torch.__version__ else version_str
+        return true_digit_version(version, *args, **kwargs)
+
+    mmrazor.digit_version = answer
+    try:
+        yield
+    finally:
+        mmrazor.digit_version = true_digit_version
+
+
+def _quantization_placeholder(name: str):
+    """Stand in for a class of torch's quantization: can be named and subclassed, and says why it cannot be used."""
+
+    def refuse(*args, **kwargs):
+        raise ImportError(QUANTIZATION_SENTENCE.format(torch.__version__))
+
+    meta = type('Meta', (type, ), {'__getattr__': lambda cls, attribute: refuse()})
+    return meta('QuantizationUnavailable', (), {'__init__': refuse})
+
+
+def mend_mmrazor_import() -> bool:
+    """Import mmrazor's subpackages on a torch that its quantization does not know.
+
+    Returns:
+        bool: Whether anything had to be mended.
+
+    Raises:
+        ImportError: If mmrazor is not installed.
+    """
+    if importlib.util.find_spec('mmrazor') is None:
+        raise ImportError('distpro_mm is a plugin for mmrazor, which is not installed: pip install mmrazor==1.0.0')
+    import torch.ao.quantization.fuser_method_mappings as fuser_method_mappings
+    if 'mmrazor.models' in sys.modules or hasattr(fuser_method_mappings, 'reverse2'):
+        return False
+    import mmrazor.utils
+    true_placeholders = mmrazor.utils.get_placeholder, mmrazor.utils.get_package_placeholder
+
+    def placeholder_instead_of(true_placeholder):
+        return lambda name: (_quantization_placeholder if name.startswith('torch') else true_placeholder)(name)
+
+    mmrazor.utils.get_placeholder, mmrazor.utils.get_package_placeholder = map(placeholder_instead_of,
+                                                                               true_placeholders)
+    try:
+        with _old_torch_for_mmrazor():
+            for part in ('structures', 'models', 'engine', 'datasets', 'implementations'):
+                importlib.import_module(f'mmrazor.{part}')
+    finally:
+        mmrazor.utils.get_placeholder, mmrazor.utils.get_package_placeholder = true_placeholders
+    return True
+
+
+def mend_soft_cross_entropy() -> bool:
+    """Give mmrazor's ``KDSoftCELoss`` the soft cross-entropy of mmpretrain, the successor of mmcls.
+
+    Returns:
+        bool: Whether anything had to be mended.
+    """
+    if importlib.util.find_spec('mmcls') is not None:
+        return False
+    import mmrazor.models.losses.kd_soft_ce_loss as kd_soft_ce_loss
+    from mmpretrain.models.losses.cross_entropy_loss import soft_cross_entropy
+    kd_soft_ce_loss.soft_cross_entropy = soft_cross_entropy
+    return True
+
+
+def _history_buffer_method(owner, name: str):
+    """Stands for ``getattr`` in checkpoints, which mmengine's pickles ask for by name, and serves nothing else."""
+    from mmengine.logging import HistoryBuffer
+    if owner is not HistoryBuffer or name.startswith('_'):
+        raise ValueError(f'the checkpoint asks for {name} of {owner}: it was not written by mmengine')
+    return getattr(owner, name)
+
+
+def mend_checkpoint_loading() -> bool:
+    """Name the few harmless classes in mmengine's checkpoints as safe for ``torch.load(weights_only=True)``.
+
+    A training checkpoint carries mmengine's ``HistoryBuffer`` and small numpy arrays. With them on torch's list of
+    safe classes ``--resume`` and ``teacher_ckpt`` work, and loading a file still cannot run code.
+
+    Returns:
+        bool: Whether anything had to be mended.
+    """
+    from mmengine.logging import HistoryBuffer
+    if HistoryBuffer in torch.serialization.get_safe_globals():
+        return False
+    multiarray = (np._core if int(np.__version__.split('.')[0]) >= 2 else np.core).multiarray
+    torch.serialization.add_safe_globals([
+        HistoryBuffer, (_history_buffer_method, 'builtins.getattr'), np.dtype, np.ndarray, multiarray._reconstruct,
+        multiarray.scalar, *{type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)}
+    ])
+    return True
+
+
+def apply() -> None:
+    """Apply every mend that is needed, in the order that the imports need."""
+    with warnings.catch_warnings():
+        # The family's import warnings (pkg_resources, torch.cuda.amp, fairscale, ...) are about its own old calls: a
+        # user can do nothing about them.
+        warnings.simplefilter('ignore')
+        mend_torchvision()
+        mend_mmrazor_import()
+        mend_soft_cross_entropy()
+        import mmpretrain.datasets  # noqa: F401
+        import mmpretrain.engine  # noqa: F401
+        import mmpretrain.models  # noqa: F401
+    mend_checkpoint_loading()

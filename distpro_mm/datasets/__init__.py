@@ -1,0 +1,5 @@
+# A worker started by spawn imports this package afresh and with it the mends that mmpretrain needs.
+from .held_out_split import HeldOutSplit, split
+from .sklearn_digits import SklearnDigits
+
+__all__ = ['HeldOutSplit', 'SklearnDigits', 'split']

@@ -1,0 +1,101 @@
+import difflib
+from typing import Dict, List, Union
+
+import numpy as np
+from mmengine.dataset import BaseDataset
+from mmpretrain.registry import DATASETS
+
+PARTS = ('train', 'held_out')
+
+
+@DATASETS.register_module()
+class HeldOutSplit:
+    """One part of a training set that is split in two.
+
+    Two of these with the same arguments but ``part`` are disjoint and together the whole set. A search trains the
+    student on 'train' and moves alpha by the loss on 'held_out'.
+
+    Args:
+        dataset (dict or BaseDataset): The training set; never a test set.
+        part (str): 'train' or 'held_out'.
+        ratio (float): Share of the images that is held out, in (0, 1). Defaults to 0.2.
+        seed (int): Seed of the split. Defaults to 0.
+        stratified (bool): Split each class by itself, so that both parts have its share. Needs labels. Defaults to True.
+
+    Raises:
+        ValueError: If an argument is out of range, or the split leaves a class without images in one part.
+    """
+
+    def __init__(self, dataset: Union[dict, BaseDataset], part: str, ratio: float = 0.2, seed: int = 0,
+                 stratified: bool = True) -> None:
+        if part not in PARTS:
+            nearest = difflib.get_close_matches(str(part), PARTS, n=1, cutoff=0) or PARTS[:1]
+            raise ValueError(f"HeldOutSplit.part='{part}' is not one of {', '.join(PARTS)} (nearest: {nearest[0]})")
+        if not 0 < ratio < 1:
+            raise ValueError(f'train_cfg.held_out.ratio={ratio} must be between 0 and 1')
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.part, self.ratio, self.seed, self.stratified = part, ratio, seed, stratified
+        self.full_init()
+
+    @property
+    def metainfo(self) -> dict:
+        """dict: Of the whole set."""
+        return self.dataset.metainfo
+
+    def full_init(self) -> None:
+        """Load the whole set and split it."""
+        self.dataset.full_init()
+        self.indices = split(self._labels(), self.ratio, self.seed, self.stratified)[self.part]
+
+    def _labels(self) -> np.ndarray:
+        try:
+            return np.array([self.dataset.get_cat_ids(index)[0] for index in range(len(self.dataset))])
+        except (NotImplementedError, AttributeError, KeyError, TypeError, IndexError) as error:
+            if self.stratified:
+                raise ValueError(f'train_cfg.held_out.stratified=True needs a label for each image, which '
+                                 f'{type(self.dataset).__name__} does not give; set it to False') from error
+            return np.zeros(len(self.dataset), dtype=int)
+
+    def get_data_info(self, index: int) -> dict:
+        """dict: What the whole set knows of the image."""
+        return self.dataset.get_data_info(int(self.indices[index]))
+
+    def get_cat_ids(self, index: int) -> List[int]:
+        """list[int]: Classes of the image."""
+        return self.dataset.get_cat_ids(int(self.indices[index]))
+
+    def __getitem__(self, index: int) -> dict:
+        return self.dataset[int(self.indices[index])]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+
+def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool) -> Dict[str, np.ndarray]:
+    """Split indices in two.
+
+    Args:
+        labels (np.ndarray): Class of each image [M].
+        ratio (float): Share that is held out, in (0, 1).
+        seed (int): Seed.
+        stratified (bool): Split each class by itself.
+
+    Returns:
+        dict[str, np.ndarray]: Rising indices of 'train' and of 'held_out'.
+
+    Raises:
+        ValueError: If a class is left without images in one part.
+    """
+    generator = np.random.RandomState(seed)
+    groups = [np.flatnonzero(labels == label) for label in np.unique(labels)] if stratified else [np.arange(len(labels))]
+    held_out = np.zeros(len(labels), dtype=bool)
+    for group in groups:
+        held_out[generator.permutation(group)[:int(round(ratio * len(group)))]] = True
+    for label in np.unique(labels):
+        count = int(held_out[labels == label].sum())
+        total = int((labels == label).sum())
+        if not 0 < count < total:
+            raise ValueError(f'train_cfg.held_out: ratio={ratio}, stratified={stratified} holds out {count} of the '
+                             f'{total} images of class {label}, so one part has none of it; '
+                             + ('use stratified=True' if not stratified else 'choose another ratio or more images'))
+    return dict(train=np.flatnonzero(~held_out), held_out=np.flatnonzero(held_out))

@@ -1,0 +1,80 @@
+import os.path as osp
+from typing import Optional
+
+import numpy as np
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmrazor.registry import HOOKS
+
+from ...process import FORMS, DistillationProcess, ProcessError, interpolate
+
+
+@HOOKS.register_module()
+class ProcessReplayHook(Hook):
+    """Distils with a searched process: gives the distiller the process's weights at every iteration.
+
+    The process is stretched to the run's length, whatever that is. Nothing is kept between iterations, so a resumed run
+    goes on at its place.
+
+    Args:
+        process (str): The process file that a search wrote.
+        form (str): 'process', or an ablation of it: 'uniform' (all pathways at its mean weight), 'last' (its last weights
+            throughout), 'mean' (each pathway at its own mean) or 'shuffled' (its moments in random order). Defaults to
+            'process'.
+        skip_below (float): Pathways of a weight below this are not computed. The release uses 0.5 with its scaled
+            weighting. Defaults to 0: only weights of exactly 0 are skipped.
+        seed (int): Seed of 'shuffled'. Defaults to 0.
+
+    Raises:
+        ProcessError: If the file cannot be read or does not fit the pathways of the config.
+        ValueError: If an argument is out of range.
+
+    Example:
+        >>> custom_hooks = [
+        ...     dict(type='mmrazor.ProcessReplayHook', process='work_dirs/search/process.json', skip_below=0.5)]
+    """
+    priority = 'NORMAL'
+
+    def __init__(self, process: str, form: str = 'process', skip_below: float = 0.0, seed: int = 0) -> None:
+        if form not in FORMS:
+            raise ValueError(f"custom_hooks: ProcessReplayHook.form='{form}' is not one of {', '.join(FORMS)}")
+        if not skip_below >= 0:
+            raise ValueError(f'custom_hooks: ProcessReplayHook.skip_below={skip_below} must be 0 or more')
+        self.process = process
+        self.form = form
+        self.skip_below = skip_below
+        self.seed = seed
+        self.schedule: Optional[np.ndarray] = None
+
+    def before_train(self, runner) -> None:
+        """Read the process and lay it out over the run: [iterations, N]."""
+        if sum(isinstance(hook, ProcessReplayHook) for hook in runner.hooks) > 1:
+            raise ValueError('custom_hooks has two ProcessReplayHooks: one run replays one process')
+        if hasattr(runner.train_loop, 'moves_alpha'):
+            raise ValueError('custom_hooks: ProcessReplayHook replays a process and train_cfg.type=DistProSearchLoop '
+                             'searches one: use the hook in a distillation with an ordinary train loop')
+        distiller = self._distiller(runner)
+        if distiller is None:
+            raise ValueError('custom_hooks: ProcessReplayHook needs model.type=DistPro')
+        try:
+            process = DistillationProcess.load(self.process).reorder(distiller.names, 'model.distiller')
+        except ProcessError as error:
+            raise ProcessError(f'custom_hooks: ProcessReplayHook.process: {error}') from None
+        if not process.origin.get('complete', True):
+            runner.logger.warning(f"The process '{osp.basename(self.process)}' ends at {process.progress[-1]:.0%} of its "
+                                  'search, which was broken off: its last weights are kept from there on')
+        moments = np.arange(runner.max_iters) / max(runner.max_iters - 1, 1)
+        self.schedule = interpolate(process.progress, process.form(self.form, self.seed), moments)
+        skipped = np.mean((self.schedule < self.skip_below) | (self.schedule == 0))
+        runner.logger.info(f'Replaying {self.form} of {len(process)} steps over {runner.max_iters} iterations; '
+                           f'{skipped:.0%} of the pathways are skipped (skip_below={self.skip_below})')
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Set the weights of this iteration."""
+        self._distiller(runner).set_weights(self.schedule[runner.iter], self.skip_below)
+
+    @staticmethod
+    def _distiller(runner):
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        distiller = getattr(model, 'distiller', None)
+        return distiller if hasattr(distiller, 'set_weights') else None

@@ -1,0 +1,3 @@
+from .distpro_search_loop import DistProSearchLoop, SearchError
+
+__all__ = ['DistProSearchLoop', 'SearchError']

@@ -1,0 +1,249 @@
+import copy
+from typing import Dict, Iterator, List, Optional, Tuple, Union
+
+import torch
+from mmengine.dist import all_reduce
+from mmengine.model import is_model_wrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop
+from mmrazor.registry import LOOPS
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ...datasets import HeldOutSplit
+from ...models import DistPro
+from ...search import Hypergradient
+from ..hooks import ProcessRecordHook
+
+DEFAULT_HELD_OUT = dict(ratio=0.2, seed=0, stratified=True)
+
+
+class SearchError(RuntimeError):
+    """A search that cannot go on; what it has learned is on disk."""
+
+
+@LOOPS.register_module()
+class DistProSearchLoop(EpochBasedTrainLoop):
+    """Searches a distillation process: trains the student, and moves alpha by a held-out batch after every step.
+
+    A step is the ordinary training step; then alpha moves down the gradient of the held-out loss of the stepped student
+    with respect to the alpha that the step was taken with (see :class:`distpro_mm.search.Hypergradient`). The student is
+    left exactly as the training step left it.
+
+    The process is recorded by a :class:`ProcessRecordHook`, which is added if the config names none.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (dict): Config of the training set's loader, ``train_dataloader``.
+        max_epochs (int): Epochs of the search.
+        held_out (dict, optional): How the training set is split, see :class:`HeldOutSplit`: ``ratio``, ``seed``,
+            ``stratified``. Both parts are loaded like ``train_dataloader``. Defaults to 20%, seed 0, stratified.
+        held_out_dataloader (dict, optional): A loader of held-out images of your own instead; ``train_dataloader`` is then
+            taken as it is and must not contain them. Never a test set. Defaults to None.
+        alpha_interval (int): Move alpha at every that many iterations. Defaults to 1.
+        method (str): 'auto', 'jvp' or 'differences', see :class:`Hypergradient`. Defaults to 'auto'.
+        radius (float): Of 'differences', > 0. Defaults to 1e-2.
+        **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
+
+    Raises:
+        ValueError: If the config cannot be searched with; names the key.
+
+    Note:
+        Source: DistPro (ECCV 2022), algorithm 1. Its release rebuilds a worker pool for each held-out batch and saves
+        alpha once an epoch; here one loader is kept and every alpha is recorded.
+    """
+
+    def __init__(self,
+                 runner,
+                 dataloader: Union[DataLoader, Dict],
+                 max_epochs: int,
+                 held_out: Optional[dict] = None,
+                 held_out_dataloader: Optional[dict] = None,
+                 alpha_interval: int = 1,
+                 method: str = 'auto',
+                 radius: float = 1e-2,
+                 **kwargs) -> None:
+        if not isinstance(alpha_interval, int) or alpha_interval < 1:
+            raise ValueError(f'train_cfg.alpha_interval={alpha_interval!r} must be a whole number from 1')
+        if held_out_dataloader is None:
+            dataloader, held_out_dataloader = split_dataloader(dataloader, {**DEFAULT_HELD_OUT, **(held_out or {})})
+        elif held_out is not None:
+            raise ValueError('train_cfg has both held_out and held_out_dataloader: give one of them')
+        else:
+            _refuse_test_set(held_out_dataloader, runner.cfg)
+        super().__init__(runner, dataloader, max_epochs, **kwargs)
+        # Another seed than the training loader's, or both would walk their images in the same order.
+        self.held_out_dataloader = runner.build_dataloader(held_out_dataloader, seed=runner.seed + 1)
+        for key, loader in (('train_dataloader', self.dataloader), ('held_out', self.held_out_dataloader)):
+            if len(loader) == 0:
+                raise ValueError(f'{key}: {len(loader.dataset)} images give no batch of {loader.batch_size}; make '
+                                 'batch_size smaller, or change train_cfg.held_out.ratio')
+        self._held_out = _reshuffled(self.held_out_dataloader)
+        self.alpha_interval = alpha_interval
+        self.method, self.radius = method, radius
+        if not isinstance(self.model, DistPro):
+            raise ValueError(f'train_cfg.type=DistProSearchLoop needs model.type=DistPro, got {type(self.model).__name__}')
+        runner.param_schedulers = _student_schedulers(runner.param_schedulers)
+        if runner.auto_scale_lr and runner.auto_scale_lr.get('enable'):
+            raise ValueError('auto_scale_lr.enable=True would scale the learning rate of alpha too: set the learning '
+                             'rate of optim_wrapper.optimizer yourself')
+        if not any(isinstance(hook, ProcessRecordHook) for hook in runner.hooks):
+            runner.register_hook(ProcessRecordHook(), priority='NORMAL')
+
+    @property
+    def model(self) -> DistPro:
+        """DistPro: The model without a wrapper."""
+        model = self.runner.model
+        return model.module if is_model_wrapper(model) else model
+
+    @property
+    def moves_alpha(self) -> bool:
+        """bool: Whether the present iteration moves alpha."""
+        return self._iter % self.alpha_interval == 0
+
+    @property
+    def progress(self) -> float:
+        """float: The present iteration's moment in [0, 1] of the search."""
+        return self._iter / max(self._max_iters - 1, 1)
+
+    def run(self) -> torch.nn.Module:
+        """Search; on any error the process recorded so far is written first."""
+        student = _check_optimisers(self.runner.optim_wrapper)
+        self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
+                                           lambda tensors: [all_reduce(tensor, 'mean') for tensor in tensors])
+        try:
+            return super().run()
+        except BaseException:
+            for hook in self.runner.hooks:
+                if isinstance(hook, ProcessRecordHook):
+                    hook.write(self.runner)
+            raise
+        finally:
+            self.hypergradient.close()
+
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """One training step of the student, and one of alpha if it is alpha's turn.
+
+        Args:
+            idx (int): Index of the batch in the epoch.
+            data_batch (dict): The training batch.
+        """
+        runner, moves_alpha = self.runner, self.moves_alpha
+        runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        if moves_alpha:
+            self.model.keep_batch(True)
+            self.hypergradient.watch()
+        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper['student'])
+        self._check_finite(outputs['loss'], 'the training loss')
+        if moves_alpha:
+            self._move_alpha(next(self._held_out))
+            self.model.keep_batch(False)
+        runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+    def _move_alpha(self, held_out_batch: dict) -> None:
+        """One step of alpha's optimiser."""
+        model = self.model
+        had_fallback = self.hypergradient.fallback_reason
+        gradient = self.hypergradient.after_step(lambda: model.held_out_loss(held_out_batch), model.kept_pathway_losses)
+        if self.hypergradient.fallback_reason != had_fallback:
+            self.runner.logger.warning('The student has an operation without forward-mode derivative, so the search uses '
+                                       f"method='differences' from here on: {self.hypergradient.fallback_reason}")
+        if gradient is None:  # the loss scaler skipped this step of the student
+            return
+        self._check_finite(gradient, "the held-out loss's gradient with respect to the pathways' weights")
+        distiller, wrapper = model.distiller, self.runner.optim_wrapper['alpha']
+        weights = distiller.weighting(distiller.alpha)
+        wrapper.zero_grad()
+        (weights * gradient.to(weights.dtype)).sum().backward()
+        wrapper.step()
+        wrapper.zero_grad()
+        self._check_finite(distiller.alpha, 'alpha')
+
+    def _check_finite(self, value: Tensor, what: str) -> None:
+        if not torch.isfinite(value).all():
+            raise SearchError(f'the search stopped at iteration {self._iter + 1} of {self._max_iters}: {what} is not '
+                              f'finite ({value.detach().flatten()[:5].tolist()}); lower optim_wrapper.optimizer.lr or '
+                              'optim_wrapper.alpha.optimizer.lr. The process learned until then is in the work_dir')
+
+
+def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
+    """Split the training set of a loader's config.
+
+    Args:
+        dataloader (dict): ``train_dataloader``.
+        held_out (dict): Arguments of :class:`HeldOutSplit`.
+
+    Returns:
+        tuple[dict, dict]: The loaders of the rest and of the held-out part. Held-out workers stay alive, and its last
+        batch is dropped if it is not full: batch norm cannot work on a single image.
+
+    Raises:
+        ValueError: If the set is split already or ``held_out`` is not understood.
+    """
+    known = {'ratio', 'seed', 'stratified'}
+    if not isinstance(dataloader, dict):
+        raise ValueError('train_dataloader must be a config, so that its training set can be split')
+    if set(held_out) - known:
+        raise ValueError(f'train_cfg.held_out has no {sorted(set(held_out) - known)}; it has {sorted(known)}')
+    dataset = dataloader['dataset']
+    if dataset.get('type') in ('HeldOutSplit', HeldOutSplit):
+        raise ValueError('train_dataloader.dataset is a HeldOutSplit already: give the whole training set, the search '
+                         'splits it by train_cfg.held_out')
+    loaders = []
+    for part in ('train', 'held_out'):
+        loader = copy.deepcopy(dataloader)
+        loader['dataset'] = dict(type=HeldOutSplit, dataset=loader['dataset'], part=part, **held_out)
+        loaders.append(loader)
+    loaders[1].update(drop_last=True, persistent_workers=loaders[1].get('num_workers', 0) > 0)
+    return loaders[0], loaders[1]
+
+
+def _refuse_test_set(loader: dict, cfg: dict) -> None:
+    """Refuse a held-out loader that reads the images of the test set."""
+
+    def identity(dataset: dict) -> dict:
+        return {key: value for key, value in dataset.items() if key not in ('pipeline', 'test_mode', 'type', '_scope_')}
+
+    for key in ('test_dataloader', 'val_dataloader'):
+        other = (cfg.get(key) or {}).get('dataset')
+        if other and identity(other) == identity(loader['dataset']):
+            raise ValueError(f'train_cfg.held_out_dataloader reads the same images as {key}: a process searched on test '
+                             'images proves nothing; leave it out to split the training set')
+
+
+def _reshuffled(loader: DataLoader) -> Iterator[dict]:
+    """Batches without end; the sampler hears of every new pass, so each has its own order."""
+    passes = 0
+    while True:
+        if hasattr(loader.sampler, 'set_epoch'):
+            loader.sampler.set_epoch(passes)
+        yield from loader
+        passes += 1
+
+
+def _student_schedulers(schedulers) -> Optional[dict]:
+    """Schedulers by optimiser: a plain list is the student's alone, and never alpha's."""
+    if schedulers is None:
+        return None
+    if not isinstance(schedulers, dict) or 'type' in schedulers:
+        return dict(student=schedulers if isinstance(schedulers, List) else [schedulers], alpha=[])
+    unknown = set(schedulers) - {'student', 'alpha'}
+    if unknown:
+        raise ValueError(f'param_scheduler has {sorted(unknown)}; the optimisers of a search are student and alpha')
+    return {name: schedulers.get(name, []) for name in ('student', 'alpha')}
+
+
+def _check_optimisers(wrappers) -> OptimWrapper:
+    """Check that the student's and alpha's optimisers are there and usable; give the student's."""
+    if not isinstance(wrappers, OptimWrapperDict) or set(wrappers.keys()) != {'student', 'alpha'}:
+        raise ValueError("a search needs optim_wrapper.constructor='mmrazor.DistProOptimWrapperConstructor', which builds "
+                         'the optimisers of student and alpha')
+    student = wrappers['student']
+    if student.clip_grad_kwargs:
+        raise ValueError('optim_wrapper.clip_grad is not supported in a search: a clipped step depends on alpha through '
+                         'the norm of the whole gradient; remove it for the search (the distillation may keep it)')
+    if student._accumulative_counts > 1:
+        raise ValueError(f'optim_wrapper.accumulative_counts={student._accumulative_counts} is not supported in a search: '
+                         'alpha belongs to one batch and one step; remove it for the search')
+    return student

@@ -1,0 +1,5 @@
+from .transforms import AttentionTransform, ConvAttentionTransform, DeepAttentionTransform, PointwiseTransform, Transform
+
+__all__ = [
+    'AttentionTransform', 'ConvAttentionTransform', 'DeepAttentionTransform', 'PointwiseTransform', 'Transform'
+]

@@ -1,0 +1,3 @@
+from .distpro_distiller import DistProDistiller
+
+__all__ = ['DistProDistiller']

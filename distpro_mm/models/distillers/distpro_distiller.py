@@ -1,0 +1,200 @@
+import inspect
+import re
+from typing import Dict, List, Optional, Sequence, Union
+
+import torch
+from mmrazor.models.distillers import ConfigurableDistiller
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from ...pathways import Pathway, TapReader, Trace, connect, resolve_taps, span
+from ...process import Weighting
+
+
+@MODELS.register_module()
+class DistProDistiller(ConfigurableDistiller):
+    """Compares teacher and student along pathways whose weights change over time.
+
+    The pathways are the grid of ``transmitters`` x ``transforms`` x ``receivers`` that ``connections`` leaves. Their
+    weights come from alpha through ``weighting`` (in a search, and where nothing else is said), or from whoever called
+    :meth:`set_weights` last (a replay). What :class:`~mmrazor.models.ConfigurableDistiller` offers (recorders, losses of
+    one's own) works beside them.
+
+    alpha is neither a parameter nor a buffer: no optimiser, weight decay, clipping, averaging or bucket of the student
+    ever sees it. It is saved with the model as extra state.
+
+    Args:
+        transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages, found by probing), or a list of
+            names as in ``named_modules()`` or of dicts (see :func:`distpro_mm.pathways.resolve_taps`). Features are
+            taken before the activation that ends the layer, if one does. Defaults to 'auto'.
+        receivers (str or Sequence): The student's layers, likewise. Defaults to 'auto'.
+        connections (str or Sequence): 'all', 'student_not_shallower', 'same_depth' or pairs of layer names. Defaults to
+            'student_not_shallower'.
+        transforms (Sequence[dict]): Transforms; each gives one pathway a connection. ``name`` sets the label, else it is
+            the type without "Transform". Defaults to the release's ``ConvAttentionTransform`` alone.
+        distance (dict): Loss of a transformed student's map and a teacher's map, called with those two. Defaults to
+            ``dict(type='HCLLoss')``.
+        weighting (dict): See :class:`distpro_mm.process.Weighting`. Defaults to the release's biased softmax scaled by
+            the number of pathways.
+        **kwargs: Of :class:`~mmrazor.models.ConfigurableDistiller`.
+
+    Attributes:
+        pathways (list[Pathway]): The pathways [N], in the order of alpha and the weights.
+        alpha (Tensor): Free parameters [N], a leaf tensor with a gradient.
+        live (list[int]): Indices of the pathways that are computed.
+
+    Note:
+        Source: DistPro (ECCV 2022). Searching over transforms is described in the paper; its release wires one.
+    """
+
+    def __init__(self,
+                 transmitters: Union[str, Sequence] = 'auto',
+                 receivers: Union[str, Sequence] = 'auto',
+                 connections: Union[str, Sequence] = 'student_not_shallower',
+                 transforms: Sequence[dict] = (dict(type='ConvAttentionTransform'), ),
+                 distance: dict = dict(type='HCLLoss'),
+                 weighting: dict = dict(type='biased_softmax', bias=1.0, scale='num_pathways'),
+                 **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.layers = dict(transmitters=transmitters, receivers=receivers)
+        self.connections = connections
+        self.transform_cfgs = _labelled(transforms)
+        self.distance = MODELS.build(dict(distance))
+        _check_weighting(weighting)
+        self.weighting = Weighting(**weighting)
+        self.pathways: List[Pathway] = []
+
+    def prepare_pathways(self, teacher: Trace, student: Trace) -> None:
+        """Find the layers in one traced forward of each model and build a transform for each pathway.
+
+        Args:
+            teacher (Trace): A traced forward of the teacher.
+            student (Trace): A traced forward of the student on the same images.
+
+        Raises:
+            ValueError: If layers, connections or transforms do not fit the models; names the config key.
+        """
+        transmitters = resolve_taps(self.layers['transmitters'], teacher, 'model.distiller.transmitters')
+        receivers = resolve_taps(self.layers['receivers'], student, 'model.distiller.receivers')
+        pairs = connect(transmitters, receivers, self.connections)
+        self.pathways = span(pairs, list(self.transform_cfgs))
+        self.transforms = nn.ModuleDict({
+            pathway.name: self._build_transform(pathway) for pathway in self.pathways
+        })
+        self.alpha = self.weighting.start(len(self.pathways)).requires_grad_()
+        self._weights: Optional[Tensor] = None
+        self.live = list(range(len(self.pathways)))
+
+    def _build_transform(self, pathway: Pathway) -> nn.Module:
+        cfg = dict(self.transform_cfgs[pathway.transform])
+        return MODELS.build({**cfg, 'in_channels': pathway.receiver.shape[0],
+                             'out_channels': pathway.transmitter.shape[0]})
+
+    @property
+    def names(self) -> List[str]:
+        """list[str]: Names of the pathways [N]."""
+        return [pathway.name for pathway in self.pathways]
+
+    def transmitter_reader(self, teacher: nn.Module) -> TapReader:
+        """TapReader: Reads the teacher's features that live pathways need."""
+        return TapReader(teacher, self._taps('transmitter'))
+
+    def receiver_reader(self, student: nn.Module, stop_early: bool = False) -> TapReader:
+        """TapReader: Reads the student's features that live pathways need."""
+        return TapReader(student, self._taps('receiver'), stop_early)
+
+    def _taps(self, side: str) -> List:
+        return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
+
+    def set_weights(self, weights: Optional[Sequence[float]], skip_below: float = 0.0) -> None:
+        """Set the pathways' weights instead of taking them from alpha.
+
+        Args:
+            weights (Sequence[float], optional): Weights [N]; None: from alpha again.
+            skip_below (float): Pathways of a weight below this, or of weight 0, are not computed. Defaults to 0.
+        """
+        if weights is None:
+            self._weights, self.live = None, list(range(len(self.pathways)))
+            return
+        self._weights = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
+        self.live = [index for index, weight in enumerate(weights) if weight != 0 and weight >= skip_below]
+
+    def weights(self) -> Tensor:
+        """Tensor: The weights [N] in force; detached: the student's training never moves alpha."""
+        if self._weights is not None:
+            return self._weights
+        with torch.no_grad():
+            return self.weighting(self.alpha)
+
+    def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor]) -> Tensor:
+        """Unweighted losses of the live pathways.
+
+        Args:
+            received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W].
+            transmitted (dict[str, Tensor]): The teacher's features by layer.
+
+        Returns:
+            Tensor: Losses, one for each index in :attr:`live`.
+        """
+        losses = []
+        for index in self.live:
+            pathway = self.pathways[index]
+            target = transmitted[pathway.transmitter.name]
+            transformed = self.transforms[pathway.name](received[pathway.receiver.name], size=target.shape[-2:])
+            losses.append(self.distance(transformed, target))
+        return torch.stack(losses) if losses else self.alpha.new_zeros(0)
+
+    def weighted_sum(self, losses: Tensor) -> Tensor:
+        """Tensor: Sum over the live pathways of weight times loss."""
+        return (self.weights()[self.live] * losses).sum()
+
+    def get_extra_state(self) -> Tensor:
+        """Tensor: alpha [N], for the checkpoint."""
+        return self.alpha.detach().clone()
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take alpha [N] from a checkpoint.
+
+        Raises:
+            ValueError: If the checkpoint was made with another number of pathways.
+        """
+        if state.shape != self.alpha.shape:
+            raise ValueError(f'the checkpoint has {state.numel()} pathways and model.distiller has {len(self.pathways)}: '
+                             'use the transmitters, receivers, connections and transforms it was made with')
+        with torch.no_grad():
+            self.alpha.copy_(state)
+
+    def _apply(self, fn, *args, **kwargs):
+        """Take alpha along when the model moves to a device; the leaf tensor stays the same object."""
+        super()._apply(fn, *args, **kwargs)
+        if self.pathways:
+            self.alpha.data = fn(self.alpha.data)
+            if self._weights is not None:
+                self._weights = fn(self._weights)
+        return self
+
+
+def _labelled(transforms: Sequence[dict]) -> Dict[str, dict]:
+    """Configs of the transforms by label."""
+    key = 'model.distiller.transforms'
+    if isinstance(transforms, dict) or not transforms:
+        raise ValueError(f"{key} must be a list of one or more dicts, e.g. [dict(type='PointwiseTransform')], got "
+                         f'{transforms!r}')
+    labelled = {}
+    for cfg in transforms:
+        cfg = dict(cfg)
+        label = cfg.pop('name', None)
+        if label is None:
+            kind = cfg['type'] if isinstance(cfg['type'], str) else cfg['type'].__name__
+            label = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', kind.split('.')[-1].replace('Transform', '')).lower()
+        if label in labelled or '.' in label:
+            raise ValueError(f"{key}: the label '{label}' is used twice or contains '.'; set name= in the transform")
+        labelled[label] = cfg
+    return labelled
+
+
+def _check_weighting(weighting: dict) -> None:
+    known = list(inspect.signature(Weighting).parameters)
+    unknown = [name for name in weighting if name not in known]
+    if unknown:
+        raise ValueError(f'model.distiller.weighting has no argument {", ".join(unknown)}; it has {", ".join(known)}')

@@ -1,0 +1,3 @@
+from .hcl_loss import HCLLoss
+
+__all__ = ['HCLLoss']

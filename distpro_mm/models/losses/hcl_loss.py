@@ -1,0 +1,60 @@
+import torch
+import torch.nn.functional as F
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class HCLLoss(nn.Module):
+    r"""Hierarchical context loss of ReviewKD (CVPR 2021), the distance of DistPro (ECCV 2022).
+
+    The mean squared error of the full maps and, for each l of ``levels`` that is smaller than the map's height, of the
+    maps averaged to l x l. The full maps weigh 1, each level used half of the one before; the sum is divided by the
+    weights used:
+
+    .. math:: \frac{\sum_k 2^{-k}\, \mathrm{mse}\bigl(\mathrm{pool}_k(S), \mathrm{pool}_k(T)\bigr)}{\sum_k 2^{-k}}
+
+    Args:
+        levels (Sequence[int]): Sides of the averaged maps. Defaults to (4, 2, 1).
+        loss_weight (float): Factor of the loss. Defaults to 1.
+    """
+
+    def __init__(self, levels=(4, 2, 1), loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        self.loss_weight = loss_weight
+
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
+        """Forward.
+
+        Args:
+            s_feature (Tensor): The student's map, already transformed [B, C, H, W].
+            t_feature (Tensor): The teacher's map [B, C, H, W].
+
+        Returns:
+            Tensor: The loss, a scalar.
+
+        Raises:
+            ValueError: If the shapes differ.
+        """
+        if s_feature.shape != t_feature.shape:
+            raise ValueError(f'HCLLoss compares maps of one shape, got {tuple(s_feature.shape)} from the student and '
+                             f'{tuple(t_feature.shape)} from the teacher')
+        # Averaging is linear, so the difference is pooled once instead of both maps; bins of equal size nest, so that
+        # a smaller average can be taken from a larger one.
+        difference = s_feature - t_feature
+        if difference.dtype in (torch.float16, torch.bfloat16):
+            difference = difference.float()
+        loss = difference.square().mean()
+        weight = total = 1.0
+        height = s_feature.size(-2)
+        for level in self.levels:
+            if level >= height:
+                continue
+            pooled = F.adaptive_avg_pool2d(difference, level)
+            if difference.size(-2) % level == 0 and difference.size(-1) % level == 0:
+                difference = pooled
+            weight /= 2
+            total += weight
+            loss = loss + weight * pooled.square().mean()
+        return self.loss_weight * loss / total

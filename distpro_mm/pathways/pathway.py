@@ -1,0 +1,91 @@
+"""Pathways: which teacher layer is compared with which student layer, through which transform."""
+import dataclasses
+import difflib
+from typing import List, Sequence, Tuple, Union
+
+from .taps import FeatureTap
+
+CONNECTIONS = ('all', 'student_not_shallower', 'same_depth')
+
+
+@dataclasses.dataclass(frozen=True)
+class Pathway:
+    """A connection of a transmitting and a receiving layer with one transform.
+
+    Args:
+        transmitter (FeatureTap): The teacher's layer.
+        receiver (FeatureTap): The student's layer.
+        transform (str): Label of the transform.
+    """
+    transmitter: FeatureTap
+    receiver: FeatureTap
+    transform: str
+
+    @property
+    def name(self) -> str:
+        """str: ``<transmitter>><receiver>:<transform>``, the pathway's name in logs and in process files."""
+        return f'{self.transmitter.name}>{self.receiver.name}:{self.transform}'
+
+
+def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
+            connections: Union[str, Sequence[Tuple[str, str]]]) -> List[Tuple[FeatureTap, FeatureTap]]:
+    """Choose the pairs of layers that are compared.
+
+    Depth is a layer's place in its list, from 0 for the first to 1 for the last, so that lists of different lengths can
+    be compared.
+
+    Args:
+        transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep.
+        receivers (Sequence[FeatureTap]): The student's layers, from shallow to deep.
+        connections (str or Sequence): 'all'; 'student_not_shallower': the student's layer at least as deep as the
+            teacher's; 'same_depth'; or explicit pairs of names (transmitter, receiver).
+
+    Returns:
+        list[tuple[FeatureTap, FeatureTap]]: At least one pair.
+
+    Raises:
+        ValueError: If ``connections`` is not understood, names a layer that is not there, or leaves nothing.
+    """
+    key = 'model.distiller.connections'
+    if not isinstance(connections, str):
+        pairs = []
+        for pair in connections:
+            if len(pair) != 2 or isinstance(pair, str):
+                raise ValueError(f'{key}: {pair!r} is not a pair (transmitter, receiver)')
+            pairs.append((_named(transmitters, pair[0], key, 'transmitters'),
+                          _named(receivers, pair[1], key, 'receivers')))
+        if len(set(pairs)) < len(pairs):
+            raise ValueError(f'{key} names a pair twice: {list(connections)}')
+    elif connections not in CONNECTIONS:
+        raise ValueError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
+    else:
+        teacher_depth, student_depth = _depths(transmitters), _depths(receivers)
+        keep = {'all': lambda i, j: True,
+                'student_not_shallower': lambda i, j: student_depth[j] >= teacher_depth[i] - 1e-9,
+                'same_depth': lambda i, j: abs(student_depth[j] - teacher_depth[i]) < 1e-9}[connections]
+        pairs = [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if keep(i, j)]
+    if not pairs:
+        raise ValueError(f"{key}={connections!r} leaves no pair of {[t.name for t in transmitters]} and "
+                         f'{[r.name for r in receivers]}')
+    return pairs
+
+
+def span(pairs: Sequence[Tuple[FeatureTap, FeatureTap]], transforms: Sequence[str]) -> List[Pathway]:
+    """Every pair with every transform: K transforms give K pathways a connection."""
+    return [Pathway(transmitter, receiver, transform) for transmitter, receiver in pairs for transform in transforms]
+
+
+def _depths(taps: Sequence[FeatureTap]) -> List[float]:
+    """Relative depths in [0, 1]; a single layer is the deepest."""
+    return [index / (len(taps) - 1) if len(taps) > 1 else 1.0 for index in range(len(taps))]
+
+
+def _named(taps: Sequence[FeatureTap], name: str, key: str, where: str) -> FeatureTap:
+    """The tap of that name or of that module."""
+    for tap in taps:
+        if name in (tap.name, tap.module):
+            return tap
+    names = [tap.name for tap in taps]
+    nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.3)
+    hint = f' (nearest: {nearest[0]})' if nearest else ''
+    raise ValueError(f"{key}: '{name}' is not one of the {where} {names}{hint}")

@@ -1,0 +1,362 @@
+"""Where in a model a feature is read, found and checked by probing the model once.
+
+Nothing here knows a network by name: :func:`trace` runs one forward and writes down every call of every module, and all
+questions (what does this layer put out, which activation produced it, where do the stages end) are asked of that.
+"""
+import dataclasses
+import difflib
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+LAST_CALL = -1
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureTap:
+    """One place in a model where a feature map is read.
+
+    Args:
+        name (str): Short name without ".", used in the names of pathways.
+        module (str): Name of the module as in ``model.named_modules()``.
+        side (str): 'output' or 'input' of that module.
+        call (int): Which call of the module within one forward, from 0; a module may be called several times.
+        element (int, optional): Which element, if the module puts out (takes in) several tensors.
+        shape (tuple): Shape [C, H, W] seen when the model was probed.
+    """
+    name: str
+    module: str
+    side: str = 'output'
+    call: int = 0
+    element: Optional[int] = None
+    shape: Tuple[int, ...] = ()
+
+    def pick(self, inputs: Tuple, output: Any) -> Any:
+        """Pick the feature out of what a forward hook sees."""
+        value = inputs if self.side == 'input' else output
+        if isinstance(value, (tuple, list)):
+            return value[self.element or 0]
+        return value
+
+
+class _EverythingRead(Exception):
+    """Ends a forward early: no tap lies further on."""
+
+
+class TapReader:
+    """Reads the features of some taps during the forwards made inside it.
+
+    Hooks exist only between enter and exit, so a model can be copied, pickled and run untouched outside.
+
+    Args:
+        model (nn.Module): The model that the taps belong to.
+        taps (Sequence[FeatureTap]): The taps to read.
+        stop_early (bool): End the forward once the last tap is read. What the forward would return is then lost.
+            Defaults to False.
+
+    Example:
+        >>> with TapReader(model, taps) as reader:
+        ...     model(images)
+        >>> reader.features['layer2'].shape
+    """
+
+    def __init__(self, model: nn.Module, taps: Sequence[FeatureTap], stop_early: bool = False) -> None:
+        self.model = model
+        self.taps = tuple(taps)
+        self.stop_early = stop_early
+        self.features: Dict[str, Tensor] = {}
+
+    def __enter__(self) -> 'TapReader':
+        self.features = {}
+        self._handles = []
+        modules = dict(self.model.named_modules())
+        for name in dict.fromkeys(tap.module for tap in self.taps):
+            hook = self._hook([tap for tap in self.taps if tap.module == name])
+            self._handles.append(modules[name].register_forward_hook(hook))
+        return self
+
+    def _hook(self, taps: List[FeatureTap]) -> Callable:
+        calls = 0
+
+        def read(module, inputs, output):
+            nonlocal calls
+            for tap in taps:
+                if tap.call == calls:
+                    self.features[tap.name] = tap.pick(inputs, output)
+            calls += 1
+            if self.stop_early and len(self.features) == len(self.taps):
+                raise _EverythingRead
+
+        return read
+
+    def __exit__(self, kind, error, traceback) -> bool:
+        for handle in self._handles:
+            handle.remove()
+        return kind is _EverythingRead
+
+
+@dataclasses.dataclass
+class Call:
+    """One call of one module during a traced forward."""
+    name: str
+    module: nn.Module
+    index: int
+    inputs: Tuple
+    output: Any
+    input_version: Optional[int]  # of the first input before the call: an in-place operation raises a tensor's version
+    output_version: Optional[int]  # after the call
+
+
+class Trace:
+    """Every module call of one forward, in the order in which the calls ended.
+
+    Args:
+        calls (list[Call]): The calls.
+        model (nn.Module): The traced model.
+    """
+
+    def __init__(self, calls: List[Call], model: nn.Module) -> None:
+        self.calls = calls
+        self.modules = dict(model.named_modules())
+
+    def of(self, name: str) -> List[Call]:
+        """The calls of one module."""
+        return [call for call in self.calls if call.name == name]
+
+
+def in_place_off(model: nn.Module) -> None:
+    """Switch every in-place module off, so that no recorded feature is overwritten by the module after it."""
+    for module in model.modules():
+        if getattr(module, 'inplace', False) is True:
+            module.inplace = False
+
+
+def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
+    """Run ``forward`` once and write down every module call of ``model``.
+
+    The model is in eval mode meanwhile and gradients are off; modes, buffers and random states are as before afterwards.
+
+    Args:
+        model (nn.Module): The model to look at.
+        forward (Callable): Runs the model once.
+
+    Returns:
+        Trace: The calls.
+    """
+    calls: List[Call] = []
+    counts: Dict[str, int] = {}
+    entered: List[Optional[int]] = []
+
+    def version_of(value):
+        return value._version if isinstance(value, Tensor) else None
+
+    def before(module, inputs):
+        entered.append(version_of(inputs[0]) if inputs else None)
+
+    def after(name):
+
+        def hook(module, inputs, output):
+            index = counts.get(name, 0)
+            counts[name] = index + 1
+            calls.append(Call(name, module, index, inputs, output, entered.pop(), version_of(output)))
+
+        return hook
+
+    modes = {module: module.training for module in model.modules()}
+    handles = []
+    for name, module in model.named_modules():
+        if name:
+            handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after(name))]
+    try:
+        model.eval()
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            forward()
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return Trace(calls, model)
+
+
+def probe_input(model: nn.Module, shape: Optional[Sequence[int]] = None) -> Tensor:
+    """A small batch of made-up images to probe a model with.
+
+    Args:
+        model (nn.Module): The model; its first convolution tells the channels and an ``img_size`` the height and width.
+        shape (Sequence[int], optional): [C, H, W], if the model should see that. Defaults to None: the channels of
+            the first convolution at ``img_size``, or at 64 x 64 where the model does not ask for a size.
+
+    Returns:
+        Tensor: Images [2, C, H, W], the same at every call.
+    """
+    if shape is None:
+        channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+        size = next((m.img_size for m in model.modules() if hasattr(m, 'img_size')), 64)
+        shape = (channels, *(size if isinstance(size, (tuple, list)) else (size, size)))
+    parameter = next(model.parameters())
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    return images.to(parameter.device, parameter.dtype)
+
+
+def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, key: str,
+                 root: str = 'backbone') -> List[FeatureTap]:
+    """Turn the config's list of layers into taps, checked against a traced forward.
+
+    Args:
+        config (str or Sequence): 'auto', or a list of module names and dicts with the keys ``module``,
+            ``before_activation`` (default True), ``call`` (default: the last), ``element`` and ``name``.
+        traced (Trace): A forward of the model that the layers belong to.
+        key (str): The config key, for errors.
+        root (str): The module within which 'auto' looks for stages; the whole model if there is none of that name.
+
+    Returns:
+        list[FeatureTap]: From shallow to deep, with their shapes.
+
+    Raises:
+        ValueError: If a layer does not exist, is not called, puts out no map, or its map is overwritten in place.
+    """
+    if isinstance(config, str):
+        if config != 'auto':
+            raise ValueError(f"{key}='{config}' is neither 'auto' nor a list of layer names")
+        config = find_stages(traced, root if root in traced.modules else '', key)
+    if not config:
+        raise ValueError(f"{key} is empty: name at least one layer, or write {key}='auto'")
+    taps = [_resolve(dict(module=item) if isinstance(item, str) else dict(item), traced, key, root) for item in config]
+    names = [tap.name for tap in taps]
+    for name in names:
+        if names.count(name) > 1:
+            raise ValueError(f"{key} has two layers called '{name}': give one of them another name=")
+    return taps
+
+
+def _resolve(spec: dict, traced: Trace, key: str, root: str) -> FeatureTap:
+    """Resolve one layer of the config."""
+    known = {'module', 'before_activation', 'call', 'element', 'name'}
+    if not set(spec) <= known or 'module' not in spec:
+        raise ValueError(f"{key}: a layer needs 'module' and may have {sorted(known - {'module'})}, got {spec}")
+    name = spec['module']
+    if name not in traced.modules or not name:
+        nearest = difflib.get_close_matches(name, list(traced.modules), n=3, cutoff=0.3)
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ''
+        raise ValueError(f"{key}: the model has no layer '{name}'{hint}")
+    calls = traced.of(name)
+    if not calls:
+        raise ValueError(f"{key}: layer '{name}' is not called in a forward of the model (a list of layers is not; "
+                         f"name one of them: {', '.join(n for n in traced.modules if n.startswith(name + '.'))[:200]})")
+    position = spec.get('call', LAST_CALL)
+    if not -len(calls) <= position < len(calls):
+        raise ValueError(f"{key}: layer '{name}' is called {len(calls)} times in a forward, so call={position} does "
+                         'not exist')
+    call = calls[position]
+    short = spec.get('name') or (name[len(root) + 1:] if name.startswith(root + '.') else name).replace('.', '_')
+    tap = FeatureTap(short, name, 'output', call.index, spec.get('element'))
+    if tap.element is None and isinstance(call.output, (tuple, list)) and len(call.output) > 1:
+        raise ValueError(f"{key}: layer '{name}' puts out {len(call.output)} values: say which with element=")
+    feature, version = tap.pick(call.inputs, call.output), call.output_version
+    if spec.get('before_activation', True):
+        activation = _activation_of(feature, traced)
+        if activation is not None:
+            tap = dataclasses.replace(tap, module=activation.name, side='input', call=activation.index, element=None)
+            feature, version = activation.inputs[0], activation.input_version
+        elif 'before_activation' in spec:
+            raise ValueError(f"{key}: what layer '{name}' puts out does not come from an activation module, so there is "
+                             'nothing before it; leave before_activation out')
+    if not isinstance(feature, Tensor) or feature.dim() != 4:
+        seen = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
+        raise ValueError(f"{key}: layer '{name}' puts out {seen}, not a map [B, C, H, W]")
+    if version is not None and feature._version != version:
+        raise ValueError(f"{key}: what layer '{name}' puts out is overwritten in place later in the forward, so the "
+                         'feature read there would not be its own; set inplace=False in that layer or name another')
+    return dataclasses.replace(tap, shape=tuple(feature.shape[1:]))
+
+
+def _activation_of(feature: Any, traced: Trace) -> Optional[Call]:
+    """The call of an activation module that produced ``feature``, if one did."""
+    if not isinstance(feature, Tensor):
+        return None
+    for call in traced.calls:
+        if call.output is feature and not list(call.module.children()) and _is_elementwise(call):
+            return call
+    return None
+
+
+def _is_elementwise(call: Call) -> bool:
+    """Whether a module acts on each element by itself and changes something: what an activation does.
+
+    Told by trying: an elementwise function commutes with any permutation of the elements.
+    """
+    if isinstance(call.module, nn.PReLU):
+        return True
+    if any(True for _ in call.module.parameters()) or any(True for _ in call.module.buffers()):
+        return False  # a fresh batch norm is elementwise too
+    value = call.inputs[0] if call.inputs else None
+    if value is call.output and call.input_version != call.output_version:
+        return True  # in place: what went in is gone, which the caller refuses by the versions
+    if not isinstance(value, Tensor) or value.shape != call.output.shape or torch.equal(value, call.output):
+        return False
+    order = torch.randperm(value.numel(), generator=torch.Generator().manual_seed(0)).to(value.device)
+    permuted = value.flatten()[order].view_as(value).clone()
+    was_training = call.module.training
+    call.module.eval()
+    try:
+        with torch.no_grad():
+            image = call.module(permuted)
+    finally:
+        call.module.train(was_training)
+    return torch.allclose(image.flatten(), call.output.flatten()[order], atol=1e-6)
+
+
+def find_stages(traced: Trace, root: str, key: str) -> List[dict]:
+    """Find the stem and the end of each stage of a backbone.
+
+    The parts of the backbone are its children that are called, looking into lists that are not. Parts that hold at
+    least two weight matrices are its blocks (where there are none, every part with weights is); a stage is a run of
+    blocks with maps of one size, and is read at its last block. The stem is what comes before the first block.
+
+    Args:
+        traced (Trace): A forward of the model.
+        root (str): Name of the backbone within the model.
+        key (str): The config key, for errors.
+
+    Returns:
+        list[dict]: Layers as in the config, from shallow to deep.
+
+    Raises:
+        ValueError: If fewer than two stages are found.
+    """
+    parts = _called_parts(traced, root)
+    while len(parts) == 1:
+        parts = _called_parts(traced, parts[0].name)
+    matrices = {part.name: sum(p.dim() >= 2 for p in part.module.parameters()) for part in parts}
+    blocks = [part for part in parts if matrices[part.name] >= 2]
+    if len(blocks) < 2:
+        blocks = [part for part in parts if matrices[part.name] >= 1]
+    stages = [block for block, following in zip(blocks, blocks[1:] + [None])
+              if following is None or block.output.shape[2:] != following.output.shape[2:]]
+    if len(stages) < 2:
+        raise ValueError(f"{key}='auto' found {len(stages)} stage(s) in '{root or 'the model'}': name its layers, e.g. "
+                         f"{key}=['backbone.layer1', 'backbone.layer2']")
+    before = parts[:parts.index(blocks[0])]
+    stem = [dict(module=before[-1].name, name='stem')] if before else []
+    return stem + [dict(module=stage.name) for stage in stages]
+
+
+def _called_parts(traced: Trace, root: str) -> List[Call]:
+    """Last calls of the outermost modules under ``root`` that put out maps, in the order of the forward."""
+    last = {call.name: (order, call) for order, call in enumerate(traced.calls)}
+    names: List[str] = []
+
+    def collect(prefix: str) -> None:
+        for child, module in traced.modules[prefix].named_children():
+            name = f'{prefix}.{child}' if prefix else child
+            if name in last:
+                output = last[name][1].output
+                if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2:] != (1, 1):
+                    names.append(name)
+            else:
+                collect(name)
+
+    collect(root)
+    return [last[name][1] for name in sorted(names, key=lambda name: last[name][0])]

@@ -1,0 +1,270 @@
+"""The process: the pathways' weights over a whole distillation, recorded in a search and replayed in runs."""
+import json
+import os
+import tempfile
+from typing import Dict, List, Optional, Sequence
+
+import numpy as np
+import torch
+
+from .weighting import Weighting
+
+FORMAT = 'distpro_mm process'
+VERSION = 1
+FORMS = ('process', 'uniform', 'last', 'shuffled', 'mean')
+
+
+class ProcessError(ValueError):
+    """A process that cannot be read or does not fit."""
+
+
+class DistillationProcess:
+    """Free parameters alpha of N pathways at K knots of a run's progress.
+
+    Between knots the weights (not alpha) are interpolated linearly; before the first and after the last they are
+    constant. At a knot they are exactly the weights of that knot's alpha.
+
+    Args:
+        names (Sequence[str]): Names of the pathways [N].
+        weighting (Weighting): The map from alpha to weights.
+        progress (Sequence[float]): Knots [K], rising, in [0, 1] of the run.
+        alpha (Sequence[Sequence[float]]): Free parameters [K, N].
+        origin (dict, optional): Where the process came from (config, data set, pair, seed, versions); kept as it is.
+
+    Raises:
+        ProcessError: If the parts do not fit together or are not finite.
+    """
+
+    def __init__(self, names: Sequence[str], weighting: Weighting, progress: Sequence[float] = (),
+                 alpha: Sequence[Sequence[float]] = (), origin: Optional[dict] = None) -> None:
+        self.names = list(names)
+        self.weighting = weighting
+        self.progress: List[float] = [float(p) for p in progress]
+        self.alpha: List[np.ndarray] = [np.asarray(a, dtype=np.float64) for a in alpha]
+        self.origin = dict(origin or {})
+        self._weights: Optional[np.ndarray] = None
+        if not self.names or len(set(self.names)) != len(self.names):
+            raise ProcessError(f'a process needs one or more different pathways, got {self.names}')
+        if len(self.alpha) != len(self.progress) or any(a.shape != (len(self.names), ) for a in self.alpha):
+            raise ProcessError(f'a process of {len(self.names)} pathways and {len(self.progress)} knots needs as many '
+                               'numbers alpha at each knot')
+        if not all(np.isfinite(a).all() for a in self.alpha):
+            raise ProcessError('a process needs finite alpha at every knot')
+        if any(not 0 <= p <= 1 for p in self.progress) or any(np.diff(self.progress) <= 0):
+            raise ProcessError('the knots of a process must rise within [0, 1]')
+
+    def __len__(self) -> int:
+        return len(self.progress)
+
+    def record(self, progress: float, alpha: Sequence[float]) -> None:
+        """Append a knot.
+
+        Args:
+            progress (float): Moment in [0, 1], later than the last knot.
+            alpha (Sequence[float]): Free parameters [N], finite.
+
+        Raises:
+            ProcessError: If the knot is not later or alpha is not finite.
+        """
+        alpha = np.asarray(alpha, dtype=np.float64)
+        if alpha.shape != (len(self.names), ) or not np.isfinite(alpha).all():
+            raise ProcessError(f'alpha at progress {progress:.4f} is {alpha}, not {len(self.names)} finite numbers')
+        if not 0 <= progress <= 1 or self.progress and progress <= self.progress[-1]:
+            raise ProcessError(f'a knot at progress {progress} does not follow {self.progress[-1:]} within [0, 1]')
+        self.progress.append(float(progress))
+        self.alpha.append(alpha)
+        self._weights = None
+
+    @property
+    def weights(self) -> np.ndarray:
+        """np.ndarray: Weights at the knots [K, N]."""
+        if not self.progress:
+            raise ProcessError('the process has no knots yet')
+        if self._weights is None:
+            # The weighting's own code in double precision: one implementation serves search and replay.
+            self._weights = np.stack([self.weighting(torch.from_numpy(a)).numpy() for a in self.alpha])
+        return self._weights
+
+    def at(self, progress: float) -> np.ndarray:
+        """Weights at a moment.
+
+        Args:
+            progress (float): Moment in [0, 1] of the run, of whatever length.
+
+        Returns:
+            np.ndarray: Weights [N].
+        """
+        return self.stretch([progress])[0]
+
+    def stretch(self, moments: Sequence[float]) -> np.ndarray:
+        """Weights at many moments.
+
+        Args:
+            moments (Sequence[float]): Moments [M] in [0, 1].
+
+        Returns:
+            np.ndarray: Weights [M, N].
+        """
+        return interpolate(self.progress, self.weights, moments)
+
+    def form(self, form: str, seed: int = 0) -> np.ndarray:
+        """The process or one of its ablations, as weights at the knots.
+
+        Args:
+            form (str): 'process'; 'uniform': every pathway at the mean weight over pathways and time; 'last': the last
+                knot's weights throughout; 'mean': each pathway's own average over time; 'shuffled': the knots in
+                random order.
+            seed (int): Seed of 'shuffled'. Defaults to 0.
+
+        Returns:
+            np.ndarray: Weights [K, N].
+
+        Raises:
+            ProcessError: If ``form`` is none of these.
+        """
+        weights = self.weights
+        if form == 'process':
+            return weights
+        if form == 'uniform':
+            return np.full_like(weights, weights.mean())
+        if form == 'last':
+            return np.repeat(weights[-1:], len(weights), axis=0)
+        if form == 'mean':
+            return np.repeat(weights.mean(axis=0, keepdims=True), len(weights), axis=0)
+        if form == 'shuffled':
+            return weights[np.random.RandomState(seed).permutation(len(weights))]
+        raise ProcessError(f"form='{form}' is not one of {', '.join(FORMS)}")
+
+    def smooth(self, window: float) -> 'DistillationProcess':
+        """A smoothed copy: alpha averaged over a moving window of time.
+
+        Args:
+            window (float): Width of the window in progress, in [0, 1]; a knot is averaged with all knots at most half
+                of it away. 0 changes nothing.
+
+        Returns:
+            DistillationProcess: The copy.
+        """
+        if not 0 <= window <= 1:
+            raise ProcessError(f'window={window} is not in [0, 1]')
+        progress, alpha = np.array(self.progress), np.array(self.alpha)
+        first = np.searchsorted(progress, progress - window / 2 - 1e-12)
+        last = np.searchsorted(progress, progress + window / 2 + 1e-12)
+        sums = np.concatenate([np.zeros((1, len(self.names))), alpha.cumsum(axis=0)])
+        smoothed = (sums[last] - sums[first]) / (last - first)[:, None] if window else alpha
+        return DistillationProcess(self.names, self.weighting, self.progress, smoothed, self.origin)
+
+    def reorder(self, names: Sequence[str], where: str) -> 'DistillationProcess':
+        """A copy with the pathways in another order.
+
+        Args:
+            names (Sequence[str]): The same names in the order wanted.
+            where (str): Names the other side in the error.
+
+        Returns:
+            DistillationProcess: The copy.
+
+        Raises:
+            ProcessError: If the names are not the same.
+        """
+        missing = [name for name in names if name not in self.names]
+        unknown = [name for name in self.names if name not in names]
+        if missing or unknown:
+            parts = ([f'lacks {", ".join(missing)}'] if missing else []) + \
+                ([f'has {", ".join(unknown)}, which {where} has not'] if unknown else [])
+            raise ProcessError(f'the process does not fit the pathways of {where}: it {" and ".join(parts)}; use the '
+                               'transmitters, receivers, connections and transforms that it was searched with')
+        order = [self.names.index(name) for name in names]
+        return DistillationProcess(names, self.weighting, self.progress, [a[order] for a in self.alpha], self.origin)
+
+    def to_dict(self) -> dict:
+        """dict: The process as it is written to a file; see docs/process_file.md."""
+        return dict(format=FORMAT, version=VERSION, pathways=self.names, weighting=self.weighting.to_dict(),
+                    progress=self.progress, alpha=[_shortest(a) for a in self.alpha], origin=self.origin)
+
+    @classmethod
+    def from_dict(cls, data: Dict, source: str = 'the process') -> 'DistillationProcess':
+        """Build a process from what :meth:`to_dict` gave.
+
+        Args:
+            data (dict): The process as in a file.
+            source (str): Named in errors.
+
+        Raises:
+            ProcessError: In one sentence, if anything is missing or not understood.
+        """
+        if not isinstance(data, dict) or data.get('format') != FORMAT:
+            raise ProcessError(f'{source} is not a process file of distpro_mm (its "format" is not "{FORMAT}"); give the '
+                               'process.json that a search wrote to its work_dir')
+        if data.get('version') != VERSION:
+            raise ProcessError(f'{source} has version {data.get("version")!r} and this distpro_mm reads version '
+                               f'{VERSION}: use the distpro_mm that wrote it, or search again')
+        missing = [key for key in ('pathways', 'weighting', 'progress', 'alpha') if key not in data]
+        if missing:
+            raise ProcessError(f'{source} lacks {", ".join(missing)}: it is damaged; search again or restore a copy')
+        try:
+            process = cls(data['pathways'], Weighting(**data['weighting']), data['progress'], data['alpha'],
+                          data.get('origin'))
+        except (TypeError, ValueError) as error:
+            raise ProcessError(f'{source} is damaged ({error}); search again or restore a copy') from error
+        if not len(process):
+            raise ProcessError(f'{source} has no knots: its search was ended before the first step; search again')
+        return process
+
+    def save(self, path: str) -> None:
+        """Write the process to a JSON file, beside first and then moved into place.
+
+        A kill during the writing leaves the file that was there.
+
+        Args:
+            path (str): The file.
+        """
+        path = os.path.abspath(path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        handle, beside = tempfile.mkstemp(dir=os.path.dirname(path), prefix='.process-', suffix='.json')
+        try:
+            with os.fdopen(handle, 'w') as file:
+                json.dump(self.to_dict(), file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(beside, 0o644)
+            os.replace(beside, path)
+        except BaseException:
+            os.unlink(beside)
+            raise
+
+    @classmethod
+    def load(cls, path: str) -> 'DistillationProcess':
+        """Read a process file.
+
+        Args:
+            path (str): The file.
+
+        Raises:
+            ProcessError: In one sentence, if the file is missing, is not JSON or is not understood.
+        """
+        try:
+            with open(path) as file:
+                data = json.load(file)
+        except FileNotFoundError:
+            raise ProcessError(f"there is no process file '{path}': run the search first (it writes process.json to its "
+                               'work_dir) or correct the path') from None
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise ProcessError(f"the process file '{path}' is not whole JSON ({error}): it was cut off or is another "
+                               'file; search again or restore a copy') from None
+        except OSError as error:
+            raise ProcessError(f"the process file '{path}' cannot be read: {error}") from error
+        return cls.from_dict(data, f"the process file '{path}'")
+
+
+def interpolate(progress: Sequence[float], weights: np.ndarray, moments: Sequence[float]) -> np.ndarray:
+    """Linear interpolation of weights [K, N] given at the knots [K] to moments [M]: [M, N]."""
+    return np.stack([np.interp(moments, progress, column) for column in np.asarray(weights).T], axis=1)
+
+
+def _shortest(alpha: np.ndarray) -> List[float]:
+    """Numbers that came from float32 in the fewest digits that read back as the same float32."""
+    single = alpha.astype(np.float32)
+    if (single == alpha).all():
+        return [float(str(value)) for value in single]
+    return alpha.tolist()

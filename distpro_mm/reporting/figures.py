@@ -1,0 +1,54 @@
+"""Figures from finished runs' files."""
+import os
+import tempfile
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..process import DistillationProcess
+
+MAX_POINTS = 400  # a line of more points is no clearer, only slower to draw
+NAMED = 12  # as many pathways as a legend can hold; the others are drawn without a name
+
+
+def draw_process(process: DistillationProcess, path: str, title: str = '') -> None:
+    """Draw the weights of a process over time, one line a pathway.
+
+    Args:
+        process (DistillationProcess): The process, with at least one knot.
+        path (str): The PNG to write.
+        title (str): Title of the figure. Defaults to none.
+    """
+    progress, weights = np.array(process.progress), process.weights
+    if len(progress) > MAX_POINTS:
+        kept = np.linspace(0, len(progress) - 1, MAX_POINTS).round().astype(int)
+        progress, weights = progress[kept], weights[kept]
+    order = np.argsort(-weights.mean(axis=0))
+    figure = Figure(figsize=(9, 4.5), layout='constrained')  # not pyplot's: a user's backend and figures are theirs
+    axes = figure.subplots()
+    colours = matplotlib.colormaps['turbo'](np.linspace(0.05, 0.95, len(order)))
+    for rank, index in enumerate(order):
+        axes.plot(progress, weights[:, index], lw=1.8, color=colours[rank], marker='o' if len(progress) == 1 else None,
+                  label=process.names[index] if rank < NAMED else None)
+    axes.set(xlabel='progress of the run', ylabel='weight', xlim=(0, 1), title=title)
+    axes.set_ylim(bottom=min(0, weights.min()))
+    axes.grid(alpha=0.3)
+    rest = len(order) - NAMED
+    axes.legend(loc='center left', bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False,
+                title='pathways, heaviest first' + (f'\n({rest} more not named)' if rest > 0 else ''), title_fontsize=8)
+    save_figure(figure, path)
+
+
+def save_figure(figure, path: str) -> None:
+    """Write a PNG beside and move it into place, so that a kill leaves the one that was there."""
+    folder = os.path.dirname(os.path.abspath(path))
+    handle, beside = tempfile.mkstemp(dir=folder, prefix='.figure-', suffix='.png')
+    os.close(handle)
+    try:
+        figure.savefig(beside, dpi=120)
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        os.unlink(beside)
+        raise

@@ -1,0 +1,4 @@
+"""HOW the process is learned: the bi-level gradient, in torch alone."""
+from .hypergradient import METHODS, Hypergradient, step_transposed, untouched
+
+__all__ = ['METHODS', 'Hypergradient', 'step_transposed', 'untouched']
