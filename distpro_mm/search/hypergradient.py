@@ -7,7 +7,8 @@ training loss :math:`\mathrm{CE} + \sum_p w_p l_p`, and :math:`v = \nabla L_{val
           \qquad u = \Bigl(\frac{\partial\, \mathrm{step}}{\partial g}\Bigr)^{\!\top} v
 
 for all N pathways at once: one directional derivative of the vector of pathway losses along u. No backward pass through
-the student is needed for it, no second derivatives, and the transforms are not perturbed, because v is zero there.
+the student is needed for it and no second derivatives. The transforms are not perturbed, because v is zero there, but
+they too are evaluated as they were before the step.
 
 Source: DistPro (ECCV 2022). Its release keeps the virtual step, adds the training gradient to v and takes a wrong
 factor for Nesterov momentum; none of that is done here.
@@ -45,6 +46,19 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
         finally:
             for module, name, buffer in owners:
                 module._buffers[name] = buffer
+
+
+@contextlib.contextmanager
+def _holding(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
+    """Let parameters hold other values; afterwards their own tensors, untouched, are back."""
+    own = [parameter.data for parameter in parameters]
+    for parameter, value in zip(parameters, values):
+        parameter.data = value
+    try:
+        yield
+    finally:
+        for parameter, value in zip(parameters, own):
+            parameter.data = value
 
 
 def step_transposed(optimizer: torch.optim.Optimizer, before: '_Before', v: Sequence[Tensor]) -> List[Tensor]:
@@ -90,8 +104,9 @@ def _replayed_step_transposed(optimizer, before, v) -> List[Tensor]:
         parameter = theta.clone()
         gradient = (torch.zeros_like(theta) if gradient is None else gradient).clone().requires_grad_()
         parameter.grad = gradient
-        shadow.state[parameter] = {key: value.clone() if isinstance(value, Tensor) else value
-                                   for key, value in state.items()}
+        # torch counts steps in float32; a differentiable step computes Adam's bias correction from that in float32.
+        shadow.state[parameter] = {key: value.double() if key == 'step' and isinstance(value, Tensor) else value
+                                   for key, value in _cloned(state).items()}
         shadow.param_groups.append({**group, 'params': [parameter], 'differentiable': True, 'foreach': False,
                                     'fused': None, 'capturable': False})
         parameters.append(parameter)
@@ -105,10 +120,19 @@ def _replayed_step_transposed(optimizer, before, v) -> List[Tensor]:
             for u, vector in zip(transposed, v)]
 
 
+def _cloned(state: Dict) -> Dict:
+    """An optimiser's state of one parameter, with tensors of its own."""
+    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}
+
+
 class _Before:
-    """The student's parameters, and what else the derivative of the step needs, just before the step."""
+    """The parameters, and what else the derivative of the step needs, just before the step."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+        students = {id(p) for p in parameters}
+        self.others = [p for group in optimizer.param_groups for p in group['params']
+                       if p.grad is not None and id(p) not in students]
+        self.others_values = [p.detach().clone() for p in self.others]
         group_of = {id(p): group for group in optimizer.param_groups for p in group['params']}
         closed_form = isinstance(optimizer, torch.optim.SGD)
         self.theta = [p.detach().clone() for p in parameters]
@@ -118,8 +142,7 @@ class _Before:
         self.states: List[Dict] = []
         if not closed_form:
             self.gradients = [None if p.grad is None else p.grad.detach().clone() for p in parameters]
-            self.states = [{key: value.clone() if isinstance(value, Tensor) else value
-                            for key, value in optimizer.state.get(p, {}).items()} for p in parameters]
+            self.states = [_cloned(optimizer.state.get(p, {})) for p in parameters]
 
 
 class Hypergradient:
@@ -212,7 +235,8 @@ class Hypergradient:
         u = step_transposed(self.optimizer, before, v)
         device = self.parameters[0].device.type
         with untouched(self.student), torch.no_grad(), torch.autocast(device, enabled=False):
-            derivative = self._derivative(before.theta, u, pathway_losses)
+            with _holding(before.others, before.others_values):
+                derivative = self._derivative(before.theta, u, pathway_losses)
         self.average([derivative])
         return -derivative
 

@@ -1,0 +1,354 @@
+"""dL_val/dw against differentiating through the whole update with autograd, in float64."""
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from distpro_mm.search import Hypergradient, untouched
+
+LR, WEIGHT_DECAY, BETAS, EPS = 0.05, 0.01, (0.8, 0.95), 1e-6
+
+
+class Student(nn.Module):
+    """Puts out logits and keeps its two maps. No biases before batch norm: their gradient is rounding noise."""
+
+    def __init__(self, dropout=0.0):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.BatchNorm2d(5)
+        self.conv2, self.bn2 = nn.Conv2d(5, 6, 3, 2, 1, bias=False), nn.BatchNorm2d(6)
+        self.dropout = nn.Dropout(dropout)
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x):
+        self.maps = [self.bn1(self.conv1(x))]
+        self.maps.append(self.bn2(self.conv2(self.dropout(torch.tanh(self.maps[0])))))
+        return self.fc(torch.tanh(self.maps[1]).mean((2, 3)))
+
+
+class Problem:
+    """A student, its transforms, a batch and a held-out batch after some training steps."""
+
+    def __init__(self, make_optimizer, seed=0, dtype=torch.float64, dropout=0.0):
+        torch.manual_seed(seed)
+        self.student = Student(dropout).to(dtype)
+        self.transforms = nn.ModuleList(nn.Sequential(nn.Conv2d(c, 7, 1), nn.BatchNorm2d(7)) for c in (5, 6, 6)).to(dtype)
+        self.targets = [torch.randn(8, 7, s, s, dtype=dtype) for s in (6, 3, 3)]
+        self.x, self.y = torch.randn(8, 3, 6, 6, dtype=dtype), torch.randint(4, (8, ))
+        self.held_x, self.held_y = torch.randn(8, 3, 6, 6, dtype=dtype), torch.randint(4, (8, ))
+        self.w = (torch.rand(3, dtype=dtype) + 0.5)
+        self.optimizer = make_optimizer([*self.student.parameters(), *self.transforms.parameters()])
+        for _ in range(4):
+            self.step()
+
+    def pathway_losses(self, student):
+        student(self.x)
+        maps = (self.student.maps[0], self.student.maps[1], self.student.maps[1])
+        return torch.stack([F.mse_loss(m(f), t) for m, f, t in zip(self.transforms, maps, self.targets)])
+
+    def kept_pathway_losses(self, student):
+        with untouched(self.transforms):
+            return self.pathway_losses(student)
+
+    def training_loss(self, student, w):
+        losses = self.pathway_losses(student)
+        return F.cross_entropy(student(self.x), self.y) + (w * losses).sum()
+
+    def held_out_loss(self, student=None):
+        return F.cross_entropy((student or self.student)(self.held_x), self.held_y)
+
+    def step(self):
+        self.optimizer.zero_grad()
+        self.training_loss(self.student, self.w).backward()
+        self.optimizer.step()
+
+    def measured(self, method, **kwargs):
+        hypergradient = Hypergradient(self.student, self.optimizer, method, **kwargs)
+        hypergradient.watch()
+        self.step()
+        gradient = hypergradient.after_step(self.held_out_loss, self.kept_pathway_losses)
+        hypergradient.close()
+        return gradient
+
+    def through_the_whole_update(self, updated):
+        """Autograd through loss, gradient, the hand-written update and the held-out loss."""
+        w = self.w.clone().requires_grad_()
+        theta = {name: p.detach().clone().requires_grad_() for name, p in self.student.named_parameters()}
+        with untouched(self.student, self.transforms):
+
+            def at(parameters):
+                return lambda x: torch.func.functional_call(self.student, parameters, (x, ))
+
+            loss = self.training_loss(at(theta), w)
+            gradients = torch.autograd.grad(loss, list(theta.values()), create_graph=True)
+            state = [self.optimizer.state[p] for p in self.student.parameters()]
+            stepped = {name: updated(p, g, s) for (name, p), g, s in zip(theta.items(), gradients, state)}
+            return torch.autograd.grad(self.held_out_loss(at(stepped)), w)[0]
+
+
+def sgd(p, g, state):
+    return p - LR * (g + WEIGHT_DECAY * p)
+
+
+def momentum(p, g, state):
+    return p - LR * (0.9 * state['momentum_buffer'] + g + WEIGHT_DECAY * p)
+
+
+def dampened(p, g, state):
+    return p - LR * (0.9 * state['momentum_buffer'] + 0.7 * (g + WEIGHT_DECAY * p))
+
+
+def nesterov(p, g, state):
+    g = g + WEIGHT_DECAY * p
+    return p - LR * (g + 0.9 * (0.9 * state['momentum_buffer'] + g))
+
+
+def adam_step(g, state):
+    t = float(state['step']) + 1
+    m = (BETAS[0] * state['exp_avg'] + (1 - BETAS[0]) * g) / (1 - BETAS[0]**t)
+    s = (BETAS[1] * state['exp_avg_sq'] + (1 - BETAS[1]) * g**2) / (1 - BETAS[1]**t)
+    return LR * m / (s.sqrt() + EPS)
+
+
+def adam(p, g, state):
+    return p - adam_step(g + WEIGHT_DECAY * p, state)
+
+
+def adamw(p, g, state):
+    return p * (1 - LR * WEIGHT_DECAY) - adam_step(g, state)
+
+
+def rmsprop(p, g, state):
+    g = g + WEIGHT_DECAY * p
+    return p - LR * g / ((0.9 * state['square_avg'] + 0.1 * g**2).sqrt() + EPS)
+
+
+OPTIMIZERS = {
+    'sgd': (lambda ps: torch.optim.SGD(ps, LR, weight_decay=WEIGHT_DECAY), sgd),
+    'momentum': (lambda ps: torch.optim.SGD(ps, LR, 0.9, weight_decay=WEIGHT_DECAY), momentum),
+    'dampened': (lambda ps: torch.optim.SGD(ps, LR, 0.9, 0.3, weight_decay=WEIGHT_DECAY), dampened),
+    'nesterov': (lambda ps: torch.optim.SGD(ps, LR, 0.9, weight_decay=WEIGHT_DECAY, nesterov=True), nesterov),
+    'adam': (lambda ps: torch.optim.Adam(ps, LR, BETAS, EPS, WEIGHT_DECAY), adam),
+    'adamw': (lambda ps: torch.optim.AdamW(ps, LR, BETAS, EPS, WEIGHT_DECAY), adamw),
+    'rmsprop': (lambda ps: torch.optim.RMSprop(ps, LR, 0.9, EPS, WEIGHT_DECAY), rmsprop),
+}
+
+
+def error(measured, truth):
+    return ((measured - truth).norm() / truth.norm()).item()
+
+
+@pytest.mark.parametrize('name', OPTIMIZERS)
+@pytest.mark.parametrize('method, tolerance', [('jvp', 1e-8), ('differences', 1e-3)])
+def test_equals_autograd_through_the_whole_update(name, method, tolerance):
+    make, updated = OPTIMIZERS[name]
+    for seed in (1, 2):
+        problem = Problem(make, seed)
+        truth = problem.through_the_whole_update(updated)
+        assert error(problem.measured(method, radius=1e-3), truth) < tolerance
+
+
+@pytest.mark.parametrize('name, wrong', [('nesterov', momentum), ('momentum', nesterov), ('dampened', momentum),
+                                         ('adamw', sgd), ('rmsprop', sgd)])
+def test_the_comparison_tells_a_neighbouring_formula(name, wrong):
+    """The planted fault: were the step differentiated as its neighbour's, the comparison above would fail."""
+    problem = Problem(OPTIMIZERS[name][0], 3)
+    truth = problem.through_the_whole_update(OPTIMIZERS[name][1])
+    assert error(problem.through_the_whole_update(wrong), truth) > 1e-2
+
+
+def test_transforms_are_evaluated_as_before_the_step():
+    """The planted fault: the transforms move in the same step, and at their new values the derivative is another."""
+    make, updated = OPTIMIZERS['nesterov']
+    problem = Problem(make, 1)
+    truth = problem.through_the_whole_update(updated)
+    hypergradient = Hypergradient(problem.student, problem.optimizer, 'jvp')
+    hypergradient.watch()
+    problem.step()
+    hypergradient._before.others.clear()
+    assert error(hypergradient.after_step(problem.held_out_loss, problem.kept_pathway_losses), truth) > 1e-3
+
+
+# AdamW's step count does not exist before its first step; torch then makes one in float32, and with it the differentiable
+# step's bias correction.
+@pytest.mark.parametrize('name, tolerance', [('nesterov', 1e-8), ('adamw', 1e-6)])
+def test_first_step_of_an_optimiser_without_state(name, tolerance):
+    make, _ = OPTIMIZERS[name]
+    problem = Problem(make, 4)
+    problem.optimizer = make([*problem.student.parameters(), *problem.transforms.parameters()])
+
+    def first(p, g, state):
+        fresh = dict(momentum_buffer=0.0, step=0, exp_avg=0.0, exp_avg_sq=0.0)
+        return OPTIMIZERS[name][1](p, g, fresh)
+
+    truth = problem.through_the_whole_update(first)
+    assert error(problem.measured('jvp'), truth) < tolerance
+
+
+def test_float32_error_is_small_after_training_steps():
+    make, updated = OPTIMIZERS['nesterov']
+    double, single, rough = (Problem(make, 5) for _ in range(3))
+    for problem in (single, rough):
+        problem.student.float(), problem.transforms.float()
+        for name in ('x', 'held_x', 'w'):
+            setattr(problem, name, getattr(problem, name).float())
+        problem.targets = [t.float() for t in problem.targets]
+        for state in problem.optimizer.state.values():
+            state['momentum_buffer'] = state['momentum_buffer'].float()
+    truth = double.through_the_whole_update(updated)
+    assert error(single.measured('jvp').double(), truth) < 1e-3
+    assert error(rough.measured('differences').double(), truth) < 0.03  # method.md: about 1% at the default radius
+
+
+def test_weights_of_all_pathways_come_from_one_dual_pass():
+    problem = Problem(OPTIMIZERS['sgd'][0])
+    hypergradient = Hypergradient(problem.student, problem.optimizer, 'jvp')
+    hypergradient.watch()
+    problem.step()
+    hypergradient.after_step(problem.held_out_loss, problem.kept_pathway_losses)
+    assert hypergradient.passes == {'held_out_forward_backward': 1, 'dual_forward': 1}
+
+
+# ---- the faults of the release (method.md section 6), each with the form that fails
+
+
+def snapshot(problem):
+    modules = nn.ModuleList([problem.student, problem.transforms])
+    return copy.deepcopy([modules.state_dict(), torch.get_rng_state(), problem.optimizer.state_dict()])
+
+
+def identical(a, b):
+    return all(torch.equal(x, y) for x, y in zip(a[0].values(), b[0].values())) and torch.equal(a[1], b[1])
+
+
+@pytest.mark.parametrize('method', ['jvp', 'differences'])
+@pytest.mark.parametrize('name', ['nesterov', 'adamw'])
+def test_extra_passes_leave_everything_bit_identical(method, name):
+    """Faults 1 and 4: the student keeps the virtual step; running statistics advance five times a step."""
+    make, _ = OPTIMIZERS[name]
+    plain, searched = Problem(make, 6, dropout=0.3), Problem(make, 6, dropout=0.3)
+    torch.manual_seed(1)
+    plain.step()
+    after_plain = snapshot(plain)
+    torch.manual_seed(1)
+    searched.measured(method)
+    after_search = snapshot(searched)
+    assert identical(after_plain, after_search)
+    for mine, theirs in zip(searched.optimizer.state.values(), plain.optimizer.state.values()):
+        assert all(torch.equal(torch.as_tensor(mine[k]), torch.as_tensor(theirs[k])) for k in mine)
+    assert all(torch.equal(p.grad, q.grad) for p, q in zip(searched.student.parameters(), plain.student.parameters()))
+
+
+def test_the_bit_identity_check_tells_a_kept_virtual_step_and_moved_statistics():
+    plain, kept, moved = (Problem(OPTIMIZERS['sgd'][0], 7) for _ in range(3))
+    with torch.no_grad():
+        kept.student.fc.bias.add_(1e-9)
+    moved.held_out_loss()  # a training-mode forward outside of untouched()
+    assert not identical(snapshot(plain), snapshot(kept))
+    assert not identical(snapshot(plain), snapshot(moved))
+
+
+def test_v_is_the_gradient_of_the_held_out_loss_alone():
+    """Fault 2: the training gradient still lies in .grad when the held-out loss is differentiated."""
+    problem = Problem(OPTIMIZERS['sgd'][0], 8)
+    seen = []
+    hypergradient = Hypergradient(problem.student, problem.optimizer, 'jvp', average=lambda ts: seen.append(ts))
+    hypergradient.watch()
+    problem.step()  # leaves .grad filled
+    hypergradient.after_step(problem.held_out_loss, problem.kept_pathway_losses)
+    with untouched(problem.student):
+        truth = torch.autograd.grad(problem.held_out_loss(), list(problem.student.parameters()))
+    assert all(torch.allclose(v, t, rtol=0, atol=1e-14) for v, t in zip(seen[0], truth))
+    polluted = [t + p.grad for t, p in zip(truth, problem.student.parameters())]
+    assert not any(torch.allclose(p, t, rtol=0, atol=1e-14) for p, t in zip(polluted, truth))
+
+
+def test_momentum_counts_though_one_parameter_has_no_buffer_yet():
+    """Fault 3: momentum silently becomes zero if one parameter has no buffer yet."""
+    problem = Problem(OPTIMIZERS['nesterov'][0], 9)
+    late = problem.student.fc.bias
+    buffer = problem.optimizer.state[late].pop('momentum_buffer')
+
+    def updated(p, g, state):
+        return nesterov(p, g, state if 'momentum_buffer' in state else dict(momentum_buffer=torch.zeros_like(buffer)))
+
+    truth = problem.through_the_whole_update(updated)
+    assert error(problem.measured('jvp'), truth) < 1e-8
+
+
+def test_the_derivative_uses_the_dropout_of_the_training_step():
+    """The same function is differentiated: another mask would be another function."""
+    problem = Problem(OPTIMIZERS['sgd'][0], 10, dropout=0.5)
+    states = []
+    hypergradient = Hypergradient(problem.student, problem.optimizer, 'jvp')
+    hypergradient.watch()
+    seed = torch.get_rng_state()
+    problem.optimizer.zero_grad()
+    loss = F.cross_entropy(problem.student(problem.x), problem.y)
+    torch.set_rng_state(seed)
+    (loss + (problem.w * problem.pathway_losses(problem.student)).sum()).backward()
+    problem.optimizer.step()
+
+    def with_the_mask(student):
+        torch.set_rng_state(seed)
+        states.append(True)
+        return problem.kept_pathway_losses(student)
+
+    before = torch.get_rng_state()
+    measured = hypergradient.after_step(problem.held_out_loss, with_the_mask)
+    assert torch.equal(torch.get_rng_state(), before) and states
+    assert torch.isfinite(measured).all()
+
+
+# ---- what cannot be done is said
+
+
+def test_a_skipped_step_gives_none():
+    problem = Problem(OPTIMIZERS['sgd'][0])
+    hypergradient = Hypergradient(problem.student, problem.optimizer)
+    hypergradient.watch()
+    assert hypergradient.after_step(problem.held_out_loss, problem.kept_pathway_losses) is None
+
+
+class NoForwardMode(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x):
+        return x * 2
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * 2
+
+
+def test_falls_back_to_differences_where_forward_mode_is_missing():
+    problem = Problem(OPTIMIZERS['sgd'][0], 11)
+    inner = problem.pathway_losses
+    problem.pathway_losses = lambda student: NoForwardMode.apply(inner(student))
+    truth = problem.through_the_whole_update(sgd)
+    hypergradient = Hypergradient(problem.student, problem.optimizer, 'auto', radius=1e-3)
+    hypergradient.watch()
+    problem.step()
+    measured = hypergradient.after_step(problem.held_out_loss, problem.kept_pathway_losses)
+    assert hypergradient.fallback_reason and hypergradient.passes['plain_forward'] == 2
+    assert error(measured, truth) < 1e-3
+    with pytest.raises(RuntimeError):
+        problem.measured('jvp')
+
+
+def test_an_optimiser_that_cannot_be_differentiated_is_refused():
+    student = Student()
+    with pytest.raises(ValueError, match="optim_wrapper.optimizer.type='LBFGS'"):
+        Hypergradient(student, torch.optim.LBFGS(student.parameters()))
+
+
+def test_bad_arguments_name_their_key():
+    student = Student()
+    optimizer = torch.optim.SGD(student.parameters(), 0.1)
+    with pytest.raises(ValueError, match="train_cfg.method='hvp'"):
+        Hypergradient(student, optimizer, 'hvp')
+    with pytest.raises(ValueError, match='train_cfg.radius=0'):
+        Hypergradient(student, optimizer, radius=0)
+    with pytest.raises(ValueError, match='no trainable parameter'):
+        Hypergradient(Student(), optimizer)
