@@ -5,6 +5,8 @@ import numpy as np
 from mmengine.dataset import BaseDataset
 from mmpretrain.registry import DATASETS
 
+from ..errors import ConfigError
+
 PARTS = ('train', 'held_out')
 
 
@@ -23,16 +25,16 @@ class HeldOutSplit:
         stratified (bool): Split each class by itself, so that both parts have its share. Needs labels. Defaults to True.
 
     Raises:
-        ValueError: If an argument is out of range, or the split leaves a class without images in one part.
+        ConfigError: If an argument is out of range, or the split leaves a class without images in one part.
     """
 
     def __init__(self, dataset: Union[dict, BaseDataset], part: str, ratio: float = 0.2, seed: int = 0,
                  stratified: bool = True) -> None:
         if part not in PARTS:
             nearest = difflib.get_close_matches(str(part), PARTS, n=1, cutoff=0) or PARTS[:1]
-            raise ValueError(f"HeldOutSplit.part='{part}' is not one of {', '.join(PARTS)} (nearest: {nearest[0]})")
+            raise ConfigError(f"HeldOutSplit.part='{part}' is not one of {', '.join(PARTS)} (nearest: {nearest[0]})")
         if not 0 < ratio < 1:
-            raise ValueError(f'train_cfg.held_out.ratio={ratio} must be between 0 and 1')
+            raise ConfigError(f'train_cfg.held_out.ratio={ratio} must be between 0 and 1')
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.part, self.ratio, self.seed, self.stratified = part, ratio, seed, stratified
         self.full_init()
@@ -52,7 +54,7 @@ class HeldOutSplit:
             return np.array([self.dataset.get_cat_ids(index)[0] for index in range(len(self.dataset))])
         except (NotImplementedError, AttributeError, KeyError, TypeError, IndexError) as error:
             if self.stratified:
-                raise ValueError(f'train_cfg.held_out.stratified=True needs a label for each image, which '
+                raise ConfigError(f'train_cfg.held_out.stratified=True needs a label for each image, which '
                                  f'{type(self.dataset).__name__} does not give; set it to False') from error
             return np.zeros(len(self.dataset), dtype=int)
 
@@ -84,7 +86,7 @@ def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool) -> Dict
         dict[str, np.ndarray]: Rising indices of 'train' and of 'held_out'.
 
     Raises:
-        ValueError: If a class is left without images in one part.
+        ConfigError: If a class is left without images in one part.
     """
     generator = np.random.RandomState(seed)
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)] if stratified else [np.arange(len(labels))]
@@ -95,7 +97,7 @@ def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool) -> Dict
         count = int(held_out[labels == label].sum())
         total = int((labels == label).sum())
         if not 0 < count < total:
-            raise ValueError(f'train_cfg.held_out: ratio={ratio}, stratified={stratified} holds out {count} of the '
+            raise ConfigError(f'train_cfg.held_out: ratio={ratio}, stratified={stratified} holds out {count} of the '
                              f'{total} images of class {label}, so one part has none of it; '
                              + ('use stratified=True' if not stratified else 'choose another ratio or more images'))
     return dict(train=np.flatnonzero(~held_out), held_out=np.flatnonzero(held_out))

@@ -4,6 +4,8 @@ import numpy as np
 from mmpretrain.datasets.base_dataset import BaseDataset
 from mmpretrain.registry import DATASETS
 
+from ..errors import ConfigError
+
 _TEST_PER_CLASS = 70
 
 
@@ -20,7 +22,7 @@ class SklearnDigits(BaseDataset):
         **kwargs: Of mmpretrain's ``BaseDataset``; ``ann_file`` is not used.
 
     Raises:
-        ValueError: If ``split`` is neither, or a class has fewer images than asked for.
+        ConfigError: If ``split`` is neither, or a class has fewer images than asked for.
 
     Note:
         Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI repository, 1998, as packaged by
@@ -31,7 +33,7 @@ class SklearnDigits(BaseDataset):
 
     def __init__(self, split: str = 'train', images_per_class: Optional[int] = None, **kwargs) -> None:
         if split not in ('train', 'test'):
-            raise ValueError(f"SklearnDigits.split='{split}' is neither 'train' nor 'test'")
+            raise ConfigError(f"SklearnDigits.split='{split}' is neither 'train' nor 'test'")
         self.split = split
         self.images_per_class = images_per_class
         super().__init__(ann_file='', **kwargs)
@@ -51,7 +53,7 @@ class SklearnDigits(BaseDataset):
             order = order[_TEST_PER_CLASS:]
             wanted = len(order) if self.images_per_class is None else self.images_per_class
             if not 0 < wanted <= len(order):
-                raise ValueError(f'SklearnDigits.images_per_class={wanted} is not between 1 and the {len(order)} '
+                raise ConfigError(f'SklearnDigits.images_per_class={wanted} is not between 1 and the {len(order)} '
                                  f'training images of class {label}')
             chosen.extend(order[:wanted])
         return [dict(img=images[i], img_shape=images[i].shape[:2], ori_shape=images[i].shape[:2],

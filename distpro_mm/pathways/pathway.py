@@ -3,6 +3,7 @@ import dataclasses
 import difflib
 from typing import List, Sequence, Tuple, Union
 
+from ..errors import ConfigError
 from .taps import FeatureTap
 
 CONNECTIONS = ('all', 'student_not_shallower', 'same_depth')
@@ -44,20 +45,20 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
         list[tuple[FeatureTap, FeatureTap]]: At least one pair.
 
     Raises:
-        ValueError: If ``connections`` is not understood, names a layer that is not there, or leaves nothing.
+        ConfigError: If ``connections`` is not understood, names a layer that is not there, or leaves nothing.
     """
     key = 'model.distiller.connections'
     if not isinstance(connections, str):
         pairs = []
         for pair in connections:
             if len(pair) != 2 or isinstance(pair, str):
-                raise ValueError(f'{key}: {pair!r} is not a pair (transmitter, receiver)')
+                raise ConfigError(f'{key}: {pair!r} is not a pair (transmitter, receiver)')
             pairs.append((_named(transmitters, pair[0], key, 'transmitters'),
                           _named(receivers, pair[1], key, 'receivers')))
         if len(set(pairs)) < len(pairs):
-            raise ValueError(f'{key} names a pair twice: {list(connections)}')
+            raise ConfigError(f'{key} names a pair twice: {list(connections)}')
     elif connections not in CONNECTIONS:
-        raise ValueError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
+        raise ConfigError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
     else:
         teacher_depth, student_depth = _depths(transmitters), _depths(receivers)
         keep = {'all': lambda i, j: True,
@@ -65,7 +66,7 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
                 'same_depth': lambda i, j: abs(student_depth[j] - teacher_depth[i]) < 1e-9}[connections]
         pairs = [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if keep(i, j)]
     if not pairs:
-        raise ValueError(f"{key}={connections!r} leaves no pair of {[t.name for t in transmitters]} and "
+        raise ConfigError(f"{key}={connections!r} leaves no pair of {[t.name for t in transmitters]} and "
                          f'{[r.name for r in receivers]}')
     return pairs
 
@@ -88,4 +89,4 @@ def _named(taps: Sequence[FeatureTap], name: str, key: str, where: str) -> Featu
     names = [tap.name for tap in taps]
     nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.3)
     hint = f' (nearest: {nearest[0]})' if nearest else ''
-    raise ValueError(f"{key}: '{name}' is not one of the {where} {names}{hint}")
+    raise ConfigError(f"{key}: '{name}' is not one of the {where} {names}{hint}")

@@ -10,6 +10,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 LAST_CALL = -1
 
 
@@ -215,19 +217,19 @@ def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, 
         list[FeatureTap]: From shallow to deep, with their shapes.
 
     Raises:
-        ValueError: If a layer does not exist, is not called, puts out no map, or its map is overwritten in place.
+        ConfigError: If a layer does not exist, is not called, puts out no map, or its map is overwritten in place.
     """
     if isinstance(config, str):
         if config != 'auto':
-            raise ValueError(f"{key}='{config}' is neither 'auto' nor a list of layer names")
+            raise ConfigError(f"{key}='{config}' is neither 'auto' nor a list of layer names")
         config = find_stages(traced, root if root in traced.modules else '', key)
     if not config:
-        raise ValueError(f"{key} is empty: name at least one layer, or write {key}='auto'")
+        raise ConfigError(f"{key} is empty: name at least one layer, or write {key}='auto'")
     taps = [_resolve(dict(module=item) if isinstance(item, str) else dict(item), traced, key, root) for item in config]
     names = [tap.name for tap in taps]
     for name in names:
         if names.count(name) > 1:
-            raise ValueError(f"{key} has two layers called '{name}': give one of them another name=")
+            raise ConfigError(f"{key} has two layers called '{name}': give one of them another name=")
     return taps
 
 
@@ -235,25 +237,25 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str) -> FeatureTap:
     """Resolve one layer of the config."""
     known = {'module', 'before_activation', 'call', 'element', 'name'}
     if not set(spec) <= known or 'module' not in spec:
-        raise ValueError(f"{key}: a layer needs 'module' and may have {sorted(known - {'module'})}, got {spec}")
+        raise ConfigError(f"{key}: a layer needs 'module' and may have {sorted(known - {'module'})}, got {spec}")
     name = spec['module']
     if name not in traced.modules or not name:
         nearest = difflib.get_close_matches(name, list(traced.modules), n=3, cutoff=0.3)
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ''
-        raise ValueError(f"{key}: the model has no layer '{name}'{hint}")
+        raise ConfigError(f"{key}: the model has no layer '{name}'{hint}")
     calls = traced.of(name)
     if not calls:
-        raise ValueError(f"{key}: layer '{name}' is not called in a forward of the model (a list of layers is not; "
+        raise ConfigError(f"{key}: layer '{name}' is not called in a forward of the model (a list of layers is not; "
                          f"name one of them: {', '.join(n for n in traced.modules if n.startswith(name + '.'))[:200]})")
     position = spec.get('call', LAST_CALL)
     if not -len(calls) <= position < len(calls):
-        raise ValueError(f"{key}: layer '{name}' is called {len(calls)} times in a forward, so call={position} does "
+        raise ConfigError(f"{key}: layer '{name}' is called {len(calls)} times in a forward, so call={position} does "
                          'not exist')
     call = calls[position]
     short = spec.get('name') or (name[len(root) + 1:] if name.startswith(root + '.') else name).replace('.', '_')
     tap = FeatureTap(short, name, 'output', call.index, spec.get('element'))
     if tap.element is None and isinstance(call.output, (tuple, list)) and len(call.output) > 1:
-        raise ValueError(f"{key}: layer '{name}' puts out {len(call.output)} values: say which with element=")
+        raise ConfigError(f"{key}: layer '{name}' puts out {len(call.output)} values: say which with element=")
     feature, version = tap.pick(call.inputs, call.output), call.output_version
     if spec.get('before_activation', True):
         activation = _activation_of(feature, traced)
@@ -261,13 +263,13 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str) -> FeatureTap:
             tap = dataclasses.replace(tap, module=activation.name, side='input', call=activation.index, element=None)
             feature, version = activation.inputs[0], activation.input_version
         elif 'before_activation' in spec:
-            raise ValueError(f"{key}: what layer '{name}' puts out does not come from an activation module, so there is "
+            raise ConfigError(f"{key}: what layer '{name}' puts out does not come from an activation module, so there is "
                              'nothing before it; leave before_activation out')
     if not isinstance(feature, Tensor) or feature.dim() != 4:
         seen = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
-        raise ValueError(f"{key}: layer '{name}' puts out {seen}, not a map [B, C, H, W]")
+        raise ConfigError(f"{key}: layer '{name}' puts out {seen}, not a map [B, C, H, W]")
     if version is not None and feature._version != version:
-        raise ValueError(f"{key}: what layer '{name}' puts out is overwritten in place later in the forward, so the "
+        raise ConfigError(f"{key}: what layer '{name}' puts out is overwritten in place later in the forward, so the "
                          'feature read there would not be its own; set inplace=False in that layer or name another')
     return dataclasses.replace(tap, shape=tuple(feature.shape[1:]))
 
@@ -324,7 +326,7 @@ def find_stages(traced: Trace, root: str, key: str) -> List[dict]:
         list[dict]: Layers as in the config, from shallow to deep.
 
     Raises:
-        ValueError: If fewer than two stages are found.
+        ConfigError: If fewer than two stages are found.
     """
     parts = _called_parts(traced, root)
     while len(parts) == 1:
@@ -336,7 +338,7 @@ def find_stages(traced: Trace, root: str, key: str) -> List[dict]:
     stages = [block for block, following in zip(blocks, blocks[1:] + [None])
               if following is None or block.output.shape[2:] != following.output.shape[2:]]
     if len(stages) < 2:
-        raise ValueError(f"{key}='auto' found {len(stages)} stage(s) in '{root or 'the model'}': name its layers, e.g. "
+        raise ConfigError(f"{key}='auto' found {len(stages)} stage(s) in '{root or 'the model'}': name its layers, e.g. "
                          f"{key}=['backbone.layer1', 'backbone.layer2']")
     before = parts[:parts.index(blocks[0])]
     stem = [dict(module=before[-1].name, name='stem')] if before else []
@@ -349,7 +351,7 @@ def _called_parts(traced: Trace, root: str) -> List[Call]:
     names: List[str] = []
 
     def collect(prefix: str) -> None:
-        for child, module in traced.modules[prefix].named_children():
+        for child, _ in traced.modules[prefix].named_children():
             name = f'{prefix}.{child}' if prefix else child
             if name in last:
                 output = last[name][1].output

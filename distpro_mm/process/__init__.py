@@ -1,5 +1,6 @@
 """HOW MUCH each pathway counts, and when."""
-from .process import FORMS, DistillationProcess, ProcessError, interpolate
+from ..errors import ProcessError
+from .process import FORMS, DistillationProcess, interpolate
 from .weighting import Weighting
 
 __all__ = ['FORMS', 'DistillationProcess', 'ProcessError', 'Weighting', 'interpolate']

@@ -7,15 +7,12 @@ from typing import Dict, List, Optional, Sequence
 import numpy as np
 import torch
 
+from ..errors import ProcessError
 from .weighting import Weighting
 
 FORMAT = 'distpro_mm process'
 VERSION = 1
 FORMS = ('process', 'uniform', 'last', 'shuffled', 'mean')
-
-
-class ProcessError(ValueError):
-    """A process that cannot be read or does not fit."""
 
 
 class DistillationProcess:

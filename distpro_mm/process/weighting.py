@@ -6,6 +6,8 @@ from typing import Callable, Dict, Union
 import torch
 from torch import Tensor
 
+from ..errors import ConfigError
+
 _FORMS: Dict[str, Callable[..., Tensor]] = {}
 
 
@@ -76,7 +78,7 @@ class Weighting:
         initial_alpha (float, optional): Where alpha starts. Defaults to None: 0 for ``exponential``, else 1.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ConfigError: If an argument is out of range.
     """
     TYPES = tuple(_FORMS)
 
@@ -86,16 +88,16 @@ class Weighting:
         if type not in _FORMS:
             nearest = difflib.get_close_matches(str(type), self.TYPES, n=1)
             hint = f' (nearest: {nearest[0]})' if nearest else ''
-            raise ValueError(f"{key}.type='{type}' is not one of {', '.join(self.TYPES)}{hint}")
+            raise ConfigError(f"{key}.type='{type}' is not one of {', '.join(self.TYPES)}{hint}")
         if scale != 'num_pathways' and not (_is_number(scale) and scale > 0):
-            raise ValueError(f"{key}.scale={scale!r} is neither a number above 0 nor 'num_pathways'")
+            raise ConfigError(f"{key}.scale={scale!r} is neither a number above 0 nor 'num_pathways'")
         for name, value in (('kd_weight', kd_weight), ('bias', bias)):
             if not _is_number(value) or name == 'kd_weight' and value <= 0:
-                raise ValueError(f'{key}.{name}={value!r} is not a finite number{" above 0" * (name == "kd_weight")}')
+                raise ConfigError(f'{key}.{name}={value!r} is not a finite number{" above 0" * (name == "kd_weight")}')
         if initial_alpha is None:
             initial_alpha = 0.0 if type == 'exponential' else 1.0
         elif not _is_number(initial_alpha):
-            raise ValueError(f'{key}.initial_alpha={initial_alpha!r} is not a finite number')
+            raise ConfigError(f'{key}.initial_alpha={initial_alpha!r} is not a finite number')
         self.type, self.scale, self.kd_weight, self.bias = type, scale, kd_weight, bias
         self.initial_alpha = initial_alpha
 

@@ -22,6 +22,8 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 METHODS = ('auto', 'jvp', 'differences')
 
 
@@ -165,17 +167,17 @@ class Hypergradient:
             'plain_forward'.
 
     Raises:
-        ValueError: If an argument is out of range or the optimiser cannot be differentiated.
+        ConfigError: If an argument is out of range or the optimiser cannot be differentiated.
     """
 
     def __init__(self, student: nn.Module, optimizer: torch.optim.Optimizer, method: str = 'auto',
                  radius: float = 1e-2, average: Optional[Callable[[List[Tensor]], None]] = None) -> None:
         if method not in METHODS:
-            raise ValueError(f"train_cfg.method='{method}' is not one of {', '.join(METHODS)}")
+            raise ConfigError(f"train_cfg.method='{method}' is not one of {', '.join(METHODS)}")
         if not radius > 0:
-            raise ValueError(f'train_cfg.radius={radius} must be above 0')
+            raise ConfigError(f'train_cfg.radius={radius} must be above 0')
         if not isinstance(optimizer, torch.optim.SGD) and 'differentiable' not in optimizer.defaults:
-            raise ValueError(f"optim_wrapper.optimizer.type='{type(optimizer).__name__}' cannot be differentiated, which "
+            raise ConfigError(f"optim_wrapper.optimizer.type='{type(optimizer).__name__}' cannot be differentiated, which "
                              'the search needs: use SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad or Adadelta')
         optimised = {id(p) for group in optimizer.param_groups for p in group['params']}
         self.names, self.parameters = [], []
@@ -184,7 +186,7 @@ class Hypergradient:
                 self.names.append(name)
                 self.parameters.append(parameter)
         if not self.parameters:
-            raise ValueError('optim_wrapper: the optimiser has no trainable parameter of the student')
+            raise ConfigError('optim_wrapper: the optimiser has no trainable parameter of the student')
         self.student = student
         self.optimizer = optimizer
         self.method = method

@@ -1,5 +1,5 @@
-# scikit-learn's digits: real scans, 8 x 8, inside the package. Few training images, so that there is something to learn
-# from a teacher.
+# scikit-learn's digits: real scans, 8 x 8, inside the package. Only 30 training images a class, so that a teacher has
+# something to give.
 data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=10, mean=[78.], std=[97.])
 train_pipeline = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
 test_pipeline = [dict(type='PackInputs')]
@@ -9,7 +9,7 @@ train_dataloader = dict(
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
     collate_fn=dict(type='default_collate'),
-    dataset=dict(type='SklearnDigits', split='train', pipeline=train_pipeline))
+    dataset=dict(type='SklearnDigits', split='train', images_per_class=30, pipeline=train_pipeline))
 val_dataloader = dict(
     batch_size=350,
     num_workers=0,
@@ -17,5 +17,7 @@ val_dataloader = dict(
     collate_fn=dict(type='default_collate'),
     dataset=dict(type='SklearnDigits', split='test', pipeline=test_pipeline))
 val_evaluator = dict(type='Accuracy', topk=(1, ))
+val_cfg = dict()
 test_dataloader = val_dataloader
 test_evaluator = val_evaluator
+test_cfg = dict()

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
+from ...errors import ConfigError
 from ...process import DistillationProcess
 from ...reporting import draw_process
 
@@ -28,7 +29,7 @@ class ProcessRecordHook(Hook):
 
     def __init__(self, interval: int = 50, filename: str = 'process.json') -> None:
         if interval < 1:
-            raise ValueError(f'ProcessRecordHook.interval={interval} must be at least 1')
+            raise ConfigError(f'ProcessRecordHook.interval={interval} must be at least 1')
         self.interval = interval
         self.filename = filename
         self.process: Optional[DistillationProcess] = None
@@ -37,7 +38,7 @@ class ProcessRecordHook(Hook):
     def before_train(self, runner) -> None:
         """Start a process, or go on with the one of the checkpoint."""
         if not hasattr(runner.train_loop, 'moves_alpha'):
-            raise ValueError("custom_hooks: ProcessRecordHook records a search; it needs train_cfg.type="
+            raise ConfigError("custom_hooks: ProcessRecordHook records a search; it needs train_cfg.type="
                              "'mmrazor.DistProSearchLoop'")
         distiller = _distiller(runner)
         if self._resumed is not None:

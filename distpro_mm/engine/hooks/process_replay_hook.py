@@ -6,7 +6,8 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
-from ...process import FORMS, DistillationProcess, ProcessError, interpolate
+from ...errors import ConfigError, ProcessError
+from ...process import FORMS, DistillationProcess, interpolate
 
 
 @HOOKS.register_module()
@@ -27,7 +28,7 @@ class ProcessReplayHook(Hook):
 
     Raises:
         ProcessError: If the file cannot be read or does not fit the pathways of the config.
-        ValueError: If an argument is out of range.
+        ConfigError: If an argument is out of range.
 
     Example:
         >>> custom_hooks = [
@@ -37,9 +38,9 @@ class ProcessReplayHook(Hook):
 
     def __init__(self, process: str, form: str = 'process', skip_below: float = 0.0, seed: int = 0) -> None:
         if form not in FORMS:
-            raise ValueError(f"custom_hooks: ProcessReplayHook.form='{form}' is not one of {', '.join(FORMS)}")
+            raise ConfigError(f"custom_hooks: ProcessReplayHook.form='{form}' is not one of {', '.join(FORMS)}")
         if not skip_below >= 0:
-            raise ValueError(f'custom_hooks: ProcessReplayHook.skip_below={skip_below} must be 0 or more')
+            raise ConfigError(f'custom_hooks: ProcessReplayHook.skip_below={skip_below} must be 0 or more')
         self.process = process
         self.form = form
         self.skip_below = skip_below
@@ -49,13 +50,13 @@ class ProcessReplayHook(Hook):
     def before_train(self, runner) -> None:
         """Read the process and lay it out over the run: [iterations, N]."""
         if sum(isinstance(hook, ProcessReplayHook) for hook in runner.hooks) > 1:
-            raise ValueError('custom_hooks has two ProcessReplayHooks: one run replays one process')
+            raise ConfigError('custom_hooks has two ProcessReplayHooks: one run replays one process')
         if hasattr(runner.train_loop, 'moves_alpha'):
-            raise ValueError('custom_hooks: ProcessReplayHook replays a process and train_cfg.type=DistProSearchLoop '
+            raise ConfigError('custom_hooks: ProcessReplayHook replays a process and train_cfg.type=DistProSearchLoop '
                              'searches one: use the hook in a distillation with an ordinary train loop')
         distiller = self._distiller(runner)
         if distiller is None:
-            raise ValueError('custom_hooks: ProcessReplayHook needs model.type=DistPro')
+            raise ConfigError('custom_hooks: ProcessReplayHook needs model.type=DistPro')
         try:
             process = DistillationProcess.load(self.process).reorder(distiller.names, 'model.distiller')
         except ProcessError as error:

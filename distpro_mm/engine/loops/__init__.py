@@ -1,3 +1,3 @@
-from .distpro_search_loop import DistProSearchLoop, SearchError
+from .distpro_search_loop import DistProSearchLoop
 
-__all__ = ['DistProSearchLoop', 'SearchError']
+__all__ = ['DistProSearchLoop']

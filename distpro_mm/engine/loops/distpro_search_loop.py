@@ -11,15 +11,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...datasets import HeldOutSplit
+from ...errors import ConfigError, SearchError
 from ...models import DistPro
 from ...search import Hypergradient
 from ..hooks import ProcessRecordHook
 
 DEFAULT_HELD_OUT = dict(ratio=0.2, seed=0, stratified=True)
-
-
-class SearchError(RuntimeError):
-    """A search that cannot go on; what it has learned is on disk."""
 
 
 @LOOPS.register_module()
@@ -46,7 +43,7 @@ class DistProSearchLoop(EpochBasedTrainLoop):
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
 
     Raises:
-        ValueError: If the config cannot be searched with; names the key.
+        ConfigError: If the config cannot be searched with; names the key.
 
     Note:
         Source: DistPro (ECCV 2022), algorithm 1. Its release rebuilds a worker pool for each held-out batch and saves
@@ -64,11 +61,11 @@ class DistProSearchLoop(EpochBasedTrainLoop):
                  radius: float = 1e-2,
                  **kwargs) -> None:
         if not isinstance(alpha_interval, int) or alpha_interval < 1:
-            raise ValueError(f'train_cfg.alpha_interval={alpha_interval!r} must be a whole number from 1')
+            raise ConfigError(f'train_cfg.alpha_interval={alpha_interval!r} must be a whole number from 1')
         if held_out_dataloader is None:
             dataloader, held_out_dataloader = split_dataloader(dataloader, {**DEFAULT_HELD_OUT, **(held_out or {})})
         elif held_out is not None:
-            raise ValueError('train_cfg has both held_out and held_out_dataloader: give one of them')
+            raise ConfigError('train_cfg has both held_out and held_out_dataloader: give one of them')
         else:
             _refuse_test_set(held_out_dataloader, runner.cfg)
         super().__init__(runner, dataloader, max_epochs, **kwargs)
@@ -76,16 +73,16 @@ class DistProSearchLoop(EpochBasedTrainLoop):
         self.held_out_dataloader = runner.build_dataloader(held_out_dataloader, seed=runner.seed + 1)
         for key, loader in (('train_dataloader', self.dataloader), ('held_out', self.held_out_dataloader)):
             if len(loader) == 0:
-                raise ValueError(f'{key}: {len(loader.dataset)} images give no batch of {loader.batch_size}; make '
+                raise ConfigError(f'{key}: {len(loader.dataset)} images give no batch of {loader.batch_size}; make '
                                  'batch_size smaller, or change train_cfg.held_out.ratio')
         self._held_out = _reshuffled(self.held_out_dataloader)
         self.alpha_interval = alpha_interval
         self.method, self.radius = method, radius
         if not isinstance(self.model, DistPro):
-            raise ValueError(f'train_cfg.type=DistProSearchLoop needs model.type=DistPro, got {type(self.model).__name__}')
+            raise ConfigError(f'train_cfg.type=DistProSearchLoop needs model.type=DistPro, got {type(self.model).__name__}')
         runner.param_schedulers = _student_schedulers(runner.param_schedulers)
         if runner.auto_scale_lr and runner.auto_scale_lr.get('enable'):
-            raise ValueError('auto_scale_lr.enable=True would scale the learning rate of alpha too: set the learning '
+            raise ConfigError('auto_scale_lr.enable=True would scale the learning rate of alpha too: set the learning '
                              'rate of optim_wrapper.optimizer yourself')
         if not any(isinstance(hook, ProcessRecordHook) for hook in runner.hooks):
             runner.register_hook(ProcessRecordHook(), priority='NORMAL')
@@ -179,16 +176,16 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
         batch is dropped if it is not full: batch norm cannot work on a single image.
 
     Raises:
-        ValueError: If the set is split already or ``held_out`` is not understood.
+        ConfigError: If the set is split already or ``held_out`` is not understood.
     """
     known = {'ratio', 'seed', 'stratified'}
     if not isinstance(dataloader, dict):
-        raise ValueError('train_dataloader must be a config, so that its training set can be split')
+        raise ConfigError('train_dataloader must be a config, so that its training set can be split')
     if set(held_out) - known:
-        raise ValueError(f'train_cfg.held_out has no {sorted(set(held_out) - known)}; it has {sorted(known)}')
+        raise ConfigError(f'train_cfg.held_out has no {sorted(set(held_out) - known)}; it has {sorted(known)}')
     dataset = dataloader['dataset']
     if dataset.get('type') in ('HeldOutSplit', HeldOutSplit):
-        raise ValueError('train_dataloader.dataset is a HeldOutSplit already: give the whole training set, the search '
+        raise ConfigError('train_dataloader.dataset is a HeldOutSplit already: give the whole training set, the search '
                          'splits it by train_cfg.held_out')
     loaders = []
     for part in ('train', 'held_out'):
@@ -208,7 +205,7 @@ def _refuse_test_set(loader: dict, cfg: dict) -> None:
     for key in ('test_dataloader', 'val_dataloader'):
         other = (cfg.get(key) or {}).get('dataset')
         if other and identity(other) == identity(loader['dataset']):
-            raise ValueError(f'train_cfg.held_out_dataloader reads the same images as {key}: a process searched on test '
+            raise ConfigError(f'train_cfg.held_out_dataloader reads the same images as {key}: a process searched on test '
                              'images proves nothing; leave it out to split the training set')
 
 
@@ -230,20 +227,20 @@ def _student_schedulers(schedulers) -> Optional[dict]:
         return dict(student=schedulers if isinstance(schedulers, List) else [schedulers], alpha=[])
     unknown = set(schedulers) - {'student', 'alpha'}
     if unknown:
-        raise ValueError(f'param_scheduler has {sorted(unknown)}; the optimisers of a search are student and alpha')
+        raise ConfigError(f'param_scheduler has {sorted(unknown)}; the optimisers of a search are student and alpha')
     return {name: schedulers.get(name, []) for name in ('student', 'alpha')}
 
 
 def _check_optimisers(wrappers) -> OptimWrapper:
     """Check that the student's and alpha's optimisers are there and usable; give the student's."""
     if not isinstance(wrappers, OptimWrapperDict) or set(wrappers.keys()) != {'student', 'alpha'}:
-        raise ValueError("a search needs optim_wrapper.constructor='mmrazor.DistProOptimWrapperConstructor', which builds "
+        raise ConfigError("a search needs optim_wrapper.constructor='mmrazor.DistProOptimWrapperConstructor', which builds "
                          'the optimisers of student and alpha')
     student = wrappers['student']
     if student.clip_grad_kwargs:
-        raise ValueError('optim_wrapper.clip_grad is not supported in a search: a clipped step depends on alpha through '
+        raise ConfigError('optim_wrapper.clip_grad is not supported in a search: a clipped step depends on alpha through '
                          'the norm of the whole gradient; remove it for the search (the distillation may keep it)')
     if student._accumulative_counts > 1:
-        raise ValueError(f'optim_wrapper.accumulative_counts={student._accumulative_counts} is not supported in a search: '
+        raise ConfigError(f'optim_wrapper.accumulative_counts={student._accumulative_counts} is not supported in a search: '
                          'alpha belongs to one batch and one step; remove it for the search')
     return student

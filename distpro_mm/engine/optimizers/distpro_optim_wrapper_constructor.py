@@ -6,6 +6,8 @@ from mmengine.registry import OPTIMIZERS
 from mmrazor.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
+from ...errors import ConfigError
+
 DEFAULT_ALPHA = dict(optimizer=dict(type='Adam', lr=0.1, betas=(0.5, 0.999), weight_decay=0.0))
 
 
@@ -27,14 +29,14 @@ class DistProOptimWrapperConstructor:
         paramwise_cfg (dict, optional): For the student's parameters. Defaults to None.
 
     Raises:
-        ValueError: If ``alpha`` has other keys, or the model has no alpha.
+        ConfigError: If ``alpha`` has other keys, or the model has no alpha.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None) -> None:
         cfg = dict(optim_wrapper_cfg)
         alpha = cfg.pop('alpha', None) or DEFAULT_ALPHA
         if set(alpha) != {'optimizer'}:
-            raise ValueError(f'optim_wrapper.alpha must have the key optimizer and no other, got {sorted(alpha)}')
+            raise ConfigError(f'optim_wrapper.alpha must have the key optimizer and no other, got {sorted(alpha)}')
         self.alpha_cfg = dict(alpha['optimizer'])
         self.student_constructor = DefaultOptimWrapperConstructor(cfg, paramwise_cfg)
 
@@ -50,7 +52,7 @@ class DistProOptimWrapperConstructor:
         bare = model.module if is_model_wrapper(model) else model
         alpha = getattr(getattr(bare, 'distiller', None), 'alpha', None)
         if alpha is None:
-            raise ValueError('optim_wrapper.constructor=DistProOptimWrapperConstructor needs a model of type DistPro, '
+            raise ConfigError('optim_wrapper.constructor=DistProOptimWrapperConstructor needs a model of type DistPro, '
                              f'got {type(bare).__name__}')
         optimizer = OPTIMIZERS.build({**self.alpha_cfg, 'params': [alpha]})
         return OptimWrapperDict(student=self.student_constructor(model), alpha=OptimWrapper(optimizer))

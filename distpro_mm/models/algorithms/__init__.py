@@ -1,3 +1,3 @@
-from .distpro import DistPro, load_teacher
+from .distpro import DistPro
 
-__all__ = ['DistPro', 'load_teacher']
+__all__ = ['DistPro']

@@ -1,18 +1,17 @@
 import collections
-import os
-import re
 from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
 from mmengine.logging import print_log
-from mmengine.runner.checkpoint import _load_checkpoint
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...pathways import in_place_off, probe_input, trace
+from ...errors import ConfigError
+from ...pathways import Trace, in_place_off, probe_input, trace
 from ...search import untouched
+from ..checkpoints import load_whole
 
 
 @MODELS.register_module()
@@ -36,8 +35,7 @@ class DistPro(SingleTeacherDistill):
         passes (collections.Counter): Forwards of 'teacher' and 'student' made in training steps.
 
     Raises:
-        ValueError: If the checkpoint does not fit, or the layers do not fit the models.
-        FileNotFoundError: If there is no such checkpoint.
+        ConfigError: If the checkpoint is missing or does not fit, or the layers do not fit the models.
 
     Example:
         >>> model = dict(
@@ -51,23 +49,25 @@ class DistPro(SingleTeacherDistill):
     def __init__(self, distiller: dict, teacher: dict, architecture: dict, teacher_ckpt: Optional[str] = None,
                  input_shape: Optional[Sequence[int]] = None, **kwargs) -> None:
         if kwargs.get('teacher_trainable'):
-            raise ValueError('model.teacher_trainable=True is not supported by DistPro: its teacher is fixed')
+            raise ConfigError('model.teacher_trainable=True is not supported by DistPro: its teacher is fixed')
         super().__init__(distiller=distiller, teacher=teacher, architecture=architecture, **kwargs)
         if teacher_ckpt is not None:
-            load_teacher(self.teacher, teacher_ckpt)
+            load_whole(self.teacher, teacher_ckpt, 'model.teacher_ckpt')
             self.teacher._is_init = True  # else the runner would initialise it afresh
-        elif self.teacher.init_cfg is None:
-            print_log('model.teacher_ckpt is not set: the teacher is untrained and teaches nothing', 'current', 30)
         # mmrazor's own switch walks OrderedDicts, which torch no longer uses for submodules: it does nothing.
         in_place_off(self.teacher)
         in_place_off(self.student)
-        self.distiller.prepare_pathways(*(
-            trace(model, lambda: model(probe_input(model, input_shape), mode='tensor'))
-            for model in (self.teacher, self.student)))
+        self.distiller.prepare_pathways(_traced(self.teacher, input_shape), _traced(self.student, input_shape))
         self.passes: collections.Counter = collections.Counter()
         self._keep = False
         self._kept: Optional[tuple] = None
         self.train()
+
+    def init_weights(self) -> None:
+        """Initialise what is to be trained; called by the runner before training."""
+        if not self.teacher.is_init and self.teacher.init_cfg is None:
+            print_log('model.teacher_ckpt is not set: the teacher is untrained and teaches nothing', 'current', 30)
+        super().init_weights()
 
     def train(self, mode: bool = True) -> 'DistPro':
         """Set the mode of the student and the transforms; the teacher stays in eval mode in every module."""
@@ -155,45 +155,8 @@ class DistPro(SingleTeacherDistill):
         return self.parse_losses(losses)[0]
 
 
-def load_teacher(teacher: nn.Module, path: str) -> None:
-    """Load a teacher's checkpoint, wholly or not at all.
-
-    Args:
-        teacher (nn.Module): The teacher.
-        path (str): File or URL. A checkpoint of a distillation is taken for its student.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is no checkpoint, or does not fit the teacher.
-    """
-    key = f"model.teacher_ckpt='{path}'"
-    if '://' not in path and not os.path.isfile(path):
-        raise FileNotFoundError(f'{key}: there is no such file; train the teacher first or correct the path')
-    try:
-        checkpoint = _load_checkpoint(path, map_location='cpu')
-    except Exception as error:
-        raise ValueError(f'{key} cannot be read as a checkpoint ({type(error).__name__}: '
-                         f'{str(error).splitlines()[0]}): it is cut off or is another file') from error
-    state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f'{key} holds no weights: it is another file')
-    state = {re.sub(r'^module\.', '', name): value for name, value in state.items()}
-    if any(name.startswith('architecture.') for name in state):
-        state = {name[len('architecture.'):]: value for name, value in state.items() if name.startswith('architecture.')}
-    try:
-        missing, unexpected = teacher.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        mismatches = [line.strip() for line in str(error).splitlines() if 'size mismatch' in line]
-        raise ValueError(f'{key} does not fit model.teacher: {len(mismatches)} weights have other shapes, first '
-                         f'"{mismatches[0] if mismatches else error}"; is model.teacher the network it was trained '
-                         'as?') from error
-    if missing:
-        raise ValueError(f'{key} fits model.teacher only partly: {len(missing)} of {len(teacher.state_dict())} weights '
-                         f'are not in it, first {missing[:3]}, and it has {len(unexpected)} others, first '
-                         f'{unexpected[:3]}; is model.teacher the network it was trained as?')
-    if unexpected:
-        print_log(f'{key} has {len(unexpected)} weights that model.teacher has no use for, first {unexpected[:3]}',
-                  'current', 30)
+def _traced(model: nn.Module, input_shape: Optional[Sequence[int]]) -> Trace:
+    return trace(model, lambda: model(probe_input(model, input_shape), mode='tensor'))
 
 
 def _random_states(device: torch.device) -> tuple:

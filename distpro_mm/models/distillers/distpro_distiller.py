@@ -7,6 +7,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ...errors import ConfigError
 from ...pathways import Pathway, TapReader, Trace, connect, resolve_taps, span
 from ...process import Weighting
 
@@ -72,7 +73,7 @@ class DistProDistiller(ConfigurableDistiller):
             student (Trace): A traced forward of the student on the same images.
 
         Raises:
-            ValueError: If layers, connections or transforms do not fit the models; names the config key.
+            ConfigError: If layers, connections or transforms do not fit the models; names the config key.
         """
         transmitters = resolve_taps(self.layers['transmitters'], teacher, 'model.distiller.transmitters')
         receivers = resolve_taps(self.layers['receivers'], student, 'model.distiller.receivers')
@@ -156,10 +157,10 @@ class DistProDistiller(ConfigurableDistiller):
         """Take alpha [N] from a checkpoint.
 
         Raises:
-            ValueError: If the checkpoint was made with another number of pathways.
+            ConfigError: If the checkpoint was made with another number of pathways.
         """
         if state.shape != self.alpha.shape:
-            raise ValueError(f'the checkpoint has {state.numel()} pathways and model.distiller has {len(self.pathways)}: '
+            raise ConfigError(f'the checkpoint has {state.numel()} pathways and model.distiller has {len(self.pathways)}: '
                              'use the transmitters, receivers, connections and transforms it was made with')
         with torch.no_grad():
             self.alpha.copy_(state)
@@ -178,7 +179,7 @@ def _labelled(transforms: Sequence[dict]) -> Dict[str, dict]:
     """Configs of the transforms by label."""
     key = 'model.distiller.transforms'
     if isinstance(transforms, dict) or not transforms:
-        raise ValueError(f"{key} must be a list of one or more dicts, e.g. [dict(type='PointwiseTransform')], got "
+        raise ConfigError(f"{key} must be a list of one or more dicts, e.g. [dict(type='PointwiseTransform')], got "
                          f'{transforms!r}')
     labelled = {}
     for cfg in transforms:
@@ -188,7 +189,7 @@ def _labelled(transforms: Sequence[dict]) -> Dict[str, dict]:
             kind = cfg['type'] if isinstance(cfg['type'], str) else cfg['type'].__name__
             label = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', kind.split('.')[-1].replace('Transform', '')).lower()
         if label in labelled or '.' in label:
-            raise ValueError(f"{key}: the label '{label}' is used twice or contains '.'; set name= in the transform")
+            raise ConfigError(f"{key}: the label '{label}' is used twice or contains '.'; set name= in the transform")
         labelled[label] = cfg
     return labelled
 
@@ -197,4 +198,4 @@ def _check_weighting(weighting: dict) -> None:
     known = list(inspect.signature(Weighting).parameters)
     unknown = [name for name in weighting if name not in known]
     if unknown:
-        raise ValueError(f'model.distiller.weighting has no argument {", ".join(unknown)}; it has {", ".join(known)}')
+        raise ConfigError(f'model.distiller.weighting has no argument {", ".join(unknown)}; it has {", ".join(known)}')

@@ -3,6 +3,8 @@ import torch.nn.functional as F
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ...errors import ConfigError
+
 
 @MODELS.register_module()
 class HCLLoss(nn.Module):
@@ -35,10 +37,10 @@ class HCLLoss(nn.Module):
             Tensor: The loss, a scalar.
 
         Raises:
-            ValueError: If the shapes differ.
+            ConfigError: If the shapes differ.
         """
         if s_feature.shape != t_feature.shape:
-            raise ValueError(f'HCLLoss compares maps of one shape, got {tuple(s_feature.shape)} from the student and '
+            raise ConfigError(f'HCLLoss compares maps of one shape, got {tuple(s_feature.shape)} from the student and '
                              f'{tuple(t_feature.shape)} from the teacher')
         # Averaging is linear, so the difference is pooled once instead of both maps; bins of equal size nest, so that
         # a smaller average can be taken from a larger one.

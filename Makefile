@@ -1,0 +1,27 @@
+# Two commands on a fresh machine: make demo, make test. Each sets up .venv here by itself; nothing global is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test slow lint clean
+demo: $(VENV)/.ready
+	$(BIN)/python tools/compare.py configs/benchmarks/digits.py
+
+test: $(VENV)/.ready
+	$(BIN)/python -m pytest
+
+slow: $(VENV)/.ready
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+
+$(VENV)/.ready: setup.py requirements/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \
+		{ echo "error: Python 3.10, 3.11 or 3.12 is needed; name one: make PYTHON=python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt --editable '.[dev,tensorboard]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) work_dirs build *.egg-info .pytest_cache .ruff_cache

@@ -1,0 +1,39 @@
+"""What the tools share: reading ``--cfg-options`` and showing a user's error without a traceback."""
+import argparse
+import re
+import sys
+from typing import Callable
+
+from mmengine.config import DictAction
+
+from ..errors import ConfigError, SearchError
+
+
+class OptionsAction(DictAction):
+    """``--cfg-options KEY=VALUE ...`` as in the OpenMMLab tools, with an error that says what is wrong."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        """Collect the pairs."""
+        wrong = [value for value in values if '=' not in value or value.startswith('=')]
+        if wrong:
+            raise argparse.ArgumentError(self, f"'{wrong[0]}' is not of the form KEY=VALUE, e.g. train_cfg.max_epochs=10")
+        super().__call__(parser, namespace, values, option_string)
+
+
+def run(main: Callable[[], None]) -> int:
+    """Run a tool; an error that the user can mend is one sentence on stderr.
+
+    Args:
+        main (Callable): The tool.
+
+    Returns:
+        int: 0, or 1 after such an error.
+    """
+    try:
+        main()
+    except (ConfigError, SearchError) as error:
+        # The registries put the class and file that they were building in front.
+        message = re.sub(r'^(class `\w+` in [\w./]+: )+', '', str(error))
+        print(f'error: {message}', file=sys.stderr)
+        return 1
+    return 0

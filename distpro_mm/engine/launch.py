@@ -1,0 +1,96 @@
+"""From a config file to a runner: what the tools call."""
+import os
+from typing import Optional
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from ..errors import ConfigError
+from ..models.checkpoints import load_whole
+
+
+def load_config(path: str, options: Optional[dict] = None) -> Config:
+    """Read a config file and override settings.
+
+    Args:
+        path (str): The config file.
+        options (dict, optional): Settings by dotted key. Defaults to None.
+
+    Returns:
+        Config: The config; ``work_dir`` is ``work_dirs/<name of the file>`` unless it says otherwise.
+
+    Raises:
+        ConfigError: If there is no such file.
+    """
+    if not os.path.isfile(path):
+        raise ConfigError(f"there is no config file '{path}'; those that come with the project are in configs/")
+    cfg = Config.fromfile(path)
+    cfg.merge_from_dict(options or {})
+    if cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join('work_dirs', os.path.splitext(os.path.basename(path))[0])
+    return cfg
+
+
+def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = None, amp: bool = False) -> Runner:
+    """Build the runner of a training.
+
+    Args:
+        cfg (Config): The config; changed by the other arguments.
+        launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
+        resume (str, optional): A checkpoint to go on from, or 'auto' for the newest in the work_dir. Defaults to None.
+        amp (bool): Mixed precision: float16 on a GPU, bfloat16 on a CPU. Defaults to False.
+
+    Returns:
+        Runner: Ready to ``train()``.
+
+    Raises:
+        ConfigError: If the config cannot be trained.
+    """
+    cfg.launcher = launcher
+    if resume is not None:
+        cfg.resume = True
+        if resume != 'auto':
+            if not os.path.isfile(resume):
+                raise ConfigError(f"--resume '{resume}': there is no such checkpoint; --resume alone takes the newest in "
+                                  'the work_dir')
+            cfg.load_from = resume
+    if amp:
+        kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+        if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'mmrazor.BFloat16OptimWrapper'):
+            raise ConfigError(f"--amp replaces optim_wrapper.type='OptimWrapper', and the config has '{kind}': choose the "
+                              'precision in the config')
+        cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
+    return Runner.from_cfg(cfg)
+
+
+def student_config(cfg: Config) -> Config:
+    """The config of the student alone, if the config is of a distillation; else a copy of it as it is."""
+    cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
+    if 'architecture' in cfg.model:
+        cfg.model = cfg.model.architecture
+    return cfg
+
+
+def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> dict:
+    """Evaluate a network, or the student of a distillation, on the config's test set.
+
+    Args:
+        cfg (Config): The config that it was trained with.
+        checkpoint (str): Its checkpoint, of the training or exported.
+        launcher (str): As in :func:`build_trainer`.
+
+    Returns:
+        dict: Metrics.
+
+    Raises:
+        ConfigError: If the checkpoint is missing or does not fit.
+    """
+    cfg = student_config(cfg)
+    cfg.launcher = launcher
+    for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_hooks'):
+        cfg.pop(key, None)
+    runner = Runner.from_cfg(cfg)
+    load_whole(runner.model, checkpoint, 'checkpoint')
+    return runner.test()
+

@@ -1,0 +1,62 @@
+"""Export of a distilled student as a plain mmpretrain model."""
+import os
+import pprint
+import shutil
+import sys
+from typing import Dict
+
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+
+from .engine.launch import student_config
+from .models.checkpoints import load_whole
+
+
+def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]:
+    """Write a student so that stock mmpretrain loads it, with neither distpro_mm nor mmrazor.
+
+    Three files at most: ``student.pth`` with the weights, ``student.py`` with the config to build it and prepare its
+    images, and, if the backbone is one of ours, the single source file that defines it on top of mmpretrain.
+
+    Args:
+        cfg (Config): The config of the training.
+        checkpoint (str): Its checkpoint.
+        out_dir (str): The folder to write to.
+
+    Returns:
+        dict[str, str]: Paths: 'checkpoint', 'config' and, if one was needed, 'backbone'.
+
+    Raises:
+        ConfigError: If the checkpoint is missing or does not fit the student.
+    """
+    cfg = student_config(cfg)
+    model_cfg = cfg.model.to_dict()
+    # In a distillation the preprocessor stands beside the model, where the runner hands it down.
+    model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
+    model = MODELS.build(model_cfg)
+    load_whole(model, checkpoint, 'checkpoint')
+    os.makedirs(out_dir, exist_ok=True)
+    paths = {name: os.path.join(out_dir, f'student.{end}') for name, end in (('checkpoint', 'pth'), ('config', 'py'))}
+    torch.save(dict(state_dict=model.state_dict(), meta={}), paths['checkpoint'])
+    settings = dict(default_scope='mmpretrain', model=_plain(model_cfg),
+                    test_dataloader=dict(dataset=dict(pipeline=_plain(cfg.get('test_pipeline', [])))))
+    module = type(model.backbone).__module__
+    if module.startswith('distpro_mm.'):
+        paths['backbone'] = os.path.join(out_dir, module.rpartition('.')[2] + '.py')
+        shutil.copyfile(sys.modules[module].__file__, paths['backbone'])
+        settings['custom_imports'] = dict(imports=[module.rpartition('.')[2]])
+    with open(paths['config'], 'w') as file:
+        for key, value in settings.items():
+            file.write(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}\n')
+    return paths
+
+
+def _plain(value):
+    """A config without scopes, which a plain mmpretrain config does not need."""
+    if isinstance(value, dict):
+        plain = {key: _plain(item) for key, item in value.items() if key != '_scope_'}
+        if isinstance(plain.get('type'), str):
+            plain['type'] = plain['type'].replace('mmpretrain.', '')
+        return plain
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,24 @@
+"""Export the student of a distillation as a plain mmpretrain model (student.pth, student.py)."""
+import argparse
+import sys
+
+from distpro_mm.engine.command_line import OptionsAction, run
+from distpro_mm.engine.launch import load_config
+from distpro_mm.export import export_student
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config of the training')
+    parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('--out', default='student', help='folder to write to (default: student)')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE',
+                        help='override settings of the config')
+    args = parser.parse_args()
+    paths = export_student(load_config(args.config, args.cfg_options), args.checkpoint, args.out)
+    for name, path in paths.items():
+        print(f'{name}: {path}')
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))

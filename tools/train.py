@@ -1,0 +1,29 @@
+"""Train by a config: a teacher, a baseline, a search or a distillation."""
+import argparse
+import os
+import sys
+
+from distpro_mm.engine.command_line import OptionsAction, run
+from distpro_mm.engine.launch import build_trainer, load_config
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<name of the config>)')
+    parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
+                        help='go on from this checkpoint; without a value from the newest in the work_dir')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE',
+                        help='override settings of the config, e.g. optim_wrapper.optimizer.lr=0.05')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    cfg = load_config(args.config, args.cfg_options)
+    cfg.work_dir = args.work_dir or cfg.work_dir
+    build_trainer(cfg, args.launcher, args.resume, args.amp).train()
+
+
+if __name__ == '__main__':
+    sys.exit(run(main))
