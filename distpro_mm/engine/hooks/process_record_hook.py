@@ -42,8 +42,13 @@ class ProcessRecordHook(Hook):
                              "'mmrazor.DistProSearchLoop'")
         distiller = _distiller(runner)
         if self._resumed is not None:
-            self.process = DistillationProcess.from_dict(self._resumed, 'the checkpoint\'s process')
-            self.process = self.process.reorder(distiller.names, 'model.distiller')
+            process = DistillationProcess.from_dict(self._resumed, "the checkpoint's process")
+            process = process.reorder(distiller.names, 'model.distiller')
+            # The search may be longer now than it was: a knot keeps its iteration, not its share of the whole.
+            before, now = (max(iterations - 1, 1) for iterations in (process.origin['iterations'], runner.max_iters))
+            self.process = DistillationProcess(process.names, distiller.weighting,
+                                               [round(p * before) / now for p in process.progress], process.alpha,
+                                               origin(runner))
         else:
             self.process = DistillationProcess(distiller.names, distiller.weighting, origin=origin(runner))
 
@@ -109,7 +114,7 @@ def origin(runner) -> dict:
         epochs=runner.max_epochs,
         iterations=runner.max_iters,
         seed=runner.seed,
-        versions=dict(distpro_mm=distpro_mm.__version__, mmengine=mmengine.__version__, torch=torch.__version__))
+        versions=dict(distpro_mm=distpro_mm.__version__, mmengine=mmengine.__version__, torch=str(torch.__version__)))
 
 
 def _distiller(runner):

@@ -80,6 +80,7 @@ class DistProSearchLoop(EpochBasedTrainLoop):
         self.method, self.radius = method, radius
         if not isinstance(self.model, DistPro):
             raise ConfigError(f'train_cfg.type=DistProSearchLoop needs model.type=DistPro, got {type(self.model).__name__}')
+        _check_constructor(runner.optim_wrapper)
         runner.param_schedulers = _student_schedulers(runner.param_schedulers)
         if runner.auto_scale_lr and runner.auto_scale_lr.get('enable'):
             raise ConfigError('auto_scale_lr.enable=True would scale the learning rate of alpha too: set the learning '
@@ -105,7 +106,7 @@ class DistProSearchLoop(EpochBasedTrainLoop):
 
     def run(self) -> torch.nn.Module:
         """Search; on any error the process recorded so far is written first."""
-        student = _check_optimisers(self.runner.optim_wrapper)
+        student = _usable(self.runner.optim_wrapper['student'])
         self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
                                            lambda tensors: [all_reduce(tensor, 'mean') for tensor in tensors])
         try:
@@ -231,12 +232,17 @@ def _student_schedulers(schedulers) -> Optional[dict]:
     return {name: schedulers.get(name, []) for name in ('student', 'alpha')}
 
 
-def _check_optimisers(wrappers) -> OptimWrapper:
-    """Check that the student's and alpha's optimisers are there and usable; give the student's."""
-    if not isinstance(wrappers, OptimWrapperDict) or set(wrappers.keys()) != {'student', 'alpha'}:
-        raise ConfigError("a search needs optim_wrapper.constructor='mmrazor.DistProOptimWrapperConstructor', which builds "
-                         'the optimisers of student and alpha')
-    student = wrappers['student']
+def _check_constructor(wrapper: Union[dict, OptimWrapperDict]) -> None:
+    """Check that the optimisers of student and alpha are built, or will be."""
+    constructor = wrapper.get('constructor') if isinstance(wrapper, dict) else None
+    if not (isinstance(wrapper, OptimWrapperDict) and {*wrapper.keys()} == {'student', 'alpha'}
+            or str(constructor).rpartition('.')[2].rstrip("'>") == 'DistProOptimWrapperConstructor'):
+        raise ConfigError(f"optim_wrapper.constructor={constructor!r}: a search needs "
+                          "'mmrazor.DistProOptimWrapperConstructor', which builds the optimisers of student and alpha")
+
+
+def _usable(student: OptimWrapper) -> OptimWrapper:
+    """Check that the step of the student's optimiser can be differentiated alone."""
     if student.clip_grad_kwargs:
         raise ConfigError('optim_wrapper.clip_grad is not supported in a search: a clipped step depends on alpha through '
                          'the norm of the whole gradient; remove it for the search (the distillation may keep it)')

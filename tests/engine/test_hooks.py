@@ -1,0 +1,153 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from distpro_mm.errors import ConfigError, ProcessError
+from distpro_mm.process import DistillationProcess, Weighting
+
+NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointwise', 'layer3>layer3:pointwise']
+
+
+@pytest.fixture
+def process_file(tmp_path):
+    """A process of 5 knots whose pathways stand in another order than the model's."""
+    generator = np.random.RandomState(0)
+    process = DistillationProcess(NAMES[::-1], Weighting('exponential'), np.linspace(0, 1, 5), generator.randn(5, 4))
+    path = str(tmp_path / 'process.json')
+    process.save(path)
+    return path
+
+
+class Watch(Hook):
+
+    def __init__(self):
+        self.weights, self.live = [], []
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.weights.append(runner.model.distiller.weights().clone())
+        self.live.append(list(runner.model.distiller.live))
+
+
+def distil(make_config, process_file, watch=None, name='distill', **hook):
+    cfg = make_config('distill', name, custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=process_file, **hook)])
+    runner = Runner.from_cfg(cfg)
+    watch = watch or Watch()
+    runner.register_hook(watch)
+    runner.train()
+    return runner, torch.stack(watch.weights).double().numpy(), watch.live
+
+
+def expected(process_file, form='process', iterations=10, seed=0):
+    process = DistillationProcess.load(process_file)
+    weights = process.form(form, seed)[:, ::-1]  # in the model's order
+    moments = np.arange(iterations) / (iterations - 1)
+    return np.stack([np.interp(moments, process.progress, column) for column in weights.T], axis=1)
+
+
+@pytest.mark.parametrize('form', ['process', 'uniform', 'last', 'mean', 'shuffled'])
+def test_every_iteration_gets_the_interpolated_weights(make_config, process_file, form):
+    _, weights, live = distil(make_config, process_file, form=form, seed=3)
+    assert weights.shape == (10, 4)
+    assert np.allclose(weights, expected(process_file, form, seed=3), rtol=1e-6)
+    assert live == [[0, 1, 2, 3]] * 10
+
+
+def test_light_pathways_are_not_computed(make_config, process_file):
+    threshold = float(np.median(expected(process_file)))
+    computed = []
+
+    class Count(Watch):
+
+        def before_run(self, runner):
+            for name, transform in runner.model.distiller.transforms.items():
+                transform.register_forward_hook(lambda *_, name=name: computed.append(name))
+
+    _, weights, live = distil(make_config, process_file, Count(), skip_below=threshold)
+    wanted = [np.flatnonzero(row >= threshold).tolist() for row in expected(process_file)]
+    assert live == wanted and 0 < sum(map(len, live)) < 40
+    assert computed == [NAMES[index] for row in wanted for index in row]
+
+
+def test_a_run_without_live_pathways_needs_no_teacher(make_config, process_file):
+    runner, _, live = distil(make_config, process_file, skip_below=1e9)
+    assert live == [[]] * 10 and runner.model.passes == dict(student=10)
+
+
+def test_all_training_images_are_used(make_config, process_file):
+    runner, _, _ = distil(make_config, process_file)
+    assert len(runner.train_dataloader.dataset) == 100
+
+
+def test_a_resumed_run_goes_on_at_its_place(make_config, process_file):
+    distil(make_config, process_file)
+    cfg = make_config('distill', resume=True, train_cfg__max_epochs=4,
+                      custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=process_file)])
+    runner, watch = Runner.from_cfg(cfg), Watch()
+    runner.register_hook(watch)
+    runner.train()
+    assert np.allclose(torch.stack(watch.weights), expected(process_file, iterations=20)[10:], rtol=1e-6)
+
+
+def test_the_process_of_a_search_replays(make_config):
+    search = Runner.from_cfg(make_config('search'))
+    search.train()
+    path = os.path.join(search.work_dir, 'process.json')
+    _, weights, _ = distil(make_config, path)
+    assert np.allclose(weights[0], DistillationProcess.load(path).weights[0], rtol=1e-6)
+    assert np.allclose(weights[-1], DistillationProcess.load(path).weights[-1], rtol=1e-6)
+
+
+def test_a_broken_off_search_is_told(make_config, process_file, caplog):
+    process = DistillationProcess.load(process_file)
+    DistillationProcess(process.names, process.weighting, [0, 0.3], process.alpha[:2], dict(complete=False)).save(process_file)
+    cfg = make_config('distill', log_level='WARNING',
+                      custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=process_file)])
+    runner, said = Runner.from_cfg(cfg), []
+    runner.logger.warning = lambda message, *_: said.append(message)
+    runner.train()
+    assert any('ends at 30% of its search' in message for message in said)
+
+
+@pytest.mark.parametrize('change, message', [
+    (dict(process='nowhere.json'), "there is no process file 'nowhere.json': run the search first"),
+    (dict(form='best'), "form='best' is not one of process, uniform, last, shuffled, mean"),
+    (dict(skip_below=-1), 'skip_below=-1'),
+])
+def test_bad_arguments_name_the_hook(make_config, process_file, change, message):
+    with pytest.raises(ConfigError, match=message):
+        distil(make_config, **{'process_file': process_file, **{k: v for k, v in change.items() if k != 'process'}}
+               if 'process' not in change else dict(process_file=change['process']))
+
+
+def test_a_process_of_other_pathways_is_refused(make_config, process_file):
+    process = DistillationProcess.load(process_file)
+    DistillationProcess([*NAMES[:3], 'layer9>layer3:pointwise'], process.weighting, process.progress,
+                        process.alpha).save(process_file)
+    with pytest.raises(ProcessError, match='ProcessReplayHook.process: .*lacks layer3>layer3:pointwise and has layer9>'):
+        distil(make_config, process_file)
+
+
+def test_two_replays_and_replays_without_pathways_are_refused(make_config, process_file):
+    hook = dict(type='mmrazor.ProcessReplayHook', process=process_file)
+    with pytest.raises(ConfigError, match='two ProcessReplayHooks'):
+        Runner.from_cfg(make_config('distill', custom_hooks=[hook, hook])).train()
+    with pytest.raises(ConfigError, match='needs model.type=DistPro'):
+        Runner.from_cfg(make_config('kd', custom_hooks=[hook])).train()
+    with pytest.raises(ConfigError, match='ProcessRecordHook records a search'):
+        Runner.from_cfg(make_config('equal', custom_hooks=[dict(type='mmrazor.ProcessRecordHook')])).train()
+
+
+def test_weights_reach_the_visualizer_under_names_that_are_not_summed(make_config):
+    seen = []
+    runner = Runner.from_cfg(make_config('search', custom_hooks=[dict(type='mmrazor.ProcessRecordHook', interval=4)]))
+    plain = runner.visualizer.add_scalars
+    runner.visualizer.add_scalars = lambda scalars, step, **kwargs: (seen.append((step, scalars)), plain(scalars, step=step))
+    runner.train()
+    logged = [(step, scalars) for step, scalars in seen if any(key.startswith('pathways/') for key in scalars)]
+    assert [step for step, _ in logged] == [4, 8]
+    assert list(logged[0][1]) == [f'pathways/{name}' for name in NAMES]
+    assert not any('loss' in key for key in logged[0][1])
