@@ -7,6 +7,7 @@ from typing import Dict
 
 import torch
 from mmengine.config import Config
+from mmengine.runner.checkpoint import _load_checkpoint
 from mmpretrain.registry import MODELS
 
 from .engine.launch import student_config
@@ -38,15 +39,19 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     load_whole(model, checkpoint, 'checkpoint')
     os.makedirs(out_dir, exist_ok=True)
     paths = {name: os.path.join(out_dir, f'student.{end}') for name, end in (('checkpoint', 'pth'), ('config', 'py'))}
-    torch.save(dict(state_dict=model.state_dict(), meta={}), paths['checkpoint'])
-    settings = dict(default_scope='mmpretrain', model=_plain(model_cfg),
-                    test_dataloader=dict(dataset=dict(pipeline=_plain(cfg.get('test_pipeline', [])))))
+    classes = (_load_checkpoint(checkpoint, map_location='cpu').get('meta', {}).get('dataset_meta') or {}).get('classes')
+    meta = dict(dataset_meta=dict(classes=list(classes))) if classes else {}
+    torch.save(dict(state_dict=model.state_dict(), meta=meta), paths['checkpoint'])
+    dataset = dict(type='CustomDataset', pipeline=_plain(cfg.get('test_pipeline', [])))
+    settings = dict(default_scope='mmpretrain', model=_plain(model_cfg), test_dataloader=dict(dataset=dataset))
     module = type(model.backbone).__module__
     if module.startswith('distpro_mm.'):
         paths['backbone'] = os.path.join(out_dir, module.rpartition('.')[2] + '.py')
         shutil.copyfile(sys.modules[module].__file__, paths['backbone'])
         settings['custom_imports'] = dict(imports=[module.rpartition('.')[2]])
     with open(paths['config'], 'w') as file:
+        if 'backbone' in paths:
+            file.write("import sys\n\nsys.path.insert(0, '{{ fileDirname }}')  # the backbone's file lies beside this one\n")
         for key, value in settings.items():
             file.write(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}\n')
     return paths

@@ -1,9 +1,12 @@
 """A small search and distillation on the digits, shared by the tests of models, engine and tools."""
+import functools
+import os
 import pathlib
 import time
 
 import pytest
 import torch
+from mmengine.runner import Runner
 
 import distpro_mm  # noqa: F401  registers everything
 from distpro_mm.engine.launch import load_config
@@ -17,29 +20,39 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+def small_config(folder, kind, name=None, **options):
+    """A small config: kind is search, distill, equal, kd or student; options by dotted key, written with "__" for "."."""
+    group = 'distpro' if kind in ('search', 'distill') else 'baselines'
+    cfg = load_config(str(ROOT / 'configs' / group / f'{kind}_{PAIR if kind != "student" else "resnet8-half_digits.py"}'))
+    cfg.work_dir = str(folder / (name or kind))
+    cfg.experiment_name = f'{kind}_{time.time_ns()}'
+    cfg.log_level = 'ERROR'
+    cfg.train_dataloader.batch_size = 20
+    cfg.train_dataloader.dataset.images_per_class = 10
+    cfg.train_dataloader.dataset.pipeline = [dict(type='PackInputs')]  # nothing random but the order
+    cfg.train_cfg.max_epochs = 2
+    cfg.train_cfg.val_interval = 100
+    cfg.default_hooks.checkpoint.interval = 1
+    if kind != 'student':
+        cfg.model.teacher = cfg.model.architecture
+        cfg.model.teacher_ckpt = None
+    if kind in ('search', 'distill', 'equal'):
+        cfg.model.distiller.connections = 'same_depth'
+        cfg.model.distiller.weighting.kd_weight = 1.0
+    cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
+    return cfg
+
+
 @pytest.fixture
 def make_config(tmp_path):
-    """Builds a small config: make_config('search' | 'distill' | 'equal' | 'kd' | 'student', **options by dotted key)."""
+    """make_config(kind, name=None, **options): see :func:`small_config`."""
+    return functools.partial(small_config, tmp_path)
 
-    def make(kind, name=None, **options):
-        folder = 'distpro' if kind in ('search', 'distill') else 'baselines'
-        pair = PAIR if kind != 'student' else 'resnet8-half_digits.py'
-        cfg = load_config(str(ROOT / 'configs' / folder / f'{kind}_{pair}'))
-        cfg.work_dir = str(tmp_path / (name or kind))
-        cfg.experiment_name = f'{kind}_{time.time_ns()}'
-        cfg.log_level = 'ERROR'
-        cfg.train_dataloader.batch_size = 20
-        cfg.train_dataloader.dataset.images_per_class = 10
-        cfg.train_dataloader.dataset.pipeline = [dict(type='PackInputs')]  # nothing random but the order
-        cfg.train_cfg.max_epochs = 2
-        cfg.train_cfg.val_interval = 100
-        cfg.default_hooks.checkpoint.interval = 1
-        if kind != 'student':
-            cfg.model.teacher = cfg.model.architecture
-            cfg.model.teacher_ckpt = None
-        if kind in ('search', 'distill', 'equal'):
-            cfg.model.distiller.connections = 'same_depth'
-        cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
-        return cfg
 
-    return make
+@pytest.fixture(scope='session')
+def teacher_ckpt(tmp_path_factory):
+    """A checkpoint of the small configs' teacher after 12 epochs."""
+    cfg = small_config(tmp_path_factory.mktemp('teacher'), 'student', train_cfg__max_epochs=12)
+    cfg.train_dataloader.dataset.images_per_class = 60
+    Runner.from_cfg(cfg).train()
+    return os.path.join(cfg.work_dir, 'epoch_12.pth')

@@ -82,9 +82,9 @@ def _depths(taps: Sequence[FeatureTap]) -> List[float]:
 
 
 def _named(taps: Sequence[FeatureTap], name: str, key: str, where: str) -> FeatureTap:
-    """The tap of that name or of that module."""
+    """The tap of that name or layer."""
     for tap in taps:
-        if name in (tap.name, tap.module):
+        if name in (tap.name, tap.layer):
             return tap
     names = [tap.name for tap in taps]
     nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.3)

@@ -26,6 +26,8 @@ class FeatureTap:
         call (int): Which call of the module within one forward, from 0; a module may be called several times.
         element (int, optional): Which element, if the module puts out (takes in) several tensors.
         shape (tuple): Shape [C, H, W] seen when the model was probed.
+        layer (str): The layer as the config names it; the module is another where a feature before the activation that
+            ends the layer is read.
     """
     name: str
     module: str
@@ -33,6 +35,7 @@ class FeatureTap:
     call: int = 0
     element: Optional[int] = None
     shape: Tuple[int, ...] = ()
+    layer: str = ''
 
     def pick(self, inputs: Tuple, output: Any) -> Any:
         """Pick the feature out of what a forward hook sees."""
@@ -197,7 +200,7 @@ def probe_input(model: nn.Module, shape: Optional[Sequence[int]] = None) -> Tens
         channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
         size = next((m.img_size for m in model.modules() if hasattr(m, 'img_size')), 64)
         shape = (channels, *(size if isinstance(size, (tuple, list)) else (size, size)))
-    parameter = next(model.parameters())
+    parameter = next(model.parameters(), torch.empty(0))
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     return images.to(parameter.device, parameter.dtype)
 
@@ -253,7 +256,7 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str) -> FeatureTap:
                          'not exist')
     call = calls[position]
     short = spec.get('name') or (name[len(root) + 1:] if name.startswith(root + '.') else name).replace('.', '_')
-    tap = FeatureTap(short, name, 'output', call.index, spec.get('element'))
+    tap = FeatureTap(short, name, 'output', call.index, spec.get('element'), layer=name)
     if tap.element is None and isinstance(call.output, (tuple, list)) and len(call.output) > 1:
         raise ConfigError(f"{key}: layer '{name}' puts out {len(call.output)} values: say which with element=")
     feature, version = tap.pick(call.inputs, call.output), call.output_version

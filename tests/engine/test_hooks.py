@@ -101,9 +101,10 @@ def test_the_process_of_a_search_replays(make_config):
     assert np.allclose(weights[-1], DistillationProcess.load(path).weights[-1], rtol=1e-6)
 
 
-def test_a_broken_off_search_is_told(make_config, process_file, caplog):
+def test_a_broken_off_search_is_told(make_config, process_file):
     process = DistillationProcess.load(process_file)
-    DistillationProcess(process.names, process.weighting, [0, 0.3], process.alpha[:2], dict(complete=False)).save(process_file)
+    process = DistillationProcess(process.names, process.weighting, [0, 0.3], process.alpha[:2], dict(complete=False))
+    process.save(process_file)
     cfg = make_config('distill', log_level='WARNING',
                       custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=process_file)])
     runner, said = Runner.from_cfg(cfg), []

@@ -34,7 +34,7 @@ class BasicBlock(nn.Module):
         return self.relu(self.bn2(self.conv2(x)) + shortcut)
 
 
-@MODELS.register_module()
+@MODELS.register_module(force=True)  # an exported copy of this file may meet the original
 class CIFARResNet(BaseBackbone):
     """The small residual networks of the knowledge-distillation literature, for images of about 32 x 32.
 

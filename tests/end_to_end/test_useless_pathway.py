@@ -1,0 +1,43 @@
+"""A search tells a useful pathway from a useless one: a trained teacher's layer, and the same layer replaced by noise."""
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from torch import nn
+
+from distpro_mm.models import CIFARResNet
+from distpro_mm.process import DistillationProcess
+
+
+@MODELS.register_module()
+class HalfNoiseResNet(CIFARResNet):
+    """A network with one layer more, which puts out noise of the size of its last stage."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.noise = nn.Identity()
+
+    def forward(self, x):
+        features = super().forward(x)
+        self.noise(torch.randn_like(features[-1]))
+        return features
+
+
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_the_weight_of_noise_goes_down(make_config, teacher_ckpt, seed):
+    cfg = make_config('search', f'search{seed}', randomness__seed=seed + 10, train_cfg__max_epochs=8)
+    cfg.train_dataloader.dataset.images_per_class = 30
+    cfg.model.teacher.backbone.type = 'HalfNoiseResNet'
+    cfg.model.teacher_ckpt = teacher_ckpt
+    cfg.model.distiller.update(
+        transmitters=['backbone.layer3', 'backbone.noise'], receivers=['backbone.layer3'], connections='all')
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    process = DistillationProcess.load(os.path.join(runner.work_dir, 'process.json'))
+    assert process.names == ['layer3>layer3:pointwise', 'noise>layer3:pointwise']
+    useful, noise = process.weights.T
+    assert noise[0] == useful[0] and noise[-1] < 0.5 * noise[0] and noise[-1] < useful[-1]
+    assert np.mean(noise < useful) > 0.8, 'the useless pathway is lighter for most of the search'

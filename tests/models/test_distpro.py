@@ -1,0 +1,291 @@
+import copy
+
+import pytest
+import torch
+from mmengine.hooks import EMAHook
+from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+from mmrazor.registry import MODELS
+from torch import nn
+
+from distpro_mm.errors import ConfigError
+from distpro_mm.search import Hypergradient
+
+SHAPE = (1, 8, 8)
+
+
+def network(width=8, dropout=0.0):
+    neck = [dict(type='GlobalAveragePooling')]
+    return dict(
+        _scope_='mmpretrain', type='ImageClassifier',
+        backbone=dict(type='CIFARResNet', depth=8, in_channels=1, stem_channels=width,
+                      channels=(width, 2 * width, 4 * width)),
+        neck=neck[0], head=dict(type='LinearClsHead', num_classes=10, in_channels=4 * width))
+
+
+def build(teacher=None, student=None, **kwargs):
+    distiller = dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')], **kwargs.pop('distiller', {}))
+    return MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=student or network(),
+                             teacher=teacher or network(12), input_shape=SHAPE, distiller=distiller, **kwargs))
+
+
+def batch(size=12, dtype=torch.float32):
+    return torch.randn(size, *SHAPE, dtype=dtype), [DataSample().set_gt_label(i % 10) for i in range(size)]
+
+
+# ---- the teacher
+
+
+def test_the_teacher_runs_once_a_batch_in_eval_mode_and_without_its_loss():
+    torch.manual_seed(0)
+    model = build()
+    model.teacher.neck.add_module('dropout', nn.Dropout(0.5))
+    calls = []
+    model.teacher.backbone.register_forward_hook(lambda *_: calls.append('forward'))
+    model.teacher.head.loss_module.register_forward_hook(lambda *_: calls.append('loss'))
+    before = {key: value.clone() for key, value in model.teacher.state_dict().items()}
+    model.eval()
+    assert model.train() is model and model.student.training
+    model(*batch(), mode='loss')
+    assert calls == ['forward'] and model.passes == dict(teacher=1, student=1)
+    assert not any(module.training for module in model.teacher.modules())
+    assert all(torch.equal(value, before[key]) for key, value in model.teacher.state_dict().items())
+    assert not any(p.requires_grad for p in model.teacher.parameters())
+
+
+def test_the_features_are_before_the_last_activation_of_teacher_and_student():
+    """The trap: every ReLU of these networks is built in-place, which overwrites what was recorded."""
+    torch.manual_seed(0)
+    model = build()
+    x, samples = batch()
+    with model.distiller.receiver_reader(model.student) as received:
+        with model.distiller.transmitter_reader(model.teacher) as transmitted:
+            model.student(x, mode='tensor'), model.teacher(x, mode='tensor')
+    for reader in (received, transmitted):
+        assert list(reader.features) == ['stem', 'layer1', 'layer2', 'layer3']
+        assert all(feature.min() < -1e-3 for feature in reader.features.values())
+    block = model.student.backbone.layer3[0]
+    stage2 = model.student.backbone.layer2(model.student.backbone.layer1(
+        model.student.backbone.relu(model.student.backbone.bn1(model.student.backbone.conv1(x)))))
+    own = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(stage2))))) + block.downsample(stage2)
+    assert torch.allclose(own, received.features['layer3'], atol=1e-5)
+
+
+def test_a_stopped_distillation_costs_no_teacher():
+    model = build()
+    model.distillation_stopped = True
+    losses = model(*batch(), mode='loss')
+    assert set(losses) == {'student.loss'} and model.passes == dict(student=1)
+
+
+def test_a_trainable_teacher_is_refused():
+    with pytest.raises(ConfigError, match='model.teacher_trainable=True'):
+        build(teacher_trainable=True)
+
+
+# ---- its checkpoint
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+
+    def save(state, name='teacher.pth'):
+        path = str(tmp_path / name)
+        torch.save(dict(state_dict=state, meta={}), path)
+        return path
+
+    return save
+
+
+def trained(width=12):
+    torch.manual_seed(1)
+    teacher = MODELS.build(network(width))
+    for p in teacher.parameters():
+        nn.init.normal_(p)
+    return teacher
+
+
+def test_a_teachers_checkpoint_is_loaded_and_survives_initialisation(checkpoint):
+    teacher = trained()
+    model = build(teacher_ckpt=checkpoint(teacher.state_dict()))
+    model.init_weights()
+    assert all(torch.equal(value, teacher.state_dict()[key]) for key, value in model.teacher.state_dict().items())
+
+
+def test_the_student_of_a_distillation_can_be_the_teacher(checkpoint):
+    inner = build(student=network(12))
+    model = build(teacher_ckpt=checkpoint(inner.state_dict()))
+    assert torch.equal(model.teacher.head.fc.weight, inner.student.head.fc.weight)
+
+
+def test_a_teachers_checkpoint_that_does_not_do_is_refused(checkpoint, tmp_path):
+    state = trained().state_dict()
+    with pytest.raises(ConfigError, match="model.teacher_ckpt='nowhere.pth': there is no such file"):
+        build(teacher_ckpt='nowhere.pth')
+    with pytest.raises(ConfigError, match='does not fit the CIFARResNet of the config: [0-9]+ weights have other shapes'):
+        build(teacher_ckpt=checkpoint(trained(8).state_dict()))
+    partial = {key: value for key, value in state.items() if 'layer3' not in key}
+    with pytest.raises(ConfigError, match='only partly: 15 of its 56 weights .*first .*backbone.layer3.*has 0 others'):
+        build(teacher_ckpt=checkpoint(partial))
+    with pytest.raises(ConfigError, match='only partly'):
+        build(teacher_ckpt=checkpoint({'model.' + key: value for key, value in state.items()}))
+    whole = checkpoint(state)
+    with open(whole, 'rb') as file:
+        data = file.read()
+    (tmp_path / 'cut.pth').write_bytes(data[:len(data) // 2])
+    with pytest.raises(ConfigError, match='cut.pth.* cannot be read as a checkpoint'):
+        build(teacher_ckpt=str(tmp_path / 'cut.pth'))
+    torch.save(dict(state_dict={}, meta={}), str(tmp_path / 'empty.pth'))
+    with pytest.raises(ConfigError, match='holds no weights'):
+        build(teacher_ckpt=str(tmp_path / 'empty.pth'))
+
+
+# ---- losses and pathways
+
+
+def test_the_objective_is_the_students_loss_plus_the_weighted_pathways():
+    torch.manual_seed(2)
+    model = build().double()
+    x, samples = batch(dtype=torch.float64)
+    model.distiller.set_weights([0.1 * (index + 1) for index in range(10)])
+    twin = copy.deepcopy(model)
+    losses = model(x, samples, mode='loss')
+    with twin.distiller.receiver_reader(twin.student) as received, \
+            twin.distiller.transmitter_reader(twin.teacher) as transmitted:
+        logits = twin.student(x, mode='tensor')
+        twin.teacher(x, mode='tensor')
+    total = 0
+    for index, pathway in enumerate(twin.distiller.pathways):
+        feature = twin.distiller.transforms[pathway.name](received.features[pathway.receiver.name],
+                                                          transmitted.features[pathway.transmitter.name].shape[-2:])
+        total += 0.1 * (index + 1) * twin.distiller.distance(feature, transmitted.features[pathway.transmitter.name])
+    labels = torch.tensor([i % 10 for i in range(12)])
+    assert torch.allclose(losses['student.loss'], nn.functional.cross_entropy(logits, labels))
+    assert torch.allclose(losses['distill.loss_pathways'], total)
+    assert sum('loss' in key for key in losses) == 2
+
+
+def test_k_transforms_give_k_pathways_a_connection():
+    model = MODELS.build(dict(
+        _scope_='mmrazor', type='DistPro', architecture=network(), teacher=network(12), input_shape=SHAPE,
+        distiller=dict(type='DistProDistiller', connections=[('stem', 'layer2'), ('backbone.layer3', 'layer3')],
+                       transforms=[dict(type='PointwiseTransform'), dict(type='AttentionTransform', name='wide')])))
+    assert model.distiller.names == ['stem>layer2:pointwise', 'stem>layer2:wide', 'layer3>layer3:pointwise',
+                                     'layer3>layer3:wide']
+    assert model.distiller.alpha.shape == (4, )
+
+
+@pytest.mark.parametrize('shape', [(1, 8, 8), (1, 32, 32), (1, 20, 12)])
+def test_nothing_depends_on_the_probed_size(shape):
+    model = build()
+    losses = model(torch.randn(4, *shape), [DataSample().set_gt_label(i) for i in range(4)], mode='loss')
+    assert torch.isfinite(losses['distill.loss_pathways'])
+
+
+def test_mmrazors_own_losses_work_beside_the_pathways():
+    model = build(distiller=dict(
+        student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+        teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+        distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=4)),
+        loss_forward_mappings=dict(loss_kl=dict(preds_S=dict(from_student=True, recorder='fc'),
+                                                preds_T=dict(from_student=False, recorder='fc')))))
+    assert {'student.loss', 'distill.loss_pathways', 'distill.loss_kl'} == set(model(*batch(), mode='loss'))
+
+
+@pytest.mark.parametrize('distiller, message', [
+    (dict(transmitters=['backbone.layr1']), "model.distiller.transmitters: .*no layer 'backbone.layr1'; nearest: backbone"),
+    (dict(receivers=['backbone.layer7']), "model.distiller.receivers: .*'backbone.layer7'; nearest: backbone.layer"),
+    (dict(connections='deep'), "model.distiller.connections='deep' is not one of all, student_not_shallower"),
+    (dict(weighting=dict(type='softmaxx')), "weighting.type='softmaxx' .*nearest: softmax"),
+    (dict(weighting=dict(kind='softmax')), 'model.distiller.weighting has no argument kind'),
+])
+def test_bad_pathways_name_their_key(distiller, message):
+    with pytest.raises(ConfigError, match=message):
+        build(distiller=distiller)
+
+
+def test_transforms_of_one_label_are_refused():
+    with pytest.raises(ConfigError, match="label 'pointwise' is used twice"):
+        MODELS.build(dict(_scope_='mmrazor', type='DistProDistiller', transforms=[dict(type='PointwiseTransform')] * 2))
+
+
+# ---- alpha belongs to nobody but its own optimiser
+
+
+def test_alpha_is_neither_parameter_nor_buffer_but_is_saved():
+    model = build()
+    alpha = model.distiller.alpha
+    assert all(p is not alpha for p in model.parameters()) and all(b is not alpha for b in model.buffers())
+    with torch.no_grad():
+        alpha.add_(torch.randn(10))
+    other = build()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.distiller.alpha, alpha) and other.distiller.alpha.is_leaf
+    model.double()
+    assert model.distiller.alpha is alpha and alpha.dtype == torch.float64
+
+
+def test_training_averaging_decay_and_clipping_never_touch_alpha(make_config):
+    cfg = make_config('equal', optim_wrapper__clip_grad=dict(max_norm=0.1),
+                      custom_hooks=[dict(type='EMAHook', update_buffers=True)])
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert any(isinstance(hook, EMAHook) for hook in runner.hooks)
+    distiller = runner.model.distiller
+    assert torch.equal(distiller.alpha, torch.ones(4)) and distiller.alpha.grad is None
+    optimised = {id(p) for group in runner.optim_wrapper.optimizer.param_groups for p in group['params']}
+    assert id(distiller.alpha) not in optimised
+
+
+def test_alpha_of_another_number_of_pathways_is_refused():
+    model, other = build(), build(distiller=dict(connections='same_depth'))
+    with pytest.raises(Exception, match='10 pathways and model.distiller has 4'):
+        other.distiller.set_extra_state(model.distiller.get_extra_state())
+
+
+# ---- the hypergradient of the real model
+
+
+def test_the_kept_batch_gives_the_derivative_of_a_real_step():
+    """dL_val/dw of DistPro's own pathways against finite differences over whole steps, in float64."""
+
+    def prepare():
+        torch.manual_seed(3)
+        model = build(distiller=dict(connections='same_depth')).double()
+        model.init_weights()
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.05, 0.9, nesterov=True)
+        return model, optimizer, batch(dtype=torch.float64), batch(dtype=torch.float64)
+
+    def step(model, optimizer, data):
+        optimizer.zero_grad()
+        sum(model(*data, mode='loss').values()).backward()
+        optimizer.step()
+
+    def held_out(weights):
+        model, optimizer, data, held = prepare()
+        for _ in range(3):
+            step(model, optimizer, data)
+        model.distiller.set_weights(weights)
+        step(model, optimizer, data)
+        return model.student(*held, mode='loss')['loss'].item()
+
+    model, optimizer, data, held = prepare()
+    for _ in range(3):
+        step(model, optimizer, data)
+    weights = model.distiller.weights().tolist()
+    hypergradient = Hypergradient(model.student, optimizer, 'jvp')
+    model.keep_batch(True)
+    hypergradient.watch()
+    step(model, optimizer, data)
+    forwards = []
+    model.student.head.register_forward_hook(lambda *_: forwards.append('head'))
+    measured = hypergradient.after_step(lambda: model.student(*held, mode='loss')['loss'], model.kept_pathway_losses)
+    assert forwards == ['head'], 'only the held-out pass reaches the head: the derivative stops at the deepest receiver'
+    truth = []
+    for index in range(4):
+        above, below = list(weights), list(weights)
+        above[index] += 1e-4
+        below[index] -= 1e-4
+        truth.append((held_out(above) - held_out(below)) / 2e-4)
+    truth = torch.tensor(truth, dtype=torch.float64)
+    assert (measured - truth).norm() / truth.norm() < 1e-5

@@ -1,0 +1,88 @@
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+
+from distpro_mm.engine.launch import evaluate_student
+from distpro_mm.errors import ConfigError
+from distpro_mm.export import export_student
+
+STOCK = '''
+import sys, types
+import torch
+{mend}
+from mmpretrain import get_model
+from mmengine.config import Config
+cfg = Config.fromfile(sys.argv[1])
+model = get_model(cfg, pretrained=sys.argv[2]).eval()
+batch = model.data_preprocessor(dict(inputs=torch.load(sys.argv[3])), False)
+torch.save(model(batch['inputs'], mode='tensor').detach(), sys.argv[4])
+assert not [name for name in sys.modules if name.startswith(('distpro_mm', 'mmrazor'))]
+'''
+# What a torchvision that fits its torch needs none of: without it stock mmpretrain itself cannot be imported here.
+MEND = '''
+library = torch.library.Library('torchvision', 'FRAGMENT')
+for name in ('nms', 'qnms'):
+    if not hasattr(torch.ops.torchvision, name):
+        library.define(name + '(Tensor dets, Tensor scores, float iou_threshold) -> Tensor')
+'''
+
+
+@pytest.mark.parametrize('backbone', ['CIFARResNet', 'ResNet_CIFAR'])
+def test_the_exported_student_gives_the_same_logits_in_stock_mmpretrain(make_config, tmp_path, backbone):
+    cfg = make_config('equal')
+    if backbone == 'ResNet_CIFAR':  # mmpretrain's own
+        cfg.model.architecture = dict(
+            _scope_='mmpretrain', type='ImageClassifier',
+            backbone=dict(type='ResNet_CIFAR', depth=18, in_channels=1, base_channels=8, stem_channels=8),
+            neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=10, in_channels=64))
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    paths = export_student(cfg, os.path.join(cfg.work_dir, 'epoch_2.pth'), str(tmp_path / 'out'))
+    assert ('backbone' in paths) == (backbone == 'CIFARResNet')
+    images = torch.randint(256, (5, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    torch.save(images, tmp_path / 'images.pt')
+    script = tmp_path / 'stock.py'
+    script.write_text(STOCK.format(mend=MEND))
+    subprocess.run([sys.executable, script, paths['config'], paths['checkpoint'], tmp_path / 'images.pt',
+                    tmp_path / 'logits.pt'], check=True, cwd=tmp_path)
+    model = runner.model.eval()
+    own = model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
+    assert torch.equal(torch.load(tmp_path / 'logits.pt'), own)
+    assert not any(key.startswith(('teacher', 'architecture', 'distiller')) for key in
+                   torch.load(paths['checkpoint'])['state_dict'])
+
+
+def test_the_students_checkpoint_and_its_export_are_evaluated_alike(make_config, tmp_path):
+    cfg = make_config('equal', train_cfg__val_interval=1)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    seen = runner.message_hub.get_scalar('val/accuracy/top1').current()
+    checkpoint = os.path.join(cfg.work_dir, 'epoch_2.pth')
+    paths = export_student(cfg, checkpoint, str(tmp_path / 'out'))
+    for path in (checkpoint, paths['checkpoint']):
+        cfg.experiment_name = os.path.basename(path)
+        assert evaluate_student(cfg, path)['accuracy/top1'] == pytest.approx(float(seen))
+
+
+def test_the_exported_config_prepares_images_as_the_training_did(make_config, tmp_path):
+    cfg = make_config('equal')
+    runner = Runner.from_cfg(cfg)
+    torch.save(dict(state_dict=runner.model.state_dict(), meta={}), tmp_path / 'whole.pth')
+    exported = Config.fromfile(export_student(cfg, str(tmp_path / 'whole.pth'), str(tmp_path / 'out'))['config'])
+    assert exported.model.data_preprocessor.mean == [78.0] and exported.model.data_preprocessor.std == [97.0]
+    assert exported.test_dataloader.dataset.pipeline == [dict(type='PackInputs')]
+
+
+def test_a_checkpoint_of_another_network_is_refused(make_config, tmp_path):
+    torch.save(dict(state_dict=dict(weight=torch.ones(1)), meta={}), tmp_path / 'other.pth')
+    for call in (lambda path: export_student(make_config('equal'), path, str(tmp_path / 'out')),
+                 lambda path: evaluate_student(make_config('equal'), path)):
+        with pytest.raises(ConfigError, match='checkpoint=.*other.pth.* fits the CIFARResNet of the config only partly'):
+            call(str(tmp_path / 'other.pth'))
+        with pytest.raises(ConfigError, match="checkpoint='nowhere.pth': there is no such file"):
+            call('nowhere.pth')
