@@ -39,7 +39,7 @@ class SklearnDigits(BaseDataset):
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> List[dict]:
-        """list[dict]: ``img`` [8, 8, 1] uint8, ``gt_label`` and ``sample_idx`` in scikit-learn's order."""
+        """list[dict]: ``img`` [8, 8, 1] uint8, ``gt_label`` and ``digits_index``, its place in scikit-learn's set."""
         from sklearn.datasets import load_digits
         digits = load_digits()
         images = np.round(digits.images * (255 / 16)).astype(np.uint8)[..., None]
@@ -57,7 +57,7 @@ class SklearnDigits(BaseDataset):
                                  f'training images of class {label}')
             chosen.extend(order[:wanted])
         return [dict(img=images[i], img_shape=images[i].shape[:2], ori_shape=images[i].shape[:2],
-                     gt_label=int(digits.target[i]), sample_idx=int(i)) for i in sorted(chosen)]
+                     gt_label=int(digits.target[i]), digits_index=int(i)) for i in sorted(chosen)]
 
     def extra_repr(self) -> List[str]:
         """list[str]: Lines for ``repr``."""

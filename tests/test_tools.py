@@ -1,0 +1,104 @@
+"""The command line as a user types it: right and wrong."""
+import os
+import pathlib
+import re
+import runpy
+import subprocess
+import sys
+import types
+
+import pytest
+from mmengine.logging import MMLogger
+
+ROOT = pathlib.Path(__file__).parent.parent
+SMALL = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.images_per_class=10', 'train_dataloader.batch_size=20']
+
+
+@pytest.fixture
+def tool(monkeypatch, capfd):
+    """tool(name, *args): run a tool as a script; in this process, since importing the toolbox anew takes seconds."""
+    monkeypatch.chdir(ROOT)
+
+    def call(name, *args):
+        MMLogger._instance_dict.clear()  # the loggers of earlier calls write to streams that are closed by now
+        monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
+        output = capfd.readouterr()
+        return types.SimpleNamespace(returncode=ended.value.code, stdout=output.out, stderr=output.err)
+
+    return call
+
+
+def test_train_resume_test_and_export(tmp_path, tool):
+    config = 'configs/teachers/resnet20_digits.py'
+    options = ['--work-dir', tmp_path / 'run', '--cfg-options', *SMALL]
+    done = tool('train', config, *options)
+    assert done.returncode == 0, done.stderr
+    checkpoint = tmp_path / 'run' / 'epoch_1.pth'
+    done = tool('train', config, '--resume', *options, 'train_cfg.max_epochs=2')
+    assert done.returncode == 0 and 'resumed epoch: 1' in done.stdout + done.stderr
+    assert (tmp_path / 'run' / 'epoch_2.pth').exists() and not checkpoint.exists()
+    done = tool('test', config, tmp_path / 'run' / 'epoch_2.pth', '--work-dir', tmp_path / 'test')
+    assert done.returncode == 0 and 'accuracy/top1' in done.stdout + done.stderr
+    done = tool('export_student', config, tmp_path / 'run' / 'epoch_2.pth', '--out', tmp_path / 'out')
+    assert done.returncode == 0 and sorted(os.listdir(tmp_path / 'out')) == ['cifar_resnet.py', 'student.pth', 'student.py']
+
+
+def test_search_and_distil_in_bfloat16(tmp_path, teacher_ckpt, tool):
+    teacher = ['model.teacher.backbone.depth=8', 'model.teacher.backbone.stem_channels=8',
+               'model.teacher.backbone.channels=(8,16,32)', 'model.teacher.head.in_channels=32',
+               f'model.teacher_ckpt={teacher_ckpt}']
+    done = tool('train', 'configs/distpro/search_resnet20_resnet8-half_digits.py', '--amp', '--work-dir',
+                tmp_path / 'search', '--cfg-options', *SMALL, *teacher)
+    assert done.returncode == 0 and (tmp_path / 'search' / 'process.json').exists(), done.stderr
+    assert 'BFloat16OptimWrapper' in (tmp_path / 'search' / 'search_resnet20_resnet8-half_digits.py').read_text()
+    done = tool('train', 'configs/distpro/distill_resnet20_resnet8-half_digits.py', '--amp', '--work-dir',
+                tmp_path / 'distill', '--cfg-options', *SMALL, *teacher,
+                f'custom_hooks.0.process={tmp_path / "search" / "process.json"}')
+    assert done.returncode == 0, done.stderr
+
+
+SEARCH = 'configs/distpro/search_resnet20_resnet8-half_digits.py'
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['train', 'configs/nothing.py'], "error: there is no config file 'configs/nothing.py'"),
+    (['train', SEARCH, '--cfg-options', 'lr'], "'lr' is not of the form KEY=VALUE"),
+    (['train', SEARCH, '--launcher', 'k8s'], "invalid choice: 'k8s'"),
+    (['train', SEARCH, '--resume', 'nowhere.pth'], "error: --resume 'nowhere.pth': there is no such checkpoint"),
+    (['train', SEARCH, '--cfg-options', 'model.teacher_ckpt=nowhere.pth'],
+     "error: model.teacher_ckpt='nowhere.pth': there is no such file"),
+    (['train', SEARCH, '--cfg-options', 'model.teacher_ckpt=None', 'train_cfg.alpha_interval=0'],
+     'error: train_cfg.alpha_interval=0'),
+    (['train', SEARCH, '--amp', '--cfg-options', 'optim_wrapper.type=Other'], "the config has 'Other'"),
+    (['test', SEARCH, 'nowhere.pth'], "error: checkpoint='nowhere.pth': there is no such file"),
+    (['export_student', SEARCH, 'nowhere.pth'], "error: checkpoint='nowhere.pth': there is no such file"),
+    (['compare', 'configs/benchmarks/none.py'], "error: there is no benchmark 'configs/benchmarks/none.py'"),
+    (['compare', SEARCH], 'is not a benchmark: it needs benchmark=dict(...)'),
+    (['compare', 'configs/benchmarks/digits.py', '--jobs', '0'], '--jobs 0: must be 1 or more'),
+])
+def test_wrong_input_is_one_sentence(arguments, message, tmp_path, tool):
+    arguments = arguments + (['--work-dir', tmp_path] if arguments[0] in ('train', 'test', 'compare') else [])
+    if arguments[0] == 'train' and '--cfg-options' in arguments:
+        arguments = [arguments[0], arguments[1], *arguments[-2:], *arguments[2:-2]]
+    done = tool(*arguments)
+    assert done.returncode != 0 and message in done.stderr
+    assert 'Traceback' not in done.stderr
+
+
+@pytest.mark.parametrize('name', ['train', 'test', 'compare', 'export_student'])
+def test_help(name, tool):
+    done = tool(name, '--help')
+    options = re.findall(r'add_argument\(.(--[\w-]+|\w+)', (ROOT / 'tools' / f'{name}.py').read_text())
+    assert done.returncode == 0 and len(options) >= 3
+    for option in set(options) - {'--local_rank'}:
+        assert option in done.stdout
+
+
+def test_a_wrong_checkpoint_ends_a_process_with_one_line(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / 'tools' / 'train.py'), str(ROOT / SEARCH), '--work-dir', tmp_path,
+                           '--cfg-options', 'model.teacher_ckpt=nowhere.pth'], cwd=tmp_path, text=True,
+                          capture_output=True)
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: model.teacher_ckpt='nowhere.pth': there is no such file")
