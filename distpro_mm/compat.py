@@ -83,14 +83,14 @@ def _old_torch_for_mmrazor():
         mmrazor.digit_version = true_digit_version
 
 
+def _refuse_quantization(*args, **kwargs):
+    raise ImportError(QUANTIZATION_SENTENCE.format(torch.__version__))
+
+
 def _quantization_placeholder(name: str):
     """Stand in for a class of torch's quantization: can be named and subclassed, and says why it cannot be used."""
-
-    def refuse(*args, **kwargs):
-        raise ImportError(QUANTIZATION_SENTENCE.format(torch.__version__))
-
-    meta = type('Meta', (type, ), {'__getattr__': lambda cls, attribute: refuse()})
-    return meta('QuantizationUnavailable', (), {'__init__': refuse})
+    meta = type('Meta', (type, ), {'__getattr__': lambda cls, attribute: _refuse_quantization()})
+    return meta('QuantizationUnavailable', (), {'__init__': _refuse_quantization})
 
 
 def mend_mmrazor_import() -> bool:
@@ -121,6 +121,9 @@ def mend_mmrazor_import() -> bool:
                 importlib.import_module(f'mmrazor.{part}')
     finally:
         mmrazor.utils.get_placeholder, mmrazor.utils.get_package_placeholder = true_placeholders
+    # Quantization's own classes import by now, and would fail deep inside torch.
+    for quantization in (mmrazor.models.MMArchitectureQuant, mmrazor.models.BaseQuantizer):
+        quantization.__init__ = _refuse_quantization
     return True
 
 

@@ -1,4 +1,5 @@
-# CIFAR-100 (or any small images) from folders of image files: data/cifar100/{train,test}/<class>/*.png.
+# CIFAR-100 (or any small images) from folders of image files: data/cifar100/{train,test}/<class>/*.png. Chosen by the
+# environment: CIFAR100=cifar100_folder python tools/train.py ...
 _base_ = './cifar100.py'
 data_preprocessor = dict(to_rgb=True)  # image files are read as BGR
 _read = [dict(type='LoadImageFromFile')]
