@@ -73,8 +73,8 @@ class RunsCode:
         return self.reduced
 
 
-@pytest.mark.parametrize('planted', [(os.system, 'touch {}'), (getattr, list, 'append'), (getattr, HistoryBuffer, '__init__'),
-                                     (eval, "open('{}', 'w')")])
+@pytest.mark.parametrize('planted', [(os.system, 'touch {}'), (getattr, list, 'append'),
+                                     (getattr, HistoryBuffer, '__init__'), (eval, "open('{}', 'w')")])
 def test_a_checkpoint_cannot_run_code(tmp_path, planted):
     mark = tmp_path / 'ran'
     arguments = [part.format(mark) if isinstance(part, str) else part for part in planted[1:]]

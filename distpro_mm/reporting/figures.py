@@ -21,10 +21,10 @@ def draw_process(process: DistillationProcess, path: str, title: str = '') -> No
         title (str): Title of the figure. Defaults to none.
     """
     progress, weights = np.array(process.progress), process.weights
+    order = np.argsort(-weights.mean(axis=0))
     if len(progress) > MAX_POINTS:
         kept = np.linspace(0, len(progress) - 1, MAX_POINTS).round().astype(int)
         progress, weights = progress[kept], weights[kept]
-    order = np.argsort(-weights.mean(axis=0))
     figure = Figure(figsize=(9, 4.5), layout='constrained')  # not pyplot's: a user's backend and figures are theirs
     axes = figure.subplots()
     colours = matplotlib.colormaps['turbo'](np.linspace(0.05, 0.95, len(order)))

@@ -1,0 +1,52 @@
+"""The figure of a process."""
+import os
+
+import cv2
+import numpy as np
+import pytest
+
+from distpro_mm.process import DistillationProcess, Weighting
+from distpro_mm.reporting import draw_process, figures
+
+
+def process(pathways=3, knots=5):
+    names = [f'layer{i}>layer{i}:pointwise' for i in range(pathways)]
+    return DistillationProcess(names, Weighting('exponential'), np.linspace(0, 1, knots), np.random.randn(knots, pathways))
+
+
+@pytest.mark.parametrize('pathways, knots', [(1, 1), (3, 5), (40, 2000)])
+def test_draws_one_line_a_pathway(tmp_path, monkeypatch, pathways, knots):
+    drawn = []
+    monkeypatch.setattr(figures, 'save_figure', lambda figure, path: drawn.append(figure))
+    subject = process(pathways, knots)
+    draw_process(subject, 'unused')
+    axes, = drawn[0].axes
+    assert len(axes.lines) == pathways
+    heaviest = np.argsort(-subject.weights.mean(axis=0))
+    for line, index in zip(axes.lines, heaviest):
+        assert line.get_ydata()[0] == subject.weights[0, index] and line.get_ydata()[-1] == subject.weights[-1, index]
+        assert len(line.get_xdata()) == min(knots, figures.MAX_POINTS)
+    named = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert named == [subject.names[index] for index in heaviest[:figures.NAMED]]
+
+
+def test_writes_a_picture(tmp_path):
+    path = str(tmp_path / 'process.png')
+    draw_process(process(), path)
+    assert cv2.imread(path).std() > 5 and os.listdir(tmp_path) == ['process.png']
+
+
+def test_a_failed_write_leaves_the_old_picture(tmp_path):
+    path = tmp_path / 'process.png'
+    path.write_bytes(b'old')
+
+    class Broken:
+
+        def savefig(self, path, **kwargs):
+            with open(path, 'w') as file:
+                file.write('half')
+            raise OSError('No space left on device')
+
+    with pytest.raises(OSError, match='No space'):
+        figures.save_figure(Broken(), str(path))
+    assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['process.png']
