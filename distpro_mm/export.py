@@ -1,8 +1,8 @@
 """Export of a distilled student as a plain mmpretrain model."""
+import inspect
 import os
 import pprint
 import shutil
-import sys
 from typing import Dict
 
 import torch
@@ -11,6 +11,7 @@ from mmengine.runner.checkpoint import _load_checkpoint
 from mmpretrain.registry import MODELS
 
 from .engine.launch import student_config
+from .models import backbones
 from .models.checkpoints import load_whole
 
 
@@ -44,11 +45,12 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     torch.save(dict(state_dict=model.state_dict(), meta=meta), paths['checkpoint'])
     dataset = dict(type='CustomDataset', pipeline=_plain(cfg.get('test_pipeline', [])))
     settings = dict(default_scope='mmpretrain', model=_plain(model_cfg), test_dataloader=dict(dataset=dataset))
-    module = type(model.backbone).__module__
-    if module.startswith('distpro_mm.'):
-        paths['backbone'] = os.path.join(out_dir, module.rpartition('.')[2] + '.py')
-        shutil.copyfile(sys.modules[module].__file__, paths['backbone'])
-        settings['custom_imports'] = dict(imports=[module.rpartition('.')[2]])
+    ours = getattr(backbones, type(model.backbone).__name__, None)  # by name: the class may come from an exported copy
+    if ours is not None:
+        source = inspect.getsourcefile(ours)
+        paths['backbone'] = os.path.join(out_dir, os.path.basename(source))
+        shutil.copyfile(source, paths['backbone'])
+        settings['custom_imports'] = dict(imports=[ours.__module__.rpartition('.')[2]])
     with open(paths['config'], 'w') as file:
         if 'backbone' in paths:
             file.write("import sys\n\nsys.path.insert(0, '{{ fileDirname }}')  # the backbone's file lies beside this one\n")

@@ -48,10 +48,12 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
         ConfigError: If ``connections`` is not understood, names a layer that is not there, or leaves nothing.
     """
     key = 'model.distiller.connections'
+    if not isinstance(connections, (str, list, tuple)):
+        raise ConfigError(f'{key}={connections!r} is neither a word nor a list of pairs of layer names')
     if not isinstance(connections, str):
         pairs = []
         for pair in connections:
-            if len(pair) != 2 or isinstance(pair, str):
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
                 raise ConfigError(f'{key}: {pair!r} is not a pair (transmitter, receiver)')
             pairs.append((_named(transmitters, pair[0], key, 'transmitters'),
                           _named(receivers, pair[1], key, 'receivers')))

@@ -46,7 +46,7 @@ class FeatureTap:
 
 
 class _EverythingRead(Exception):
-    """Ends a forward early: no tap lies further on."""
+    """Ends a forward early: no tap of the reader that it carries lies further on."""
 
 
 class TapReader:
@@ -74,11 +74,10 @@ class TapReader:
 
     def __enter__(self) -> 'TapReader':
         self.features = {}
-        self._handles = []
         modules = dict(self.model.named_modules())
-        for name in dict.fromkeys(tap.module for tap in self.taps):
-            hook = self._hook([tap for tap in self.taps if tap.module == name])
-            self._handles.append(modules[name].register_forward_hook(hook))
+        hooks = {modules[name]: self._hook([tap for tap in self.taps if tap.module == name])
+                 for name in dict.fromkeys(tap.module for tap in self.taps)}
+        self._handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
         return self
 
     def _hook(self, taps: List[FeatureTap]) -> Callable:
@@ -91,14 +90,14 @@ class TapReader:
                     self.features[tap.name] = tap.pick(inputs, output)
             calls += 1
             if self.stop_early and len(self.features) == len(self.taps):
-                raise _EverythingRead
+                raise _EverythingRead(self)
 
         return read
 
     def __exit__(self, kind, error, traceback) -> bool:
         for handle in self._handles:
             handle.remove()
-        return kind is _EverythingRead
+        return kind is _EverythingRead and error.args == (self, )
 
 
 @dataclasses.dataclass
@@ -228,6 +227,8 @@ def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, 
         config = find_stages(traced, root if root in traced.modules else '', key)
     if not config:
         raise ConfigError(f"{key} is empty: name at least one layer, or write {key}='auto'")
+    if not isinstance(config, (list, tuple)) or not all(isinstance(item, (str, dict)) for item in config):
+        raise ConfigError(f"{key}={config!r} is neither 'auto' nor a list of layer names or dicts")
     taps = [_resolve(dict(module=item) if isinstance(item, str) else dict(item), traced, key, root) for item in config]
     names = [tap.name for tap in taps]
     for name in names:
@@ -242,6 +243,12 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str) -> FeatureTap:
     if not set(spec) <= known or 'module' not in spec:
         raise ConfigError(f"{key}: a layer needs 'module' and may have {sorted(known - {'module'})}, got {spec}")
     name = spec['module']
+    for entry, kinds in (('module', str), ('name', str), ('call', int), ('element', int)):
+        if not isinstance(spec.get(entry, kinds()), kinds):
+            raise ConfigError(f'{key}: {entry}={spec[entry]!r} of a layer must be of type {kinds.__name__}')
+    if set('.>:') & set(spec.get('name', '')):
+        raise ConfigError(f"{key}: name='{spec['name']}' of a layer may not contain '.', '>' or ':', which divide the names "
+                         'of pathways')
     if name not in traced.modules or not name:
         nearest = difflib.get_close_matches(name, list(traced.modules), n=3, cutoff=0.3)
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ''
@@ -259,6 +266,9 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str) -> FeatureTap:
     tap = FeatureTap(short, name, 'output', call.index, spec.get('element'), layer=name)
     if tap.element is None and isinstance(call.output, (tuple, list)) and len(call.output) > 1:
         raise ConfigError(f"{key}: layer '{name}' puts out {len(call.output)} values: say which with element=")
+    count = len(call.output) if isinstance(call.output, (tuple, list)) else 1
+    if not -count <= spec.get('element', 0) < count:
+        raise ConfigError(f"{key}: layer '{name}' puts out {count} value(s), so element={spec['element']} does not exist")
     feature, version = tap.pick(call.inputs, call.output), call.output_version
     if spec.get('before_activation', True):
         activation = _activation_of(feature, traced)
@@ -349,7 +359,10 @@ def find_stages(traced: Trace, root: str, key: str) -> List[dict]:
 
 
 def _called_parts(traced: Trace, root: str) -> List[Call]:
-    """Last calls of the outermost modules under ``root`` that put out maps, in the order of the forward."""
+    """Last calls of the outermost modules under ``root`` that put out maps, in the order of the forward.
+
+    What comes after a global pooling (a module without weights that makes a map 1 x 1) is no map any more.
+    """
     last = {call.name: (order, call) for order, call in enumerate(traced.calls)}
     names: List[str] = []
 
@@ -358,10 +371,17 @@ def _called_parts(traced: Trace, root: str) -> List[Call]:
             name = f'{prefix}.{child}' if prefix else child
             if name in last:
                 output = last[name][1].output
-                if isinstance(output, Tensor) and output.dim() == 4 and output.shape[2:] != (1, 1):
+                if isinstance(output, Tensor) and output.dim() == 4:
                     names.append(name)
             else:
                 collect(name)
 
     collect(root)
-    return [last[name][1] for name in sorted(names, key=lambda name: last[name][0])]
+    parts = []
+    for name in sorted(names, key=lambda name: last[name][0]):
+        call = last[name][1]
+        if call.output.shape[2:] == (1, 1) and not any(True for _ in call.module.parameters()) and \
+                isinstance(call.inputs[0], Tensor) and call.inputs[0].shape[2:] != (1, 1):
+            break
+        parts.append(call)
+    return parts

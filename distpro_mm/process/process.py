@@ -37,7 +37,7 @@ class DistillationProcess:
         self.names = list(names)
         self.weighting = weighting
         self.progress: List[float] = [float(p) for p in progress]
-        self.alpha: List[np.ndarray] = [np.asarray(a, dtype=np.float64) for a in alpha]
+        self.alpha: List[np.ndarray] = [np.array(a, dtype=np.float64) for a in alpha]
         self.origin = dict(origin or {})
         self._weights: Optional[np.ndarray] = None
         if not self.names or len(set(self.names)) != len(self.names):
@@ -45,6 +45,8 @@ class DistillationProcess:
         if len(self.alpha) != len(self.progress) or any(a.shape != (len(self.names), ) for a in self.alpha):
             raise ProcessError(f'a process of {len(self.names)} pathways and {len(self.progress)} knots needs as many '
                                'numbers alpha at each knot')
+        if not all(isinstance(name, str) for name in self.names):
+            raise ProcessError(f'the names of pathways are strings, got {self.names}')
         if not all(np.isfinite(a).all() for a in self.alpha):
             raise ProcessError('a process needs finite alpha at every knot')
         if any(not 0 <= p <= 1 for p in self.progress) or any(np.diff(self.progress) <= 0):
@@ -63,9 +65,9 @@ class DistillationProcess:
         Raises:
             ProcessError: If the knot is not later or alpha is not finite.
         """
-        alpha = np.asarray(alpha, dtype=np.float64)
+        alpha = np.array(alpha, dtype=np.float64)  # a copy: the search moves its own on
         if alpha.shape != (len(self.names), ) or not np.isfinite(alpha).all():
-            raise ProcessError(f'alpha at progress {progress:.4f} is {alpha}, not {len(self.names)} finite numbers')
+            raise ProcessError(f'alpha at progress {progress:.4f} is {alpha.tolist()}, not {len(self.names)} finite numbers')
         if not 0 <= progress <= 1 or self.progress and progress <= self.progress[-1]:
             raise ProcessError(f'a knot at progress {progress} does not follow {self.progress[-1:]} within [0, 1]')
         self.progress.append(float(progress))
@@ -79,7 +81,10 @@ class DistillationProcess:
             raise ProcessError('the process has no knots yet')
         if self._weights is None:
             # The weighting's own code in double precision: one implementation serves search and replay.
-            self._weights = np.stack([self.weighting(torch.from_numpy(a)).numpy() for a in self.alpha])
+            weights = np.stack([self.weighting(torch.from_numpy(a)).numpy() for a in self.alpha])
+            if not np.isfinite(weights).all():
+                raise ProcessError(f"alpha gives weights that are not finite with weighting.type='{self.weighting.type}'")
+            self._weights = weights
         return self._weights
 
     def at(self, progress: float) -> np.ndarray:
@@ -144,7 +149,7 @@ class DistillationProcess:
         """
         if not 0 <= window <= 1:
             raise ProcessError(f'window={window} is not in [0, 1]')
-        progress, alpha = np.array(self.progress), np.array(self.alpha)
+        progress, alpha = np.array(self.progress), np.array(self.alpha).reshape(-1, len(self.names))
         first = np.searchsorted(progress, progress - window / 2 - 1e-12)
         last = np.searchsorted(progress, progress + window / 2 + 1e-12)
         sums = np.concatenate([np.zeros((1, len(self.names))), alpha.cumsum(axis=0)])
@@ -202,7 +207,9 @@ class DistillationProcess:
         try:
             process = cls(data['pathways'], Weighting(**data['weighting']), data['progress'], data['alpha'],
                           data.get('origin'))
-        except (TypeError, ValueError) as error:
+            if len(process):
+                process.weights  # noqa: B018  refuses weights that are not finite
+        except (TypeError, ValueError, OverflowError) as error:
             raise ProcessError(f'{source} is damaged ({error}); search again or restore a copy') from error
         if not len(process):
             raise ProcessError(f'{source} has no knots: its search was ended before the first step; search again')

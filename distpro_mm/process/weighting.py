@@ -18,8 +18,8 @@ def _form(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 @_form
 def uniform(alpha: Tensor) -> Tensor:
-    """w_p = 1, whatever alpha."""
-    return torch.ones_like(alpha)
+    """w_p = 1, whatever alpha: a search moves nothing."""
+    return torch.ones_like(alpha) + 0 * alpha
 
 
 @_form
@@ -85,7 +85,7 @@ class Weighting:
     def __init__(self, type: str = 'biased_softmax', scale: Union[float, str] = 1.0, kd_weight: float = 1.0,
                  bias: float = 1.0, initial_alpha: float = None) -> None:
         key = 'model.distiller.weighting'
-        if type not in _FORMS:
+        if not isinstance(type, str) or type not in _FORMS:
             nearest = difflib.get_close_matches(str(type), self.TYPES, n=1)
             hint = f' (nearest: {nearest[0]})' if nearest else ''
             raise ConfigError(f"{key}.type='{type}' is not one of {', '.join(self.TYPES)}{hint}")

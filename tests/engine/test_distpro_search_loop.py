@@ -116,6 +116,11 @@ def test_one_held_out_loader_serves_the_whole_search(make_config):
     assert runner.iter == 12 and started.count('held_out') == 1
 
 
+def test_a_uniform_weighting_is_searched_in_vain(make_config):
+    runner = search(make_config('search', model__distiller__weighting=dict(_delete_=True, type='uniform')))
+    assert torch.equal(runner.model.distiller.alpha, torch.ones(4)) and (load(runner).weights == 1).all()
+
+
 def test_a_list_of_schedulers_is_the_students_alone(make_config):
     lrs = []
     cfg = make_config('search')

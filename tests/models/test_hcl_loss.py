@@ -57,7 +57,7 @@ def test_half_precision_maps_are_compared_in_single():
 
 def test_loss_weight_and_levels_come_from_the_config():
     student, teacher = torch.randn(2, 2, 3, 8, 8, dtype=torch.float64)
-    plain = MODELS.build(dict(type='HCLLoss', levels=(), loss_weight=3.0))
+    plain = MODELS.build(dict(type='mmrazor.HCLLoss', levels=(), loss_weight=3.0))
     assert plain(student, teacher).item() == pytest.approx(3 * (student - teacher).square().mean().item())
 
 

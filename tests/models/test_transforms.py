@@ -11,7 +11,7 @@ PARAMETERS = dict(PointwiseTransform=2176, AttentionTransform=19680, DeepAttenti
 
 
 def build(kind, in_channels=32, out_channels=64, **arguments):
-    return MODELS.build(dict(type=kind, in_channels=in_channels, out_channels=out_channels, **arguments))
+    return MODELS.build(dict(type=f'mmrazor.{kind}', in_channels=in_channels, out_channels=out_channels, **arguments))
 
 
 @pytest.mark.parametrize('kind, parameters', PARAMETERS.items())
@@ -85,7 +85,8 @@ def test_computes_what_the_release_describes(kind):
 def test_runs_as_a_connector_of_a_stock_distiller():
     student, teacher = nn.Sequential(nn.Conv2d(3, 4, 1)), nn.Sequential(nn.Conv2d(3, 6, 1, stride=2))
     distiller = MODELS.build(dict(
-        type='mmrazor.ConfigurableDistiller',
+        _scope_='mmrazor',
+        type='ConfigurableDistiller',
         student_recorders=dict(map=dict(type='ModuleOutputs', source='0')),
         teacher_recorders=dict(map=dict(type='ModuleOutputs', source='0')),
         connectors=dict(bridge=dict(type='AttentionTransform', in_channels=4, out_channels=6, size=(4, 4))),
@@ -99,5 +100,5 @@ def test_runs_as_a_connector_of_a_stock_distiller():
     with distiller.student_recorders, distiller.teacher_recorders, torch.no_grad():
         s, t = student(images), teacher(images)
     losses = distiller.compute_distill_losses()
-    expected = 2 * MODELS.build(dict(type='HCLLoss'))(distiller.connectors['bridge'](s), t)
+    expected = 2 * MODELS.build(dict(type='mmrazor.HCLLoss'))(distiller.connectors['bridge'](s), t)
     torch.testing.assert_close(losses['loss_hcl'], expected)
