@@ -3,12 +3,15 @@ r"""The gradient of the held-out loss with respect to the pathways' weights, thr
 With :math:`\theta' = \theta - \mathrm{step}(g)` the step that training takes anyway, :math:`g` the gradient of the
 training loss :math:`\mathrm{CE} + \sum_p w_p l_p`, and :math:`v = \nabla L_{val}(\theta')`,
 
-.. math:: \frac{\partial L_{val}}{\partial w_p} = - \langle \nabla_\theta l_p(\theta), u \rangle,
+.. math:: \frac{\partial L_{val}}{\partial w_p} = - \langle \nabla_\theta l_p(\theta), u \rangle
+          = - \Bigl\langle \frac{\partial l_p}{\partial F_p}, \dot F_p \Bigr\rangle,
           \qquad u = \Bigl(\frac{\partial\, \mathrm{step}}{\partial g}\Bigr)^{\!\top} v
 
-for all N pathways at once: one directional derivative of the vector of pathway losses along u. No backward pass through
-the student is needed for it and no second derivatives. The transforms are not perturbed, because v is zero there, but
-they too are evaluated as they were before the step.
+where :math:`F_p` is the feature that pathway p receives and :math:`\dot F_p` its directional derivative along u: the loss
+of a pathway depends on the student through that feature alone. The sensitivities :math:`\partial l_p / \partial F_p` pass
+by in the training step's own backward and are caught there, so transforms and teacher are not run again. One forward of
+the student, up to its deepest receiving layer, gives all :math:`\dot F_p`, and with them the derivatives of all N pathways.
+No second derivatives are needed. The transforms are not perturbed, because v is zero there.
 
 Source: DistPro (ECCV 2022). Its release keeps the virtual step, adds the training gradient to v and takes a wrong
 factor for Nesterov momentum; none of that is done here.
@@ -16,7 +19,7 @@ factor for Nesterov momentum; none of that is done here.
 import collections
 import contextlib
 import copy
-from typing import Callable, Dict, Iterator, List, Optional, Sequence
+from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -48,19 +51,6 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
         finally:
             for module, name, buffer in owners:
                 module._buffers[name] = buffer
-
-
-@contextlib.contextmanager
-def _holding(parameters: Sequence[nn.Parameter], values: Sequence[Tensor]) -> Iterator[None]:
-    """Let parameters hold other values; afterwards their own tensors, untouched, are back."""
-    own = [parameter.data for parameter in parameters]
-    for parameter, value in zip(parameters, values):
-        parameter.data = value
-    try:
-        yield
-    finally:
-        for parameter, value in zip(parameters, own):
-            parameter.data = value
 
 
 def step_transposed(optimizer: torch.optim.Optimizer, before: '_Before', v: Sequence[Tensor]) -> List[Tensor]:
@@ -131,10 +121,6 @@ class _Before:
     """The parameters, and what else the derivative of the step needs, just before the step."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
-        students = {id(p) for p in parameters}
-        self.others = [p for group in optimizer.param_groups for p in group['params']
-                       if p.grad is not None and id(p) not in students]
-        self.others_values = [p.detach().clone() for p in self.others]
         group_of = {id(p): group for group in optimizer.param_groups for p in group['params']}
         closed_form = isinstance(optimizer, torch.optim.SGD)
         self.theta = [p.detach().clone() for p in parameters]
@@ -208,17 +194,18 @@ class Hypergradient:
         self._before = None
         self._watching = True
 
-    def after_step(self, held_out_loss: Callable[[], Tensor],
-                   pathway_losses: Callable[[Callable], Tensor]) -> Optional[Tensor]:
+    def after_step(self, held_out_loss: Callable[[], Tensor], features: Callable[[Callable], Dict[str, Tensor]],
+                   sensitivities: Iterable[Tuple[str, Optional[Tensor]]]) -> Optional[Tensor]:
         """The gradient of the held-out loss with respect to the weights of the step just taken.
 
-        Both functions are run with the student's buffers and the random states kept; buffers of other modules they
-        touch are theirs to keep (see :func:`untouched`).
+        Both functions are run with the student's buffers and the random states kept.
 
         Args:
             held_out_loss (Callable): Gives L_val, a scalar with a graph, at the student's present parameters.
-            pathway_losses (Callable): Takes a stand-in for the student, to be called like it, and gives the N unweighted
-                losses [N] of the training batch, computed with the stand-in.
+            features (Callable): Takes a stand-in for the student, to be called like it, and gives the features of the
+                training batch by name, computed with the stand-in.
+            sensitivities (Iterable): For each pathway the name of its feature and the derivative of its unweighted loss
+                with respect to it, as in the training step, shaped like the feature; None where there is none.
 
         Returns:
             Tensor: dL_val/dw [N], float32 or wider; None if the optimiser made no step since :meth:`watch` (a loss
@@ -237,43 +224,47 @@ class Hypergradient:
         u = step_transposed(self.optimizer, before, v)
         device = self.parameters[0].device.type
         with untouched(self.student), torch.no_grad(), torch.autocast(device, enabled=False):
-            with _holding(before.others, before.others_values):
-                derivative = self._derivative(before.theta, u, pathway_losses)
+            tangents = self._tangents(before.theta, u, features)
+        products = [tangents[name].new_zeros(()) if sensitivity is None else
+                    torch.dot(sensitivity.flatten().to(tangents[name].dtype), tangents[name].flatten())
+                    for name, sensitivity in sensitivities]
+        derivative = torch.stack(products)
         self.average([derivative])
         return -derivative
 
-    def _derivative(self, theta: List[Tensor], u: List[Tensor], pathway_losses: Callable) -> Tensor:
-        """Directional derivative [N] of the pathway losses at theta along u."""
+    def _tangents(self, theta: List[Tensor], u: List[Tensor], features: Callable) -> Dict[str, Tensor]:
+        """Directional derivatives of the features at theta along u, shaped like the features."""
         if self.method != 'differences' and self.fallback_reason is None:
             try:
-                return self._jvp(theta, u, pathway_losses)
+                return self._jvp(theta, u, features)
             except (NotImplementedError, RuntimeError) as error:
                 if self.method == 'jvp' or not _lacks_forward_mode(error):
                     raise
                 self.fallback_reason = str(error).splitlines()[0]
-        return self._differences(theta, u, pathway_losses)
+        return self._differences(theta, u, features)
 
     def _stand_in(self, parameters: Sequence[Tensor]) -> Callable:
         """The student with other parameters, to be called like it."""
         replaced = dict(zip(self.names, parameters))
         return lambda *args, **kwargs: torch.func.functional_call(self.student, replaced, args, kwargs)
 
-    def _jvp(self, theta, u, pathway_losses) -> Tensor:
+    def _jvp(self, theta, u, features) -> Dict[str, Tensor]:
         with forward_ad.dual_level():
             duals = [forward_ad.make_dual(p, t) for p, t in zip(theta, u)]
-            losses, tangent = forward_ad.unpack_dual(pathway_losses(self._stand_in(duals)))
+            pairs = {name: forward_ad.unpack_dual(feature)
+                     for name, feature in features(self._stand_in(duals)).items()}
             self.passes['dual_forward'] += 1
-            return torch.zeros_like(losses) if tangent is None else tangent.clone()
+            return {name: torch.zeros_like(feature) if tangent is None else tangent.contiguous()
+                    for name, (feature, tangent) in pairs.items()}
 
-    def _differences(self, theta, u, pathway_losses) -> Tensor:
+    def _differences(self, theta, u, features) -> Dict[str, Tensor]:
         length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(u)))
-        if not length > 0:
-            return torch.zeros_like(pathway_losses(self._stand_in(theta)))
-        epsilon = self.radius / length
-        above = pathway_losses(self._stand_in([p + epsilon * t for p, t in zip(theta, u)]))
-        below = pathway_losses(self._stand_in([p - epsilon * t for p, t in zip(theta, u)]))
+        # Where the held-out loss is flat there is no direction, and whatever is multiplied by it is zero.
+        epsilon = self.radius / length if length > 0 else length.new_ones(())
+        above = features(self._stand_in([p + epsilon * t for p, t in zip(theta, u)]))
+        below = features(self._stand_in([p - epsilon * t for p, t in zip(theta, u)]))
         self.passes['plain_forward'] += 2
-        return (above - below) / (2 * epsilon)
+        return {name: (above[name] - below[name]) / (2 * epsilon) for name in above}
 
     def close(self) -> None:
         """Leave the optimiser as it was."""

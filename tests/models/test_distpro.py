@@ -246,20 +246,27 @@ def test_alpha_of_another_number_of_pathways_is_refused():
 # ---- the hypergradient of the real model
 
 
-def test_the_kept_batch_gives_the_derivative_of_a_real_step():
+@pytest.mark.parametrize('dropout', [0.0, 0.3])
+def test_the_kept_step_gives_the_derivative_of_a_real_one(dropout):
     """dL_val/dw of DistPro's own pathways against finite differences over whole steps, in float64."""
 
     def prepare():
         torch.manual_seed(3)
         model = build(distiller=dict(connections='same_depth')).double()
         model.init_weights()
+        model.student.backbone.layer1.add_module('dropout', torch.nn.Dropout(dropout))
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.05, 0.9, nesterov=True)
         return model, optimizer, batch(dtype=torch.float64), batch(dtype=torch.float64)
 
     def step(model, optimizer, data):
+        torch.manual_seed(4)
         optimizer.zero_grad()
         sum(model(*data, mode='loss').values()).backward()
         optimizer.step()
+
+    def held_out_loss(model, held):
+        torch.manual_seed(5)
+        return model.student(*held, mode='loss')['loss']
 
     def held_out(weights):
         model, optimizer, data, held = prepare()
@@ -267,7 +274,7 @@ def test_the_kept_batch_gives_the_derivative_of_a_real_step():
             step(model, optimizer, data)
         model.distiller.set_weights(weights)
         step(model, optimizer, data)
-        return model.student(*held, mode='loss')['loss'].item()
+        return held_out_loss(model, held).item()
 
     model, optimizer, data, held = prepare()
     for _ in range(3):
@@ -279,7 +286,8 @@ def test_the_kept_batch_gives_the_derivative_of_a_real_step():
     step(model, optimizer, data)
     forwards = []
     model.student.head.register_forward_hook(lambda *_: forwards.append('head'))
-    measured = hypergradient.after_step(lambda: model.student(*held, mode='loss')['loss'], model.kept_pathway_losses)
+    measured = hypergradient.after_step(lambda: held_out_loss(model, held), model.kept_features,
+                                        model.distiller.sensitivities())
     assert forwards == ['head'], 'only the held-out pass reaches the head: the derivative stops at the deepest receiver'
     truth = []
     for index in range(4):
@@ -289,3 +297,39 @@ def test_the_kept_batch_gives_the_derivative_of_a_real_step():
         truth.append((held_out(above) - held_out(below)) / 2e-4)
     truth = torch.tensor(truth, dtype=torch.float64)
     assert (measured - truth).norm() / truth.norm() < 1e-5
+
+
+def test_sensitivities_are_those_of_each_unweighted_pathway():
+    model = build(distiller=dict(weighting=dict(type='exponential'))).double()
+    data = batch(dtype=torch.float64)
+    with torch.no_grad():
+        model.distiller.alpha.copy_(torch.randn(10))
+    model.keep_batch(True)
+    loss = 8 * sum(model(*data, mode='loss').values())  # 8: as a loss scaler does
+    loss.backward()
+    caught = list(model.distiller.sensitivities())
+    assert [name for name, _ in caught] == [pathway.receiver.name for pathway in model.distiller.pathways]
+    # Each by a backward pass of its own.
+    model.keep_batch(False)
+    with model.distiller.receiver_reader(model.student) as received:
+        model.student(*data, mode='tensor')
+    with model.distiller.transmitter_reader(model.teacher) as sent, torch.no_grad():
+        model.teacher(*data, mode='tensor')
+    losses = model.distiller.pathway_losses(received.features, sent.features)
+    for (name, sensitivity), single in zip(caught, losses):
+        truth, = torch.autograd.grad(single, received.features[name], retain_graph=True)
+        torch.testing.assert_close(sensitivity, truth, rtol=1e-9, atol=1e-14)
+
+
+def test_a_weight_of_zero_leaves_no_sensitivity():
+    model = build(distiller=dict(connections='same_depth'))
+    model.keep_batch(True)
+    model.distiller.weights = lambda: torch.tensor([1.0, 0.0, 2.0, 3.0])
+    sum(model(*batch(), mode='loss').values()).backward()
+    assert [sensitivity is None for _, sensitivity in model.distiller.sensitivities()] == [False, True, False, False]
+
+
+def test_nothing_is_caught_where_nothing_is_kept():
+    model = build()
+    sum(model(*batch(), mode='loss').values()).backward()
+    assert model.distiller._caught == {} and model._kept is None

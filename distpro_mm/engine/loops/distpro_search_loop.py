@@ -143,7 +143,8 @@ class DistProSearchLoop(EpochBasedTrainLoop):
         """One step of alpha's optimiser."""
         model = self.model
         had_fallback = self.hypergradient.fallback_reason
-        gradient = self.hypergradient.after_step(lambda: model.held_out_loss(held_out_batch), model.kept_pathway_losses)
+        gradient = self.hypergradient.after_step(lambda: model.held_out_loss(held_out_batch), model.kept_features,
+                                                 model.distiller.sensitivities())
         if self.hypergradient.fallback_reason != had_fallback:
             self.runner.logger.warning('The student has an operation without forward-mode derivative, so the search uses '
                                        f"method='differences' from here on: {self.hypergradient.fallback_reason}")

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from ...errors import ConfigError
 from ...pathways import Trace, in_place_off, probe_input, trace
-from ...search import untouched
 from ..checkpoints import load_whole
 
 
@@ -90,7 +89,7 @@ class DistPro(SingleTeacherDistill):
         distilling = not self.distillation_stopped
         transmitted = self._transmit(batch_inputs, data_samples) if distilling else {}
         if self._keep:
-            self._kept = (batch_inputs, data_samples, transmitted, _random_states(batch_inputs.device))
+            self._kept = (batch_inputs, data_samples, _random_states(batch_inputs.device))
         distiller.set_deliveries_override(True)
         with distiller.student_recorders, distiller.deliveries, distiller.receiver_reader(self.student) as reader:
             with torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()):
@@ -99,7 +98,7 @@ class DistPro(SingleTeacherDistill):
         losses = add_prefix(student_losses, 'student') if self.calculate_student_loss else {}
         if distilling:
             if distiller.live:
-                pathway_losses = distiller.pathway_losses(reader.features, transmitted)
+                pathway_losses = distiller.pathway_losses(reader.features, transmitted, catch=self._keep)
                 losses['distill.loss_pathways'] = distiller.weighted_sum(pathway_losses)
             losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
         return losses
@@ -117,29 +116,27 @@ class DistPro(SingleTeacherDistill):
         return reader.features
 
     def keep_batch(self, keep: bool) -> None:
-        """Keep (or drop) what :meth:`kept_pathway_losses` needs of the next training batch."""
+        """Keep (or drop) what :meth:`kept_features` and the sensitivities need of the next training step."""
         self._keep, self._kept = keep, None
+        self.distiller.drop_sensitivities()
 
-    def kept_pathway_losses(self, student: Callable) -> Tensor:
-        """Unweighted pathway losses of the kept batch, computed anew without a lasting effect.
+    def kept_features(self, student: Callable) -> Dict[str, Tensor]:
+        """The student's features of the kept batch, computed anew up to the deepest receiving layer.
 
-        The same function of the student's parameters as in the training step: same images, the teacher's features of
-        then, batch statistics and the random numbers of then.
+        The same function of the student's parameters as in the training step: same images, batch statistics and the
+        random numbers of then.
 
         Args:
             student (Callable): The student or a stand-in for it that runs its modules with other parameters.
 
         Returns:
-            Tensor: Losses [N].
+            dict[str, Tensor]: Features by layer, each [B, C, H, W].
         """
-        batch_inputs, data_samples, transmitted, states = self._kept
-        with untouched(self.distiller.transforms):
-            _set_random_states(states, batch_inputs.device)
-            with self.distiller.receiver_reader(self.student, stop_early=True) as reader:
-                student(batch_inputs, data_samples, mode='tensor')
-            transmitted = {name: feature.to(next(iter(reader.features.values())).dtype)
-                           for name, feature in transmitted.items()}
-            return self.distiller.pathway_losses(reader.features, transmitted)
+        batch_inputs, data_samples, states = self._kept
+        _set_random_states(states, batch_inputs.device)
+        with self.distiller.receiver_reader(self.student, stop_early=True) as reader:
+            student(batch_inputs, data_samples, mode='tensor')
+        return reader.features
 
     def held_out_loss(self, data: dict) -> Tensor:
         """The student's own loss on a held-out batch, in training mode.

@@ -1,6 +1,7 @@
+import functools
 import inspect
 import re
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmrazor.models.distillers import ConfigurableDistiller
@@ -64,6 +65,7 @@ class DistProDistiller(ConfigurableDistiller):
         _check_weighting(weighting)
         self.weighting = Weighting(**weighting)
         self.pathways: List[Pathway] = []
+        self.drop_sensitivities()
 
     def prepare_pathways(self, teacher: Trace, student: Trace) -> None:
         """Find the layers in one traced forward of each model and build a transform for each pathway.
@@ -127,12 +129,13 @@ class DistProDistiller(ConfigurableDistiller):
         with torch.no_grad():
             return self.weighting(self.alpha)
 
-    def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor]) -> Tensor:
+    def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor], catch: bool = False) -> Tensor:
         """Unweighted losses of the live pathways.
 
         Args:
             received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W].
             transmitted (dict[str, Tensor]): The teacher's features by layer.
+            catch (bool): Catch what :meth:`sensitivities` needs in the backward pass to come. Defaults to False.
 
         Returns:
             Tensor: Losses, one for each index in :attr:`live`.
@@ -140,10 +143,36 @@ class DistProDistiller(ConfigurableDistiller):
         losses = []
         for index in self.live:
             pathway = self.pathways[index]
-            target = transmitted[pathway.transmitter.name]
-            transformed = self.transforms[pathway.name](received[pathway.receiver.name], size=target.shape[-2:])
+            feature, target = received[pathway.receiver.name], transmitted[pathway.transmitter.name]
+            if catch:
+                feature = feature.view_as(feature)  # a pathway's own way into the feature, where its gradient passes alone
+                feature.register_hook(functools.partial(self._caught.__setitem__, pathway.name))
+            transformed = self.transforms[pathway.name](feature, size=target.shape[-2:])
             losses.append(self.distance(transformed, target))
-        return torch.stack(losses) if losses else self.alpha.new_zeros(0)
+        losses = torch.stack(losses) if losses else self.alpha.new_zeros(0)
+        if catch:
+            losses.register_hook(functools.partial(self._caught.__setitem__, 'factors'))
+        return losses
+
+    def sensitivities(self) -> Iterator[Tuple[str, Optional[Tensor]]]:
+        """Derivatives of the unweighted pathway losses, caught in the last backward pass.
+
+        Yields:
+            tuple[str, Tensor]: For each pathway its receiving layer and the derivative of its loss with respect to that
+            layer's feature [B, C, H, W]; None for a pathway of weight 0: no gradient came by, and where a weight is 0
+            its derivative by alpha is 0 too, in every weighting.
+        """
+        # What came by was multiplied by the pathway's weight, and by a loss scale where there is one.
+        for pathway, factor in zip(self.pathways, self._caught['factors'].tolist()):
+            gradient = self._caught.get(pathway.name)
+            if gradient is None or factor == 0:
+                yield pathway.receiver.name, None
+            else:
+                yield pathway.receiver.name, gradient.to(self.alpha.dtype) / factor
+
+    def drop_sensitivities(self) -> None:
+        """Forget what was caught."""
+        self._caught: Dict[str, Tensor] = {}
 
     def weighted_sum(self, losses: Tensor) -> Tensor:
         """Tensor: Sum over the live pathways of weight times loss."""
