@@ -9,5 +9,15 @@ class ProcessError(ConfigError):
     """A process that cannot be read or does not fit."""
 
 
-class SearchError(RuntimeError):
-    """A search that cannot go on; what it has learned is on disk."""
+class DataError(RuntimeError):
+    """An image that cannot be loaded."""
+
+
+class TrainingError(RuntimeError):
+    """A training or search that cannot go on; what it has learned is on disk."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says, to be quoted in a sentence."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else 'no more is known'

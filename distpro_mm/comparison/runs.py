@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 
 from ..engine.launch import build_trainer, load_config
+from ..files import whole_file
 from .benchmark import Benchmark, Job, replay_hooks
 
 RESULT = 'result.json'
@@ -122,8 +123,6 @@ def train_job(cfg: Config, job: Job) -> dict:
         except Exception:
             traceback.print_exc(file=log)
             raise
-    beside = os.path.join(job.work_dir, RESULT + '.tmp')
-    with open(beside, 'w') as file:
+    with whole_file(os.path.join(job.work_dir, RESULT)) as beside, open(beside, 'w') as file:
         json.dump(result, file, indent=1)
-    os.replace(beside, os.path.join(job.work_dir, RESULT))
     return result

@@ -6,7 +6,7 @@ from typing import Callable
 
 from mmengine.config import DictAction
 
-from ..errors import ConfigError, SearchError
+from ..errors import ConfigError, TrainingError
 
 
 class OptionsAction(DictAction):
@@ -31,7 +31,7 @@ def run(main: Callable[[], None]) -> int:
     """
     try:
         main()
-    except (ConfigError, SearchError) as error:
+    except (ConfigError, TrainingError) as error:
         # The registries put the class and file that they were building in front.
         message = re.sub(r'^(class `\w+` in [\w./]+: )+', '', str(error))
         print(f'error: {message}', file=sys.stderr)

@@ -4,10 +4,13 @@ from typing import Optional
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.runner import Runner
+from mmengine.runner.checkpoint import _load_checkpoint
 
 from ..errors import ConfigError
 from ..models.checkpoints import load_whole
+from .hooks import damage, newest_whole_checkpoint
 
 
 def load_config(path: str, options: Optional[dict] = None) -> Config:
@@ -49,12 +52,8 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     """
     cfg.launcher = launcher
     if resume is not None:
-        cfg.resume = True
-        if resume != 'auto':
-            if not os.path.isfile(resume):
-                raise ConfigError(f"--resume '{resume}': there is no such checkpoint; --resume alone takes the newest in "
-                                  'the work_dir')
-            cfg.load_from = resume
+        cfg.load_from = _checkpoint_to_resume(cfg.work_dir, resume)
+        cfg.resume = cfg.load_from is not None
     if amp:
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
         if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'mmrazor.BFloat16OptimWrapper'):
@@ -62,6 +61,29 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
                               'precision in the config')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
     return Runner.from_cfg(cfg)
+
+
+def _checkpoint_to_resume(work_dir: str, resume: str) -> Optional[str]:
+    """The checkpoint to go on from; None where the work_dir has none yet.
+
+    Raises:
+        ConfigError: If it is not there or not whole; names the newest whole one.
+    """
+    whole = newest_whole_checkpoint(work_dir if resume == 'auto' else os.path.dirname(os.path.abspath(resume)))
+    if resume == 'auto':
+        if whole is None:
+            print_log(f"--resume: '{work_dir}' has no whole checkpoint: training starts from the beginning", 'current', 30)
+        return whole
+    instead = f"the newest whole checkpoint there is '{whole}'" if whole else 'there is no whole checkpoint beside it'
+    if not os.path.isfile(resume):
+        raise ConfigError(f"--resume '{resume}': there is no such checkpoint; {instead}; --resume alone takes the newest in "
+                          'the work_dir')
+    wrong = damage(resume)
+    if wrong is None and not {'optimizer', 'meta', 'state_dict'} <= set(_load_checkpoint(resume, map_location='cpu')):
+        wrong = 'it holds no state of a training, only weights (use load_from or teacher_ckpt for those)'
+    if wrong is not None:
+        raise ConfigError(f"--resume '{resume}': {wrong}; {instead}")
+    return resume
 
 
 def student_config(cfg: Config) -> Config:

@@ -6,7 +6,7 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
 
 
 def read_weights(path: str, key: str) -> dict:
@@ -29,8 +29,7 @@ def read_weights(path: str, key: str) -> dict:
         checkpoint = _load_checkpoint(path, map_location='cpu')
     except Exception as error:
         raise ConfigError(f'{key} cannot be read as a checkpoint ({type(error).__name__}: '
-                          f'{str(error).strip().splitlines()[0] if str(error).strip() else "no more is known"}): it is cut '
-                          'off or is another file') from error
+                          f'{first_line(error)}): it is cut off or is another file') from error
     state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
     if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
         raise ConfigError(f'{key} holds no weights: it is another file')

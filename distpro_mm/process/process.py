@@ -1,13 +1,12 @@
 """The process: the pathways' weights over a whole distillation, recorded in a search and replayed in runs."""
 import json
-import os
-import tempfile
 from typing import Dict, List, Optional, Sequence
 
 import numpy as np
 import torch
 
 from ..errors import ProcessError
+from ..files import whole_file
 from .weighting import Weighting
 
 FORMAT = 'distpro_mm process'
@@ -223,19 +222,8 @@ class DistillationProcess:
         Args:
             path (str): The file.
         """
-        path = os.path.abspath(path)
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=os.path.dirname(path), prefix='.process-', suffix='.json')
-        try:
-            with os.fdopen(handle, 'w') as file:
-                json.dump(self.to_dict(), file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.chmod(beside, 0o644)
-            os.replace(beside, path)
-        except BaseException:
-            os.unlink(beside)
-            raise
+        with whole_file(path) as beside, open(beside, 'w') as file:
+            json.dump(self.to_dict(), file)
 
     @classmethod
     def load(cls, path: str) -> 'DistillationProcess':

@@ -1,11 +1,9 @@
 """Figures from finished runs' files."""
-import os
-import tempfile
-
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from ..files import whole_file
 from ..process import DistillationProcess
 
 MAX_POINTS = 400  # a line of more points is no clearer, only slower to draw
@@ -42,13 +40,5 @@ def draw_process(process: DistillationProcess, path: str, title: str = '') -> No
 
 def save_figure(figure, path: str) -> None:
     """Write a PNG beside and move it into place, so that a kill leaves the one that was there."""
-    folder = os.path.dirname(os.path.abspath(path))
-    handle, beside = tempfile.mkstemp(dir=folder, prefix='.figure-', suffix='.png')
-    os.close(handle)
-    try:
+    with whole_file(path) as beside:
         figure.savefig(beside, dpi=120)
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
-    except BaseException:
-        os.unlink(beside)
-        raise

@@ -25,7 +25,7 @@ import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
 
 METHODS = ('auto', 'jvp', 'differences')
 
@@ -240,7 +240,7 @@ class Hypergradient:
             except (NotImplementedError, RuntimeError) as error:
                 if self.method == 'jvp' or not _lacks_forward_mode(error):
                     raise
-                self.fallback_reason = str(error).splitlines()[0]
+                self.fallback_reason = first_line(error)
         return self._differences(theta, u, features)
 
     def _stand_in(self, parameters: Sequence[Tensor]) -> Callable:

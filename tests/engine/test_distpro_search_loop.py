@@ -8,7 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from distpro_mm.errors import ConfigError, SearchError
+from distpro_mm.engine.loops.distpro_search_loop import endless
+from distpro_mm.errors import ConfigError, TrainingError
 from distpro_mm.process import DistillationProcess
 
 
@@ -84,10 +85,11 @@ def test_held_out_images_are_disjoint_from_training_and_reshuffled_in_every_pass
     runner = Runner.from_cfg(make_config('search', train_cfg__max_epochs=6))
     runner._train_loop = runner.build_train_loop(runner._train_loop)
     loop = runner.train_loop
-    parts = [[d.dataset.get_data_info(int(i))['sample_idx'] for i in d.indices]
-             for d in (loop.dataloader.dataset, loop.held_out_dataloader.dataset)]
+    parts = [[dataset.get_data_info(i)['sample_idx'] for i in range(len(dataset))]
+             for dataset in (loop.dataloader.dataset, loop.held_out_dataloader.dataset)]
     assert len(parts[0]) == 80 and len(parts[1]) == 20 and not set(parts[0]) & set(parts[1])
-    orders = [[s.sample_idx for s in next(loop._held_out)['data_samples']] for _ in range(3)]
+    held_out = endless(loop.held_out_dataloader)
+    orders = [[s.sample_idx for s in next(held_out)['data_samples']] for _ in range(3)]
     assert sorted(orders[0]) == sorted(parts[1]) and orders[0] != orders[1] != orders[2]
 
 
@@ -177,7 +179,7 @@ def spoil_transform(runner):
 @pytest.mark.parametrize('spoil', [spoil_student, spoil_transform])
 def test_nan_stops_the_search_and_keeps_the_last_good_process(make_config, spoil):
     cfg = make_config('search')
-    with pytest.raises(SearchError, match='stopped at iteration 6 of 8.*training loss is not finite.*lr'):
+    with pytest.raises(TrainingError, match='stopped at iteration 6 of 8.*training loss is not finite.*lr'):
         search(cfg, lambda r: r.register_hook(Spoil(5, spoil)))
     process = DistillationProcess.load(os.path.join(cfg.work_dir, 'process.json'))
     assert len(process) == 6 and np.isfinite(process.weights).all() and process.origin['complete'] is False
@@ -191,7 +193,7 @@ def test_nan_in_the_held_out_batch_stops_the_search(make_config):
         plain = model.held_out_loss
         model.held_out_loss = lambda data: plain(data) * float('nan')
 
-    with pytest.raises(SearchError, match="held-out loss's gradient"):
+    with pytest.raises(TrainingError, match="held-out loss's gradient"):
         search(cfg, lambda r: r.register_hook(Spoil(3, spoil)))
     assert len(DistillationProcess.load(os.path.join(cfg.work_dir, 'process.json'))) == 4
 

@@ -1,4 +1,4 @@
 # 20 epochs of 6 iterations: a short schedule, where distillation has most to give.
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.05, momentum=0.9, nesterov=True, weight_decay=5e-4))
 param_scheduler = dict(type='CosineAnnealingLR', T_max=20, by_epoch=True, convert_to_iter_based=True)
-train_cfg = dict(by_epoch=True, max_epochs=20, val_interval=20)
+train_cfg = dict(type='mmrazor.ReproducibleTrainLoop', max_epochs=20, val_interval=20)

@@ -1,4 +1,5 @@
 from .process_record_hook import ProcessRecordHook
 from .process_replay_hook import ProcessReplayHook
+from .whole_checkpoint_hook import WholeCheckpointHook, damage, newest_whole_checkpoint
 
-__all__ = ['ProcessRecordHook', 'ProcessReplayHook']
+__all__ = ['ProcessRecordHook', 'ProcessReplayHook', 'WholeCheckpointHook', 'damage', 'newest_whole_checkpoint']

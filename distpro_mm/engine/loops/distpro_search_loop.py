@@ -2,25 +2,24 @@ import copy
 from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
-from mmengine.dist import all_reduce
+from mmengine.dist import all_reduce, get_rank
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
-from mmengine.runner import EpochBasedTrainLoop
 from mmrazor.registry import LOOPS
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ...datasets import HeldOutSplit
-from ...errors import ConfigError, SearchError
+from ...datasets import HeldOutSplit, reproducible, seed_all
+from ...errors import ConfigError
 from ...models import DistPro
 from ...search import Hypergradient
 from ..hooks import ProcessRecordHook
+from .reproducible_train_loop import ReproducibleTrainLoop, start_at
 
 DEFAULT_HELD_OUT = dict(ratio=0.2, seed=0, stratified=True)
 
 
 @LOOPS.register_module()
-class DistProSearchLoop(EpochBasedTrainLoop):
+class DistProSearchLoop(ReproducibleTrainLoop):
     """Searches a distillation process: trains the student, and moves alpha by a held-out batch after every step.
 
     A step is the ordinary training step; then alpha moves down the gradient of the held-out loss of the stepped student
@@ -70,12 +69,11 @@ class DistProSearchLoop(EpochBasedTrainLoop):
             _refuse_test_set(held_out_dataloader, runner.cfg)
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         # Another seed than the training loader's, or both would walk their images in the same order.
-        self.held_out_dataloader = runner.build_dataloader(held_out_dataloader, seed=runner.seed + 1)
+        self.held_out_dataloader = runner.build_dataloader(reproducible(held_out_dataloader), seed=runner.seed + 1)
         for key, loader in (('train_dataloader', self.dataloader), ('held_out', self.held_out_dataloader)):
             if len(loader) == 0:
                 raise ConfigError(f'{key}: {len(loader.dataset)} images give no batch of {loader.batch_size}; make '
                                  'batch_size smaller, or change train_cfg.held_out.ratio')
-        self._held_out = _reshuffled(self.held_out_dataloader)
         self.alpha_interval = alpha_interval
         self.method, self.radius = method, radius
         if not isinstance(self.model, DistPro):
@@ -109,6 +107,7 @@ class DistProSearchLoop(EpochBasedTrainLoop):
         student = _usable(self.runner.optim_wrapper['student'])
         self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
                                            lambda tensors: [all_reduce(tensor, 'mean') for tensor in tensors])
+        self._held_out = endless(self.held_out_dataloader, -(-self._iter // self.alpha_interval))
         try:
             return super().run()
         except BaseException:
@@ -119,29 +118,30 @@ class DistProSearchLoop(EpochBasedTrainLoop):
         finally:
             self.hypergradient.close()
 
-    def run_iter(self, idx: int, data_batch: dict) -> None:
+    def step(self, data_batch: dict) -> dict:
         """One training step of the student, and one of alpha if it is alpha's turn.
 
         Args:
-            idx (int): Index of the batch in the epoch.
             data_batch (dict): The training batch.
+
+        Returns:
+            dict: Losses by name.
         """
-        runner, moves_alpha = self.runner, self.moves_alpha
-        runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        moves_alpha = self.moves_alpha
         if moves_alpha:
             self.model.keep_batch(True)
             self.hypergradient.watch()
-        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper['student'])
-        self._check_finite(outputs['loss'], 'the training loss')
+        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper['student'])
+        self.check_finite(outputs['loss'], 'the training loss')
         if moves_alpha:
             self._move_alpha(next(self._held_out))
             self.model.keep_batch(False)
-        runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
-        self._iter += 1
+        return outputs
 
     def _move_alpha(self, held_out_batch: dict) -> None:
         """One step of alpha's optimiser."""
         model = self.model
+        seed_all(self.runner.seed, get_rank(), self._iter, 1)  # loading a batch in this process has left another state
         had_fallback = self.hypergradient.fallback_reason
         gradient = self.hypergradient.after_step(lambda: model.held_out_loss(held_out_batch), model.kept_features,
                                                  model.distiller.sensitivities())
@@ -150,20 +150,14 @@ class DistProSearchLoop(EpochBasedTrainLoop):
                                        f"method='differences' from here on: {self.hypergradient.fallback_reason}")
         if gradient is None:  # the loss scaler skipped this step of the student
             return
-        self._check_finite(gradient, "the held-out loss's gradient with respect to the pathways' weights")
+        self.check_finite(gradient, "the held-out loss's gradient with respect to the pathways' weights")
         distiller, wrapper = model.distiller, self.runner.optim_wrapper['alpha']
         weights = distiller.weighting(distiller.alpha)
         wrapper.zero_grad()
         (weights * gradient.to(weights.dtype)).sum().backward()
         wrapper.step()
         wrapper.zero_grad()
-        self._check_finite(distiller.alpha, 'alpha')
-
-    def _check_finite(self, value: Tensor, what: str) -> None:
-        if not torch.isfinite(value).all():
-            raise SearchError(f'the search stopped at iteration {self._iter + 1} of {self._max_iters}: {what} is not '
-                              f'finite ({value.detach().flatten()[:5].tolist()}); lower optim_wrapper.optimizer.lr or '
-                              'optim_wrapper.alpha.optimizer.lr. The process learned until then is in the work_dir')
+        self.check_finite(distiller.alpha, 'alpha')
 
 
 def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
@@ -211,14 +205,12 @@ def _refuse_test_set(loader: dict, cfg: dict) -> None:
                              'images proves nothing; leave it out to split the training set')
 
 
-def _reshuffled(loader: DataLoader) -> Iterator[dict]:
-    """Batches without end; the sampler hears of every new pass, so each has its own order."""
-    passes = 0
+def endless(loader: DataLoader, drawn: int = 0) -> Iterator[dict]:
+    """Batches without end, each pass in its own order, going on after those that were drawn before a resume."""
+    epoch, batches = divmod(drawn, len(loader))
     while True:
-        if hasattr(loader.sampler, 'set_epoch'):
-            loader.sampler.set_epoch(passes)
-        yield from loader
-        passes += 1
+        yield from start_at(loader, epoch, batches)
+        epoch, batches = epoch + 1, 0
 
 
 def _student_schedulers(schedulers) -> Optional[dict]:

@@ -1,0 +1,128 @@
+"""Loading in which every random number is a function of the run's seed and the moment, and of nothing else."""
+import random
+from typing import Any, Iterator, Sized, Tuple
+
+import numpy as np
+import torch
+from mmengine.registry import DATA_SAMPLERS
+from mmpretrain.registry import DATASETS
+
+from ..errors import DataError, first_line
+
+
+def seed_all(*moment: int) -> None:
+    """Seed Python's, numpy's and torch's random numbers by a moment, e.g. (seed, rank, iteration)."""
+    seed = int(np.random.SeedSequence(moment).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+
+
+class Draw(int):
+    """An index into a data set that knows at which moment it was drawn; travels to workers.
+
+    Args:
+        index (int): The index.
+        moment (tuple[int, ...]): What seeds the random numbers of loading it.
+    """
+
+    def __new__(cls, index: int, moment: Tuple[int, ...]) -> 'Draw':  # noqa: D102
+        draw = super().__new__(cls, index)
+        draw.moment = moment
+        return draw
+
+    def __reduce__(self):
+        return Draw, (int(self), self.moment)
+
+
+@DATA_SAMPLERS.register_module()
+class ReproducibleSampler:
+    """A sampler's indices as :class:`Draw`, from any place within a pass.
+
+    Args:
+        dataset (Sized): The data set.
+        sampler (dict): Config of the sampler whose order is taken.
+        seed (int, optional): Seed, given by the runner.
+    """
+
+    def __init__(self, dataset: Sized, sampler: dict, seed: int = None) -> None:
+        self.sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
+        self.seed = getattr(self.sampler, 'seed', None) or seed or 0
+        self.epoch = 0
+        self.start = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the pass through the data, which decides its order."""
+        self.epoch = epoch
+        if hasattr(self.sampler, 'set_epoch'):
+            self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[Draw]:
+        for position, index in enumerate(self.sampler):
+            if position >= self.start:
+                yield Draw(index, (self.seed, self.epoch, int(index)))
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+
+@DATASETS.register_module()
+class ReproducibleDataset:
+    """A data set whose augmentations depend on the :class:`Draw` alone, not on the worker or on what came before.
+
+    Args:
+        dataset (dict or BaseDataset): The data set.
+    """
+
+    def __init__(self, dataset) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+
+    def full_init(self) -> None:
+        """Load the data set."""
+        if hasattr(self.dataset, 'full_init'):
+            self.dataset.full_init()
+
+    def __getitem__(self, index: int) -> Any:
+        """Load an image.
+
+        Raises:
+            DataError: If that fails; names the file.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f'{int(index)} of {len(self)} images')
+        if isinstance(index, Draw):
+            seed_all(*index.moment)
+        try:
+            return self.dataset[int(index)]
+        except Exception as error:
+            raise DataError(f'{self._describe(int(index))} cannot be loaded ({type(error).__name__}: '
+                            f'{first_line(error)})') from error
+
+    def _describe(self, index: int) -> str:
+        try:
+            return f"image '{self.dataset.get_data_info(index)['img_path']}'"
+        except Exception:
+            return f'image {index} of {type(self.dataset).__name__}'
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == 'dataset' or name.startswith('__'):
+            raise AttributeError(name)
+        return getattr(self.dataset, name)
+
+
+def reproducible(dataloader: dict) -> dict:
+    """The config of a loader with its data set and sampler wrapped.
+
+    Args:
+        dataloader (dict): Config with ``dataset`` and ``sampler``.
+
+    Returns:
+        dict: A copy.
+    """
+    dataloader = dict(dataloader)
+    dataloader['dataset'] = dict(type=ReproducibleDataset, dataset=dataloader['dataset'])
+    dataloader['sampler'] = dict(type=ReproducibleSampler, sampler=dataloader['sampler'])
+    return dataloader

@@ -1,0 +1,135 @@
+from typing import Dict, Union
+
+import torch
+from mmengine.dist import get_rank
+from mmengine.runner import EpochBasedTrainLoop
+from mmrazor.registry import LOOPS
+from torch.utils.data import DataLoader
+
+from ...datasets import reproducible, seed_all
+from ...errors import ConfigError, DataError, TrainingError
+
+GO_ON = 'What was learned until the last checkpoint is in the work_dir: go on with --resume'
+
+
+@LOOPS.register_module()
+class ReproducibleTrainLoop(EpochBasedTrainLoop):
+    """mmengine's loop by epochs, in which every random number is a function of the seed and the moment.
+
+    The order of the images, their augmentations, dropout and whatever else is random depend on the run's seed, the epoch,
+    the image and the iteration, and on nothing that came before. So a run that was killed and resumed from any
+    checkpoint, within an epoch too, ends bit for bit like one that was not, and the number of workers does not matter.
+
+    It stops with a sentence, and leaves what was learned on disk, where a loss is not finite, an image cannot be loaded,
+    a worker dies or the disk is full.
+
+    Args:
+        runner (Runner): The runner.
+        dataloader (dict): Config of the training set's loader.
+        max_epochs (int): Epochs.
+        **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
+
+    Raises:
+        ConfigError: If the loader is no config.
+    """
+
+    def __init__(self, runner, dataloader: Union[DataLoader, Dict], max_epochs: int, **kwargs) -> None:
+        if not isinstance(dataloader, dict):
+            raise ConfigError('train_dataloader must be a config, so that its sampler and its data set can be wrapped')
+        super().__init__(runner, reproducible(dataloader), max_epochs, **kwargs)
+
+    def run(self) -> torch.nn.Module:
+        """Train."""
+        try:
+            return super().run()
+        except (DataError, OSError, RuntimeError) as error:
+            reason = _reason(error)
+            if reason is None:
+                raise
+            raise TrainingError(f'stopped at iteration {self._iter + 1} of {self._max_iters}: {reason}. {GO_ON}') from error
+
+    def run_epoch(self) -> None:
+        """Iterate an epoch, from where a checkpoint within it left off."""
+        done = self._iter - self._epoch * len(self.dataloader)
+        if not 0 <= done <= len(self.dataloader):
+            self.runner.logger.warning(
+                f'The checkpoint was made with another number of iterations an epoch than {len(self.dataloader)} (batch '
+                'size, images or processes): the run goes on, but not as it would have')
+            done = 0
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        for index, batch in enumerate(start_at(self.dataloader, self._epoch, done), done):
+            self.run_iter(index, batch)
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        """Iterate a batch.
+
+        Args:
+            idx (int): Index of the batch in the epoch.
+            data_batch (dict): The batch.
+        """
+        seed_all(self.runner.seed, get_rank(), self._iter)
+        self.runner.call_hook('before_train_iter', batch_idx=idx, data_batch=data_batch)
+        outputs = self.step(data_batch)
+        self.runner.call_hook('after_train_iter', batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+    def step(self, data_batch: dict) -> dict:
+        """One training step.
+
+        Args:
+            data_batch (dict): The batch.
+
+        Returns:
+            dict: Losses by name.
+        """
+        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
+        self.check_finite(outputs['loss'], 'the training loss')
+        return outputs
+
+    def check_finite(self, value: torch.Tensor, what: str) -> None:
+        """Stop where a value is not finite.
+
+        Raises:
+            TrainingError: If it is not.
+        """
+        if not torch.isfinite(value).all():
+            raise TrainingError(f'stopped at iteration {self._iter + 1} of {self._max_iters}: {what} is not finite '
+                                f'({value.detach().flatten()[:5].tolist()}); lower optim_wrapper.optimizer.lr. What was '
+                                'learned until then is in the work_dir')
+
+
+def start_at(loader: DataLoader, epoch: int, batches: int):
+    """Iterate a pass of a loader made of :func:`reproducible`, leaving out its first batches.
+
+    Args:
+        loader (DataLoader): The loader.
+        epoch (int): The pass.
+        batches (int): Batches to leave out.
+
+    Returns:
+        Iterator[dict]: Batches.
+    """
+    # A batch sampler of one's own holds the sampler, and the loader an unused one of torch.
+    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
+    sampler.set_epoch(epoch)
+    sampler.start = batches * loader.batch_sampler.batch_size
+    return iter(loader)
+
+
+def _reason(error: Exception) -> str:
+    """What to tell the user of an error that comes from the machine or the data; None for any other."""
+    text = str(error)
+    if isinstance(error, DataError):
+        # A worker's error comes with the worker's traceback; the sentence is its last line.
+        return text.strip().splitlines()[-1].rpartition('DataError: ')[2]
+    if isinstance(error, TrainingError):
+        return None
+    if 'DataLoader worker' in text:
+        return (f'a worker that loads images died ({text.splitlines()[0]}), most often for want of memory; lower '
+                'train_dataloader.num_workers or batch_size')
+    if 'No space left' in text or 'PytorchStreamWriter' in text or getattr(error, 'errno', None) == 28:
+        return f'a file could not be written ({text.splitlines()[0]}); make room on the disk'
+    return None

@@ -1,0 +1,32 @@
+"""Writing files so that a kill at any moment leaves the old one or the new one, never half of one."""
+import contextlib
+import os
+import tempfile
+from typing import Iterator
+
+
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[str]:
+    """Write a file beside and move it into place.
+
+    Args:
+        path (str): The file; its folder is made if there is none.
+
+    Yields:
+        str: Path to write to. What lies there at the end is moved to ``path``; after an error it is removed.
+    """
+    path = os.path.abspath(path)
+    folder, name = os.path.split(path)
+    os.makedirs(folder, exist_ok=True)
+    handle, beside = tempfile.mkstemp(dir=folder, prefix='.writing-', suffix=os.path.splitext(name)[1])
+    os.close(handle)
+    try:
+        yield beside
+        with open(beside, 'rb+') as file:
+            os.fsync(file.fileno())
+        os.chmod(beside, 0o644)
+        os.replace(beside, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
+        raise

@@ -1,0 +1,235 @@
+"""A killed and resumed run ends bit for bit like one that was not killed; what is on disk is always whole."""
+import functools
+import json
+import os
+import pathlib
+import random
+import signal
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from distpro_mm.engine.hooks import damage, newest_whole_checkpoint
+from distpro_mm.engine.launch import build_trainer
+from distpro_mm.errors import ConfigError
+from distpro_mm.process import DistillationProcess, Weighting
+
+NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointwise', 'layer3>layer3:pointwise']
+
+
+class KillAt(Hook):
+    """Ends this process as SIGKILL does, after an iteration (counted from 1)."""
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def in_a_process_of_its_own(function):
+    """Run a function in a forked process; whether that was killed."""
+    child = os.fork()
+    if not child:
+        try:
+            torch.set_num_threads(1)
+            function()
+            os._exit(0)
+        except BaseException:
+            import traceback
+            traceback.print_exc()
+            os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def train(cfg, kill_at=None, resume=None):
+    runner = build_trainer(cfg, resume=resume)
+    runner.register_hook(SaveAtTheEnd())
+    if kill_at:
+        runner.register_hook(KillAt(kill_at), priority='LOWEST')
+    runner.train()
+
+
+def result(folder, epochs):
+    """The student, alpha and the optimisers at the end, and the process if one was searched."""
+    checkpoint = torch.load(pathlib.Path(folder) / f'epoch_{epochs}.pth')
+    path = pathlib.Path(folder) / 'process.json'
+    process = json.loads(path.read_text()) if path.exists() else {}
+    process.get('origin', {}).pop('config_hash', None)  # of the config with its work_dir
+    return checkpoint['state_dict'], checkpoint['optimizer'], process
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
+
+
+@pytest.fixture
+def config(make_config, tmp_path):
+    """config(kind, name): 3 epochs with everything random: crops, flips, dropout, order; a checkpoint every 3 iterations."""
+    process = str(tmp_path / 'replayed.json')
+    DistillationProcess(NAMES, Weighting('exponential'), np.linspace(0, 1, 7),
+                        np.random.RandomState(0).randn(7, 4)).save(process)
+
+    def make(kind, name, **options):
+        cfg = make_config(kind, name, train_cfg__max_epochs=3, **options)
+        cfg.train_dataloader.dataset.pipeline = AUGMENTED
+        cfg.model.architecture.head = dict(type='LinearClsHead', num_classes=10, in_channels=32)
+        cfg.model.architecture.backbone.type = 'CIFARResNetWithDropout'
+        if kind == 'distill':
+            cfg.custom_hooks[0].process = process
+        cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=3, by_epoch=False, max_keep_ckpts=2)
+        return cfg
+
+    return make
+
+
+class SaveAtTheEnd(Hook):
+
+    def after_train(self, runner):
+        runner.save_checkpoint(runner.work_dir, 'epoch_3.pth', by_epoch=True)
+
+
+@pytest.fixture(autouse=True)
+def dropout_network():
+    from mmpretrain.registry import MODELS
+
+    from distpro_mm.models import CIFARResNet
+
+    @MODELS.register_module(force=True)
+    class CIFARResNetWithDropout(CIFARResNet):
+
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.layer1.add_module('dropout', torch.nn.Dropout(0.2))
+
+
+@pytest.mark.parametrize('kind, trials, options', [
+    ('search', 2, {}), ('search', 1, dict(train_cfg__alpha_interval=3)), ('distill', 2, {}),
+    ('search', 1, dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
+])
+def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, trials, options):
+    assert not in_a_process_of_its_own(lambda: train(config(kind, 'whole', **options)))
+    whole = result(tmp_path / 'whole', 3)
+    iterations = 15 if kind == 'distill' else 12
+    for trial in range(trials):
+        first, second = sorted(random.sample(range(3, iterations), 2))
+        make = functools.partial(config, kind, f'killed_{trial}', **options)
+        assert in_a_process_of_its_own(functools.partial(train, make(), first))
+        assert in_a_process_of_its_own(functools.partial(train, make(), second, 'auto'))
+        assert not in_a_process_of_its_own(functools.partial(train, make(), resume='auto'))
+        for part, mine, theirs in zip(('model', 'optimisers', 'process'), result(tmp_path / f'killed_{trial}', 3), whole):
+            assert same(mine, theirs), f'{part} differs after kills at {first} and {second}'
+
+
+def test_workers_make_no_difference(config, tmp_path):
+    train(config('search', 'none'))
+    train(config('search', 'two', train_dataloader__num_workers=2, train_dataloader__persistent_workers=True))
+    assert same(result(tmp_path / 'none', 3)[0], result(tmp_path / 'two', 3)[0])
+
+
+def test_another_seed_is_another_run(config, tmp_path):
+    for seed in (0, 1):
+        cfg = config('distill', f'seed_{seed}')
+        cfg.randomness = dict(seed=seed)
+        train(cfg)
+    assert not same(result(tmp_path / 'seed_0', 3)[0], result(tmp_path / 'seed_1', 3)[0])
+
+
+@pytest.mark.parametrize('moment', ['while the bytes are written', 'before the file is moved', 'after it was moved'])
+def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(config, tmp_path, moment):
+    from distpro_mm.engine.hooks import whole_checkpoint_hook
+
+    def train_and_die():
+        written = []
+        if moment == 'while the bytes are written':
+            def put(self, obj, path):
+                with whole_checkpoint_hook.whole_file(str(path)) as beside, open(beside, 'wb') as file:
+                    written.append(path)
+                    file.write(obj if len(written) < 3 else obj[:len(obj) // 2])
+                    file.flush()
+                    if len(written) == 3:
+                        os.kill(os.getpid(), signal.SIGKILL)
+            whole_checkpoint_hook.WholeFileBackend.put = put
+        else:
+            move = os.replace
+
+            def replace(source, target):
+                written.append(target) if target.endswith('.pth') else None
+                if len(written) == 3 and moment == 'before the file is moved':
+                    os.kill(os.getpid(), signal.SIGKILL)
+                move(source, target)
+                if len(written) == 3:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            os.replace = replace
+        train(config('search', 'killed'))
+
+    assert in_a_process_of_its_own(train_and_die)
+    folder = tmp_path / 'killed'
+    checkpoints = sorted(path.name for path in folder.glob('iter_*.pth'))
+    moved = moment == 'after it was moved'
+    assert checkpoints == ['iter_3.pth', 'iter_6.pth'] + ['iter_9.pth'] * moved
+    assert all(damage(str(folder / name)) is None for name in checkpoints)
+    DistillationProcess.load(str(folder / 'process.json'))
+    train(config('search', 'killed'), resume='auto')
+    train(config('search', 'whole'))
+    assert same(result(folder, 3), result(tmp_path / 'whole', 3))
+
+
+def test_only_as_many_checkpoints_are_kept_as_asked_for(config, tmp_path):
+    train(config('distill', 'kept'))
+    assert sorted(path.name for path in (tmp_path / 'kept').glob('*.pth')) == ['epoch_3.pth', 'iter_12.pth', 'iter_15.pth']
+
+
+def test_a_damaged_checkpoint_is_refused_and_a_whole_one_named(config, tmp_path):
+    train(config('search', 'run'))
+    folder = tmp_path / 'run'
+    newest, older = folder / 'epoch_3.pth', folder / 'iter_12.pth'
+    os.utime(older, (1, 1))
+    content = newest.read_bytes()
+    spoilt = bytearray(content)
+    weight = torch.load(newest)['state_dict']['architecture.backbone.layer3.0.conv2.weight']
+    spoilt[content.index(weight.numpy().tobytes()) + 40] ^= 0xff  # one bit pattern within a weight
+    for bad in (content[:len(content) // 2], b'', b'no checkpoint', bytes(spoilt)):
+        newest.write_bytes(bad)
+        whole = newest_whole_checkpoint(str(folder))
+        assert whole is not None and os.path.basename(whole).startswith('iter_')
+        with pytest.raises(ConfigError, match=f"epoch_3.pth': .*; the newest whole checkpoint there is '{whole}'"):
+            build_trainer(config('search', 'run'), resume=str(newest))
+        assert build_trainer(config('search', 'run'), resume='auto')._load_from == whole
+    with pytest.raises(ConfigError, match="nowhere.pth': there is no such checkpoint"):
+        build_trainer(config('search', 'run'), resume=str(folder / 'nowhere.pth'))
+
+
+def test_weights_alone_are_no_state_of_a_training(config, tmp_path):
+    path = tmp_path / 'weights.pth'
+    torch.save(dict(state_dict=dict(a=torch.zeros(2))), path)
+    with pytest.raises(ConfigError, match='holds no state of a training.*load_from or teacher_ckpt'):
+        build_trainer(config('search', 'run'), resume=str(path))
+
+
+def test_the_checkpoint_of_another_model_is_refused(config, tmp_path):
+    train(config('distill', 'run'))
+    cfg = config('distill', 'run')
+    cfg.model.architecture.backbone.channels = (8, 16, 16)
+    cfg.model.architecture.head.in_channels = 16
+    with pytest.raises(ConfigError, match='the checkpoint is of another model: .* weights of the config are missing'):
+        train(cfg, resume='auto')
+
+
+def test_nothing_to_resume_starts_anew(config, tmp_path):
+    train(config('distill', 'new'), resume='auto')
+    assert (tmp_path / 'new' / 'epoch_3.pth').exists()
