@@ -64,3 +64,10 @@ def test_loss_weight_and_levels_come_from_the_config():
 def test_other_shapes_are_refused():
     with pytest.raises(ConfigError, match=r'one shape, got \(2, 3, 8, 8\) from the student and \(2, 3, 4, 4\)'):
         HCLLoss()(torch.zeros(2, 3, 8, 8), torch.zeros(2, 3, 4, 4))
+
+
+def test_equal_maps_have_no_gradient():
+    student = torch.ones(2, 3, 8, 8, requires_grad=True)
+    loss = HCLLoss()(student, student.detach())
+    loss.backward()
+    assert loss == 0 and torch.equal(student.grad, torch.zeros_like(student))

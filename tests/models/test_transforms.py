@@ -6,6 +6,8 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import nn
 
+from distpro_mm.models.connectors.transforms import resize, resize_and_convolve
+
 PARAMETERS = dict(PointwiseTransform=2176, AttentionTransform=19680, DeepAttentionTransform=28960,
                   ConvAttentionTransform=37152)
 
@@ -70,8 +72,12 @@ def by_hand(kind, transform, x, size):
     return norm(conv(resize(norm(conv(attend(norm(conv(x)).relu()))).relu())))
 
 
+SIZES = [(9, 8), (6, 4), (12, 4), (18, 16), (3, 2)]  # not a multiple, the same, one side twice, 3 and 4 times, smaller
+
+
+@pytest.mark.parametrize('size', SIZES)
 @pytest.mark.parametrize('kind', PARAMETERS)
-def test_computes_what_the_release_describes(kind):
+def test_computes_what_the_release_describes(kind, size):
     transform = build(kind, 5, 7).double().eval()
     for parameter in transform.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -79,7 +85,19 @@ def test_computes_what_the_release_describes(kind):
         if 'running' in name:
             nn.init.uniform_(buffer, 0.5, 2)
     x = torch.randn(2, 5, 6, 4, dtype=torch.float64)
-    torch.testing.assert_close(transform(x, size=(9, 8)), by_hand(kind, transform, x, (9, 8)), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(transform(x, size=size), by_hand(kind, transform, x, size), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('size', SIZES)
+def test_a_resize_and_convolution_in_one_has_the_gradients_of_both(size):
+    conv = nn.Conv2d(5, 7, 3, padding=1).double()
+    x = torch.randn(2, 5, 6, 4, dtype=torch.float64, requires_grad=True)
+    inputs = [x, *conv.parameters()]
+    outputs = [resize_and_convolve(x, size, conv), conv(F.interpolate(x, size=size, mode='nearest'))]
+    direction = torch.randn_like(outputs[0])
+    for one, both in zip(*(torch.autograd.grad(output, inputs, direction) for output in outputs)):
+        torch.testing.assert_close(one, both, rtol=1e-11, atol=1e-11)
+    assert torch.equal(resize(x, size), F.interpolate(x, size=size, mode='nearest'))
 
 
 def test_runs_as_a_connector_of_a_stock_distiller():
