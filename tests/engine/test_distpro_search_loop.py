@@ -123,6 +123,18 @@ def test_a_uniform_weighting_is_searched_in_vain(make_config):
     assert torch.equal(runner.model.distiller.alpha, torch.ones(4)) and (load(runner).weights == 1).all()
 
 
+def test_a_price_takes_weight_from_dear_pathways(make_config):
+    kinds = [dict(type='PointwiseTransform'), dict(type='ConvAttentionTransform')]
+    means = []
+    for penalty in (0.0, 30.0):
+        runner = search(make_config('search', str(penalty), train_cfg__cost_penalty=penalty, train_cfg__max_epochs=3,
+                                    model__distiller__transforms=kinds))
+        weights = load(runner).weights[-1]
+        means.append(weights[1::2].mean() - weights[::2].mean())
+        assert runner.train_loop._price is None or (runner.train_loop._price[1::2] > runner.train_loop._price[::2]).all()
+    assert means[1] < means[0]
+
+
 def test_a_list_of_schedulers_is_the_students_alone(make_config):
     lrs = []
     cfg = make_config('search')
@@ -212,6 +224,7 @@ def test_an_interrupted_search_keeps_its_process(make_config):
 
 @pytest.mark.parametrize('options, message', [
     (dict(train_cfg__alpha_interval=0), 'train_cfg.alpha_interval=0'),
+    (dict(train_cfg__cost_penalty=-1.0), 'train_cfg.cost_penalty=-1.0 must be 0 or more'),
     (dict(train_cfg__method='hvp'), "train_cfg.method='hvp'"),
     (dict(train_cfg__held_out=dict(ratio=1.5)), 'train_cfg.held_out.ratio=1.5'),
     (dict(train_cfg__held_out=dict(ratio=0.01)), 'holds out 0 of the 10 images of class 0'),

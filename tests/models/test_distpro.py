@@ -9,6 +9,7 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 from distpro_mm.errors import ConfigError
+from distpro_mm.models.distillers.cost import OPERATIONS_A_NUMBER, cost
 from distpro_mm.search import Hypergradient
 
 SHAPE = (1, 8, 8)
@@ -41,7 +42,7 @@ def test_the_teacher_runs_once_a_batch_in_eval_mode_and_without_its_loss():
     model = build()
     model.teacher.neck.add_module('dropout', nn.Dropout(0.5))
     calls = []
-    model.teacher.backbone.register_forward_hook(lambda *_: calls.append('forward'))
+    model.teacher.backbone.register_forward_pre_hook(lambda *_: calls.append('forward'))
     model.teacher.head.loss_module.register_forward_hook(lambda *_: calls.append('loss'))
     before = {key: value.clone() for key, value in model.teacher.state_dict().items()}
     model.eval()
@@ -51,6 +52,22 @@ def test_the_teacher_runs_once_a_batch_in_eval_mode_and_without_its_loss():
     assert not any(module.training for module in model.teacher.modules())
     assert all(torch.equal(value, before[key]) for key, value in model.teacher.state_dict().items())
     assert not any(p.requires_grad for p in model.teacher.parameters())
+
+
+def test_the_teacher_ends_at_its_last_transmitting_layer_unless_more_of_it_is_used():
+    kd = dict(student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+              teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+              distill_losses=dict(loss_kl=dict(type='KLDivergence')),
+              loss_forward_mappings=dict(loss_kl=dict(preds_S=dict(from_student=True, recorder='fc'),
+                                                      preds_T=dict(from_student=False, recorder='fc'))))
+    for more, expected in (({}, ['layer1']), (kd, ['layer1', 'layer2', 'head'])):
+        model = build(distiller=dict(transmitters=['backbone.layer1'], **more))
+        calls = []
+        for name, module in (('layer1', model.teacher.backbone.layer1), ('layer2', model.teacher.backbone.layer2),
+                             ('head', model.teacher.head)):
+            module.register_forward_pre_hook(lambda *_, name=name, calls=calls: calls.append(name))
+        losses = model(*batch(), mode='loss')
+        assert calls == expected and 'distill.loss_pathways' in losses
 
 
 def test_the_features_are_before_the_last_activation_of_teacher_and_student():
@@ -165,6 +182,26 @@ def test_the_objective_is_the_students_loss_plus_the_weighted_pathways():
     assert sum('loss' in key for key in losses) == 2
 
 
+def test_maps_are_compared_at_the_smaller_size_if_asked_for():
+    torch.manual_seed(2)
+    model = build(distiller=dict(connections='all', compare_at='smaller')).double()
+    x, samples = batch(dtype=torch.float64)
+    twin = copy.deepcopy(model)
+    losses = model(x, samples, mode='loss')
+    with twin.distiller.receiver_reader(twin.student) as received, \
+            twin.distiller.transmitter_reader(twin.teacher) as transmitted:
+        twin.student(x, mode='tensor')
+        twin.teacher(x, mode='tensor')
+    total, sides = 0, {'stem': 8, 'layer1': 8, 'layer2': 4, 'layer3': 2}
+    for pathway, weight in zip(twin.distiller.pathways, twin.distiller.weights()):
+        side = min(sides[pathway.receiver.name], sides[pathway.transmitter.name])
+        target = transmitted.features[pathway.transmitter.name]
+        target = target.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean((3, 5))
+        feature = twin.distiller.transforms[pathway.name](received.features[pathway.receiver.name], (side, side))
+        total += weight * twin.distiller.distance(feature, target)
+    assert torch.allclose(losses['distill.loss_pathways'], total, rtol=1e-12)
+
+
 def test_k_transforms_give_k_pathways_a_connection():
     model = MODELS.build(dict(
         _scope_='mmrazor', type='DistPro', architecture=network(), teacher=network(12), input_shape=SHAPE,
@@ -192,12 +229,36 @@ def test_mmrazors_own_losses_work_beside_the_pathways():
     assert {'student.loss', 'distill.loss_pathways', 'distill.loss_kl'} == set(model(*batch(), mode='loss'))
 
 
+def test_costs_are_counted_and_leave_the_model_alone():
+    torch.manual_seed(0)
+    kinds = [dict(type='PointwiseTransform'), dict(type='ConvAttentionTransform')]
+    model = MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=network(), teacher=network(12),
+                              input_shape=SHAPE, distiller=dict(type='DistProDistiller', transforms=kinds)))
+    state = copy.deepcopy(model.state_dict())
+    costs = dict(zip(model.distiller.names, model.pathway_costs().tolist()))
+    assert all(cost > 0 for cost in costs.values()) and len(costs) == 20
+    assert all(costs[name.replace('pointwise', 'conv_attention')] > costs[name] for name in costs if 'pointwise' in name)
+    assert costs['stem>layer3:pointwise'] < costs['stem>layer1:pointwise']  # a 2 x 2 map of the student's against an 8 x 8
+    assert model.pathway_costs().tolist() == list(costs.values())
+    assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(state[key])) for key, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_cost_is_operations_and_written_numbers():
+    weight, x = torch.randn(5, 4, requires_grad=True), torch.randn(3, 4)
+    # x @ w.T: 2 * 3 * 4 * 5 operations forward, as many backward for w; written: the product, the sum, the ones that start
+    # the backward and their expansion as one number, and the gradient of w.
+    counted = cost(lambda: x @ weight.t())
+    assert (counted - 2 * 120) / OPERATIONS_A_NUMBER == pytest.approx(15 + 1 + 1 + 20, abs=6)
+
+
 @pytest.mark.parametrize('distiller, message', [
     (dict(transmitters=['backbone.layr1']), "model.distiller.transmitters: .*no layer 'backbone.layr1'; nearest: backbone"),
     (dict(receivers=['backbone.layer7']), "model.distiller.receivers: .*'backbone.layer7'; nearest: backbone.layer"),
     (dict(connections='deep'), "model.distiller.connections='deep' is not one of all, student_not_shallower"),
     (dict(weighting=dict(type='softmaxx')), "weighting.type='softmaxx' .*nearest: softmax"),
     (dict(weighting=dict(kind='softmax')), 'model.distiller.weighting has no argument kind'),
+    (dict(compare_at='student'), "model.distiller.compare_at='student' is not one of teacher, smaller"),
 ])
 def test_bad_pathways_name_their_key(distiller, message):
     with pytest.raises(ConfigError, match=message):

@@ -39,6 +39,8 @@ class DistProSearchLoop(ReproducibleTrainLoop):
         alpha_interval (int): Move alpha at every that many iterations. Defaults to 1.
         method (str): 'auto', 'jvp' or 'differences', see :class:`Hypergradient`. Defaults to 'auto'.
         radius (float): Of 'differences', > 0. Defaults to 1e-2.
+        cost_penalty (float): Added to the held-out loss for each unit of weight on a pathway that costs as much as the
+            student's own training step, so that dear pathways must earn their keep, >= 0. Defaults to 0.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
 
     Raises:
@@ -58,7 +60,10 @@ class DistProSearchLoop(ReproducibleTrainLoop):
                  alpha_interval: int = 1,
                  method: str = 'auto',
                  radius: float = 1e-2,
+                 cost_penalty: float = 0.0,
                  **kwargs) -> None:
+        if not cost_penalty >= 0:
+            raise ConfigError(f'train_cfg.cost_penalty={cost_penalty!r} must be 0 or more')
         if not isinstance(alpha_interval, int) or alpha_interval < 1:
             raise ConfigError(f'train_cfg.alpha_interval={alpha_interval!r} must be a whole number from 1')
         if held_out_dataloader is None:
@@ -75,7 +80,7 @@ class DistProSearchLoop(ReproducibleTrainLoop):
                 raise ConfigError(f'{key}: {len(loader.dataset)} images give no batch of {loader.batch_size}; make '
                                  'batch_size smaller, or change train_cfg.held_out.ratio')
         self.alpha_interval = alpha_interval
-        self.method, self.radius = method, radius
+        self.method, self.radius, self.cost_penalty = method, radius, cost_penalty
         if not isinstance(self.model, DistPro):
             raise ConfigError(f'train_cfg.type=DistProSearchLoop needs model.type=DistPro, got {type(self.model).__name__}')
         _check_constructor(runner.optim_wrapper)
@@ -108,6 +113,7 @@ class DistProSearchLoop(ReproducibleTrainLoop):
         self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
                                            lambda tensors: [all_reduce(tensor, 'mean') for tensor in tensors])
         self._held_out = endless(self.held_out_dataloader, -(-self._iter // self.alpha_interval))
+        self._price = self.cost_penalty * self.model.pathway_costs() if self.cost_penalty else None
         try:
             return super().run()
         except BaseException:
@@ -153,6 +159,8 @@ class DistProSearchLoop(ReproducibleTrainLoop):
         self.check_finite(gradient, "the held-out loss's gradient with respect to the pathways' weights")
         distiller, wrapper = model.distiller, self.runner.optim_wrapper['alpha']
         weights = distiller.weighting(distiller.alpha)
+        if self._price is not None:
+            gradient = gradient + self._price.to(gradient)
         wrapper.zero_grad()
         (weights * gradient.to(weights.dtype)).sum().backward()
         wrapper.step()

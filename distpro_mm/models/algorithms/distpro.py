@@ -1,4 +1,5 @@
 import collections
+import copy
 from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from ...errors import ConfigError
 from ...pathways import Trace, in_place_off, probe_input, trace
 from ..checkpoints import load_whole
+from ..distillers.cost import cost
 
 
 @MODELS.register_module()
@@ -57,6 +59,7 @@ class DistPro(SingleTeacherDistill):
         in_place_off(self.teacher)
         in_place_off(self.student)
         self.distiller.prepare_pathways(_traced(self.teacher, input_shape), _traced(self.student, input_shape))
+        self.input_shape = input_shape
         self.passes: collections.Counter = collections.Counter()
         self._keep = False
         self._kept: Optional[tuple] = None
@@ -114,6 +117,12 @@ class DistPro(SingleTeacherDistill):
             self.teacher(batch_inputs, data_samples, mode='tensor')
         self.passes['teacher'] += 1
         return reader.features
+
+    def pathway_costs(self) -> Tensor:
+        """What each pathway adds to a training step, in steps of the student alone (forward and backward) [N]."""
+        student = copy.deepcopy(self.student)
+        own = cost(lambda: student(probe_input(student, self.input_shape), mode='tensor'))
+        return torch.tensor(self.distiller.costs()) / own
 
     def keep_batch(self, keep: bool) -> None:
         """Keep (or drop) what :meth:`kept_features` and the sensitivities need of the next training step."""

@@ -1,9 +1,11 @@
+import copy
 import functools
 import inspect
 import re
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
+import torch.nn.functional as F
 from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
@@ -11,6 +13,9 @@ from torch import Tensor, nn
 from ...errors import ConfigError
 from ...pathways import Pathway, TapReader, Trace, connect, resolve_taps, span
 from ...process import Weighting
+from .cost import cost
+
+COMPARE_AT = ('teacher', 'smaller')
 
 
 @MODELS.register_module()
@@ -38,6 +43,9 @@ class DistProDistiller(ConfigurableDistiller):
             ``dict(type='HCLLoss')``.
         weighting (dict): See :class:`distpro_mm.process.Weighting`. Defaults to the release's biased softmax scaled by
             the number of pathways.
+        compare_at (str): Size at which maps are compared: 'teacher': the teacher's, to which the student's is resized; or
+            'smaller': the smaller of both, to which a larger teacher's map is averaged, which is cheaper. Defaults to
+            'teacher'.
         **kwargs: Of :class:`~mmrazor.models.ConfigurableDistiller`.
 
     Attributes:
@@ -56,6 +64,7 @@ class DistProDistiller(ConfigurableDistiller):
                  transforms: Sequence[dict] = (dict(type='ConvAttentionTransform'), ),
                  distance: dict = dict(type='HCLLoss'),
                  weighting: dict = dict(type='biased_softmax', bias=1.0, scale='num_pathways'),
+                 compare_at: str = 'teacher',
                  **kwargs) -> None:
         super().__init__(**kwargs)
         self.layers = dict(transmitters=transmitters, receivers=receivers)
@@ -64,6 +73,9 @@ class DistProDistiller(ConfigurableDistiller):
         self.distance = MODELS.build(dict(distance))
         _check_weighting(weighting)
         self.weighting = Weighting(**weighting)
+        if compare_at not in COMPARE_AT:
+            raise ConfigError(f"model.distiller.compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
+        self.compare_at = compare_at
         self.pathways: List[Pathway] = []
         self.drop_sensitivities()
 
@@ -99,8 +111,9 @@ class DistProDistiller(ConfigurableDistiller):
         return [pathway.name for pathway in self.pathways]
 
     def transmitter_reader(self, teacher: nn.Module) -> TapReader:
-        """TapReader: Reads the teacher's features that live pathways need."""
-        return TapReader(teacher, self._taps('transmitter'))
+        """TapReader: Reads the teacher's features that live pathways need, and ends its forward where nothing needs more."""
+        more = self.teacher_recorders.recorders or self.deliveries.deliveries
+        return TapReader(teacher, self._taps('transmitter'), stop_early=not more)
 
     def receiver_reader(self, student: nn.Module, stop_early: bool = False) -> TapReader:
         """TapReader: Reads the student's features that live pathways need."""
@@ -140,10 +153,14 @@ class DistProDistiller(ConfigurableDistiller):
         Returns:
             Tensor: Losses, one for each index in :attr:`live`.
         """
-        losses = []
+        losses, targets = [], {}
         for index in self.live:
             pathway = self.pathways[index]
-            feature, target = received[pathway.receiver.name], transmitted[pathway.transmitter.name]
+            feature = received[pathway.receiver.name]
+            key = pathway.transmitter.name, self._size(feature, transmitted[pathway.transmitter.name])
+            if key not in targets:  # the teacher's part once a batch
+                targets[key] = _averaged(transmitted[key[0]], key[1])
+            target = targets[key]
             if catch:
                 feature = feature.view_as(feature)  # a pathway's own way into the feature, where its gradient passes alone
                 feature.register_hook(functools.partial(self._caught.__setitem__, pathway.name))
@@ -153,6 +170,11 @@ class DistProDistiller(ConfigurableDistiller):
         if catch:
             losses.register_hook(functools.partial(self._caught.__setitem__, 'factors'))
         return losses
+
+    def _size(self, feature: Tensor, target: Tensor) -> Tuple[int, int]:
+        """Height and width at which two maps are compared."""
+        size = tuple(target.shape[-2:])
+        return size if self.compare_at == 'teacher' else tuple(map(min, size, feature.shape[-2:]))
 
     def sensitivities(self) -> Iterator[Tuple[str, Optional[Tensor]]]:
         """Derivatives of the unweighted pathway losses, caught in the last backward pass.
@@ -173,6 +195,17 @@ class DistProDistiller(ConfigurableDistiller):
     def drop_sensitivities(self) -> None:
         """Forget what was caught."""
         self._caught: Dict[str, Tensor] = {}
+
+    def costs(self) -> List[float]:
+        """Cost of each pathway [N] for two images, see :func:`.cost.cost`."""
+        costs = []
+        for pathway in self.pathways:
+            transform = copy.deepcopy(self.transforms[pathway.name])
+            feature, target = (torch.rand(2, *tap.shape, device=self.alpha.device, dtype=self.alpha.dtype)
+                               for tap in (pathway.receiver, pathway.transmitter))
+            target = _averaged(target, self._size(feature, target))
+            costs.append(cost(lambda: self.distance(transform(feature.requires_grad_(), size=target.shape[-2:]), target)))  # noqa: B023
+        return costs
 
     def weighted_sum(self, losses: Tensor) -> Tensor:
         """Tensor: Sum over the live pathways of weight times loss."""
@@ -202,6 +235,11 @@ class DistProDistiller(ConfigurableDistiller):
             if self._weights is not None:
                 self._weights = fn(self._weights)
         return self
+
+
+def _averaged(target: Tensor, size: Tuple[int, int]) -> Tensor:
+    """A teacher's map at a size that is no larger."""
+    return target if tuple(target.shape[-2:]) == size else F.adaptive_avg_pool2d(target, size)
 
 
 def _labelled(transforms: Sequence[dict]) -> Dict[str, dict]:
