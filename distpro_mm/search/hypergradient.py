@@ -24,6 +24,7 @@ from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence,
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import ConfigError, first_line
 
@@ -249,7 +250,8 @@ class Hypergradient:
         return lambda *args, **kwargs: torch.func.functional_call(self.student, replaced, args, kwargs)
 
     def _jvp(self, theta, u, features) -> Dict[str, Tensor]:
-        with forward_ad.dual_level():
+        # Of torch's attention kernels the plain one alone has a forward mode.
+        with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
             duals = [forward_ad.make_dual(p, t) for p, t in zip(theta, u)]
             pairs = {name: forward_ad.unpack_dual(feature)
                      for name, feature in features(self._stand_in(duals)).items()}

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distpro_mm.search import Hypergradient, untouched
 
@@ -220,6 +221,37 @@ def test_weights_of_all_pathways_come_from_one_dual_pass():
     problem.step()
     hypergradient.after_step(problem.held_out_loss, problem.features, sensitivities)
     assert hypergradient.passes == {'held_out_forward_backward': 1, 'dual_forward': 1}
+
+
+class Attention(nn.Module):
+    """Self-attention of a map's pixels by torch's fused kernel, and a residual."""
+
+    def __init__(self, channels):
+        super().__init__()
+        self.qkv = nn.Linear(channels, 3 * channels)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x.flatten(2).transpose(1, 2)).unflatten(2, (3, 1, -1)).permute(2, 0, 3, 1, 4)
+        return x + F.scaled_dot_product_attention(q, k, v)[:, 0].transpose(1, 2).view_as(x)
+
+
+@pytest.mark.parametrize('name', ['nesterov', 'adamw'])
+def test_a_student_with_attention_has_its_exact_derivative(name):
+    make, updated = OPTIMIZERS[name]
+    problem = Problem(make, 12)
+    problem.student.dropout = Attention(5).double()
+    problem.optimizer = make([*problem.student.parameters(), *problem.transforms.parameters()])
+    for _ in range(4):
+        problem.step()
+    with sdpa_kernel(SDPBackend.MATH):  # the fused kernel cannot be differentiated twice
+        truth = problem.through_the_whole_update(updated)
+    hypergradient = Hypergradient(problem.student, problem.optimizer, 'auto')
+    hypergradient.watch()
+    sensitivities = problem.sensitivities()
+    problem.step()
+    measured = hypergradient.after_step(problem.held_out_loss, problem.features, sensitivities)
+    assert hypergradient.fallback_reason is None and hypergradient.passes['dual_forward'] == 1
+    assert error(measured, truth) < 1e-8
 
 
 # ---- the faults of the release (method.md section 6), each with the form that fails
