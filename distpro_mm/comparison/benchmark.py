@@ -4,6 +4,7 @@ from typing import Dict, List, Optional, Sequence
 
 from mmengine.config import Config
 
+from ..engine.launch import replay_hooks
 from ..errors import ConfigError
 
 
@@ -98,8 +99,3 @@ class Benchmark:
                     needs += ('search', )
                 jobs.append(Job(name, seed, config, os.path.join(self.work_dir, name, f'seed_{seed}'), needs))
         return jobs
-
-
-def replay_hooks(cfg: Config) -> List[dict]:
-    """list[dict]: The config's hooks that replay a process."""
-    return [hook for hook in cfg.get('custom_hooks', []) if str(hook['type']).rpartition('.')[2] == 'ProcessReplayHook']

@@ -12,9 +12,9 @@ from typing import Callable, Dict, List, Optional
 import torch
 from mmengine.config import Config
 
-from ..engine.launch import build_trainer, load_config
+from ..engine.launch import build_trainer, load_config, replay_hooks
 from ..files import whole_file
-from .benchmark import Benchmark, Job, replay_hooks
+from .benchmark import Benchmark, Job
 
 RESULT = 'result.json'
 

@@ -36,6 +36,7 @@ class SklearnDigits(BaseDataset):
             raise ConfigError(f"SklearnDigits.split='{split}' is neither 'train' nor 'test'")
         self.split = split
         self.images_per_class = images_per_class
+        kwargs.setdefault('serialize_data', False)  # saves the memory of many workers, which so small a set does not need
         super().__init__(ann_file='', **kwargs)
 
     def load_data_list(self) -> List[dict]:

@@ -1,6 +1,7 @@
 """What the tools share: reading ``--cfg-options`` and showing a user's error without a traceback."""
 import argparse
 import re
+import signal
 import sys
 from typing import Callable
 
@@ -23,12 +24,16 @@ class OptionsAction(DictAction):
 def run(main: Callable[[], None]) -> int:
     """Run a tool; an error that the user can mend is one sentence on stderr.
 
+    A SIGTERM (a cluster's time limit, or torchrun after another process failed) ends it like Ctrl-C does: what is to be
+    kept is written first.
+
     Args:
         main (Callable): The tool.
 
     Returns:
         int: 0, or 1 after such an error.
     """
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main()
     except (ConfigError, TrainingError) as error:

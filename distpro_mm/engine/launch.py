@@ -1,6 +1,6 @@
 """From a config file to a runner: what the tools call."""
 import os
-from typing import Optional
+from typing import List, Optional
 
 import torch
 from mmengine.config import Config
@@ -51,6 +51,8 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
         ConfigError: If the config cannot be trained.
     """
     cfg.launcher = launcher
+    if launcher != 'none':
+        _join_processes(cfg)
     if resume is not None:
         cfg.load_from = _checkpoint_to_resume(cfg.work_dir, resume)
         cfg.resume = cfg.load_from is not None
@@ -61,6 +63,30 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
                               'precision in the config')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
     return Runner.from_cfg(cfg)
+
+
+def _join_processes(cfg: Config) -> None:
+    """Set up what mmengine lacks for several processes: CPUs, and parameters that a step may leave out."""
+    if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
+        raise ConfigError('--launcher pytorch is for processes that torchrun starts: use tools/dist_train.sh CONFIG '
+                          'PROCESSES')
+    # Pathways that a replay skips have transforms without a gradient.
+    unused = cfg.get('find_unused_parameters', bool(replay_hooks(cfg)))
+    cfg.find_unused_parameters = unused
+    if torch.cuda.is_available():
+        return
+    if cfg.launcher != 'pytorch':
+        raise ConfigError(f"--launcher {cfg.launcher} needs GPUs, and there is none here; for CPUs use --launcher pytorch")
+    if not torch.distributed.is_initialized():
+        # mmengine would choose a GPU for each process first.
+        torch.distributed.init_process_group('gloo')
+    cfg.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
+                                             find_unused_parameters=unused))
+
+
+def replay_hooks(cfg: Config) -> List[dict]:
+    """list[dict]: The config's hooks that replay a process."""
+    return [hook for hook in cfg.get('custom_hooks') or [] if str(hook['type']).rpartition('.')[2] == 'ProcessReplayHook']
 
 
 def _checkpoint_to_resume(work_dir: str, resume: str) -> Optional[str]:

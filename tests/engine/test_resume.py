@@ -11,6 +11,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from distpro_mm.engine.command_line import run
 from distpro_mm.engine.hooks import damage, newest_whole_checkpoint
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
@@ -228,6 +229,28 @@ def test_the_checkpoint_of_another_model_is_refused(config, tmp_path):
     cfg.model.architecture.head.in_channels = 16
     with pytest.raises(ConfigError, match='the checkpoint is of another model: .* weights of the config are missing'):
         train(cfg, resume='auto')
+
+
+def test_a_terminated_search_writes_its_process_first(config, tmp_path):
+
+    class Terminate(Hook):
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            if runner.iter == 4:
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    def main():
+        runner = build_trainer(config('search', 'run'))
+        runner.register_hook(Terminate())
+        runner.train()
+
+    def tool():
+        with pytest.raises(SystemExit) as end:
+            run(main)
+        assert end.value.code == 128 + signal.SIGTERM
+
+    assert not in_a_process_of_its_own(tool)
+    assert len(DistillationProcess.load(str(tmp_path / 'run' / 'process.json'))) == 5
 
 
 def test_nothing_to_resume_starts_anew(config, tmp_path):

@@ -1,8 +1,9 @@
 import copy
+import functools
 from typing import Dict, Iterator, List, Optional, Tuple, Union
 
 import torch
-from mmengine.dist import all_reduce, get_rank
+from mmengine.dist import all_reduce_params, get_rank, get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmrazor.registry import LOOPS
@@ -13,7 +14,7 @@ from ...errors import ConfigError
 from ...models import DistPro
 from ...search import Hypergradient
 from ..hooks import ProcessRecordHook
-from .reproducible_train_loop import ReproducibleTrainLoop, start_at
+from .reproducible_train_loop import ReproducibleTrainLoop, dismiss_workers, start_at
 
 DEFAULT_HELD_OUT = dict(ratio=0.2, seed=0, stratified=True)
 
@@ -77,7 +78,8 @@ class DistProSearchLoop(ReproducibleTrainLoop):
         self.held_out_dataloader = runner.build_dataloader(reproducible(held_out_dataloader), seed=runner.seed + 1)
         for key, loader in (('train_dataloader', self.dataloader), ('held_out', self.held_out_dataloader)):
             if len(loader) == 0:
-                raise ConfigError(f'{key}: {len(loader.dataset)} images give no batch of {loader.batch_size}; make '
+                shared = f' among {get_world_size()} processes' if get_world_size() > 1 else ''
+                raise ConfigError(f'{key}: {len(loader.dataset)} images{shared} give no batch of {loader.batch_size}; make '
                                  'batch_size smaller, or change train_cfg.held_out.ratio')
         self.alpha_interval = alpha_interval
         self.method, self.radius, self.cost_penalty = method, radius, cost_penalty
@@ -111,7 +113,7 @@ class DistProSearchLoop(ReproducibleTrainLoop):
         """Search; on any error the process recorded so far is written first."""
         student = _usable(self.runner.optim_wrapper['student'])
         self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
-                                           lambda tensors: [all_reduce(tensor, 'mean') for tensor in tensors])
+                                           functools.partial(all_reduce_params, op='mean'))
         self._held_out = endless(self.held_out_dataloader, -(-self._iter // self.alpha_interval))
         self._price = self.cost_penalty * self.model.pathway_costs() if self.cost_penalty else None
         try:
@@ -123,6 +125,8 @@ class DistProSearchLoop(ReproducibleTrainLoop):
             raise
         finally:
             self.hypergradient.close()
+            self._held_out.close()
+            dismiss_workers(self.held_out_dataloader)
 
     def step(self, data_batch: dict) -> dict:
         """One training step of the student, and one of alpha if it is alpha's turn.

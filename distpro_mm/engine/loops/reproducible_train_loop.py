@@ -47,6 +47,8 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
             if reason is None:
                 raise
             raise TrainingError(f'stopped at iteration {self._iter + 1} of {self._max_iters}: {reason}. {GO_ON}') from error
+        finally:
+            dismiss_workers(self.dataloader)
 
     def run_epoch(self) -> None:
         """Iterate an epoch, from where a checkpoint within it left off."""
@@ -117,6 +119,11 @@ def start_at(loader: DataLoader, epoch: int, batches: int):
     sampler.set_epoch(epoch)
     sampler.start = batches * loader.batch_sampler.batch_size
     return iter(loader)
+
+
+def dismiss_workers(loader: DataLoader) -> None:
+    """End a loader's persistent workers; left to the garbage collector, torch waits five seconds for each."""
+    loader._iterator = None
 
 
 def _reason(error: Exception) -> str:

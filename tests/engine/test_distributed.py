@@ -1,0 +1,163 @@
+"""Two processes search and distil as one process does with the union of their batches."""
+import os
+import socket
+import traceback
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed
+from mmengine.hooks import Hook
+from mmrazor.models.architectures.connectors.base_connector import BaseConnector
+from mmrazor.registry import MODELS
+from torch import nn
+
+from distpro_mm.engine.launch import build_trainer
+from distpro_mm.errors import ConfigError
+from distpro_mm.models.connectors.transforms import resize
+from distpro_mm.process import DistillationProcess, Weighting
+
+AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
+NAMES = ['stem>stem:convolution', 'layer1>layer1:convolution', 'layer2>layer2:convolution', 'layer3>layer3:convolution']
+
+
+@MODELS.register_module()
+class ConvolutionTransform(BaseConnector):
+    """A transform without batch norm, whose loss on a batch is the mean of those on its halves."""
+
+    def __init__(self, in_channels, out_channels):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, feature, size):
+        return self.forward_train(feature, size)
+
+    def forward_train(self, feature, size):
+        return resize(self.conv(feature), size)
+
+
+class SyncedNorm(nn.BatchNorm2d):
+    """Batch norm with the statistics of all processes; torch's own is for GPUs."""
+
+    def forward(self, x):
+        mean, square = x.mean((0, 2, 3), keepdim=True), x.square().mean((0, 2, 3), keepdim=True)
+        if torch.distributed.is_initialized():
+            from torch.distributed.nn.functional import all_reduce
+            mean, square = (all_reduce(value) / torch.distributed.get_world_size() for value in (mean, square))
+        x = (x - mean) / (square - mean.square() + self.eps).sqrt()
+        return x * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+
+
+class Freeze(Hook):
+    """Batch norm of the student with the statistics it has."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        for module in getattr(runner.model, 'module', runner.model).student.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+
+
+class Note(Hook):
+    """Every alpha, and how often gradients were exchanged."""
+
+    def __init__(self):
+        self.alphas, self.buckets = [], 0
+
+    def before_train(self, runner):
+        if hasattr(runner.model, 'register_comm_hook'):
+            runner.model.register_comm_hook(None, self.exchange)
+
+    def exchange(self, _, bucket):
+        self.buckets += 1
+        work = torch.distributed.all_reduce(bucket.buffer(), async_op=True)
+        return work.get_future().then(lambda future: future.value()[0] / torch.distributed.get_world_size())
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.alphas.append(getattr(runner.model, 'module', runner.model).distiller.alpha.detach().numpy().copy())
+
+
+def together(count, function):
+    """Run function(rank) in forked processes that torchrun might have started."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        port = free.getsockname()[1]
+    children = []
+    for rank in range(count):
+        children.append(os.fork())
+        if not children[-1]:
+            try:
+                torch.set_num_threads(1)
+                os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR='127.0.0.1',
+                                  MASTER_PORT=str(port))
+                function(rank)
+                os._exit(0)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+    assert [os.waitpid(child, 0)[1] for child in children] == [0] * count
+
+
+def double_search(cfg, norm, out, launcher='none'):
+    """Search in float64; alphas, the weights of the student and the number of exchanges go to a file."""
+    torch.set_default_dtype(torch.float64)
+    if norm == 'synced':
+        import distpro_mm.models.backbones.cifar_resnet as networks
+        networks.nn.BatchNorm2d = SyncedNorm
+    runner = build_trainer(cfg, launcher)
+    note = Note()
+    runner.register_hook(note)
+    if norm == 'frozen':
+        runner.register_hook(Freeze())
+    runner.train()
+    student = getattr(runner.model, 'module', runner.model).student
+    torch.save((np.array(note.alphas), [p.detach() for p in student.parameters()], note.buckets), out)
+
+
+@pytest.mark.parametrize('norm, method', [('frozen', 'jvp'), ('frozen', 'differences'), ('synced', 'differences')])
+def test_two_processes_search_as_one_with_the_union_of_their_batches(make_config, tmp_path, norm, method):
+
+    def config(name, batch_size):
+        cfg = make_config('search', name, train_cfg__method=method, train_cfg__max_epochs=2,
+                          train_dataloader__batch_size=batch_size,
+                          model__distiller__transforms=[dict(type='mmrazor.ConvolutionTransform')])
+        cfg.train_dataloader.dataset.pipeline = AUGMENTED
+        return cfg
+
+    one, two = config('one', 20), config('two', 10)
+    together(1, lambda rank: double_search(one, norm, tmp_path / 'one.pth'))
+    together(2, lambda rank: double_search(two, norm, tmp_path / f'two_{rank}.pth', 'pytorch'))
+    alone, first, second = (torch.load(tmp_path / f'{name}.pth', weights_only=False) for name in ('one', 'two_0', 'two_1'))
+    assert alone[0].shape == (8, 4) and np.ptp(alone[0], axis=0).min() > 1e-2  # alpha does move
+    assert np.array_equal(first[0], second[0])
+    assert np.abs(first[0] - alone[0]).max() < 1e-6
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(first[1], alone[1]))
+    assert first[2] == 8  # one bucket a training step: the passes for alpha exchange no gradients
+    processes = [DistillationProcess.load(str(tmp_path / name / 'process.json')) for name in ('one', 'two')]
+    assert processes[0].progress == processes[1].progress
+    np.testing.assert_allclose(processes[1].weights, processes[0].weights, atol=1e-6)
+
+
+def test_two_processes_replay_a_process_that_skips_pathways(make_config, tmp_path):
+    cfg = make_config('distill', model__distiller__transforms=[dict(type='mmrazor.ConvolutionTransform')])
+    cfg.custom_hooks[0].update(process=str(tmp_path / 'given.json'), skip_below=0.5)
+    DistillationProcess(NAMES, Weighting('absolute'), [0, 1], [[1, 0, 1, 1], [1, 1, 0, 0]]).save(tmp_path / 'given.json')
+
+    def distil(rank):
+        runner = build_trainer(cfg, 'pytorch')
+        runner.train()
+        torch.save([p.detach() for p in runner.model.module.parameters()], tmp_path / f'{rank}.pth')
+
+    together(2, distil)
+    assert all(torch.equal(a, b) for a, b in zip(torch.load(tmp_path / '0.pth'), torch.load(tmp_path / '1.pth')))
+
+
+def test_processes_that_nobody_started_are_refused(make_config, monkeypatch):
+    monkeypatch.delenv('RANK', raising=False)
+    with pytest.raises(ConfigError, match='use tools/dist_train.sh'):
+        build_trainer(make_config('equal'), 'pytorch')
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+def test_slurm_needs_gpus(make_config):
+    with pytest.raises(ConfigError, match='--launcher slurm needs GPUs.*pytorch'):
+        build_trainer(make_config('equal'), 'slurm')
