@@ -6,10 +6,12 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
 
 from distpro_mm.engine.launch import evaluate_student
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
+from distpro_mm.models import backbones
 
 STOCK = '''
 import sys, types
@@ -55,6 +57,38 @@ def test_the_exported_student_gives_the_same_logits_in_stock_mmpretrain(make_con
     assert torch.equal(torch.load(tmp_path / 'logits.pt'), own)
     assert not any(key.startswith(('teacher', 'architecture', 'distiller')) for key in
                    torch.load(paths['checkpoint'])['state_dict'])
+
+
+BACKBONES = dict(
+    CIFARMobileNetV2=(dict(widen_factor=0.25), 1280), CIFARResNet=(dict(depth=8), 64),
+    CIFARShuffleNetV1=(dict(channels=(48, 96, 192)), 192), CIFARShuffleNetV2=(dict(channels=(48, 96, 192)), 1024),
+    CIFARVGG=(dict(depth=8), 512), CIFARWideResNet=(dict(depth=10), 64), MobileNetV1=(dict(), 1024))
+
+
+def test_a_student_of_every_backbone_runs_in_stock_mmpretrain(make_config, tmp_path):
+    assert set(BACKBONES) == set(backbones.__all__)
+    images = torch.randint(256, (2, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    torch.save(images, tmp_path / 'images.pt')
+    runs = []
+    for name, (options, channels) in BACKBONES.items():
+        cfg = make_config('student')
+        cfg.model = dict(_scope_='mmpretrain', type='ImageClassifier', backbone=dict(type=name, in_channels=1, **options),
+                         neck=dict(type='GlobalAveragePooling'),
+                         head=dict(type='LinearClsHead', num_classes=10, in_channels=channels))
+        model = MODELS.build(dict(cfg.model, data_preprocessor=cfg.data_preprocessor))
+        model.eval()
+        torch.save(dict(state_dict=model.state_dict()), tmp_path / 'trained.pth')
+        paths = export_student(cfg, str(tmp_path / 'trained.pth'), str(tmp_path / name))
+        assert len(os.listdir(tmp_path / name)) == 3
+        Config.fromfile(paths['config'])  # the copy may meet the original
+        own = model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
+        runs.append(([paths['config'], paths['checkpoint'], str(tmp_path / 'images.pt'), str(tmp_path / f'{name}.pt')], own))
+    script = tmp_path / 'stock.py'  # one process for all, as importing the toolbox takes seconds
+    script.write_text(''.join(f'import sys\nsys.argv[1:] = {arguments!r}\n' + STOCK.format(mend='' if number else MEND)
+                              for number, (arguments, _) in enumerate(runs)))
+    subprocess.run([sys.executable, script], check=True, cwd=tmp_path)
+    for arguments, own in runs:
+        assert torch.equal(torch.load(arguments[-1]), own)
 
 
 def test_the_students_checkpoint_and_its_export_are_evaluated_alike(make_config, tmp_path):

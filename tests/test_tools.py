@@ -1,4 +1,5 @@
 """The command line as a user types it: right and wrong."""
+import argparse
 import os
 import pathlib
 import re
@@ -8,9 +9,15 @@ import sys
 import types
 
 import pytest
+import torch
+from mmengine.config import Config
 from mmengine.logging import MMLogger
+from mmpretrain.registry import MODELS
+
+from distpro_mm.models.checkpoints import load_whole
 
 ROOT = pathlib.Path(__file__).parent.parent
+NETWORKS = Config.fromfile(ROOT / 'configs' / '_base_' / 'networks' / 'cifar_networks.py')
 SMALL = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.images_per_class=10', 'train_dataloader.batch_size=20']
 
 
@@ -45,6 +52,26 @@ def test_train_resume_test_and_export(tmp_path, tool):
     assert done.returncode == 0 and sorted(os.listdir(tmp_path / 'out')) == ['cifar_resnet.py', 'student.pth', 'student.py']
 
 
+def test_a_published_teacher_is_converted_name_by_name(tmp_path, tool):
+    network = MODELS.build(NETWORKS.resnet8)
+    published = {re.sub(r'^(backbone|head)\.', '', name): value for name, value in network.state_dict().items()}
+    torch.save(dict(opt=argparse.Namespace(model='resnet8'), model=published), tmp_path / 'resnet8_last.pth')
+    options = ['--cfg-options', 'model.backbone.depth=8']
+    done = tool('convert_teacher', tmp_path / 'resnet8_last.pth', 'configs/teachers/resnet56_cifar100.py', '--out',
+                tmp_path / 'teacher.pth', *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == 'conv1.weight -> backbone.conv1.weight [16, 3, 3, 3]'
+    assert done.stdout.splitlines()[-1] == f'56 weights converted: {tmp_path / "teacher.pth"}'
+    assert len(done.stdout.splitlines()) == 57
+    converted = MODELS.build(NETWORKS.resnet8)
+    load_whole(converted, str(tmp_path / 'teacher.pth'), 'model.teacher_ckpt')
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in converted.state_dict().items())
+    done = tool('convert_teacher', tmp_path / 'resnet8_last.pth', 'configs/teachers/resnet56_cifar100.py', '--out',
+                tmp_path / 'not.pth')
+    assert done.returncode == 1 and not (tmp_path / 'not.pth').exists()
+    assert done.stderr.splitlines()[-1].startswith(f"error: checkpoint='{tmp_path / 'resnet8_last.pth'}' does not fit the ")
+
+
 def test_search_and_distil_in_bfloat16(tmp_path, teacher_ckpt, tool):
     teacher = ['model.teacher.backbone.depth=8', 'model.teacher.backbone.stem_channels=8',
                'model.teacher.backbone.channels=(8,16,32)', 'model.teacher.head.in_channels=32',
@@ -74,6 +101,8 @@ SEARCH = 'configs/distpro/search_resnet20_resnet8-half_digits.py'
     (['train', SEARCH, '--amp', '--cfg-options', 'optim_wrapper.type=Other'], "the config has 'Other'"),
     (['test', SEARCH, 'nowhere.pth'], "error: checkpoint='nowhere.pth': there is no such file"),
     (['export_student', SEARCH, 'nowhere.pth'], "error: checkpoint='nowhere.pth': there is no such file"),
+    (['convert_teacher', 'nowhere.pth', SEARCH, '--out', 'teacher.pth'],
+     "error: checkpoint='nowhere.pth': there is no such file"),
     (['compare', 'configs/benchmarks/none.py'], "error: there is no benchmark 'configs/benchmarks/none.py'"),
     (['compare', SEARCH], 'is not a benchmark: it needs benchmark=dict(...)'),
     (['compare', 'configs/benchmarks/digits.py', '--jobs', '0'], '--jobs 0: must be 1 or more'),
@@ -87,7 +116,7 @@ def test_wrong_input_is_one_sentence(arguments, message, tmp_path, tool):
     assert 'Traceback' not in done.stderr
 
 
-@pytest.mark.parametrize('name', ['train', 'test', 'compare', 'export_student'])
+@pytest.mark.parametrize('name', ['train', 'test', 'compare', 'export_student', 'convert_teacher'])
 def test_help(name, tool):
     done = tool(name, '--help')
     options = re.findall(r'add_argument\(.(--[\w-]+|\w+)', (ROOT / 'tools' / f'{name}.py').read_text())

@@ -1,11 +1,20 @@
-"""What is trained: the algorithm, the distiller, its transforms and losses, and the CIFAR networks."""
+"""What is trained: the algorithm, the distiller, its transforms and losses, and the networks."""
 from .algorithms import DistPro
-from .backbones import CIFARResNet
+from .backbones import (
+    CIFARVGG,
+    CIFARMobileNetV2,
+    CIFARResNet,
+    CIFARShuffleNetV1,
+    CIFARShuffleNetV2,
+    CIFARWideResNet,
+    MobileNetV1,
+)
 from .connectors import AttentionTransform, ConvAttentionTransform, DeepAttentionTransform, PointwiseTransform
 from .distillers import DistProDistiller
 from .losses import HCLLoss
 
 __all__ = [
-    'AttentionTransform', 'CIFARResNet', 'ConvAttentionTransform', 'DeepAttentionTransform', 'DistPro',
-    'DistProDistiller', 'HCLLoss', 'PointwiseTransform'
+    'AttentionTransform', 'CIFARMobileNetV2', 'CIFARResNet', 'CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'CIFARVGG',
+    'CIFARWideResNet', 'ConvAttentionTransform', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss',
+    'MobileNetV1', 'PointwiseTransform'
 ]

@@ -1,0 +1,23 @@
+# Networks for ImageNet. A config picks one by name: _base_.resnet34.
+_classifier = dict(_scope_='mmpretrain', type='ImageClassifier', neck=dict(type='GlobalAveragePooling'))
+_head = dict(type='LinearClsHead', num_classes=1000, topk=(1, 5))
+
+mobilenetv1 = dict(**_classifier, backbone=dict(type='MobileNetV1'), head=dict(**_head, in_channels=1024))
+resnet18 = dict(**_classifier, backbone=dict(type='ResNet', depth=18), head=dict(**_head, in_channels=512))
+resnet34 = dict(**_classifier, backbone=dict(type='ResNet', depth=34), head=dict(**_head, in_channels=512))
+resnet50 = dict(**_classifier, backbone=dict(type='ResNet', depth=50), head=dict(**_head, in_channels=2048))
+# As in mmpretrain's deit-tiny_4xb256_in1k; it mixes images by train_cfg=dict(augments=[...]), a matter of the schedule.
+deit_tiny = dict(
+    _scope_='mmpretrain',
+    type='ImageClassifier',
+    backbone=dict(type='VisionTransformer', arch='deit-tiny', img_size=224, patch_size=16),
+    neck=None,
+    head=dict(
+        type='VisionTransformerClsHead',
+        num_classes=1000,
+        in_channels=192,
+        loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1, mode='original')),
+    init_cfg=[
+        dict(type='TruncNormal', layer='Linear', std=.02),
+        dict(type='Constant', layer='LayerNorm', val=1., bias=0.)
+    ])

@@ -1,0 +1,119 @@
+"""The networks of the distillation literature: same sizes and maps as RepDistiller's."""
+import pathlib
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+
+from distpro_mm.pathways import TapReader, in_place_off, resolve_taps, trace
+
+NETWORKS = pathlib.Path(__file__).parents[2] / 'configs' / '_base_' / 'networks'
+CIFAR = Config.fromfile(NETWORKS / 'cifar_networks.py')
+IMAGENET = Config.fromfile(NETWORKS / 'imagenet_networks.py')
+NARROW = [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8)]
+WIDE = [(32, 32, 32), (64, 32, 32), (128, 16, 16), (256, 8, 8)]
+WRN_2 = [(16, 32, 32), (32, 32, 32), (64, 16, 16), (128, 8, 8)]
+VGG = [(64, 32, 32), (128, 16, 16), (256, 8, 8), (512, 4, 4), (512, 4, 4)]
+# Parameters with 100 classes, and maps of the stem and the stages at 32 x 32, read off RepDistiller's running models.
+LITERATURE = dict(
+    resnet8=(83892, NARROW), resnet14=(181108, NARROW), resnet20=(278324, NARROW), resnet32=(472756, NARROW),
+    resnet44=(667188, NARROW), resnet56=(861620, NARROW), resnet110=(1736564, NARROW),
+    resnet8x4=(1233540, WIDE), resnet32x4=(7433860, WIDE),
+    wrn_16_1=(180916, NARROW), wrn_16_2=(703284, WRN_2), wrn_40_1=(569780, NARROW), wrn_40_2=(2255156, WRN_2),
+    vgg8=(3965028, VGG), vgg11=(9277284, VGG), vgg13=(9462180, VGG), vgg16=(14774436, VGG), vgg19=(20086692, VGG),
+    mobilenetv2_half=(812836, [(16, 16, 16), (12, 16, 16), (16, 8, 8), (48, 4, 4), (160, 2, 2)]),
+    shufflenetv1=(949258, [(24, 32, 32), (240, 16, 16), (480, 8, 8), (960, 4, 4)]),
+    shufflenetv2=(1355528, [(24, 32, 32), (116, 16, 16), (232, 8, 8), (464, 4, 4)]),
+    resnet50_cifar=(23705252, [(64, 32, 32), (256, 32, 32), (512, 16, 16), (1024, 8, 8), (2048, 4, 4)]))
+# VGG's fourth and fifth stage have maps of one size, which 'auto' takes for one stage: the layers are named.
+VGG_LAYERS = [f'backbone.layer{stage}' for stage in range(1, 6)]
+
+
+def taps_of(model, layers='auto', size=32):
+    in_place_off(model)
+    return resolve_taps(layers, trace(model, lambda: model(torch.randn(2, 3, size, size), mode='tensor')), 'receivers')
+
+
+def test_every_network_is_offered():
+    assert {name for name in CIFAR if not name.startswith('_')} == set(LITERATURE)
+
+
+@pytest.mark.parametrize('name', LITERATURE)
+def test_has_the_sizes_of_the_literature(name):
+    parameters, shapes = LITERATURE[name]
+    model = MODELS.build(CIFAR[name]).eval()
+    assert sum(p.numel() for p in model.parameters()) == parameters
+    assert [tap.shape for tap in taps_of(model, VGG_LAYERS if 'vgg' in name else 'auto')] == shapes
+
+
+@pytest.mark.parametrize('depth', [8, 13])
+def test_of_vggs_two_stages_of_one_size_auto_reads_the_last(depth):
+    taps = taps_of(MODELS.build(dict(CIFAR.vgg8, backbone=dict(type='CIFARVGG', depth=depth))))
+    assert [tap.name for tap in taps] == ['layer1', 'layer2', 'layer3', 'layer5']
+    assert [tap.shape for tap in taps] == VGG[:3] + VGG[4:]
+
+
+# Parameters as published: MobileNet's 4.2 million, torchvision's ResNets, DeiT's 5.7 million.
+@pytest.mark.parametrize('name, parameters', [('mobilenetv1', 4231976), ('resnet18', 11689512), ('resnet34', 21797672),
+                                              ('resnet50', 25557032), ('deit_tiny', 5717416)])
+def test_has_the_published_number_of_parameters(name, parameters):
+    assert sum(p.numel() for p in MODELS.build(IMAGENET[name]).parameters()) == parameters
+
+
+def test_mobilenet_has_the_maps_of_its_paper():
+    shapes = [tap.shape for tap in taps_of(MODELS.build(IMAGENET.mobilenetv1), size=224)]
+    assert shapes == [(32, 112, 112), (64, 112, 112), (128, 56, 56), (256, 28, 28), (512, 14, 14), (1024, 7, 7)]
+
+
+@pytest.mark.parametrize('name, activated', [
+    ('vgg8', True), ('shufflenetv1', True), ('shufflenetv2', True), ('mobilenetv1', True), ('wrn_16_1', False),
+    ('mobilenetv2_half', False)])
+def test_a_stage_is_read_before_its_activation(name, activated):
+    model = MODELS.build({**CIFAR, **IMAGENET}[name]).eval()
+    taps = [tap for tap in taps_of(model) if tap.name != 'stem']
+    after = [torch.nn.Identity()] * len(taps)  # what a stage puts out, seen by a hook of our own
+    for index, tap in enumerate(taps):
+        model.get_submodule(tap.layer).register_forward_hook(
+            lambda module, inputs, output, index=index: after.__setitem__(index, output))
+    with TapReader(model, taps) as reader:
+        model(torch.randn(2, 3, 32, 32), mode='tensor')
+    assert len(taps) >= 3
+    for tap, output in zip(taps, after):
+        feature = reader.features[tap.name]
+        assert (feature < 0).any()
+        assert torch.equal(feature.relu() if activated else feature, output)
+
+
+@pytest.mark.parametrize('backbone, depth, message', [
+    ('CIFARResNet', 2, 'is not 6 n'), ('CIFARResNet', 9, 'is not 6 n'), ('CIFARResNet', 21, 'is not 6 n'),
+    ('CIFARWideResNet', 4, 'is not 6 n'), ('CIFARWideResNet', 20, 'is not 6 n'), ('CIFARVGG', 12, 'is none of')])
+def test_other_depths_are_refused(backbone, depth, message):
+    with pytest.raises(ValueError, match=f'depth={depth} {message}'):
+        MODELS.build(dict(type=backbone, depth=depth))
+
+
+# Of the shallowest stage and the map for the classifier, for images of one channel and 32 x 32.
+@pytest.mark.parametrize('backbone, last, shapes', [
+    (dict(type='CIFARResNet', depth=8), 2, [(16, 32), (64, 8)]),
+    (dict(type='CIFARWideResNet', depth=10, widen_factor=3), 2, [(48, 32), (192, 8)]),
+    (dict(type='CIFARVGG', depth=8), 4, [(64, 32), (512, 4)]),
+    (dict(type='CIFARMobileNetV2', widen_factor=0.25), 7, [(4, 16), (1280, 2)]),
+    (dict(type='CIFARShuffleNetV1', channels=(48, 96, 192), groups=2), 2, [(48, 16), (192, 4)]),
+    (dict(type='CIFARShuffleNetV2', channels=(48, 96, 192), last_channels=100), 3, [(48, 16), (100, 4)]),
+    (dict(type='MobileNetV1'), 4, [(64, 16), (1024, 1)])])
+def test_puts_out_the_stages_asked_for(backbone, last, shapes):
+    images = torch.randn(2, 1, 32, 32)
+    model = MODELS.build(dict(backbone, in_channels=1, out_indices=(0, last)))
+    model.eval()
+    with torch.no_grad():
+        first, final = model(images)
+        assert [tuple(x.shape) for x in (first, final)] == [(2, width, size, size) for width, size in shapes]
+        seen = []
+        with model.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output)):
+            model(images)
+        assert torch.equal(first, seen[0])
+        assert (final >= 0).all()  # the classifier takes what an activation has passed
+        model.out_indices = MODELS.build(dict(backbone, in_channels=1)).out_indices
+        by_default = model(images)
+        assert len(by_default) == 1 and torch.equal(by_default[0], final)
