@@ -215,16 +215,14 @@ class Hypergradient:
         before, self._before, self._watching = self._before, None, False
         if before is None:
             return None
-        with untouched(self.student):
-            with torch.enable_grad():
-                loss = held_out_loss()
-                v = torch.autograd.grad(loss, self.parameters, allow_unused=True)
+        full_precision = torch.autocast(self.parameters[0].device.type, enabled=False)
+        with untouched(self.student), full_precision, torch.enable_grad():
+            v = torch.autograd.grad(held_out_loss(), self.parameters, allow_unused=True)
         self.passes['held_out_forward_backward'] += 1
         v = [torch.zeros_like(p) if g is None else g.detach() for g, p in zip(v, self.parameters)]
         self.average(v)
         u = step_transposed(self.optimizer, before, v)
-        device = self.parameters[0].device.type
-        with untouched(self.student), torch.no_grad(), torch.autocast(device, enabled=False):
+        with untouched(self.student), full_precision, torch.no_grad():
             tangents = self._tangents(before.theta, u, features)
         products = [tangents[name].new_zeros(()) if sensitivity is None else
                     torch.dot(sensitivity.flatten().to(tangents[name].dtype), tangents[name].flatten())

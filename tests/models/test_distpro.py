@@ -6,6 +6,7 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
+from sklearn.datasets import load_digits
 from torch import nn
 
 from distpro_mm.errors import ConfigError
@@ -358,6 +359,57 @@ def test_the_kept_step_gives_the_derivative_of_a_real_one(dropout):
         truth.append((held_out(above) - held_out(below)) / 2e-4)
     truth = torch.tensor(truth, dtype=torch.float64)
     assert (measured - truth).norm() / truth.norm() < 1e-5
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('kind', ['nesterov', 'adamw'])
+def test_mixed_precision_has_the_derivative_of_the_step_it_took(kind, dtype):
+    """Against the same step in float64: the same parameters, and the same gradient given to the same optimiser."""
+    digits = load_digits()
+    images, labels = torch.tensor(digits.images[:, None]) / 8 - 1, digits.target
+
+    def take(start, kind):
+        return images[start:start + 64].to(kind), [DataSample().set_gt_label(int(y)) for y in labels[start:start + 64]]
+
+    def optimizer_of(model):
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        return torch.optim.SGD(parameters, 0.05, 0.9, nesterov=True) if kind == 'nesterov' else torch.optim.AdamW(parameters)
+
+    for seed in range(2):
+        torch.manual_seed(seed)
+        model = build()
+        optimizer = optimizer_of(model)
+        for batch_number in range(10):
+            optimizer.zero_grad()
+            sum(model(*take(64 * batch_number, torch.float32), mode='loss').values()).backward()
+            optimizer.step()
+        twin = copy.deepcopy(model).double()
+        twin_optimizer = optimizer_of(twin)
+        twin_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+        measured = []
+        scaler = torch.amp.GradScaler('cpu', enabled=dtype == torch.float16)
+        for network, its_optimizer, kind_of_float in ((model, optimizer, torch.float32),
+                                                      (twin, twin_optimizer, torch.float64)):
+            hypergradient = Hypergradient(network.student, its_optimizer, 'jvp')
+            network.keep_batch(True)
+            hypergradient.watch()
+            its_optimizer.zero_grad()
+            with torch.autocast('cpu', dtype, enabled=network is model):
+                loss = sum(network(*take(800, kind_of_float), mode='loss').values())
+            if network is model:
+                scaler.scale(loss).backward()
+                scaler.step(its_optimizer)
+            else:
+                loss.backward()
+                for mine, its in zip(network.student.parameters(), model.student.parameters()):
+                    mine.grad = its.grad.double()
+                its_optimizer.step()
+            held = take(1000, kind_of_float)
+            with torch.autocast('cpu', dtype, enabled=network is model):  # a caller's autocast must not reach it
+                measured.append(hypergradient.after_step(lambda: network.student(*held, mode='loss')['loss'],  # noqa: B023
+                                                         network.kept_features, network.distiller.sensitivities()))
+        assert measured[0].dtype == torch.float32
+        assert (measured[0] - measured[1]).norm() / measured[1].norm() < 0.02
 
 
 def test_sensitivities_are_those_of_each_unweighted_pathway():
