@@ -35,7 +35,9 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     cfg = student_config(cfg)
     model_cfg = cfg.model.to_dict()
     # In a distillation the preprocessor stands beside the model, where the runner hands it down.
-    model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
+    preprocessor = model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
+    if str(preprocessor.get('type')).endswith('BatchPreprocessor'):
+        preprocessor['type'] = 'ClsDataPreprocessor'  # it differs in training alone
     model = MODELS.build(model_cfg)
     load_whole(model, checkpoint, 'checkpoint')
     os.makedirs(out_dir, exist_ok=True)

@@ -27,9 +27,11 @@ def small_config(folder, kind, name=None, **options):
     cfg.work_dir = str(folder / (name or kind))
     cfg.experiment_name = f'{kind}_{time.time_ns()}'
     cfg.log_level = 'ERROR'
+    # Image by image, as for large images, and nothing random but the order.
     cfg.train_dataloader.batch_size = 20
+    cfg.train_dataloader.collate_fn = dict(type='default_collate')
+    cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.pop('dataset')
     cfg.train_dataloader.dataset.images_per_class = 10
-    cfg.train_dataloader.dataset.pipeline = [dict(type='PackInputs')]  # nothing random but the order
     cfg.train_cfg.max_epochs = 2
     cfg.train_cfg.val_interval = 100
     cfg.default_hooks.checkpoint.interval = 1

@@ -74,8 +74,7 @@ def cifar100(images, tmp_path, monkeypatch):
         cfg.work_dir = str(tmp_path / pathlib.Path(path).stem)
         cfg.log_level = 'ERROR'
         for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
-            loader.dataset.data_root = images
-            loader.num_workers, loader.persistent_workers = 0, False
+            loader.dataset.dataset.data_root = images
         cfg.train_dataloader.batch_size = 50
         cfg.train_cfg.max_epochs = 1
         network = cfg.model.get('teacher', cfg.model)

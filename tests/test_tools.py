@@ -18,7 +18,7 @@ from distpro_mm.models.checkpoints import load_whole
 
 ROOT = pathlib.Path(__file__).parent.parent
 NETWORKS = Config.fromfile(ROOT / 'configs' / '_base_' / 'networks' / 'cifar_networks.py')
-SMALL = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.images_per_class=10', 'train_dataloader.batch_size=20']
+SMALL = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.dataset.images_per_class=10', 'train_dataloader.batch_size=20']
 
 
 @pytest.fixture

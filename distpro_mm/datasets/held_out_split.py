@@ -69,6 +69,11 @@ class HeldOutSplit:
     def __getitem__(self, index: int) -> dict:
         return self.dataset[int(self.indices[index])]
 
+    @property
+    def __getitems__(self):  # torch looks whether there is one
+        whole = getattr(self.dataset, '__getitems__', None)
+        return whole and (lambda indices: whole([int(self.indices[index]) for index in indices]))
+
     def __len__(self) -> int:
         return len(self.indices)
 

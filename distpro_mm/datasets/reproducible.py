@@ -92,17 +92,11 @@ class ReproducibleDataset:
             raise IndexError(f'{int(index)} of {len(self)} images')
         if isinstance(index, Draw):
             seed_all(*index.moment)
-        try:
-            return self.dataset[int(index)]
-        except Exception as error:
-            raise DataError(f'{self._describe(int(index))} cannot be loaded ({type(error).__name__}: '
-                            f'{first_line(error)})') from error
+        return load_image(self.dataset, int(index))
 
-    def _describe(self, index: int) -> str:
-        try:
-            return f"image '{self.dataset.get_data_info(index)['img_path']}'"
-        except Exception:
-            return f'image {index} of {type(self.dataset).__name__}'
+    @property
+    def __getitems__(self):  # torch looks whether there is one
+        return getattr(self.dataset, '__getitems__', None)
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -111,6 +105,26 @@ class ReproducibleDataset:
         if name == 'dataset' or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
+
+
+def load_image(dataset: Any, index: int) -> Any:
+    """An image of a data set.
+
+    Raises:
+        DataError: If it cannot be loaded; names the file.
+    """
+    try:
+        return dataset[index]
+    except Exception as error:
+        raise DataError(f'{_describe(dataset, index)} cannot be loaded ({type(error).__name__}: '
+                        f'{first_line(error)})') from error
+
+
+def _describe(dataset: Any, index: int) -> str:
+    try:
+        return f"image '{dataset.get_data_info(index)['img_path']}'"
+    except Exception:
+        return f'image {index} of {type(dataset).__name__}'
 
 
 def reproducible(dataloader: dict) -> dict:

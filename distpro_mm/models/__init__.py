@@ -10,11 +10,12 @@ from .backbones import (
     MobileNetV1,
 )
 from .connectors import AttentionTransform, ConvAttentionTransform, DeepAttentionTransform, PointwiseTransform
+from .data_preprocessors import BatchPreprocessor
 from .distillers import DistProDistiller
 from .losses import HCLLoss
 
 __all__ = [
-    'AttentionTransform', 'CIFARMobileNetV2', 'CIFARResNet', 'CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'CIFARVGG',
-    'CIFARWideResNet', 'ConvAttentionTransform', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss',
-    'MobileNetV1', 'PointwiseTransform'
+    'AttentionTransform', 'BatchPreprocessor', 'CIFARMobileNetV2', 'CIFARResNet', 'CIFARShuffleNetV1', 'CIFARShuffleNetV2',
+    'CIFARVGG', 'CIFARWideResNet', 'ConvAttentionTransform', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller',
+    'HCLLoss', 'MobileNetV1', 'PointwiseTransform'
 ]

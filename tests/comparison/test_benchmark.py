@@ -22,8 +22,11 @@ def write(folder, text, name='small.py'):
 @pytest.fixture
 def benchmark(tmp_path):
     """A benchmark of one epoch on a few digits."""
-    short = "train_cfg = dict(max_epochs=1)\ntrain_dataloader = dict(batch_size=20, dataset=dict(images_per_class=10))\n"
-    small = short + "val_dataloader = dict(dataset=dict(indices=100))\n"
+    small = textwrap.dedent("""
+        train_cfg = dict(max_epochs=1)
+        train_dataloader = dict(batch_size=20, dataset=dict(dataset=dict(images_per_class=10)))
+        val_dataloader = dict(dataset=dict(dataset=dict(indices=100)))
+        """)
     for name, base in dict(teacher='teachers/resnet20_digits.py', student='baselines/student_resnet8-half_digits.py',
                            kd='baselines/kd_resnet20_resnet8-half_digits.py',
                            search='distpro/search_resnet20_resnet8-half_digits.py',

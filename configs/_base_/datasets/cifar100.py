@@ -1,31 +1,29 @@
-# CIFAR-100 through mmpretrain's own class, which downloads it to data/cifar100.
+# CIFAR-100 through mmpretrain's own class, which downloads it to data/cifar100. Held in memory and augmented in batches.
 data_preprocessor = dict(
-    type='mmpretrain.ClsDataPreprocessor',
+    type='mmrazor.BatchPreprocessor',
     num_classes=100,
     mean=[129.304, 124.070, 112.434],
     std=[68.170, 65.392, 70.418],
     to_rgb=False)  # the files hold RGB
-train_pipeline = [
-    dict(type='RandomCrop', crop_size=32, padding=4),
-    dict(type='RandomFlip', prob=0.5, direction='horizontal'),
-    dict(type='PackInputs')
-]
 test_pipeline = [dict(type='PackInputs')]
 train_dataloader = dict(
     batch_size=128,
-    num_workers=2,
-    persistent_workers=True,
+    num_workers=0,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(type='CIFAR100', data_root='data/cifar100', split='train', pipeline=train_pipeline))
+    collate_fn=dict(type='whole_batch'),
+    dataset=dict(
+        type='InMemoryDataset',
+        dataset=dict(type='CIFAR100', data_root='data/cifar100', split='train', pipeline=test_pipeline),
+        augments=[dict(type='BatchRandomCrop', padding=4), dict(type='BatchRandomFlip', prob=0.5)]))
 val_dataloader = dict(
     batch_size=500,
-    num_workers=2,
-    persistent_workers=True,
+    num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(type='CIFAR100', data_root='data/cifar100', split='test', pipeline=test_pipeline))
+    collate_fn=dict(type='whole_batch'),
+    dataset=dict(
+        type='InMemoryDataset',
+        dataset=dict(type='CIFAR100', data_root='data/cifar100', split='test', pipeline=test_pipeline)))
 val_evaluator = dict(type='Accuracy', topk=(1, 5))
 val_cfg = dict()
 test_dataloader = val_dataloader

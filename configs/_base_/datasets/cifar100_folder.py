@@ -2,19 +2,21 @@
 # environment: CIFAR100=cifar100_folder python tools/train.py ...
 _base_ = './cifar100.py'
 data_preprocessor = dict(to_rgb=True)  # image files are read as BGR
-_read = [dict(type='LoadImageFromFile')]
+test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
 train_dataloader = dict(
     dataset=dict(
-        _delete_=True,
-        type='CustomDataset',
-        data_root='data/cifar100',
-        data_prefix='train',
-        pipeline=_read + _base_.train_pipeline))
+        dataset=dict(
+            _delete_=True,
+            type='CustomDataset',
+            data_root='data/cifar100',
+            data_prefix='train',
+            pipeline=test_pipeline)))
 val_dataloader = dict(
     dataset=dict(
-        _delete_=True,
-        type='CustomDataset',
-        data_root='data/cifar100',
-        data_prefix='test',
-        pipeline=_read + _base_.test_pipeline))
+        dataset=dict(
+            _delete_=True,
+            type='CustomDataset',
+            data_root='data/cifar100',
+            data_prefix='test',
+            pipeline=test_pipeline)))
 test_dataloader = val_dataloader

@@ -1,21 +1,23 @@
 # scikit-learn's digits: real scans, 8 x 8, inside the package. Only 30 training images a class, so that a teacher has
 # something to give.
-data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', num_classes=10, mean=[78.], std=[97.])
-train_pipeline = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='PackInputs')]
+data_preprocessor = dict(type='mmrazor.BatchPreprocessor', num_classes=10, mean=[78.], std=[97.])
 test_pipeline = [dict(type='PackInputs')]
 train_dataloader = dict(
     batch_size=50,
     num_workers=0,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(type='SklearnDigits', split='train', images_per_class=30, pipeline=train_pipeline))
+    collate_fn=dict(type='whole_batch'),
+    dataset=dict(
+        type='InMemoryDataset',
+        dataset=dict(type='SklearnDigits', split='train', images_per_class=30, pipeline=test_pipeline),
+        augments=[dict(type='BatchRandomCrop', padding=1)]))
 val_dataloader = dict(
     batch_size=350,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='default_collate'),
-    dataset=dict(type='SklearnDigits', split='test', pipeline=test_pipeline))
+    collate_fn=dict(type='whole_batch'),
+    dataset=dict(type='InMemoryDataset', dataset=dict(type='SklearnDigits', split='test', pipeline=test_pipeline)))
 val_evaluator = dict(type='Accuracy', topk=(1, ))
 val_cfg = dict()
 test_dataloader = val_dataloader

@@ -6,6 +6,7 @@ import torch
 from mmengine.dist import all_reduce_params, get_rank, get_world_size
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmpretrain.registry import DATASETS
 from mmrazor.registry import LOOPS
 from torch.utils.data import DataLoader
 
@@ -195,10 +196,11 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
     if dataset.get('type') in ('HeldOutSplit', HeldOutSplit):
         raise ConfigError('train_dataloader.dataset is a HeldOutSplit already: give the whole training set, the search '
                          'splits it by train_cfg.held_out')
+    whole = DATASETS.build(dataset)
     loaders = []
     for part in ('train', 'held_out'):
-        loader = copy.deepcopy(dataloader)
-        loader['dataset'] = dict(type=HeldOutSplit, dataset=loader['dataset'], part=part, **held_out)
+        loader = {key: copy.deepcopy(value) for key, value in dataloader.items() if key != 'dataset'}
+        loader['dataset'] = dict(type=HeldOutSplit, dataset=whole, part=part, **held_out)
         loaders.append(loader)
     loaders[1].update(drop_last=True, persistent_workers=loaders[1].get('num_workers', 0) > 0)
     return loaders[0], loaders[1]

@@ -1,0 +1,52 @@
+"""Augmentations of whole batches, on the device that trains; equal in distribution to mmpretrain's for single images."""
+import torch
+import torch.nn.functional as F
+from mmpretrain.registry import BATCH_AUGMENTS
+from torch import Tensor
+
+from ..errors import ConfigError
+
+
+@BATCH_AUGMENTS.register_module()
+class BatchRandomCrop:
+    """Pads every image and cuts out a piece of the old size at a place of its own: mmpretrain's ``RandomCrop``.
+
+    Args:
+        padding (int): Pixels added on each side, > 0.
+        pad_val (int): Their value. Defaults to 0.
+    """
+
+    def __init__(self, padding: int, pad_val: int = 0) -> None:
+        if not isinstance(padding, int) or padding < 1:
+            raise ConfigError(f'BatchRandomCrop.padding={padding!r} must be a whole number from 1')
+        self.padding, self.pad_val = padding, pad_val
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] to the same shape."""
+        count, _, height, width = images.shape
+        padded = F.pad(images, [self.padding] * 4, value=self.pad_val)
+        places = torch.randint(2 * self.padding + 1, (2, count, 1), device=images.device)
+        rows = places[0] + torch.arange(height, device=images.device)
+        columns = places[1] + torch.arange(width, device=images.device)
+        numbers = torch.arange(count, device=images.device)
+        # Indices that are apart put their common shape first: [B, H, W, C].
+        return padded[numbers[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+
+
+@BATCH_AUGMENTS.register_module()
+class BatchRandomFlip:
+    """Mirrors each image left to right with a probability: mmpretrain's ``RandomFlip``.
+
+    Args:
+        prob (float): The probability, in [0, 1]. Defaults to 0.5.
+    """
+
+    def __init__(self, prob: float = 0.5) -> None:
+        if not 0 <= prob <= 1:
+            raise ConfigError(f'BatchRandomFlip.prob={prob!r} must be between 0 and 1')
+        self.prob = prob
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """[B, C, H, W] to the same shape."""
+        flipped = torch.rand(len(images), 1, 1, 1, device=images.device) < self.prob
+        return torch.where(flipped, images.flip(3), images)

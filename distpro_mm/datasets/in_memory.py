@@ -1,0 +1,100 @@
+from typing import Any, Dict, List, Sequence, Union
+
+import torch
+from mmengine.dataset import BaseDataset
+from mmengine.registry import FUNCTIONS
+from mmpretrain.registry import BATCH_AUGMENTS, DATASETS
+from mmpretrain.structures import DataSample
+
+from ..errors import ConfigError
+from .reproducible import load_image
+
+
+@FUNCTIONS.register_module()
+def whole_batch(batch: Any) -> Any:
+    """Collate nothing: an :class:`InMemoryDataset` gives whole batches."""
+    return batch
+
+
+@DATASETS.register_module()
+class InMemoryDataset:
+    """Small images of one size, loaded once and held in memory; gives whole batches without a loop over images.
+
+    The augmentations travel with a batch and are made by :class:`~distpro_mm.models.BatchPreprocessor` on the device
+    that trains. The loader needs ``collate_fn=dict(type='whole_batch')``, and no workers.
+
+    Args:
+        dataset (dict or BaseDataset): The data set; its pipeline loads and packs an image and does nothing random.
+        augments (Sequence[dict]): Augmentations of whole batches: ``BatchRandomCrop``, ``BatchRandomFlip`` or what else
+            is registered in mmpretrain's BATCH_AUGMENTS and takes and gives images [B, C, H, W]. Defaults to none.
+
+    Raises:
+        ConfigError: If the images differ in size or the pipeline is random.
+        DataError: If an image cannot be loaded; names the file.
+
+    Example:
+        >>> train_dataloader = dict(
+        ...     batch_size=128, num_workers=0, collate_fn=dict(type='whole_batch'),
+        ...     sampler=dict(type='DefaultSampler', shuffle=True),
+        ...     dataset=dict(
+        ...         type='InMemoryDataset',
+        ...         dataset=dict(type='CIFAR100', data_root='data/cifar100', pipeline=[dict(type='PackInputs')]),
+        ...         augments=[dict(type='BatchRandomCrop', padding=4), dict(type='BatchRandomFlip')]))
+        >>> data_preprocessor = dict(type='mmrazor.BatchPreprocessor', mean=..., std=...)
+    """
+
+    def __init__(self, dataset: Union[dict, BaseDataset], augments: Sequence[dict] = ()) -> None:
+        if isinstance(dataset, dict):
+            random = [step['type'] for step in dataset.get('pipeline', ()) if 'Random' in str(step['type'])]
+            if random:
+                raise ConfigError(f'InMemoryDataset.dataset.pipeline has {", ".join(random)}, which would be random only '
+                                  'once: write augments=[...], e.g. BatchRandomCrop and BatchRandomFlip, instead')
+            dataset = DATASETS.build(dataset)
+        self.dataset = dataset
+        self.augments = [BATCH_AUGMENTS.build(augment) for augment in augments]
+        self.dataset.full_init()
+        items = [load_image(self.dataset, index) for index in range(len(self.dataset))]
+        sizes = {tuple(item['inputs'].shape) for item in items}
+        if len(sizes) != 1:
+            raise ConfigError(f'InMemoryDataset holds images of one size, and {type(self.dataset).__name__} has '
+                              f'{sorted(sizes)[:3]}; resize them in dataset.pipeline, or use the data set as it is')
+        self.images = torch.stack([item['inputs'] for item in items])
+        self.labels = torch.cat([item['data_samples'].gt_label for item in items])
+
+    def full_init(self) -> None:
+        """Nothing: everything is loaded when it is built."""
+
+    def __getitems__(self, indices: Sequence[int]) -> Dict[str, Any]:
+        """A batch: ``inputs`` [B, C, H, W] as loaded, ``data_samples`` [B], and the ``augments`` that are due."""
+        indices = torch.as_tensor([int(index) for index in indices])
+        return dict(inputs=self.images[indices], data_samples=self._samples(self.labels[indices]), augments=self.augments)
+
+    def __getitem__(self, index: int) -> Dict[str, Any]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f'{index} of {len(self)} images')
+        batch = self.__getitems__([index])
+        return dict(inputs=batch['inputs'][0], data_samples=batch['data_samples'][0])
+
+    @staticmethod
+    def _samples(labels: torch.Tensor) -> List[DataSample]:
+        samples = []
+        for label in labels.split(1):
+            samples.append(DataSample())
+            samples[-1].gt_label = label
+        return samples
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def metainfo(self) -> dict:
+        """dict: Of the data set."""
+        return self.dataset.metainfo
+
+    def get_data_info(self, index: int) -> dict:
+        """dict: What the data set knows of the image."""
+        return self.dataset.get_data_info(index)
+
+    def get_cat_ids(self, index: int) -> List[int]:
+        """list[int]: Classes of the image."""
+        return self.dataset.get_cat_ids(index)

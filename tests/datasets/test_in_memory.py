@@ -1,0 +1,117 @@
+"""Images held in memory and augmented in batches are those of the pipeline for single images."""
+import collections
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmcv.transforms import RandomFlip
+from mmengine.runner import Runner
+from mmpretrain.datasets.transforms.processing import RandomCrop
+from mmpretrain.registry import DATASETS
+
+from distpro_mm.datasets import BatchRandomCrop, BatchRandomFlip, HeldOutSplit, InMemoryDataset
+from distpro_mm.errors import ConfigError, DataError
+from distpro_mm.models import BatchPreprocessor
+
+PACK = [dict(type='PackInputs')]
+DIGITS = dict(type='SklearnDigits', split='train', images_per_class=5, pipeline=PACK)
+
+
+def loader(dataset, **options):
+    return Runner.build_dataloader(dict(batch_size=8, num_workers=0, collate_fn=dict(type='whole_batch'), dataset=dataset,
+                                        sampler=dict(type='DefaultSampler', shuffle=False), **options), seed=0)
+
+
+def test_gives_the_images_and_labels_of_the_data_set():
+    single = DATASETS.build(DIGITS)
+    batches = list(loader(dict(type='mmpretrain.InMemoryDataset', dataset=DIGITS)))
+    assert [len(batch['inputs']) for batch in batches] == [8] * 6 + [2]
+    assert torch.equal(torch.cat([batch['inputs'] for batch in batches]),
+                       torch.stack([single[index]['inputs'] for index in range(50)]))
+    labels = [sample.gt_label.item() for batch in batches for sample in batch['data_samples']]
+    assert labels == [single[index]['data_samples'].gt_label.item() for index in range(50)]
+    whole = InMemoryDataset(DIGITS)
+    assert torch.equal(whole[3]['inputs'], single[3]['inputs']) and whole.metainfo == single.metainfo
+    with pytest.raises(IndexError):
+        whole[50]
+
+
+def test_a_split_gives_batches_of_its_part():
+    whole = InMemoryDataset(DIGITS)
+    parts = {part: HeldOutSplit(whole, part) for part in ('train', 'held_out')}
+    drawn = {part: torch.cat([batch['inputs'] for batch in loader(dataset)]) for part, dataset in parts.items()}
+    for part, dataset in parts.items():
+        assert torch.equal(drawn[part], whole.images[dataset.indices])
+    assert len(drawn['train']) == 40 and len(drawn['held_out']) == 10
+
+
+def tell(images, marked):
+    """Which crop and flip of the marked image each image is: (row, column, flipped), found by comparing."""
+    padded = np.pad(marked, ((2, 2), (2, 2)))
+    views = {}
+    for row in range(5):
+        for column in range(5):
+            view = padded[row:row + 6, column:column + 5]
+            views[view.tobytes()] = (row, column, False)
+            views[view[:, ::-1].tobytes()] = (row, column, True)
+    assert len(views) == 50
+    return [views[np.ascontiguousarray(image).tobytes()] for image in images]
+
+
+def test_crops_and_flips_are_distributed_as_for_single_images():
+    """Against mmpretrain's and mmcv's own transforms: the same 50 outcomes, each as often."""
+    count = 10000
+    marked = np.arange(1, 31, dtype=np.uint8).reshape(6, 5)
+    crop, flip = RandomCrop(crop_size=(6, 5), padding=2), RandomFlip(prob=0.3, direction='horizontal')
+    np.random.seed(0)
+    torch.manual_seed(0)
+    singles = [flip(crop(dict(img=marked[..., None].copy(), img_shape=(6, 5))))['img'].reshape(6, 5) for _ in range(count)]
+    batch = torch.from_numpy(marked).expand(count, 1, 6, 5)
+    batch = BatchRandomFlip(prob=0.3)(BatchRandomCrop(padding=2)(batch))
+    assert batch.dtype == torch.uint8 and batch.is_contiguous()
+    counts = [collections.Counter(tell(images, marked)) for images in (singles, batch[:, 0].numpy())]
+    assert set(counts[0]) == set(counts[1])
+    expected = {outcome: count * (0.3 if outcome[2] else 0.7) / 25 for outcome in counts[0]}
+    for drawn in counts:
+        chi_square = sum((drawn[outcome] - expected[outcome])**2 / expected[outcome] for outcome in expected)
+        assert chi_square < 98  # 49 degrees of freedom: exceeded once in 25,000 times
+
+
+def test_every_channel_of_an_image_is_cut_at_one_place_and_images_at_places_of_their_own():
+    torch.manual_seed(0)
+    image = torch.arange(36.).view(1, 1, 6, 6)
+    batch = BatchRandomCrop(padding=3)((image + torch.tensor([0., 100.]).view(1, 2, 1, 1)).repeat(50, 1, 1, 1) + 1)
+    inside = batch[:, 0] > 0
+    assert torch.equal((batch[:, 1] - batch[:, 0])[inside], torch.full_like(batch[:, 0][inside], 100))
+    assert len({tuple(crop.flatten().tolist()) for crop in batch[:, 0]}) > 20
+
+
+def test_the_preprocessor_makes_the_augments_that_a_batch_brings_before_it_normalises():
+    preprocessor = BatchPreprocessor(mean=[10.0], std=[2.0], num_classes=10)
+    flip = dict(type='BatchRandomFlip', prob=1)
+    batch = next(iter(loader(dict(type='mmpretrain.InMemoryDataset', dataset=DIGITS, augments=[flip]))))
+    data = preprocessor(batch)
+    assert torch.equal(data['inputs'], (batch['inputs'].flip(3).float() - 10) / 2)
+    assert [sample.gt_label.item() for sample in data['data_samples']] == \
+        [sample.gt_label.item() for sample in batch['data_samples']]
+    del batch['augments']
+    assert torch.equal(preprocessor(batch)['inputs'], (batch['inputs'].float() - 10) / 2)
+
+
+def test_images_of_several_sizes_random_pipelines_and_bad_arguments_are_refused(tmp_path):
+    for name, side in (('a', 8), ('b', 9)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / '0.png'), np.zeros((side, side, 3), np.uint8))
+    folder = dict(type='CustomDataset', data_root=str(tmp_path), pipeline=[dict(type='LoadImageFromFile'), *PACK])
+    with pytest.raises(ConfigError, match=r'images of one size, and CustomDataset has .*3, 8, 8.*3, 9, 9.*resize'):
+        InMemoryDataset(folder)
+    with pytest.raises(ConfigError, match='pipeline has RandomFlip.*BatchRandomFlip'):
+        InMemoryDataset({**DIGITS, 'pipeline': [dict(type='RandomFlip'), *PACK]})
+    with pytest.raises(ConfigError, match='BatchRandomCrop.padding=0'):
+        BatchRandomCrop(0)
+    with pytest.raises(ConfigError, match='BatchRandomFlip.prob=2'):
+        BatchRandomFlip(2)
+    (tmp_path / 'b' / '0.png').write_bytes(b'no image')
+    with pytest.raises(DataError, match=r"image '.*b/0.png' cannot be loaded"):
+        InMemoryDataset(folder)
