@@ -14,6 +14,8 @@ def main() -> None:
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='go on from this checkpoint; without a value from the newest in the work_dir')
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
+    parser.add_argument('--profile', action='store_true',
+                        help='say every 50 iterations what a step costs: passes, seconds, memory')
     parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE',
                         help='override settings of the config, e.g. optim_wrapper.optimizer.lr=0.05')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
@@ -22,6 +24,8 @@ def main() -> None:
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options)
     cfg.work_dir = args.work_dir or cfg.work_dir
+    if args.profile:
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='mmrazor.ProfileHook')]
     build_trainer(cfg, args.launcher, args.resume, args.amp).train()
 
 

@@ -1,4 +1,6 @@
+import collections
 import os
+import re
 
 import numpy as np
 import pytest
@@ -152,3 +154,33 @@ def test_weights_reach_the_visualizer_under_names_that_are_not_summed(make_confi
     assert [step for step, _ in logged] == [4, 8]
     assert list(logged[0][1]) == [f'pathways/{name}' for name in NAMES]
     assert not any('loss' in key for key in logged[0][1])
+
+
+@pytest.mark.parametrize('kind, options, said', [
+    ('search', {}, '1.00 teacher forwards, 2.00 student forwards with backward, 1.00 dual forwards, 0.00 plain forwards'),
+    ('search', dict(train_cfg__method='differences'), '2.00 student forwards with backward, 0.00 dual forwards, 2.00 plain'),
+    ('search', dict(train_cfg__alpha_interval=4), '1.25 student forwards with backward, 0.25 dual forwards, 0.00 plain'),
+    ('equal', {}, '1.00 teacher forwards, 1.00 student forwards with backward; '),
+    ('student', {}, 'A step of the last 4: 0.'),
+])
+def test_a_profile_counts_the_passes_of_a_step(make_config, kind, options, said):
+    cfg = make_config(kind, **options)
+    cfg.custom_hooks = [dict(type='mmrazor.ProfileHook', interval=4)]
+    runner = Runner.from_cfg(cfg)
+    lines, calls = [], collections.Counter()
+    runner.logger.info = lines.append
+    if kind == 'search':  # counted again, by the networks themselves
+        for name in ('teacher', 'student'):
+            getattr(runner.model, name).backbone.layer1.register_forward_pre_hook(
+                lambda *_, name=name: calls.update([name]))
+    runner.train()
+    if kind == 'search':
+        alpha_steps = 2 if options.get('train_cfg__alpha_interval') else 8
+        extra = 3 if options.get('train_cfg__method') == 'differences' else 2
+        # The costs are counted on a copy, and what is copied has the hooks too: one forward more.
+        assert calls == dict(teacher=8, student=8 + extra * alpha_steps + 1)
+    steps = [line for line in lines if line.startswith('A step of the last')]
+    assert len(steps) == -(-runner.max_iters // 4) and said in steps[0]
+    assert re.search(r' \d+\.\d{3} s, \d+\.\d{3} s of it waiting for data; peak memory [1-9]\d+ MB$', steps[0])
+    costs = [line for line in lines if line.startswith('Cost of the pathways')]
+    assert len(costs) == (kind in ('search', 'equal')) and all('layer3>layer3:pointwise' in line for line in costs)

@@ -1,0 +1,69 @@
+import collections
+import resource
+import sys
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmrazor.registry import HOOKS
+
+from ...errors import ConfigError
+
+
+@HOOKS.register_module()
+class ProfileHook(Hook):
+    """Says what a training step costs: passes made, seconds, memory, and what each pathway adds. ``--profile`` adds it.
+
+    Args:
+        interval (int): Iterations between two lines in the log. Defaults to 50.
+    """
+    priority = 'LOW'
+
+    def __init__(self, interval: int = 50) -> None:
+        if not isinstance(interval, int) or interval < 1:
+            raise ConfigError(f'ProfileHook.interval={interval!r} must be a whole number from 1')
+        self.interval = interval
+
+    def before_train(self, runner) -> None:
+        """List the pathways, dearest first."""
+        self._seen = self.passes(runner)
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        if hasattr(model, 'pathway_costs'):
+            costs = sorted(zip(model.pathway_costs().tolist(), model.distiller.names), reverse=True)
+            lines = [f'{cost:8.2f}  {name}' for cost, name in costs]
+            total = sum(cost for cost, _ in costs)
+            runner.logger.info('Cost of the pathways in training steps of the student alone (estimated from operations and '
+                               f'memory, {total:.2f} in all):\n' + '\n'.join(lines))
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Say what the steps since the last line were."""
+        if not self.every_n_train_iters(runner, self.interval) and not self.is_last_train_iter(runner):
+            return
+        steps = (runner.iter % self.interval) + 1
+        passes, seen = self.passes(runner), self._seen
+        self._seen = passes
+        made = ', '.join(f'{(passes[name] - seen[name]) / steps:.2f} {name}' for name in passes)
+        seconds, waiting = (runner.message_hub.get_scalar(f'train/{name}').mean(steps) for name in ('time', 'data_time'))
+        runner.logger.info(f'A step of the last {steps}: {made + "; " if made else ""}{seconds:.3f} s, {waiting:.3f} s of '
+                           f'it waiting for data; peak memory {_peak_memory():.0f} MB')
+
+    @staticmethod
+    def passes(runner) -> collections.Counter:
+        """collections.Counter: Forwards made so far: of the teacher, of the student with a backward, and for alpha."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        passes = collections.Counter()
+        if hasattr(model, 'passes'):
+            passes.update({'teacher forwards': model.passes['teacher'],
+                           'student forwards with backward': model.passes['student']})
+        if hasattr(runner.train_loop, 'hypergradient'):
+            made = runner.train_loop.hypergradient.passes
+            passes.update({'student forwards with backward': made['held_out_forward_backward'],
+                           'dual forwards': made['dual_forward'], 'plain forwards': made['plain_forward']})
+        return passes
+
+
+def _peak_memory() -> float:
+    """Megabytes on the GPU, or of the process where there is none."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
