@@ -172,7 +172,7 @@ def test_a_profile_counts_the_passes_of_a_step(make_config, kind, options, said)
     if kind == 'search':  # counted again, by the networks themselves
         for name in ('teacher', 'student'):
             getattr(runner.model, name).backbone.layer1.register_forward_pre_hook(
-                lambda *_, name=name: calls.update([name]))
+                lambda module, _, name=name: calls.update([name] * (name == 'teacher' or module.training)))
     runner.train()
     if kind == 'search':
         alpha_steps = 2 if options.get('train_cfg__alpha_interval') else 8
