@@ -51,6 +51,9 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
         ConfigError: If the config cannot be trained.
     """
     cfg.launcher = launcher
+    if cfg.get('compile') and str(cfg.model.get('type')).endswith('DistPro'):
+        raise ConfigError(f'compile={cfg.compile} compiles the whole training step, in which no feature can be read: remove '
+                          'it and set model.distiller.compile_transforms=True')
     if launcher != 'none':
         _join_processes(cfg)
     if resume is not None:

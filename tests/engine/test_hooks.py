@@ -8,6 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError, ProcessError
 from distpro_mm.process import DistillationProcess, Weighting
 
@@ -184,3 +185,36 @@ def test_a_profile_counts_the_passes_of_a_step(make_config, kind, options, said)
     assert re.search(r' \d+\.\d{3} s, \d+\.\d{3} s of it waiting for data; peak memory [1-9]\d+ MB$', steps[0])
     costs = [line for line in lines if line.startswith('Cost of the pathways')]
     assert len(costs) == (kind in ('search', 'equal')) and all('layer3>layer3:pointwise' in line for line in costs)
+
+
+def test_channels_last_changes_the_format_and_the_numbers_by_rounding_alone(make_config):
+    losses, runners = [], []
+    for hooks in ([], [dict(type='mmrazor.ChannelsLastHook')]):
+        cfg = make_config('search', f'hooks_{len(hooks)}', train_cfg__max_epochs=1)
+        cfg.custom_hooks = hooks
+        runner = Runner.from_cfg(cfg)
+        seen = []
+        runner.register_hook(Each(lambda r: seen.append(r.message_hub.get_scalar('train/loss').current())))  # noqa: B023
+        runner.train()
+        losses.append(seen)
+        runners.append(runner)
+    weight = runners[1].model.student.backbone.layer3[0].conv1.weight
+    assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
+    assert losses[0] != losses[1] and np.allclose(*losses, rtol=1e-3)
+
+
+class Each(Hook):
+    """Calls a function after each iteration."""
+
+    def __init__(self, call):
+        self.call = call
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.call(runner)
+
+
+def test_compiling_the_whole_step_is_refused(make_config):
+    cfg = make_config('equal')
+    cfg.compile = True
+    with pytest.raises(ConfigError, match='compile=True .*model.distiller.compile_transforms=True'):
+        build_trainer(cfg)

@@ -446,3 +446,20 @@ def test_nothing_is_caught_where_nothing_is_kept():
     model = build()
     sum(model(*batch(), mode='loss').values()).backward()
     assert model.distiller._caught == {} and model._kept is None
+
+
+@pytest.mark.slow
+def test_compiled_transforms_have_the_losses_and_sensitivities_of_plain_ones():
+    torch.manual_seed(0)
+    plain = build(distiller=dict(compile_transforms=False))
+    compiled = build(distiller=dict(compile_transforms=True))
+    compiled.load_state_dict(plain.state_dict())
+    data = batch()
+    caught = []
+    for model in (plain, compiled):
+        model.keep_batch(True)
+        loss = model(*data, mode='loss')['distill.loss_pathways']
+        loss.backward()
+        caught.append([loss.detach(), *(sensitivity for _, sensitivity in model.distiller.sensitivities())])
+    for one, other in zip(*caught):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)

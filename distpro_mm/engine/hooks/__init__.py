@@ -1,8 +1,10 @@
+from .channels_last_hook import ChannelsLastHook
 from .process_record_hook import ProcessRecordHook
 from .process_replay_hook import ProcessReplayHook
 from .profile_hook import ProfileHook
 from .whole_checkpoint_hook import WholeCheckpointHook, damage, newest_whole_checkpoint
 
 __all__ = [
-    'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'WholeCheckpointHook', 'damage', 'newest_whole_checkpoint'
+    'ChannelsLastHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'WholeCheckpointHook', 'damage',
+    'newest_whole_checkpoint'
 ]

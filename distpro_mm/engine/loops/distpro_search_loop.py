@@ -112,11 +112,7 @@ class DistProSearchLoop(ReproducibleTrainLoop):
 
     def run(self) -> torch.nn.Module:
         """Search; on any error the process recorded so far is written first."""
-        student = _usable(self.runner.optim_wrapper['student'])
-        self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
-                                           functools.partial(all_reduce_params, op='mean'))
-        self._held_out = endless(self.held_out_dataloader, -(-self._iter // self.alpha_interval))
-        self._price = self.cost_penalty * self.model.pathway_costs() if self.cost_penalty else None
+        self.start()
         try:
             return super().run()
         except BaseException:
@@ -125,9 +121,21 @@ class DistProSearchLoop(ReproducibleTrainLoop):
                     hook.write(self.runner)
             raise
         finally:
-            self.hypergradient.close()
-            self._held_out.close()
-            dismiss_workers(self.held_out_dataloader)
+            self.stop()
+
+    def start(self) -> None:
+        """Make ready for :meth:`step`, at the present iteration."""
+        student = _usable(self.runner.optim_wrapper['student'])
+        self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
+                                           functools.partial(all_reduce_params, op='mean'))
+        self._held_out = endless(self.held_out_dataloader, -(-self._iter // self.alpha_interval))
+        self._price = self.cost_penalty * self.model.pathway_costs() if self.cost_penalty else None
+
+    def stop(self) -> None:
+        """Leave the optimiser as it was, and end the held-out loader's workers."""
+        self.hypergradient.close()
+        self._held_out.close()
+        dismiss_workers(self.held_out_dataloader)
 
     def step(self, data_batch: dict) -> dict:
         """One training step of the student, and one of alpha if it is alpha's turn.

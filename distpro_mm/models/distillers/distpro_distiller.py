@@ -46,6 +46,8 @@ class DistProDistiller(ConfigurableDistiller):
         compare_at (str): Size at which maps are compared: 'teacher': the teacher's, to which the student's is resized; or
             'smaller': the smaller of both, to which a larger teacher's map is averaged, which is cheaper. Defaults to
             'teacher'.
+        compile_transforms (bool): Run the transforms through ``torch.compile``, which takes a while at the first steps.
+            Defaults to False.
         **kwargs: Of :class:`~mmrazor.models.ConfigurableDistiller`.
 
     Attributes:
@@ -65,6 +67,7 @@ class DistProDistiller(ConfigurableDistiller):
                  distance: dict = dict(type='HCLLoss'),
                  weighting: dict = dict(type='biased_softmax', bias=1.0, scale='num_pathways'),
                  compare_at: str = 'teacher',
+                 compile_transforms: bool = False,
                  **kwargs) -> None:
         super().__init__(**kwargs)
         self.layers = dict(transmitters=transmitters, receivers=receivers)
@@ -75,7 +78,7 @@ class DistProDistiller(ConfigurableDistiller):
         self.weighting = Weighting(**weighting)
         if compare_at not in COMPARE_AT:
             raise ConfigError(f"model.distiller.compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
-        self.compare_at = compare_at
+        self.compare_at, self.compile_transforms = compare_at, compile_transforms
         self.pathways: List[Pathway] = []
         self.drop_sensitivities()
 
@@ -96,6 +99,12 @@ class DistProDistiller(ConfigurableDistiller):
         self.transforms = nn.ModuleDict({
             pathway.name: self._build_transform(pathway) for pathway in self.pathways
         })
+        if self.compile_transforms:
+            # Pathways share code and differ in shapes: each may need a version of its own.
+            dynamo = torch._dynamo.config
+            dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * len(self.pathways))
+            for transform in self.transforms.values():
+                transform.compile(dynamic=False)
         self.alpha = self.weighting.start(len(self.pathways)).requires_grad_()
         self._weights: Optional[Tensor] = None
         self.live = list(range(len(self.pathways)))

@@ -1,0 +1,370 @@
+"""What a step of each kind of training costs, side by side: seconds, memory, and how they grow with the pathways.
+
+Every variant is the real training: the runner, loop, hooks and optimiser of a config, on one made-up batch that is the same
+at every step. All live in one process and take turns, so that the machine's moods fall on all alike; a variant's figure is
+the median of its turns.
+
+    python benchmarks/step_cost.py                       # writes docs/results/step_cost.{csv,png,md}; about half an hour
+    python benchmarks/step_cost.py --teacher resnet20 --student resnet8 --batch 32 --rounds 3 --out /tmp/quick
+"""
+import argparse
+import csv
+import functools
+import itertools
+import os
+import pathlib
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Callable, Dict, List, NamedTuple, Sequence
+
+import distpro_mm  # noqa: F401  first: makes the others importable
+
+# isort: split
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmpretrain.datasets.base_dataset import BaseDataset
+from mmpretrain.registry import DATASETS
+from torch.autograd.profiler import profile
+
+from distpro_mm.engine.launch import build_trainer, load_config
+from distpro_mm.process import DistillationProcess, Weighting
+from distpro_mm.reporting.figures import save_figure
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAIR = 'resnet56_resnet20_cifar100.py'
+TRANSFORM = 'ConvAttentionTransform'
+LAYERS = ('stem', 'layer1', 'layer2', 'layer3')
+
+
+@DATASETS.register_module()
+class MadeUpImages(BaseDataset):
+    """Noise in the shape of CIFAR-100: what a step costs does not depend on what the images show."""
+
+    METAINFO = dict(classes=[str(label) for label in range(100)])
+
+    def __init__(self, count: int, **kwargs) -> None:
+        self.count = count
+        super().__init__(ann_file='', **kwargs)
+
+    def load_data_list(self) -> List[dict]:
+        """list[dict]: Images of 32 x 32 and their labels."""
+        noise = np.random.RandomState(0).randint(0, 256, (self.count, 32, 32, 3)).astype(np.uint8)
+        return [dict(img=image, gt_label=index % 100) for index, image in enumerate(noise)]
+
+
+class Variant(NamedTuple):
+    """A kind of training: ``step`` makes the next one; ``every`` steps belong together (alpha moves at one of them)."""
+    step: Callable[[], None]
+    every: int = 1
+
+
+class Bench:
+    """Builds the variants for one pair of networks."""
+
+    def __init__(self, teacher: str, student: str, batch: int, folder: str) -> None:
+        networks = Config.fromfile(str(ROOT / 'configs/_base_/networks/cifar_networks.py'))
+        self.teacher, self.student, self.batch, self.folder = networks[teacher], networks[student], batch, folder
+        self.count = itertools.count()
+
+    def config(self, kind: str, pathways: int = 10, **options) -> Config:
+        """A shipped CIFAR-100 config with this pair, made-up images and no validation."""
+        name = f'{kind}_{PAIR}' if kind != 'student' else 'student_resnet20_cifar100.py'
+        group = 'distpro' if kind in ('search', 'distill') else 'baselines'
+        cfg = load_config(str(ROOT / 'configs' / group / name))
+        if kind == 'student':
+            cfg.model = self.student
+        else:
+            cfg.model.update(architecture=self.student, teacher=self.teacher, teacher_ckpt=None)
+        if 'distiller' in cfg.model and cfg.model.type == 'DistPro':
+            cfg.model.distiller.update(grid(pathways))
+        cfg.train_dataloader.batch_size = self.batch
+        cfg.train_dataloader.dataset.dataset = dict(type='MadeUpImages', count=max(10 * self.batch, 1000),
+                                                    pipeline=[dict(type='PackInputs')])
+        for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
+            cfg[key] = None
+        cfg.pop('param_scheduler')
+        cfg.train_cfg.pop('val_interval', None)
+        number = next(self.count)
+        cfg.update(work_dir=os.path.join(self.folder, str(number)), log_level='ERROR', experiment_name=f'{kind}_{number}',
+                   default_hooks=dict(checkpoint=None, logger=None, param_scheduler=None))
+        cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
+        return cfg
+
+    def variant(self, kind: str, every: int = 1, **options) -> Variant:
+        """The training of :meth:`config`, ready to step."""
+        cfg = self.config(kind, **options)
+        runner = build_trainer(cfg)
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        loop = runner.train_loop
+        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+        runner.optim_wrapper.initialize_count_status(runner.model, 0, loop.max_iters)
+        batch = next(iter(loop.dataloader))
+        runner.model.train()
+        runner.call_hook('before_train')
+        runner.call_hook('before_train_epoch')
+        if kind == 'search':
+            loop.start()
+            loop._held_out = itertools.repeat(next(loop._held_out))
+        return Variant(lambda: loop.run_iter(0, batch), every)
+
+    def replay(self, skipped: int, pathways: int = 10) -> Variant:
+        """A replay of a process that keeps some pathways under the threshold."""
+        cfg = self.config('distill', pathways)
+        names = pathway_names(pathways)
+        path = os.path.join(self.folder, f'process_{skipped}.json')
+        weights = [0.1] * skipped + [0.9] * (len(names) - skipped)
+        DistillationProcess(names, Weighting('absolute'), [0, 1], [weights, weights]).save(path)
+        return self.variant('distill', pathways=pathways, custom_hooks=[{**cfg.custom_hooks[0], 'process': path}])
+
+    def second_order(self) -> Variant:
+        """The straightforward search: differentiate the held-out loss through the training gradient, then take the step."""
+        runner = build_trainer(self.config('search'))
+        runner._train_loop = runner.build_train_loop(runner._train_loop)
+        loop = runner.train_loop
+        wrappers = runner.build_optim_wrapper(runner.optim_wrapper)
+        model = runner.model
+        batch, held_out = next(iter(loop.dataloader)), next(iter(loop.held_out_dataloader))
+        optimizer, alpha = wrappers['student'].optimizer, model.distiller.alpha
+        model.train()
+        names, parameters = zip(*model.student.named_parameters())
+        group = optimizer.param_groups[0]
+
+        def step() -> None:
+            data = model.data_preprocessor(batch, True)
+            with torch.no_grad(), model.distiller.transmitter_reader(model.teacher) as sent:
+                model.teacher(data['inputs'], mode='tensor')
+            with model.distiller.receiver_reader(model.student) as received:
+                loss = model.student(**data, mode='loss')['loss']
+            weights = model.distiller.weighting(alpha)
+            loss = loss + (weights * model.distiller.pathway_losses(received.features, sent.features)).sum()
+            transforms = list(model.distiller.transforms.parameters())
+            gradients = torch.autograd.grad(loss, [*parameters, *transforms], create_graph=True)
+            stepped = [p - group['lr'] * (1 + group['momentum']) * g for p, g in zip(parameters, gradients)]
+            held = model.data_preprocessor(held_out, False)
+            losses = torch.func.functional_call(model.student, dict(zip(names, stepped)), (), {**held, 'mode': 'loss'})
+            alpha.grad, = torch.autograd.grad(losses['loss'], alpha)
+            for parameter, gradient in zip([*parameters, *transforms], gradients):
+                parameter.grad = gradient.detach()
+            optimizer.step()
+            wrappers['alpha'].optimizer.step()
+
+        return Variant(step)
+
+
+def grid(pathways: int) -> dict:
+    """Settings of a distiller with that many pathways of one kind: 5, or 10 times the number of transforms."""
+    if pathways < 10:
+        pairs = list(itertools.combinations_with_replacement(LAYERS, 2))[::2]
+        return dict(connections=pairs, transforms=[dict(type=TRANSFORM)])
+    return dict(transforms=[dict(type=TRANSFORM, name=f't{number}') for number in range(pathways // 10)])
+
+
+def pathway_names(pathways: int) -> List[str]:
+    """Names of the pathways of :func:`grid`."""
+    pairs = list(itertools.combinations_with_replacement(LAYERS, 2))
+    return [f'{transmitter}>{receiver}:t{number}' for transmitter, receiver in pairs for number in range(pathways // 10)]
+
+
+def measure(variants: Dict[str, Variant], rounds: int) -> Dict[str, List[float]]:
+    """Seconds a step: each variant takes its turn in every round, after one turn that is not counted."""
+    seconds: Dict[str, List[float]] = {name: [] for name in variants}
+    for turn in range(rounds + 1):
+        for name, variant in variants.items():
+            start = time.perf_counter()
+            for _ in range(variant.every):
+                variant.step()
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            if turn:
+                seconds[name].append((time.perf_counter() - start) / variant.every)
+        told = ', '.join(f'{name} {times[-1]:.2f}' for name, times in seconds.items() if times)
+        print(f'round {turn} of {rounds}: {told}', flush=True)
+    return seconds
+
+
+def peak_memory(variant: Variant) -> float:
+    """Megabytes that a step asks of torch's allocator at its peak, beyond what is there before it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        for _ in range(variant.every):
+            variant.step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    with profile(profile_memory=True) as record:
+        for _ in range(variant.every):
+            variant.step()
+    events = sorted((event for event in record.kineto_results.events() if event.name() == '[memory]'),
+                    key=lambda event: event.start_ns())
+    return max(itertools.accumulate(event.nbytes() for event in events)) / 2**20
+
+
+def rows_of(section: str, variants: Dict[str, Variant], seconds: Dict[str, List[float]], batch: int,
+            reference: str) -> List[dict]:
+    """One row of the results a variant."""
+    rows = []
+    for name, variant in variants.items():
+        ratios = [mine / its for mine, its in zip(seconds[name], seconds[reference])]
+        median = statistics.median(seconds[name])
+        rows.append(dict(section=section, variant=name, seconds=round(median, 4), fastest=round(min(seconds[name]), 4),
+                         slowest=round(max(seconds[name]), 4), ratio=round(statistics.median(ratios), 3),
+                         images_a_second=round(batch / median, 1), peak_mb=round(peak_memory(variant), 1)))
+    return rows
+
+
+def loading(batch: int) -> List[dict]:
+    """Images a second from the per-image pipeline and from memory, augmented, normalised and ready to train on."""
+    count = 100 * batch
+    source = dict(type='mmpretrain.MadeUpImages', count=count)
+    single = dict(source, pipeline=[
+        dict(type='mmpretrain.RandomCrop', crop_size=32, padding=4),
+        dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'), dict(type='mmpretrain.PackInputs')])
+    whole = dict(type='mmpretrain.InMemoryDataset', dataset=dict(source, pipeline=[dict(type='mmpretrain.PackInputs')]),
+                 augments=[dict(type='BatchRandomCrop', padding=4), dict(type='BatchRandomFlip')])
+    from distpro_mm.models import BatchPreprocessor
+    preprocessor = BatchPreprocessor(mean=[129.3, 124.1, 112.4], std=[68.2, 65.4, 70.4], num_classes=100)
+    loaders = {
+        'image by image, this process': dict(dataset=single, num_workers=0, collate_fn=dict(type='default_collate')),
+        'image by image, 2 workers': dict(dataset=single, num_workers=2, persistent_workers=True,
+                                          collate_fn=dict(type='default_collate')),
+        'in memory, whole batches': dict(dataset=whole, num_workers=0, collate_fn=dict(type='whole_batch'))}
+
+    def read(loader) -> None:
+        for data in loader:
+            preprocessor(data, True)
+
+    build = Runner.build_dataloader
+    variants = {name: Variant(functools.partial(read, build(
+        dict(batch_size=batch, sampler=dict(type='DefaultSampler', shuffle=True), **options), seed=0)))
+        for name, options in loaders.items()}
+    seconds = measure(variants, 3)
+    return [dict(section='loading', variant=name, seconds=round(statistics.median(times), 3),
+                 fastest=round(min(times), 3), slowest=round(max(times), 3),
+                 images_a_second=round(count / statistics.median(times))) for name, times in seconds.items()]
+
+
+def draw(rows: Sequence[dict], path: str) -> None:
+    """The steps' seconds as bars, and their growth with the pathways."""
+    figure = Figure(figsize=(12, 4.8), layout='constrained')
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    steps = [row for row in rows if row['section'] == 'step']
+    places = np.arange(len(steps))[::-1]
+    medians = np.array([row['seconds'] for row in steps])
+    spread = np.abs(np.array([[row['fastest'], row['slowest']] for row in steps]).T - medians)
+    left.barh(places, medians, xerr=spread, color='tab:blue', ecolor='0.4')
+    left.set_yticks(places, [row['variant'] for row in steps])
+    left.set(xlabel='seconds a step (median; lines: fastest and slowest)', xlim=(0, None))
+    for place, row in zip(places, steps):
+        left.text(0.02 * medians.max(), place, f"{row['ratio']:.2f} x equal", va='center', fontsize=8, color='white')
+    growth = [row for row in rows if row['section'].startswith('growth')]
+    for variant in dict.fromkeys(row['variant'] for row in growth):
+        points = [(int(row['section'].split()[1]), row['seconds']) for row in growth if row['variant'] == variant]
+        right.plot(*zip(*points), marker='o', label=variant)
+    right.set(xlabel='pathways', ylabel='seconds a step', xlim=(0, None), ylim=(0, None))
+    right.legend(frameon=False)
+    right.grid(alpha=0.3)
+    save_figure(figure, path)
+
+
+def describe(args: argparse.Namespace) -> str:
+    """Machine, versions, commit and command."""
+    def told(*command: str) -> str:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    processor = platform.processor()
+    if os.path.exists('/proc/cpuinfo'):
+        lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
+        processor = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), processor)
+    device = f'{torch.get_num_threads()} threads of {processor}'
+    if torch.cuda.is_available():
+        device = torch.cuda.get_device_name()
+    changed = ' with changes' if told('git', 'status', '--porcelain', '--untracked-files=no') else ''
+    return (f'`python {" ".join([os.path.relpath(sys.argv[0], ROOT), *sys.argv[1:]])}` at commit '
+            f'{told("git", "rev-parse", "--short", "HEAD")}{changed}; {device}; torch {torch.__version__}; '
+            f'{args.teacher} teaches {args.student}, 32 x 32 pixels, batch {args.batch}, {TRANSFORM}, {args.rounds} rounds.')
+
+
+def table(rows: Sequence[dict], columns: Dict[str, str]) -> str:
+    """Markdown table of some columns under some titles."""
+    lines = ['| ' + ' | '.join(columns.values()) + ' |', '|' + ' --- |' * len(columns)]
+    lines += ['| ' + ' | '.join(str(row.get(column, '')) for column in columns) + ' |' for row in rows]
+    return '\n'.join(lines)
+
+
+def page(rows: Sequence[dict], args: argparse.Namespace) -> str:
+    """The page of results; what is said about them stands elsewhere."""
+    columns = dict(variant='training', seconds='seconds a step', fastest='fastest', slowest='slowest', ratio='ratio',
+                   images_a_second='images a second', peak_mb='peak memory (MB)')
+    growth = [{**row, 'pathways': row['section'].split()[1]} for row in rows if row['section'].startswith('growth')]
+    return '\n\n'.join([
+        '# What a step costs', f'Written by {describe(args)}',
+        'Seconds are medians over the rounds, in which all trainings take turns in one process. The ratio is the median of '
+        "each round's ratio to the training with all pathways at equal weights. Memory is what a step asks of torch's "
+        'allocator at its peak, beyond weights and optimiser.', '![Seconds a step](step_cost.png)',
+        table([row for row in rows if row['section'] == 'step'], columns),
+        '## Switches', table([row for row in rows if row['section'] == 'switches'], columns),
+        '## Growth with the number of pathways',
+        table(growth, dict(pathways='pathways', **{key: value for key, value in columns.items()})),
+        '## Loading',
+        table([row for row in rows if row['section'] == 'loading'],
+              dict(variant='data', seconds='seconds for 100 batches', images_a_second='images a second'))]) + '\n'
+
+
+def main() -> None:
+    """Measure, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--teacher', default='resnet32x4', help='name in configs/_base_/networks/cifar_networks.py')
+    parser.add_argument('--student', default='resnet8x4', help='likewise')
+    parser.add_argument('--batch', type=int, default=128)
+    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--out', default=str(ROOT / 'docs/results'), help='folder of the results')
+    args = parser.parse_args()
+    os.makedirs(args.out, exist_ok=True)
+    rows = loading(args.batch)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(args.teacher, args.student, args.batch, folder)
+        steps = {
+            'student alone': bench.variant('student'),
+            'plain KD (mmrazor)': bench.variant('kd'),
+            'all pathways equal': bench.variant('equal'),
+            'replay, none skipped': bench.replay(0),
+            'replay, 6 of 10 skipped': bench.replay(6),
+            'search, JVP, K=1': bench.variant('search'),
+            'search, JVP, K=4': bench.variant('search', every=4, train_cfg__alpha_interval=4),
+            'search, differences, K=1': bench.variant('search', train_cfg__method='differences'),
+            'search, differences, K=4': bench.variant('search', every=4, train_cfg__method='differences',
+                                                      train_cfg__alpha_interval=4),
+            'second order, straightforward': bench.second_order()}
+        rows += rows_of('step', steps, measure(steps, args.rounds), args.batch, 'all pathways equal')
+        steps = {
+            'all pathways equal': steps['all pathways equal'],
+            'compared at the smaller map': bench.variant('equal', model__distiller__compare_at='smaller'),
+            'channels_last': bench.variant('equal', custom_hooks=[dict(type='mmrazor.ChannelsLastHook')]),
+            'compiled transforms': bench.variant('equal', model__distiller__compile_transforms=True)}
+        rows += rows_of('switches', steps, measure(steps, args.rounds), args.batch, 'all pathways equal')
+        for pathways in (5, 10, 20, 40):
+            steps = {
+                'all pathways equal': bench.variant('equal', pathways=pathways),
+                'search, JVP, K=1': bench.variant('search', pathways=pathways)}
+            rows += rows_of(f'growth {pathways}', steps, measure(steps, max(args.rounds // 2, 1)), args.batch,
+                            'all pathways equal')
+    with open(os.path.join(args.out, 'step_cost.csv'), 'w', newline='') as file:
+        writer = csv.DictWriter(file, ['section', 'variant', 'seconds', 'fastest', 'slowest', 'ratio', 'images_a_second',
+                                       'peak_mb'])
+        writer.writeheader()
+        writer.writerows(rows)
+    draw(rows, os.path.join(args.out, 'step_cost.png'))
+    with open(os.path.join(args.out, 'step_cost.md'), 'w') as file:
+        file.write(page(rows, args))
+    print(page(rows, args))
+
+
+if __name__ == '__main__':
+    main()
