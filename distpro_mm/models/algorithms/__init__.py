@@ -1,3 +1,4 @@
 from .distpro import DistPro
+from .tap_distill import TapDistill
 
-__all__ = ['DistPro']
+__all__ = ['DistPro', 'TapDistill']

@@ -4,17 +4,17 @@ import re
 from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
-from mmrazor.models.distillers import ConfigurableDistiller
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import ConfigError
-from ...pathways import Pathway, TapReader, Trace, connect, resolve_taps, span
+from ...pathways import FeatureTap, Pathway, connect, span
 from ...process import Weighting
+from .tap_distiller import TapDistiller
 
 
 @MODELS.register_module()
-class DistProDistiller(ConfigurableDistiller):
+class DistProDistiller(TapDistiller):
     """Compares teacher and student along pathways whose weights change over time.
 
     The pathways are the grid of ``transmitters`` x ``transforms`` x ``receivers`` that ``connections`` leaves. Their
@@ -57,28 +57,21 @@ class DistProDistiller(ConfigurableDistiller):
                  distance: dict = dict(type='HCLLoss'),
                  weighting: dict = dict(type='biased_softmax', bias=1.0, scale='num_pathways'),
                  **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.layers = dict(transmitters=transmitters, receivers=receivers)
+        super().__init__(transmitters, receivers, **kwargs)
         self.connections = connections
         self.transform_cfgs = _labelled(transforms)
         self.distance = MODELS.build(dict(distance))
         _check_weighting(weighting)
         self.weighting = Weighting(**weighting)
         self.pathways: List[Pathway] = []
-        self.drop_sensitivities()
+        self.catch_sensitivities(False)
 
-    def prepare_pathways(self, teacher: Trace, student: Trace) -> None:
-        """Find the layers in one traced forward of each model and build a transform for each pathway.
-
-        Args:
-            teacher (Trace): A traced forward of the teacher.
-            student (Trace): A traced forward of the student on the same images.
+    def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
+        """Span the pathways and build a transform for each.
 
         Raises:
-            ConfigError: If layers, connections or transforms do not fit the models; names the config key.
+            ConfigError: If connections or transforms do not fit the layers; names the config key.
         """
-        transmitters = resolve_taps(self.layers['transmitters'], teacher, 'model.distiller.transmitters')
-        receivers = resolve_taps(self.layers['receivers'], student, 'model.distiller.receivers')
         pairs = connect(transmitters, receivers, self.connections)
         self.pathways = span(pairs, list(self.transform_cfgs))
         self.transforms = nn.ModuleDict({
@@ -98,15 +91,8 @@ class DistProDistiller(ConfigurableDistiller):
         """list[str]: Names of the pathways [N]."""
         return [pathway.name for pathway in self.pathways]
 
-    def transmitter_reader(self, teacher: nn.Module) -> TapReader:
-        """TapReader: Reads the teacher's features that live pathways need."""
-        return TapReader(teacher, self._taps('transmitter'))
-
-    def receiver_reader(self, student: nn.Module, stop_early: bool = False) -> TapReader:
-        """TapReader: Reads the student's features that live pathways need."""
-        return TapReader(student, self._taps('receiver'), stop_early)
-
-    def _taps(self, side: str) -> List:
+    def taps(self, side: str) -> List[FeatureTap]:
+        """Taps of the 'transmitter' or 'receiver' side of live pathways."""
         return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
 
     def set_weights(self, weights: Optional[Sequence[float]], skip_below: float = 0.0) -> None:
@@ -128,6 +114,13 @@ class DistProDistiller(ConfigurableDistiller):
             return self._weights
         with torch.no_grad():
             return self.weighting(self.alpha)
+
+    def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
+                   data_samples: Optional[List]) -> Dict[str, Tensor]:
+        """dict[str, Tensor]: The weighted sum of the live pathways, ``loss_pathways``; nothing if none is live."""
+        if not self.live:
+            return {}
+        return dict(loss_pathways=self.weighted_sum(self.pathway_losses(received, transmitted, self.catching)))
 
     def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor], catch: bool = False) -> Tensor:
         """Unweighted losses of the live pathways.
@@ -170,8 +163,9 @@ class DistProDistiller(ConfigurableDistiller):
             else:
                 yield pathway.receiver.name, gradient.to(self.alpha.dtype) / factor
 
-    def drop_sensitivities(self) -> None:
-        """Forget what was caught."""
+    def catch_sensitivities(self, catch: bool) -> None:
+        """Catch (or do not catch) what :meth:`sensitivities` needs from the next batch on; forgets what was caught."""
+        self.catching = catch
         self._caught: Dict[str, Tensor] = {}
 
     def weighted_sum(self, losses: Tensor) -> Tensor:
