@@ -1,9 +1,9 @@
 """HOW it runs: the loops, the hooks that record, replay and save, and the optimiser constructor."""
-from .hooks import ProcessRecordHook, ProcessReplayHook, WholeCheckpointHook
+from .hooks import DistillWarmUpHook, ProcessRecordHook, ProcessReplayHook, WholeCheckpointHook
 from .loops import DistProSearchLoop, ReproducibleTrainLoop
 from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor
 
 __all__ = [
-    'BFloat16OptimWrapper', 'DistProOptimWrapperConstructor', 'DistProSearchLoop', 'ProcessRecordHook',
-    'ProcessReplayHook', 'ReproducibleTrainLoop', 'WholeCheckpointHook'
+    'BFloat16OptimWrapper', 'DistProOptimWrapperConstructor', 'DistProSearchLoop', 'DistillWarmUpHook',
+    'ProcessRecordHook', 'ProcessReplayHook', 'ReproducibleTrainLoop', 'WholeCheckpointHook'
 ]

@@ -1,3 +1,7 @@
+from .decoupled_kd_loss import DecoupledKDLoss
 from .hcl_loss import HCLLoss
+from .reconstruction_loss import ReconstructionLoss
+from .supervised_crd_loss import SupervisedCRDLoss
+from .wsld_loss import WSLDLoss
 
-__all__ = ['HCLLoss']
+__all__ = ['DecoupledKDLoss', 'HCLLoss', 'ReconstructionLoss', 'SupervisedCRDLoss', 'WSLDLoss']
