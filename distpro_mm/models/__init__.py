@@ -2,17 +2,18 @@
 from .algorithms import DistPro, TapDistill
 from .backbones import CIFARResNet
 from .connectors import (
+                         ABFConnector,
                          AttentionTransform,
                          ConvAttentionTransform,
                          DeepAttentionTransform,
                          MarginOFDTeacherConnector,
                          PointwiseTransform,
 )
-from .distillers import DistProDistiller, PairDistiller
+from .distillers import DistProDistiller, PairDistiller, ReviewKDDistiller
 from .losses import DecoupledKDLoss, HCLLoss, ReconstructionLoss, SupervisedCRDLoss, WSLDLoss
 
 __all__ = [
-    'AttentionTransform', 'CIFARResNet', 'ConvAttentionTransform', 'DecoupledKDLoss', 'DeepAttentionTransform',
-    'DistPro', 'DistProDistiller', 'HCLLoss', 'MarginOFDTeacherConnector', 'PairDistiller', 'PointwiseTransform',
-    'ReconstructionLoss', 'SupervisedCRDLoss', 'TapDistill', 'WSLDLoss'
+    'ABFConnector', 'AttentionTransform', 'CIFARResNet', 'ConvAttentionTransform', 'DecoupledKDLoss',
+    'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'MarginOFDTeacherConnector', 'PairDistiller',
+    'PointwiseTransform', 'ReconstructionLoss', 'ReviewKDDistiller', 'SupervisedCRDLoss', 'TapDistill', 'WSLDLoss'
 ]
