@@ -8,8 +8,9 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import ConfigError
-from ...pathways import FeatureTap, Pathway, connect, span
+from ...pathways import FeatureTap, Pathway, Trace, connect, resolve_logits, span
 from ...process import Weighting
+from ..losses.annotations import annotations_for
 from .tap_distiller import TapDistiller
 
 
@@ -36,6 +37,10 @@ class DistProDistiller(TapDistiller):
             the type without "Transform". Defaults to the release's ``ConvAttentionTransform`` alone.
         distance (dict): Loss of a transformed student's map and a teacher's map, called with those two. Defaults to
             ``dict(type='HCLLoss')``.
+        logits (Sequence[dict]): Losses of the student's and the teacher's logits; each gives one pathway between the
+            classifiers' outputs, without transform, e.g. ``[dict(type='KLDivergence', tau=4)]``. ``name`` sets the label,
+            else it is the type without "Loss" or "Divergence". One whose forward has ``gt_labels`` is given the labels.
+            Defaults to none.
         weighting (dict): See :class:`distpro_mm.process.Weighting`. Defaults to the release's biased softmax scaled by
             the number of pathways.
         **kwargs: Of :class:`~mmrazor.models.ConfigurableDistiller`.
@@ -55,19 +60,29 @@ class DistProDistiller(TapDistiller):
                  connections: Union[str, Sequence] = 'student_not_shallower',
                  transforms: Sequence[dict] = (dict(type='ConvAttentionTransform'), ),
                  distance: dict = dict(type='HCLLoss'),
+                 logits: Sequence[dict] = (),
                  weighting: dict = dict(type='biased_softmax', bias=1.0, scale='num_pathways'),
                  **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
         self.connections = connections
-        self.transform_cfgs = _labelled(transforms)
+        self.transform_cfgs = _labelled(transforms, 'model.distiller.transforms', 'PointwiseTransform')
         self.distance = MODELS.build(dict(distance))
+        self.logit_losses = nn.ModuleDict({
+            label: MODELS.build(cfg)
+            for label, cfg in (_labelled(logits, 'model.distiller.logits', 'KLDivergence') if logits else {}).items()})
         _check_weighting(weighting)
         self.weighting = Weighting(**weighting)
         self.pathways: List[Pathway] = []
         self.catch_sensitivities(False)
 
+    def prepare(self, teacher: Trace, student: Trace) -> None:
+        """Find the layers, and the classifiers' outputs if there are pathways between them."""
+        if self.logit_losses:
+            self.logit_taps = tuple(resolve_logits(traced, 'model.distiller.logits') for traced in (teacher, student))
+        super().prepare(teacher, student)
+
     def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
-        """Span the pathways and build a transform for each.
+        """Span the pathways and build a transform for each between features.
 
         Raises:
             ConfigError: If connections or transforms do not fit the layers; names the config key.
@@ -77,9 +92,21 @@ class DistProDistiller(TapDistiller):
         self.transforms = nn.ModuleDict({
             pathway.name: self._build_transform(pathway) for pathway in self.pathways
         })
+        if self.logit_losses:
+            self.pathways += self._logit_pathways()
         self.alpha = self.weighting.start(len(self.pathways)).requires_grad_()
         self._weights: Optional[Tensor] = None
         self.live = list(range(len(self.pathways)))
+
+    def _logit_pathways(self) -> List[Pathway]:
+        """A pathway between the classifiers' outputs for each of their losses."""
+        transmitter, receiver = self.logit_taps
+        if transmitter.shape != receiver.shape:
+            raise ConfigError(f'model.distiller.logits: the teacher has {transmitter.shape[0]} classes and the student '
+                              f'{receiver.shape[0]}, so their logits cannot be compared; remove logits')
+        if any('logits' in (pathway.transmitter.name, pathway.receiver.name) for pathway in self.pathways):
+            raise ConfigError("model.distiller.logits: another layer is called 'logits' too: give it another name=")
+        return [Pathway(transmitter, receiver, label) for label in self.logit_losses]
 
     def _build_transform(self, pathway: Pathway) -> nn.Module:
         cfg = dict(self.transform_cfgs[pathway.transform])
@@ -120,14 +147,16 @@ class DistProDistiller(TapDistiller):
         """dict[str, Tensor]: The weighted sum of the live pathways, ``loss_pathways``; nothing if none is live."""
         if not self.live:
             return {}
-        return dict(loss_pathways=self.weighted_sum(self.pathway_losses(received, transmitted, self.catching)))
+        return dict(loss_pathways=self.weighted_sum(self.pathway_losses(received, transmitted, data_samples, self.catching)))
 
-    def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor], catch: bool = False) -> Tensor:
+    def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
+                       data_samples: Optional[List] = None, catch: bool = False) -> Tensor:
         """Unweighted losses of the live pathways.
 
         Args:
-            received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W].
+            received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W]; its logits [B, K].
             transmitted (dict[str, Tensor]): The teacher's features by layer.
+            data_samples (list, optional): Annotations of the batch, for losses of logits that want labels.
             catch (bool): Catch what :meth:`sensitivities` needs in the backward pass to come. Defaults to False.
 
         Returns:
@@ -140,19 +169,25 @@ class DistProDistiller(TapDistiller):
             if catch:
                 feature = feature.view_as(feature)  # a pathway's own way into the feature, where its gradient passes alone
                 feature.register_hook(functools.partial(self._caught.__setitem__, pathway.name))
-            transformed = self.transforms[pathway.name](feature, size=target.shape[-2:])
-            losses.append(self.distance(transformed, target))
+            losses.append(self._compare(pathway, feature, target, data_samples))
         losses = torch.stack(losses) if losses else self.alpha.new_zeros(0)
         if catch:
             losses.register_hook(functools.partial(self._caught.__setitem__, 'factors'))
         return losses
+
+    def _compare(self, pathway: Pathway, feature: Tensor, target: Tensor, data_samples: Optional[List]) -> Tensor:
+        """The unweighted loss of one pathway."""
+        if pathway.name in self.transforms:
+            return self.distance(self.transforms[pathway.name](feature, size=target.shape[-2:]), target)
+        loss = self.logit_losses[pathway.transform]
+        return loss(feature, target, **annotations_for(loss, data_samples, 'model.distiller.logits'))
 
     def sensitivities(self) -> Iterator[Tuple[str, Optional[Tensor]]]:
         """Derivatives of the unweighted pathway losses, caught in the last backward pass.
 
         Yields:
             tuple[str, Tensor]: For each pathway its receiving layer and the derivative of its loss with respect to that
-            layer's feature [B, C, H, W]; None for a pathway of weight 0: no gradient came by, and where a weight is 0
+            layer's feature, shaped like it; None for a pathway of weight 0: no gradient came by, and where a weight is 0
             its derivative by alpha is 0 too, in every weighting.
         """
         # What came by was multiplied by the pathway's weight, and by a loss scale where there is one.
@@ -198,21 +233,20 @@ class DistProDistiller(TapDistiller):
         return self
 
 
-def _labelled(transforms: Sequence[dict]) -> Dict[str, dict]:
-    """Configs of the transforms by label."""
-    key = 'model.distiller.transforms'
-    if isinstance(transforms, dict) or not transforms:
-        raise ConfigError(f"{key} must be a list of one or more dicts, e.g. [dict(type='PointwiseTransform')], got "
-                         f'{transforms!r}')
+def _labelled(cfgs: Sequence[dict], key: str, example: str) -> Dict[str, dict]:
+    """Configs of transforms, or of losses of logits, by label."""
+    if isinstance(cfgs, dict) or not cfgs:
+        raise ConfigError(f"{key} must be a list of one or more dicts, e.g. [dict(type='{example}')], got {cfgs!r}")
     labelled = {}
-    for cfg in transforms:
+    for cfg in cfgs:
         cfg = dict(cfg)
         label = cfg.pop('name', None)
         if label is None:
             kind = cfg['type'] if isinstance(cfg['type'], str) else cfg['type'].__name__
-            label = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', kind.split('.')[-1].replace('Transform', '')).lower()
+            kind = re.sub('(Transform|Loss|Divergence)$', '', kind.split('.')[-1])
+            label = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', kind).lower()
         if label in labelled or '.' in label:
-            raise ConfigError(f"{key}: the label '{label}' is used twice or contains '.'; set name= in the transform")
+            raise ConfigError(f"{key}: the label '{label}' is used twice or contains '.'; set name= in its dict")
         labelled[label] = cfg
     return labelled
 
