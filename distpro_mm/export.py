@@ -3,14 +3,17 @@ import inspect
 import os
 import pprint
 import shutil
-from typing import Dict
+from typing import Dict, Tuple
 
 import torch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import _load_checkpoint
+from mmpretrain.models.necks import GlobalAveragePooling
 from mmpretrain.registry import MODELS
+from torch import nn
 
 from .engine.launch import student_config
+from .errors import ConfigError
 from .models import backbones
 from .models.checkpoints import load_whole
 
@@ -19,7 +22,8 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     """Write a student so that stock mmpretrain loads it, with neither distpro_mm nor mmrazor.
 
     Three files at most: ``student.pth`` with the weights, ``student.py`` with the config to build it and prepare its
-    images, and, if the backbone is one of ours, the single source file that defines it on top of mmpretrain.
+    images, and, if the backbone is one of ours, the single source file that defines it on top of mmpretrain. A neck that
+    was only there to be trained with is merged into the classifier first.
 
     Args:
         cfg (Config): The config of the training.
@@ -38,6 +42,7 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
     model = MODELS.build(model_cfg)
     load_whole(model, checkpoint, 'checkpoint')
+    model, model_cfg = _merged(model, model_cfg)
     os.makedirs(out_dir, exist_ok=True)
     paths = {name: os.path.join(out_dir, f'student.{end}') for name, end in (('checkpoint', 'pth'), ('config', 'py'))}
     classes = (_load_checkpoint(checkpoint, map_location='cpu').get('meta', {}).get('dataset_meta') or {}).get('classes')
@@ -57,6 +62,22 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
         for key, value in settings.items():
             file.write(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}\n')
     return paths
+
+
+def _merged(model: nn.Module, cfg: dict) -> Tuple[nn.Module, dict]:
+    """The same classifier without a neck that can be merged into its last layer, and its config."""
+    if not isinstance(cfg.get('neck'), list) or not hasattr(model.neck[0], 'merge_into'):
+        return model, cfg
+    first, *others = model.neck
+    fc = getattr(model.head, 'fc', None)
+    if [type(part) for part in others] != [GlobalAveragePooling] or not isinstance(fc, nn.Linear):
+        raise ConfigError(f'model.architecture: {type(first).__name__} can be merged into the classifier only where a '
+                          'GlobalAveragePooling and a head with one linear layer follow it')
+    first.merge_into(fc)
+    cfg = {**cfg, 'neck': cfg['neck'][1]}
+    plain = MODELS.build(cfg)
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith('neck.')})
+    return plain, cfg
 
 
 def _plain(value):

@@ -10,10 +10,12 @@ from .connectors import (
                          PointwiseTransform,
 )
 from .distillers import DistProDistiller, PairDistiller, ReviewKDDistiller
-from .losses import DecoupledKDLoss, HCLLoss, ReconstructionLoss, SupervisedCRDLoss, WSLDLoss
+from .losses import DecoupledKDLoss, HCLLoss, NORMLoss, ReconstructionLoss, SupervisedCRDLoss, WSLDLoss
+from .necks import NORMNeck
 
 __all__ = [
     'ABFConnector', 'AttentionTransform', 'CIFARResNet', 'ConvAttentionTransform', 'DecoupledKDLoss',
-    'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'MarginOFDTeacherConnector', 'PairDistiller',
-    'PointwiseTransform', 'ReconstructionLoss', 'ReviewKDDistiller', 'SupervisedCRDLoss', 'TapDistill', 'WSLDLoss'
+    'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'MarginOFDTeacherConnector', 'NORMLoss', 'NORMNeck',
+    'PairDistiller', 'PointwiseTransform', 'ReconstructionLoss', 'ReviewKDDistiller', 'SupervisedCRDLoss', 'TapDistill',
+    'WSLDLoss'
 ]
