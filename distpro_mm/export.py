@@ -3,7 +3,7 @@ import inspect
 import os
 import pprint
 import shutil
-from typing import Dict, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
@@ -14,16 +14,16 @@ from torch import nn
 
 from .engine.launch import student_config
 from .errors import ConfigError
-from .models import backbones
+from .models import backbones, necks
 from .models.checkpoints import load_whole
 
 
 def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]:
     """Write a student so that stock mmpretrain loads it, with neither distpro_mm nor mmrazor.
 
-    Three files at most: ``student.pth`` with the weights, ``student.py`` with the config to build it and prepare its
-    images, and, if the backbone is one of ours, the single source file that defines it on top of mmpretrain. A neck that
-    was only there to be trained with is merged into the classifier first.
+    ``student.pth`` with the weights, ``student.py`` with the config to build it and prepare its images, and, if backbone
+    or neck is one of ours, the single source file that defines it on top of mmpretrain. A neck that was only there to be
+    trained with is merged into the classifier first.
 
     Args:
         cfg (Config): The config of the training.
@@ -31,7 +31,7 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
         out_dir (str): The folder to write to.
 
     Returns:
-        dict[str, str]: Paths: 'checkpoint', 'config' and, if one was needed, 'backbone'.
+        dict[str, str]: Paths: 'checkpoint', 'config' and, where they were needed, 'backbone' and 'neck'.
 
     Raises:
         ConfigError: If the checkpoint is missing or does not fit the student.
@@ -50,18 +50,27 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     torch.save(dict(state_dict=model.state_dict(), meta=meta), paths['checkpoint'])
     dataset = dict(type='CustomDataset', pipeline=_plain(cfg.get('test_pipeline', [])))
     settings = dict(default_scope='mmpretrain', model=_plain(model_cfg), test_dataloader=dict(dataset=dataset))
-    ours = getattr(backbones, type(model.backbone).__name__, None)  # by name: the class may come from an exported copy
-    if ours is not None:
-        source = inspect.getsourcefile(ours)
-        paths['backbone'] = os.path.join(out_dir, os.path.basename(source))
-        shutil.copyfile(source, paths['backbone'])
-        settings['custom_imports'] = dict(imports=[ours.__module__.rpartition('.')[2]])
+    imports = []
+    for name, parts, package in (('backbone', [model.backbone], backbones), ('neck', _parts(model.neck), necks)):
+        for part in parts:
+            ours = getattr(package, type(part).__name__, None)  # by name: the class may come from an exported copy
+            if ours is not None:
+                source = inspect.getsourcefile(ours)
+                paths[name] = os.path.join(out_dir, os.path.basename(source))
+                shutil.copyfile(source, paths[name])
+                imports.append(ours.__module__.rpartition('.')[2])
     with open(paths['config'], 'w') as file:
-        if 'backbone' in paths:
-            file.write("import sys\n\nsys.path.insert(0, '{{ fileDirname }}')  # the backbone's file lies beside this one\n")
+        if imports:
+            settings['custom_imports'] = dict(imports=imports)
+            file.write("import sys\n\nsys.path.insert(0, '{{ fileDirname }}')  # its parts' files lie beside this one\n")
         for key, value in settings.items():
             file.write(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}\n')
     return paths
+
+
+def _parts(neck: Optional[nn.Module]) -> List[nn.Module]:
+    """The modules of a neck, which a config may write as a list."""
+    return list(neck) if isinstance(neck, nn.Sequential) else [neck]
 
 
 def _merged(model: nn.Module, cfg: dict) -> Tuple[nn.Module, dict]:

@@ -82,6 +82,19 @@ def test_a_neck_that_is_only_trained_with_is_merged_into_the_classifier(make_con
     assert evaluate_student(plain, paths['checkpoint'])['accuracy/top1'] == pytest.approx(accuracy, abs=0.2)
 
 
+def test_a_neck_that_stays_goes_along(make_config, tmp_path):
+    cfg = make_config('simkd')
+    model = Runner.from_cfg(cfg).train()
+    paths = export_student(cfg, os.path.join(cfg.work_dir, 'epoch_2.pth'), str(tmp_path / 'out'))
+    assert os.path.basename(paths['neck']) == 'simkd_neck.py' and os.path.basename(paths['backbone']) == 'cifar_resnet.py'
+    stock, own = logits_of_both(model, paths, tmp_path)
+    assert torch.equal(stock, own)
+    assert torch.equal(torch.load(paths['checkpoint'])['state_dict']['head.fc.weight'], model.teacher.head.fc.weight)
+    seen = [evaluate_student(make_config('simkd', name), paths['checkpoint'] if name == 'exported' else
+                             os.path.join(cfg.work_dir, 'epoch_2.pth'))['accuracy/top1'] for name in ('trained', 'exported')]
+    assert seen[0] == pytest.approx(seen[1])
+
+
 def test_a_neck_that_cannot_be_merged_is_refused(make_config, tmp_path):
     cfg = make_config('norm')
     cfg.model.architecture.neck.append(dict(type='GlobalAveragePooling'))

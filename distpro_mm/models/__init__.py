@@ -1,21 +1,34 @@
 """What is trained: the algorithms, their distillers with transforms, connectors and losses, and the CIFAR networks."""
-from .algorithms import DistPro, TapDistill
+from .algorithms import DistPro, SimKD, TapDistill
 from .backbones import CIFARResNet
 from .connectors import (
-                         ABFConnector,
-                         AttentionTransform,
-                         ConvAttentionTransform,
-                         DeepAttentionTransform,
-                         MarginOFDTeacherConnector,
-                         PointwiseTransform,
+    ABFConnector,
+    AttentionTransform,
+    ConvAttentionTransform,
+    DeepAttentionTransform,
+    MarginOFDTeacherConnector,
+    PointwiseTransform,
 )
 from .distillers import DistProDistiller, PairDistiller, ReviewKDDistiller
-from .losses import DecoupledKDLoss, HCLLoss, NORMLoss, ReconstructionLoss, SupervisedCRDLoss, WSLDLoss
-from .necks import NORMNeck
+from .losses import (
+    CCLoss,
+    DecoupledKDLoss,
+    HCLLoss,
+    MultiLevelLogitLoss,
+    NORMLoss,
+    ReconstructionLoss,
+    SPLoss,
+    StandardizedKLDivergence,
+    SupervisedCRDLoss,
+    VIDLoss,
+    WSLDLoss,
+)
+from .necks import NORMNeck, SimKDNeck
 
 __all__ = [
-    'ABFConnector', 'AttentionTransform', 'CIFARResNet', 'ConvAttentionTransform', 'DecoupledKDLoss',
-    'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'MarginOFDTeacherConnector', 'NORMLoss', 'NORMNeck',
-    'PairDistiller', 'PointwiseTransform', 'ReconstructionLoss', 'ReviewKDDistiller', 'SupervisedCRDLoss', 'TapDistill',
-    'WSLDLoss'
+    'ABFConnector', 'AttentionTransform', 'CCLoss', 'CIFARResNet', 'ConvAttentionTransform', 'DecoupledKDLoss',
+    'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'MarginOFDTeacherConnector',
+    'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck', 'PairDistiller', 'PointwiseTransform', 'ReconstructionLoss',
+    'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck', 'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill',
+    'VIDLoss', 'WSLDLoss'
 ]

@@ -1,4 +1,5 @@
 from .distpro import DistPro
+from .simkd import SimKD
 from .tap_distill import TapDistill
 
-__all__ = ['DistPro', 'TapDistill']
+__all__ = ['DistPro', 'SimKD', 'TapDistill']
