@@ -1,9 +1,10 @@
 """HOW it runs: the loops, the hooks that record, replay and save, and the optimiser constructor."""
 from .hooks import DistillWarmUpHook, ProcessRecordHook, ProcessReplayHook, WholeCheckpointHook
-from .loops import DistProSearchLoop, ReproducibleTrainLoop
-from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor
+from .loops import DistProSearchLoop, L2TTrainLoop, ReproducibleTrainLoop
+from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor, L2TOptimWrapperConstructor
 
 __all__ = [
     'BFloat16OptimWrapper', 'DistProOptimWrapperConstructor', 'DistProSearchLoop', 'DistillWarmUpHook',
-    'ProcessRecordHook', 'ProcessReplayHook', 'ReproducibleTrainLoop', 'WholeCheckpointHook'
+    'L2TOptimWrapperConstructor', 'L2TTrainLoop', 'ProcessRecordHook', 'ProcessReplayHook', 'ReproducibleTrainLoop',
+    'WholeCheckpointHook'
 ]

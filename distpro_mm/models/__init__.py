@@ -1,5 +1,5 @@
 """What is trained: the algorithms, their distillers with transforms, connectors and losses, and the CIFAR networks."""
-from .algorithms import DistPro, SimKD, TapDistill
+from .algorithms import L2T, DistPro, SimKD, TapDistill
 from .backbones import CIFARResNet
 from .connectors import (
     ABFConnector,
@@ -9,7 +9,7 @@ from .connectors import (
     MarginOFDTeacherConnector,
     PointwiseTransform,
 )
-from .distillers import DistProDistiller, PairDistiller, ReviewKDDistiller
+from .distillers import DistProDistiller, L2TDistiller, PairDistiller, ReviewKDDistiller
 from .losses import (
     CCLoss,
     DecoupledKDLoss,
@@ -27,7 +27,7 @@ from .necks import NORMNeck, SimKDNeck
 
 __all__ = [
     'ABFConnector', 'AttentionTransform', 'CCLoss', 'CIFARResNet', 'ConvAttentionTransform', 'DecoupledKDLoss',
-    'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'MarginOFDTeacherConnector',
+    'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'L2T', 'L2TDistiller', 'MarginOFDTeacherConnector',
     'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck', 'PairDistiller', 'PointwiseTransform', 'ReconstructionLoss',
     'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck', 'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill',
     'VIDLoss', 'WSLDLoss'

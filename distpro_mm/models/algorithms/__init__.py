@@ -1,5 +1,6 @@
 from .distpro import DistPro
+from .l2t import L2T
 from .simkd import SimKD
 from .tap_distill import TapDistill
 
-__all__ = ['DistPro', 'SimKD', 'TapDistill']
+__all__ = ['DistPro', 'L2T', 'SimKD', 'TapDistill']
