@@ -6,7 +6,7 @@ model = dict(
     architecture=dict(
         _base_.resnet20,
         neck=[dict(_base_.norm_neck, in_channels=64, teacher_channels=64), _base_.resnet20.neck],
-        head=dict(_base_.resnet20.head, loss=_base_.norm_cross_entropy)),
+        head=dict(_base_.resnet20.head, **_base_.norm_head)),
     teacher=_base_.resnet56,
     teacher_ckpt='work_dirs/resnet56_cifar100/epoch_240.pth',
     input_shape=(3, 32, 32),

@@ -249,6 +249,7 @@ def test_crd_is_the_papers_contrast_against_a_memory(monkeypatch):
             moved = memory[own].clone()  # the memory follows its own side
             moved[places] = torch.nn.functional.normalize(MOMENTUM * moved[places] + (1 - MOMENTUM) * feature)
             torch.testing.assert_close(getattr(loss.contrast, 'memory_v1' if own == 's' else 'memory_v2'), moved)
+        assert loss.labels[places].tolist() == [0, 1, 0, 2], 'so that the next batch tells negatives'
         assert value == pytest.approx(0.8 * expected, rel=1e-6)
         assert value != pytest.approx(expected, rel=1e-2)  # mmrazor's form, which leaves the weight out
 

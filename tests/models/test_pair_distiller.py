@@ -67,6 +67,16 @@ def test_by_default_features_are_taken_before_the_activation_as_they_are():
     assert all(student.requires_grad and not teacher.requires_grad for student, teacher in seen)
 
 
+def test_maps_of_different_sizes_are_compared_as_they_are_unless_the_smaller_is_asked_for():
+    sizes = {}
+    for compare_at in ('own', 'smaller'):
+        model = build(distiller=dict(loss=dict(type='SPLoss'), connections=[('layer1', 'layer3')], compare_at=compare_at))
+        model.distiller.pair_losses['layer1>layer3'].register_forward_pre_hook(
+            lambda module, maps, word=compare_at: sizes.update({word: [feature.shape[-1] for feature in maps]}))
+        model(*batch(), mode='loss')
+    assert sizes == dict(own=[2, 8], smaller=[2, 2])
+
+
 def test_words_for_channels_are_filled_in_wherever_they_stand():
     cfg = dict(a='student_channels', b=dict(c='teacher_channels/2', d='teacher'), e=7, f='teacher_channels / 2')
     assert filled_in(cfg, dict(student=4, teacher=10)) == dict(a=4, b=dict(c=5, d='teacher'), e=7, f='teacher_channels / 2')

@@ -1,5 +1,5 @@
-# Attention transfer (Zagoruyko and Komodakis, ICLR 2017): mean squared error of the normalised sums of squares over channels
-# after every stage. Weight 1000: RepDistiller's.
+# Attention transfer (Zagoruyko and Komodakis, ICLR 2017): mean squared error of the normalised sums of squares over
+# channels after every stage. Weight 1000: RepDistiller's.
 at = dict(
     type='PairDistiller',
     transmitters=[dict(module='auto', before_activation=False)],

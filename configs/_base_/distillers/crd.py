@@ -1,6 +1,6 @@
-# Contrastive representation distillation (Tian et al., ICLR 2020): embeddings of 128 numbers of the pooled last maps, 16384
-# negatives of other classes, temperature 0.07, weight 0.8: the release's (RepDistiller). sample_n is the number of training
-# images: here CIFAR-100's.
+# Contrastive representation distillation (Tian et al., ICLR 2020): embeddings of 128 numbers of the pooled last maps,
+# 16384 negatives of other classes, temperature 0.07, weight 0.8: the release's (RepDistiller). sample_n is the number of
+# training images: here CIFAR-100's.
 _crd_pool = dict(type='TorchNNConnector', module_name='AdaptiveAvgPool2d', module_args=dict(output_size=1))
 crd = dict(
     type='PairDistiller',

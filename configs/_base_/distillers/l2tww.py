@@ -1,6 +1,6 @@
-# Learning what and where to transfer (L2T-ww; Jang et al., ICML 2019): meta networks weigh the teacher's channels and the nine
-# pairs of stages. beta 0.5, 2 inner steps, Adam of 1e-4 for the meta networks: the release's, which has other pairs of networks.
-# A config trains it with l2tww_loop and l2tww_optimisers.
+# Learning what and where to transfer (L2T-ww; Jang et al., ICML 2019): meta networks weigh the teacher's channels and the
+# nine pairs of stages. beta 0.5, 2 inner steps, Adam of 1e-4 for the meta networks: the release's, which has other pairs
+# of networks. A config trains it with l2tww_loop and l2tww_optimisers.
 l2tww = dict(
     type='L2TDistiller',
     connections=[(i, j) for i in (-3, -2, -1) for j in (-3, -2, -1)],

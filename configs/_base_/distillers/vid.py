@@ -1,5 +1,6 @@
-# Variational information distillation (Ahn et al., CVPR 2019): the likelihood of the teacher's maps under a Gaussian whose mean
-# three 1x1 convolutions regress from the student's, after every stage. Weight 1, variance 5 at the start: RepDistiller's.
+# Variational information distillation (Ahn et al., CVPR 2019): the likelihood of the teacher's maps under a Gaussian
+# whose mean three 1x1 convolutions regress from the student's, after every stage. Weight 1, variance 5 at the start:
+# RepDistiller's.
 vid = dict(
     type='PairDistiller',
     transmitters=[dict(module='auto', before_activation=False)],
