@@ -92,6 +92,22 @@ def test_a_shipped_baseline_trains(method, tmp_path):
     assert [name for name in still if not name.startswith(STILL.get(method, ('nothing', )))] == []
 
 
+def test_a_second_stage_starts_with_the_weights_of_the_first(tmp_path):
+    first = {}
+    for method in FIRST_STAGES.values():
+        Runner.from_cfg(config(method[0], tmp_path)).train()
+        first[method[0]] = torch.load(tmp_path / method[0] / 'epoch_1.pth')['state_dict']
+    models = {}
+    for method, (stage, key) in FIRST_STAGES.items():
+        models[method] = MODELS.build(config(method, tmp_path, **{key: str(tmp_path / stage / 'epoch_1.pth')}).model)
+        models[method].init_weights()
+    for name, value in models['ab'].state_dict().items():
+        assert torch.equal(value, first['ab_initial'][f'architecture.{name}'])
+    paraphraser = models['ft'].distiller.pair_connectors['teacher']['layer3>layer3']
+    for name, value in paraphraser.state_dict().items():
+        assert torch.equal(value, first['ft_paraphraser'][f'distiller.pair_losses.layer3>layer3.autoencoder.{name}'])
+
+
 @pytest.mark.parametrize('method', METHODS)
 def test_its_twin_on_cifar100_gives_losses_of_the_same_names(method, tmp_path):
     cfg = load_config(str(ROOT / 'configs' / 'baselines' / f'{method}_resnet56_resnet20_cifar100.py'))

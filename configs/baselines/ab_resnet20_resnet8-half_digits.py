@@ -2,4 +2,6 @@
 _base_ = './student_resnet8-half_digits.py'
 model = dict(
     init_cfg=dict(
-        type='Pretrained', checkpoint='work_dirs/ab_initial_resnet20_resnet8-half_digits/epoch_5.pth', prefix='architecture.'))
+        type='Pretrained',
+        checkpoint='work_dirs/ab_initial_resnet20_resnet8-half_digits/epoch_5.pth',
+        prefix='architecture.'))

@@ -93,6 +93,22 @@ def test_connectors_in_a_list_are_passed_in_order_and_every_pair_has_its_own():
     assert all(torch.isfinite(value) for value in model(*batch(), mode='loss').values())
 
 
+def test_a_connector_is_initialised_as_its_config_says():
+    """mmrazor's own distiller keeps its connectors in torch's ModuleDict, which passes no initialisation on."""
+
+    def constant(channels):
+        sizes = dict(in_channels=channels, out_channels='teacher_channels', kernel_size=1)
+        return dict(type='TorchNNConnector', module_name='Conv2d', module_args=sizes,
+                    init_cfg=dict(type='Constant', layer='Conv2d', val=0.5))
+
+    relu = dict(type='TorchNNConnector', module_name='ReLU')
+    model = build(distiller=dict(loss=L2, student_connector=[relu, constant('student_channels')],
+                                 teacher_connector=constant('teacher_channels')))
+    model.init_weights()
+    convs = [m for m in model.distiller.pair_connectors.modules() if isinstance(m, nn.Conv2d)]
+    assert len(convs) == 8 and all((conv.weight == 0.5).all() for conv in convs)
+
+
 class Labelled(nn.Module):
     loss_weight = 1.0
 

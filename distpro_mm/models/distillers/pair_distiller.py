@@ -2,6 +2,7 @@ import re
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import torch.nn.functional as F
+from mmengine.model import ModuleDict, Sequential
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
@@ -70,8 +71,9 @@ class PairDistiller(TapDistiller):
                     for name, (transmitter, receiver) in self.pairs.items()}
         self.pair_losses = nn.ModuleDict({
             name: MODELS.build(filled_in(self.loss_cfg, found)) for name, found in channels.items()})
-        self.pair_connectors = nn.ModuleDict({
-            side: nn.ModuleDict({name: _connector(cfg, found) for name, found in channels.items()})
+        # mmengine's containers, because torch's keep what init_cfg says from the connectors.
+        self.pair_connectors = ModuleDict({
+            side: ModuleDict({name: _connector(cfg, found) for name, found in channels.items()})
             for side, cfg in self.connector_cfgs.items()})
 
     def taps(self, side: str) -> List[FeatureTap]:
@@ -116,7 +118,7 @@ def _connector(cfg: Union[None, dict, List[dict]], channels: Dict[str, int]) -> 
         return nn.Identity()
     if isinstance(cfg, dict):
         return MODELS.build(filled_in(cfg, channels))
-    return nn.Sequential(*[MODELS.build(filled_in(part, channels)) for part in cfg])
+    return Sequential(*[MODELS.build(filled_in(part, channels)) for part in cfg])
 
 
 def averaged_to_smaller(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:

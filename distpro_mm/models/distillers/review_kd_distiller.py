@@ -1,8 +1,9 @@
 from typing import Dict, List, Optional, Sequence, Union
 
 import torch.nn.functional as F
+from mmengine.model import ModuleList
 from mmrazor.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...pathways import FeatureTap, Trace, connect, resolve_taps
 from ..connectors import ABFConnector
@@ -51,7 +52,8 @@ class ReviewKDDistiller(TapDistiller):
         self.pairs = connect(transmitters, receivers, self.connections)
         widths = [(receiver.shape[0], transmitter.shape[0]) for transmitter, receiver in self.pairs]
         mid = min(self.max_mid_channels, widths[-1][0])
-        self.fusions = nn.ModuleList(ABFConnector(own, mid, wanted, fuse=True) for own, wanted in widths)
+        # mmengine's container, because torch's keeps what init_cfg says from its parts.
+        self.fusions = ModuleList(ABFConnector(own, mid, wanted, fuse=True) for own, wanted in widths)
         self.fusions.append(ABFConnector(widths[-1][0], mid, widths[-1][1], fuse=False))  # of the pooled maps
 
     def taps(self, side: str) -> List[FeatureTap]:
