@@ -3,23 +3,27 @@ import inspect
 import os
 import pprint
 import shutil
-from typing import Dict
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from mmengine.config import Config
 from mmengine.runner.checkpoint import _load_checkpoint
+from mmpretrain.models.necks import GlobalAveragePooling
 from mmpretrain.registry import MODELS
+from torch import nn
 
 from .engine.launch import student_config
-from .models import backbones
+from .errors import ConfigError
+from .models import backbones, necks
 from .models.checkpoints import load_whole
 
 
 def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]:
     """Write a student so that stock mmpretrain loads it, with neither distpro_mm nor mmrazor.
 
-    Three files at most: ``student.pth`` with the weights, ``student.py`` with the config to build it and prepare its
-    images, and, if the backbone is one of ours, the single source file that defines it on top of mmpretrain.
+    ``student.pth`` with the weights, ``student.py`` with the config to build it and prepare its images, and, if backbone
+    or neck is one of ours, the single source file that defines it on top of mmpretrain. A neck that was only there to be
+    trained with is merged into the classifier first.
 
     Args:
         cfg (Config): The config of the training.
@@ -27,7 +31,7 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
         out_dir (str): The folder to write to.
 
     Returns:
-        dict[str, str]: Paths: 'checkpoint', 'config' and, if one was needed, 'backbone'.
+        dict[str, str]: Paths: 'checkpoint', 'config' and, where they were needed, 'backbone' and 'neck'.
 
     Raises:
         ConfigError: If the checkpoint is missing or does not fit the student.
@@ -40,6 +44,7 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
         preprocessor['type'] = 'ClsDataPreprocessor'  # it differs in training alone
     model = MODELS.build(model_cfg)
     load_whole(model, checkpoint, 'checkpoint')
+    model, model_cfg = _merged(model, model_cfg)
     os.makedirs(out_dir, exist_ok=True)
     paths = {name: os.path.join(out_dir, f'student.{end}') for name, end in (('checkpoint', 'pth'), ('config', 'py'))}
     classes = (_load_checkpoint(checkpoint, map_location='cpu').get('meta', {}).get('dataset_meta') or {}).get('classes')
@@ -47,18 +52,43 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     torch.save(dict(state_dict=model.state_dict(), meta=meta), paths['checkpoint'])
     dataset = dict(type='CustomDataset', pipeline=_plain(cfg.get('test_pipeline', [])))
     settings = dict(default_scope='mmpretrain', model=_plain(model_cfg), test_dataloader=dict(dataset=dataset))
-    ours = getattr(backbones, type(model.backbone).__name__, None)  # by name: the class may come from an exported copy
-    if ours is not None:
-        source = inspect.getsourcefile(ours)
-        paths['backbone'] = os.path.join(out_dir, os.path.basename(source))
-        shutil.copyfile(source, paths['backbone'])
-        settings['custom_imports'] = dict(imports=[ours.__module__.rpartition('.')[2]])
+    imports = []
+    for name, parts, package in (('backbone', [model.backbone], backbones), ('neck', _parts(model.neck), necks)):
+        for part in parts:
+            ours = getattr(package, type(part).__name__, None)  # by name: the class may come from an exported copy
+            if ours is not None:
+                source = inspect.getsourcefile(ours)
+                paths[name] = os.path.join(out_dir, os.path.basename(source))
+                shutil.copyfile(source, paths[name])
+                imports.append(ours.__module__.rpartition('.')[2])
     with open(paths['config'], 'w') as file:
-        if 'backbone' in paths:
-            file.write("import sys\n\nsys.path.insert(0, '{{ fileDirname }}')  # the backbone's file lies beside this one\n")
+        if imports:
+            settings['custom_imports'] = dict(imports=imports)
+            file.write("import sys\n\nsys.path.insert(0, '{{ fileDirname }}')  # its parts' files lie beside this one\n")
         for key, value in settings.items():
             file.write(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}\n')
     return paths
+
+
+def _parts(neck: Optional[nn.Module]) -> List[nn.Module]:
+    """The modules of a neck, which a config may write as a list."""
+    return list(neck) if isinstance(neck, nn.Sequential) else [neck]
+
+
+def _merged(model: nn.Module, cfg: dict) -> Tuple[nn.Module, dict]:
+    """The same classifier without a neck that can be merged into its last layer, and its config."""
+    if not isinstance(cfg.get('neck'), list) or not hasattr(model.neck[0], 'merge_into'):
+        return model, cfg
+    first, *others = model.neck
+    fc = getattr(model.head, 'fc', None)
+    if [type(part) for part in others] != [GlobalAveragePooling] or not isinstance(fc, nn.Linear):
+        raise ConfigError(f'model.architecture: {type(first).__name__} can be merged into the classifier only where a '
+                          'GlobalAveragePooling and a head with one linear layer follow it')
+    first.merge_into(fc)
+    cfg = {**cfg, 'neck': cfg['neck'][1]}
+    plain = MODELS.build(cfg)
+    plain.load_state_dict({name: value for name, value in model.state_dict().items() if not name.startswith('neck.')})
+    return plain, cfg
 
 
 def _plain(value):

@@ -36,7 +36,10 @@ def small_config(folder, kind, name=None, **options):
     cfg.train_cfg.val_interval = 100
     cfg.default_hooks.checkpoint.interval = 1
     if kind != 'student':
-        cfg.model.teacher = cfg.model.architecture
+        if isinstance(cfg.model.architecture.neck, list):  # made for the teacher's channels
+            cfg.model.teacher.backbone.depth = 8
+        else:
+            cfg.model.teacher = cfg.model.architecture
         cfg.model.teacher_ckpt = None
     if kind in ('search', 'distill', 'equal'):
         cfg.model.distiller.connections = 'same_depth'

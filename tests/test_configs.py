@@ -1,6 +1,7 @@
 """Every config that is shipped: loads, and trains when its images are there."""
 import os
 import pathlib
+import re
 
 import cv2
 import numpy as np
@@ -28,9 +29,20 @@ def test_names_teacher_checkpoints_that_other_configs_write(path):
         assert (work_dir, name) == (teacher.work_dir, f'epoch_{teacher.train_cfg.max_epochs}.pth')
         assert teacher.model == cfg.model.teacher
     for hook in cfg.get('custom_hooks', []):
-        work_dir, name = os.path.split(hook.process)
-        assert name == 'process.json'
-        assert (ROOT / 'configs' / 'distpro' / f'{os.path.basename(work_dir)}.py').exists()
+        if 'process' in hook:
+            work_dir, name = os.path.split(hook.process)
+            assert name == 'process.json'
+            assert (ROOT / 'configs' / 'distpro' / f'{os.path.basename(work_dir)}.py').exists()
+
+
+@pytest.mark.parametrize('path', CONFIGS)
+def test_a_second_stage_starts_from_what_its_first_stage_writes(path):
+    stages = re.findall(r"checkpoint='(.*?)'", (ROOT / path).read_text())
+    assert bool(stages) == bool(re.match(r'(ab|ft)_resnet', pathlib.Path(path).name))
+    for checkpoint in stages:
+        work_dir, name = os.path.split(checkpoint)
+        first = load_config(str(ROOT / 'configs' / 'baselines' / f'{os.path.basename(work_dir)}.py'))
+        assert (work_dir, name) == (first.work_dir, f'epoch_{first.train_cfg.max_epochs}.pth')
 
 
 @pytest.mark.parametrize('path', CONFIGS)

@@ -1,4 +1,5 @@
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -8,11 +9,12 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
-from distpro_mm.engine.launch import evaluate_student
+from distpro_mm.engine.launch import evaluate_student, load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.models import backbones
 
+ROOT = pathlib.Path(__file__).parent.parent
 STOCK = '''
 import sys, types
 import torch
@@ -34,6 +36,11 @@ for name in ('nms', 'qnms'):
 '''
 
 
+def run_stock(folder, *arguments):
+    """Run a script in one thread as here: with another number of them sums are rounded in another order."""
+    subprocess.run([sys.executable, *arguments], check=True, cwd=folder, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+
+
 @pytest.mark.parametrize('backbone', ['CIFARResNet', 'ResNet_CIFAR'])
 def test_the_exported_student_gives_the_same_logits_in_stock_mmpretrain(make_config, tmp_path, backbone):
     cfg = make_config('equal')
@@ -42,21 +49,63 @@ def test_the_exported_student_gives_the_same_logits_in_stock_mmpretrain(make_con
             _scope_='mmpretrain', type='ImageClassifier',
             backbone=dict(type='ResNet_CIFAR', depth=18, in_channels=1, base_channels=8, stem_channels=8),
             neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=10, in_channels=64))
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+    model = Runner.from_cfg(cfg).train()
     paths = export_student(cfg, os.path.join(cfg.work_dir, 'epoch_2.pth'), str(tmp_path / 'out'))
     assert ('backbone' in paths) == (backbone == 'CIFARResNet')
+    stock, own = logits_of_both(model, paths, tmp_path)
+    assert torch.equal(stock, own)
+    assert not any(key.startswith(('teacher', 'architecture', 'distiller')) for key in
+                   torch.load(paths['checkpoint'])['state_dict'])
+
+
+def logits_of_both(model, paths, tmp_path):
+    """Logits of the same images by the export in stock mmpretrain, and by the model that was trained."""
     images = torch.randint(256, (5, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     torch.save(images, tmp_path / 'images.pt')
     script = tmp_path / 'stock.py'
     script.write_text(STOCK.format(mend=MEND))
-    subprocess.run([sys.executable, script, paths['config'], paths['checkpoint'], tmp_path / 'images.pt',
-                    tmp_path / 'logits.pt'], check=True, cwd=tmp_path)
-    model = runner.model.eval()
+    run_stock(tmp_path, script, paths['config'], paths['checkpoint'], tmp_path / 'images.pt', tmp_path / 'logits.pt')
+    model.eval()
     own = model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
-    assert torch.equal(torch.load(tmp_path / 'logits.pt'), own)
-    assert not any(key.startswith(('teacher', 'architecture', 'distiller')) for key in
-                   torch.load(paths['checkpoint'])['state_dict'])
+    return torch.load(tmp_path / 'logits.pt'), own
+
+
+def test_a_neck_that_is_only_trained_with_is_merged_into_the_classifier(make_config, tmp_path):
+    cfg = make_config('norm')
+    model = Runner.from_cfg(cfg).train()
+    checkpoint = os.path.join(cfg.work_dir, 'epoch_2.pth')
+    paths = export_student(cfg, checkpoint, str(tmp_path / 'out'))
+    exported = Config.fromfile(paths['config'])
+    assert exported.model.neck == dict(type='GlobalAveragePooling')
+    plain = load_config(str(ROOT / 'configs' / 'baselines' / 'student_resnet8-half_digits.py'))
+    assert set(torch.load(paths['checkpoint'])['state_dict']) == set(MODELS.build(plain.model).state_dict())
+    stock, own = logits_of_both(model, paths, tmp_path)
+    torch.testing.assert_close(stock, own, rtol=1e-4, atol=1e-4)
+    # The config it was trained with evaluates its own checkpoint, neck and all.
+    accuracy = evaluate_student(make_config('norm'), checkpoint)['accuracy/top1']
+    plain.work_dir = str(tmp_path)
+    assert evaluate_student(plain, paths['checkpoint'])['accuracy/top1'] == pytest.approx(accuracy, abs=0.2)
+
+
+def test_a_neck_that_stays_goes_along(make_config, tmp_path):
+    cfg = make_config('simkd')
+    model = Runner.from_cfg(cfg).train()
+    paths = export_student(cfg, os.path.join(cfg.work_dir, 'epoch_2.pth'), str(tmp_path / 'out'))
+    assert os.path.basename(paths['neck']) == 'simkd_neck.py' and os.path.basename(paths['backbone']) == 'cifar_resnet.py'
+    stock, own = logits_of_both(model, paths, tmp_path)
+    assert torch.equal(stock, own)
+    assert torch.equal(torch.load(paths['checkpoint'])['state_dict']['head.fc.weight'], model.teacher.head.fc.weight)
+    seen = [evaluate_student(make_config('simkd', name), paths['checkpoint'] if name == 'exported' else
+                             os.path.join(cfg.work_dir, 'epoch_2.pth'))['accuracy/top1'] for name in ('trained', 'exported')]
+    assert seen[0] == pytest.approx(seen[1])
+
+
+def test_a_neck_that_cannot_be_merged_is_refused(make_config, tmp_path):
+    cfg = make_config('norm')
+    cfg.model.architecture.neck.append(dict(type='GlobalAveragePooling'))
+    torch.save(dict(state_dict=MODELS.build(cfg.model.architecture).state_dict(), meta={}), tmp_path / 'student.pth')
+    with pytest.raises(ConfigError, match='model.architecture: NORMNeck can be merged into the classifier only where'):
+        export_student(cfg, str(tmp_path / 'student.pth'), str(tmp_path / 'out'))
 
 
 BACKBONES = dict(
@@ -86,8 +135,7 @@ def test_a_student_of_every_backbone_runs_in_stock_mmpretrain(make_config, tmp_p
     script = tmp_path / 'stock.py'  # one process for all, as importing the toolbox takes seconds
     script.write_text(''.join(f'import sys\nsys.argv[1:] = {arguments!r}\n' + STOCK.format(mend='' if number else MEND)
                               for number, (arguments, _) in enumerate(runs)))
-    # One thread here as there: with another number of them sums are rounded in another order.
-    subprocess.run([sys.executable, script], check=True, cwd=tmp_path, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+    run_stock(tmp_path, script)
     for arguments, own in runs:
         assert torch.equal(torch.load(arguments[-1]), own)
 

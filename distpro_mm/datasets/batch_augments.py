@@ -29,8 +29,10 @@ class BatchRandomCrop:
         rows = places[0] + torch.arange(height, device=images.device)
         columns = places[1] + torch.arange(width, device=images.device)
         numbers = torch.arange(count, device=images.device)
-        # Indices that are apart put their common shape first: [B, H, W, C].
-        return padded[numbers[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+        # Indices that are apart put their common shape first: [B, H, W, C]. A clone, because of one channel contiguous()
+        # would keep the strides, by which torch takes it for channels_last.
+        cut = padded[numbers[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+        return cut.clone(memory_format=torch.contiguous_format)
 
 
 @BATCH_AUGMENTS.register_module()

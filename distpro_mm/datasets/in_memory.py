@@ -66,8 +66,8 @@ class InMemoryDataset:
 
     def __getitems__(self, indices: Sequence[int]) -> Dict[str, Any]:
         """A batch: ``inputs`` [B, C, H, W] as loaded, ``data_samples`` [B], and the ``augments`` that are due."""
-        indices = torch.as_tensor([int(index) for index in indices])
-        return dict(inputs=self.images[indices], data_samples=self._samples(self.labels[indices]), augments=self.augments)
+        indices = [int(index) for index in indices]
+        return dict(inputs=self.images[indices], data_samples=self._samples(indices), augments=self.augments)
 
     def __getitem__(self, index: int) -> Dict[str, Any]:
         if not -len(self) <= index < len(self):
@@ -75,12 +75,13 @@ class InMemoryDataset:
         batch = self.__getitems__([index])
         return dict(inputs=batch['inputs'][0], data_samples=batch['data_samples'][0])
 
-    @staticmethod
-    def _samples(labels: torch.Tensor) -> List[DataSample]:
+    def _samples(self, indices: List[int]) -> List[DataSample]:
         samples = []
-        for label in labels.split(1):
-            samples.append(DataSample())
-            samples[-1].gt_label = label
+        for index, label in zip(indices, self.labels[indices].split(1)):
+            sample = DataSample()
+            sample.gt_label = label
+            sample.set_field(index, 'sample_idx', field_type='metainfo')  # as PackInputs gives it
+            samples.append(sample)
         return samples
 
     def __len__(self) -> int:

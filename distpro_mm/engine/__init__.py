@@ -1,9 +1,17 @@
-"""HOW it runs: the loops, the hooks that record, replay and save, and the optimiser constructor."""
-from .hooks import ChannelsLastHook, ProcessRecordHook, ProcessReplayHook, ProfileHook, WholeCheckpointHook
-from .loops import DistProSearchLoop, ReproducibleTrainLoop
-from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor
+"""HOW it runs: the loops, the hooks that record, replay and save, and the optimiser constructors."""
+from .hooks import (
+    ChannelsLastHook,
+    DistillWarmUpHook,
+    ProcessRecordHook,
+    ProcessReplayHook,
+    ProfileHook,
+    WholeCheckpointHook,
+)
+from .loops import DistProSearchLoop, L2TTrainLoop, ReproducibleTrainLoop
+from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor, L2TOptimWrapperConstructor
 
 __all__ = [
-    'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProSearchLoop',
-    'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'ReproducibleTrainLoop', 'WholeCheckpointHook'
+    'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProSearchLoop', 'DistillWarmUpHook',
+    'L2TOptimWrapperConstructor', 'L2TTrainLoop', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook',
+    'ReproducibleTrainLoop', 'WholeCheckpointHook'
 ]

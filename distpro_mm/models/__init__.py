@@ -1,5 +1,5 @@
-"""What is trained: the algorithm, the distiller, its transforms and losses, and the networks."""
-from .algorithms import DistPro
+"""What is trained: the algorithms, their distillers with transforms, connectors and losses, and the networks."""
+from .algorithms import L2T, DistPro, SimKD, TapDistill
 from .backbones import (
     CIFARVGG,
     CIFARMobileNetV2,
@@ -9,13 +9,36 @@ from .backbones import (
     CIFARWideResNet,
     MobileNetV1,
 )
-from .connectors import AttentionTransform, ConvAttentionTransform, DeepAttentionTransform, PointwiseTransform
+from .connectors import (
+    ABFConnector,
+    AttentionTransform,
+    ConvAttentionTransform,
+    DeepAttentionTransform,
+    MarginOFDTeacherConnector,
+    PointwiseTransform,
+)
 from .data_preprocessors import BatchPreprocessor
-from .distillers import DistProDistiller
-from .losses import HCLLoss
+from .distillers import DistProDistiller, L2TDistiller, PairDistiller, ReviewKDDistiller
+from .losses import (
+    CCLoss,
+    DecoupledKDLoss,
+    HCLLoss,
+    MultiLevelLogitLoss,
+    NORMLoss,
+    ReconstructionLoss,
+    SPLoss,
+    StandardizedKLDivergence,
+    SupervisedCRDLoss,
+    VIDLoss,
+    WSLDLoss,
+)
+from .necks import NORMNeck, SimKDNeck
 
 __all__ = [
-    'AttentionTransform', 'BatchPreprocessor', 'CIFARMobileNetV2', 'CIFARResNet', 'CIFARShuffleNetV1', 'CIFARShuffleNetV2',
-    'CIFARVGG', 'CIFARWideResNet', 'ConvAttentionTransform', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller',
-    'HCLLoss', 'MobileNetV1', 'PointwiseTransform'
+    'ABFConnector', 'AttentionTransform', 'BatchPreprocessor', 'CCLoss', 'CIFARMobileNetV2', 'CIFARResNet',
+    'CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'CIFARVGG', 'CIFARWideResNet', 'ConvAttentionTransform', 'DecoupledKDLoss',
+    'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'L2T', 'L2TDistiller',
+    'MarginOFDTeacherConnector', 'MobileNetV1', 'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck', 'PairDistiller',
+    'PointwiseTransform', 'ReconstructionLoss', 'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck',
+    'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'WSLDLoss'
 ]

@@ -29,7 +29,7 @@ class Pathway:
 
 
 def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
-            connections: Union[str, Sequence[Tuple[str, str]]]) -> List[Tuple[FeatureTap, FeatureTap]]:
+            connections: Union[str, Sequence[Tuple]]) -> List[Tuple[FeatureTap, FeatureTap]]:
     """Choose the pairs of layers that are compared.
 
     Depth is a layer's place in its list, from 0 for the first to 1 for the last, so that lists of different lengths can
@@ -39,7 +39,8 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
         transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep.
         receivers (Sequence[FeatureTap]): The student's layers, from shallow to deep.
         connections (str or Sequence): 'all'; 'student_not_shallower': the student's layer at least as deep as the
-            teacher's; 'same_depth'; or explicit pairs of names (transmitter, receiver).
+            teacher's; 'same_depth'; or explicit pairs (transmitter, receiver), each a name or a place in its list,
+            negative from the end.
 
     Returns:
         list[tuple[FeatureTap, FeatureTap]]: At least one pair.
@@ -83,8 +84,10 @@ def _depths(taps: Sequence[FeatureTap]) -> List[float]:
     return [index / (len(taps) - 1) if len(taps) > 1 else 1.0 for index in range(len(taps))]
 
 
-def _named(taps: Sequence[FeatureTap], name: str, key: str, where: str) -> FeatureTap:
-    """The tap of that name or layer."""
+def _named(taps: Sequence[FeatureTap], name: Union[str, int], key: str, where: str) -> FeatureTap:
+    """The tap of that name or layer, or at that place."""
+    if isinstance(name, int) and -len(taps) <= name < len(taps):
+        return taps[name]
     for tap in taps:
         if name in (tap.name, tap.layer):
             return tap

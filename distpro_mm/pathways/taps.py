@@ -210,7 +210,8 @@ def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, 
 
     Args:
         config (str or Sequence): 'auto', or a list of module names and dicts with the keys ``module``,
-            ``before_activation`` (default True), ``call`` (default: the last), ``element`` and ``name``.
+            ``before_activation`` (default True), ``call`` (default: the last), ``element`` and ``name``. In the list,
+            ``'auto'`` or ``dict(module='auto', before_activation=False)`` stands for all that 'auto' finds.
         traced (Trace): A forward of the model that the layers belong to.
         key (str): The config key, for errors.
         root (str): The module within which 'auto' looks for stages; the whole model if there is none of that name.
@@ -224,17 +225,49 @@ def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, 
     if isinstance(config, str):
         if config != 'auto':
             raise ConfigError(f"{key}='{config}' is neither 'auto' nor a list of layer names")
-        config = find_stages(traced, root if root in traced.modules else '', key)
+        config = ['auto']
     if not config:
         raise ConfigError(f"{key} is empty: name at least one layer, or write {key}='auto'")
     if not isinstance(config, (list, tuple)) or not all(isinstance(item, (str, dict)) for item in config):
         raise ConfigError(f"{key}={config!r} is neither 'auto' nor a list of layer names or dicts")
-    taps = [_resolve(dict(module=item) if isinstance(item, str) else dict(item), traced, key, root) for item in config]
+    taps = []
+    for item in config:
+        spec = dict(module=item) if isinstance(item, str) else dict(item)
+        for layer in _found(spec, traced, key, root) if spec.get('module') == 'auto' else [spec]:
+            taps.append(_resolve(layer, traced, key, root))
     names = [tap.name for tap in taps]
     for name in names:
         if names.count(name) > 1:
             raise ConfigError(f"{key} has two layers called '{name}': give one of them another name=")
     return taps
+
+
+def resolve_logits(traced: Trace, key: str) -> FeatureTap:
+    """The tap at a classifier's output: what the last module that ends in a forward puts out.
+
+    Args:
+        traced (Trace): A forward of the model.
+        key (str): The config key, for errors.
+
+    Returns:
+        FeatureTap: Named 'logits', of shape [K] for K classes.
+
+    Raises:
+        ConfigError: If the model ends in something else than logits [B, K].
+    """
+    call = traced.calls[-1]
+    if not isinstance(call.output, Tensor) or call.output.dim() != 2:
+        seen = tuple(call.output.shape) if isinstance(call.output, Tensor) else type(call.output).__name__
+        raise ConfigError(f"{key}: the model ends in '{call.name}', which puts out {seen}, not logits [B, K]")
+    return FeatureTap('logits', call.name, 'output', call.index, shape=tuple(call.output.shape[1:]), layer=call.name)
+
+
+def _found(spec: dict, traced: Trace, key: str, root: str) -> List[dict]:
+    """The layers that 'auto' in a list stands for, read as its dict says."""
+    if not set(spec) <= {'module', 'before_activation'}:
+        raise ConfigError(f"{key}: module='auto' stands for several layers and may have before_activation only, got {spec}")
+    after = {} if spec.get('before_activation', True) else dict(before_activation=False)
+    return [{**layer, **after} for layer in find_stages(traced, root if root in traced.modules else '', key)]
 
 
 def _resolve(spec: dict, traced: Trace, key: str, root: str) -> FeatureTap:

@@ -83,6 +83,11 @@ def test_pairs_keep_their_order_and_may_name_layers_or_taps():
     assert pairs[1] == (transmitters[0], receivers[2])
 
 
+def test_a_pair_may_name_places_from_either_end():
+    pairs = connect(taps(*STAGES), numbered(3, 's'), [(0, 2), (-1, 's1'), ('layer2', -3)])
+    assert named(pairs) == [('stem', 's2'), ('layer3', 's1'), ('layer2', 's0')]
+
+
 def test_a_pair_may_go_from_deep_to_shallow():
     assert named(connect(taps(*STAGES), taps(*STAGES), [('layer3', 'stem')])) == [('layer3', 'stem')]
 
@@ -92,7 +97,9 @@ def test_a_pair_may_go_from_deep_to_shallow():
     (('layer2', 's11'), r": 's11' is not one of the receivers \['s0', 's1', 's2'\] \(nearest: s1\)"),
     (('s1', 'layer2'), ": 's1' is not one of the transmitters"),  # the wrong way round
     (('zzz', 's1'), r": 'zzz' is not one of the transmitters \['stem', 'layer1', 'layer2', 'layer3'\]$"),
-    ((2, 's1'), ': \'?2\'? is not one of the transmitters'),
+    ((4, 's1'), ": '4' is not one of the transmitters"),
+    (('stem', -4), ": '-4' is not one of the receivers"),
+    ((1.0, 's1'), ": '1.0' is not one of the transmitters"),
 ])
 def test_a_wrong_name_is_refused_with_the_nearest(pair, message):
     with pytest.raises(ConfigError, match=KEY + message):

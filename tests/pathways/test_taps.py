@@ -7,11 +7,12 @@ import pytest
 import torch
 from mmcv.cnn import ConvModule
 from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
 from mmrazor.models.algorithms.base import BaseAlgorithm
 from torch import nn
 
 from distpro_mm.errors import ConfigError
-from distpro_mm.pathways import TapReader, in_place_off, probe_input, resolve_taps, trace
+from distpro_mm.pathways import TapReader, in_place_off, probe_input, resolve_logits, resolve_taps, trace
 
 KEY = 'model.distiller.receivers'
 
@@ -690,3 +691,43 @@ def test_auto_keeps_a_last_stage_of_single_pixels():
     in_place_off(model)
     taps = resolve_taps('auto', trace(model, lambda: model(torch.randn(2, 3, 32, 32), mode='tensor')), KEY)
     assert [(tap.name, tap.shape) for tap in taps][-2:] == [('layer3', (256, 2, 2)), ('layer4', (512, 1, 1))]
+
+
+# ---- 'auto' as an entry of a list, and the classifier's output
+
+
+def test_auto_in_a_list_reads_all_it_finds_as_its_dict_says():
+    model = classifier(RESNET20)
+    in_place_off(model)
+    calls = traced(model, size=32)
+    layers = [dict(module='auto', before_activation=False), dict(module='backbone.layer3', name='last')]
+    after = resolve_taps(layers, calls, KEY)
+    assert [tap.name for tap in after] == ['stem', 'layer1', 'layer2', 'layer3', 'last']
+    assert resolve_taps(['auto'], calls, KEY) == resolve_taps('auto', calls, KEY) != after[:4]
+    features = read(model, after, torch.randn(2, 3, 32, 32))
+    assert all(features[tap.name].min() == 0 for tap in after[:4])
+    assert torch.equal(features['layer3'], positive(features['last'])) and features['last'].min() < 0
+
+
+def test_auto_in_a_list_takes_no_other_option():
+    with pytest.raises(ConfigError, match=f"^{KEY}: module='auto' stands for several layers and may have before_activation"):
+        resolve_taps([dict(module='auto', call=0)], traced(classifier(RESNET20), size=32), KEY)
+
+
+def test_logits_are_what_a_classifier_gives_in_every_mode():
+    model = MODELS.build(dict(type='ImageClassifier', backbone=RESNET20, neck=dict(type='GlobalAveragePooling'),
+                              head=dict(type='LinearClsHead', num_classes=7, in_channels=64)))
+    tap = resolve_logits(traced(model, size=32), KEY)
+    images = torch.randn(3, 3, 32, 32)
+    samples = [DataSample().set_gt_label(label) for label in range(3)]
+    logits = model(images, mode='tensor')
+    assert tap.name == 'logits' and tap.shape == (7, ) == tuple(logits.shape[1:])
+    for run in (lambda: model(images, mode='tensor'), lambda: model(images, samples, mode='loss')):
+        with TapReader(model, [tap]) as reader:
+            run()
+        assert torch.equal(reader.features['logits'], logits)
+
+
+def test_a_model_that_ends_in_no_logits_is_refused():
+    with pytest.raises(ConfigError, match=rf"^{KEY}: the model ends in '1', which puts out \(2, 4, 8, 8\), not logits"):
+        resolve_logits(traced(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())), KEY)

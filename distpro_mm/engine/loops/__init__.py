@@ -1,4 +1,5 @@
 from .distpro_search_loop import DistProSearchLoop
+from .l2t_train_loop import L2TTrainLoop
 from .reproducible_train_loop import ReproducibleTrainLoop
 
-__all__ = ['DistProSearchLoop', 'ReproducibleTrainLoop']
+__all__ = ['DistProSearchLoop', 'L2TTrainLoop', 'ReproducibleTrainLoop']

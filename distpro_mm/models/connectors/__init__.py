@@ -1,5 +1,8 @@
+from .abf_connector import ABFConnector
+from .margin_ofd_teacher_connector import MarginOFDTeacherConnector
 from .transforms import AttentionTransform, ConvAttentionTransform, DeepAttentionTransform, PointwiseTransform, Transform
 
 __all__ = [
-    'AttentionTransform', 'ConvAttentionTransform', 'DeepAttentionTransform', 'PointwiseTransform', 'Transform'
+    'ABFConnector', 'AttentionTransform', 'ConvAttentionTransform', 'DeepAttentionTransform',
+    'MarginOFDTeacherConnector', 'PointwiseTransform', 'Transform'
 ]

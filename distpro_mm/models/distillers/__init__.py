@@ -1,3 +1,7 @@
 from .distpro_distiller import DistProDistiller
+from .l2t_distiller import L2TDistiller
+from .pair_distiller import PairDistiller
+from .review_kd_distiller import ReviewKDDistiller
+from .tap_distiller import TapDistiller
 
-__all__ = ['DistProDistiller']
+__all__ = ['DistProDistiller', 'L2TDistiller', 'PairDistiller', 'ReviewKDDistiller', 'TapDistiller']

@@ -6,20 +6,22 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
-from mmrazor.models.distillers import ConfigurableDistiller
+from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import ConfigError
-from ...pathways import Pathway, TapReader, Trace, connect, resolve_taps, span
+from ...pathways import FeatureTap, Pathway, Trace, connect, resolve_logits, span
 from ...process import Weighting
+from ..losses.annotations import annotations_for
 from .cost import cost
+from .tap_distiller import TapDistiller
 
 COMPARE_AT = ('teacher', 'smaller')
 
 
 @MODELS.register_module()
-class DistProDistiller(ConfigurableDistiller):
+class DistProDistiller(TapDistiller):
     """Compares teacher and student along pathways whose weights change over time.
 
     The pathways are the grid of ``transmitters`` x ``transforms`` x ``receivers`` that ``connections`` leaves. Their
@@ -41,6 +43,10 @@ class DistProDistiller(ConfigurableDistiller):
             the type without "Transform". Defaults to the release's ``ConvAttentionTransform`` alone.
         distance (dict): Loss of a transformed student's map and a teacher's map, called with those two. Defaults to
             ``dict(type='HCLLoss')``.
+        logits (Sequence[dict]): Losses of the student's and the teacher's logits; each gives one pathway between the
+            classifiers' outputs, without transform, e.g. ``[dict(type='KLDivergence', tau=4)]``. ``name`` sets the label,
+            else it is the type without "Loss" or "Divergence". One whose forward has ``gt_labels`` is given the labels.
+            Defaults to none.
         weighting (dict): See :class:`distpro_mm.process.Weighting`. Defaults to the release's biased softmax scaled by
             the number of pathways.
         compare_at (str): Size at which maps are compared: 'teacher': the teacher's, to which the student's is resized; or
@@ -65,35 +71,38 @@ class DistProDistiller(ConfigurableDistiller):
                  connections: Union[str, Sequence] = 'student_not_shallower',
                  transforms: Sequence[dict] = (dict(type='ConvAttentionTransform'), ),
                  distance: dict = dict(type='HCLLoss'),
+                 logits: Sequence[dict] = (),
                  weighting: dict = dict(type='biased_softmax', bias=1.0, scale='num_pathways'),
                  compare_at: str = 'teacher',
                  compile_transforms: bool = False,
                  **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.layers = dict(transmitters=transmitters, receivers=receivers)
+        super().__init__(transmitters, receivers, **kwargs)
         self.connections = connections
-        self.transform_cfgs = _labelled(transforms)
+        self.transform_cfgs = _labelled(transforms, 'model.distiller.transforms', 'PointwiseTransform')
         self.distance = MODELS.build(dict(distance))
+        self.logit_losses = nn.ModuleDict({
+            label: MODELS.build(cfg)
+            for label, cfg in (_labelled(logits, 'model.distiller.logits', 'KLDivergence') if logits else {}).items()})
         _check_weighting(weighting)
         self.weighting = Weighting(**weighting)
         if compare_at not in COMPARE_AT:
             raise ConfigError(f"model.distiller.compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
         self.compare_at, self.compile_transforms = compare_at, compile_transforms
         self.pathways: List[Pathway] = []
-        self.drop_sensitivities()
+        self.catch_sensitivities(False)
 
-    def prepare_pathways(self, teacher: Trace, student: Trace) -> None:
-        """Find the layers in one traced forward of each model and build a transform for each pathway.
+    def prepare(self, teacher: Trace, student: Trace) -> None:
+        """Find the layers, and the classifiers' outputs if there are pathways between them."""
+        if self.logit_losses:
+            self.logit_taps = tuple(resolve_logits(traced, 'model.distiller.logits') for traced in (teacher, student))
+        super().prepare(teacher, student)
 
-        Args:
-            teacher (Trace): A traced forward of the teacher.
-            student (Trace): A traced forward of the student on the same images.
+    def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
+        """Span the pathways and build a transform for each between features.
 
         Raises:
-            ConfigError: If layers, connections or transforms do not fit the models; names the config key.
+            ConfigError: If connections or transforms do not fit the layers; names the config key.
         """
-        transmitters = resolve_taps(self.layers['transmitters'], teacher, 'model.distiller.transmitters')
-        receivers = resolve_taps(self.layers['receivers'], student, 'model.distiller.receivers')
         pairs = connect(transmitters, receivers, self.connections)
         self.pathways = span(pairs, list(self.transform_cfgs))
         self.transforms = nn.ModuleDict({
@@ -105,9 +114,21 @@ class DistProDistiller(ConfigurableDistiller):
             dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * len(self.pathways))
             for transform in self.transforms.values():
                 transform.compile(dynamic=False)
+        if self.logit_losses:
+            self.pathways += self._logit_pathways()
         self.alpha = self.weighting.start(len(self.pathways)).requires_grad_()
         self._weights: Optional[Tensor] = None
         self.live = list(range(len(self.pathways)))
+
+    def _logit_pathways(self) -> List[Pathway]:
+        """A pathway between the classifiers' outputs for each of their losses."""
+        transmitter, receiver = self.logit_taps
+        if transmitter.shape != receiver.shape:
+            raise ConfigError(f'model.distiller.logits: the teacher has {transmitter.shape[0]} classes and the student '
+                              f'{receiver.shape[0]}, so their logits cannot be compared; remove logits')
+        if any('logits' in (pathway.transmitter.name, pathway.receiver.name) for pathway in self.pathways):
+            raise ConfigError("model.distiller.logits: another layer is called 'logits' too: give it another name=")
+        return [Pathway(transmitter, receiver, label) for label in self.logit_losses]
 
     def _build_transform(self, pathway: Pathway) -> nn.Module:
         cfg = dict(self.transform_cfgs[pathway.transform])
@@ -119,16 +140,8 @@ class DistProDistiller(ConfigurableDistiller):
         """list[str]: Names of the pathways [N]."""
         return [pathway.name for pathway in self.pathways]
 
-    def transmitter_reader(self, teacher: nn.Module) -> TapReader:
-        """TapReader: Reads the teacher's features that live pathways need, and ends its forward where nothing needs more."""
-        more = self.teacher_recorders.recorders or self.deliveries.deliveries
-        return TapReader(teacher, self._taps('transmitter'), stop_early=not more)
-
-    def receiver_reader(self, student: nn.Module, stop_early: bool = False) -> TapReader:
-        """TapReader: Reads the student's features that live pathways need."""
-        return TapReader(student, self._taps('receiver'), stop_early)
-
-    def _taps(self, side: str) -> List:
+    def taps(self, side: str) -> List[FeatureTap]:
+        """Taps of the 'transmitter' or 'receiver' side of live pathways."""
         return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
 
     def set_weights(self, weights: Optional[Sequence[float]], skip_below: float = 0.0) -> None:
@@ -151,12 +164,21 @@ class DistProDistiller(ConfigurableDistiller):
         with torch.no_grad():
             return self.weighting(self.alpha)
 
-    def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor], catch: bool = False) -> Tensor:
+    def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
+                   data_samples: Optional[List]) -> Dict[str, Tensor]:
+        """dict[str, Tensor]: The weighted sum of the live pathways, ``loss_pathways``; nothing if none is live."""
+        if not self.live:
+            return {}
+        return dict(loss_pathways=self.weighted_sum(self.pathway_losses(received, transmitted, data_samples, self.catching)))
+
+    def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
+                       data_samples: Optional[List] = None, catch: bool = False) -> Tensor:
         """Unweighted losses of the live pathways.
 
         Args:
-            received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W].
+            received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W]; its logits [B, K].
             transmitted (dict[str, Tensor]): The teacher's features by layer.
+            data_samples (list, optional): Annotations of the batch, for losses of logits that want labels.
             catch (bool): Catch what :meth:`sensitivities` needs in the backward pass to come. Defaults to False.
 
         Returns:
@@ -173,24 +195,30 @@ class DistProDistiller(ConfigurableDistiller):
             if catch:
                 feature = feature.view_as(feature)  # a pathway's own way into the feature, where its gradient passes alone
                 feature.register_hook(functools.partial(self._caught.__setitem__, pathway.name))
-            transformed = self.transforms[pathway.name](feature, size=target.shape[-2:])
-            losses.append(self.distance(transformed, target))
+            losses.append(self._compare(pathway, feature, target, data_samples))
         losses = torch.stack(losses) if losses else self.alpha.new_zeros(0)
         if catch:
             losses.register_hook(functools.partial(self._caught.__setitem__, 'factors'))
         return losses
 
-    def _size(self, feature: Tensor, target: Tensor) -> Tuple[int, int]:
-        """Height and width at which two maps are compared."""
-        size = tuple(target.shape[-2:])
-        return size if self.compare_at == 'teacher' else tuple(map(min, size, feature.shape[-2:]))
+    def _size(self, feature: Tensor, target: Tensor) -> Tuple[int, ...]:
+        """Height and width at which two maps are compared; nothing for logits."""
+        size = tuple(target.shape[2:])
+        return size if self.compare_at == 'teacher' else tuple(map(min, size, feature.shape[2:]))
+
+    def _compare(self, pathway: Pathway, feature: Tensor, target: Tensor, data_samples: Optional[List]) -> Tensor:
+        """The unweighted loss of one pathway."""
+        if pathway.name in self.transforms:
+            return self.distance(self.transforms[pathway.name](feature, size=target.shape[-2:]), target)
+        loss = self.logit_losses[pathway.transform]
+        return loss(feature, target, **annotations_for(loss, data_samples, 'model.distiller.logits'))
 
     def sensitivities(self) -> Iterator[Tuple[str, Optional[Tensor]]]:
         """Derivatives of the unweighted pathway losses, caught in the last backward pass.
 
         Yields:
             tuple[str, Tensor]: For each pathway its receiving layer and the derivative of its loss with respect to that
-            layer's feature [B, C, H, W]; None for a pathway of weight 0: no gradient came by, and where a weight is 0
+            layer's feature, shaped like it; None for a pathway of weight 0: no gradient came by, and where a weight is 0
             its derivative by alpha is 0 too, in every weighting.
         """
         # What came by was multiplied by the pathway's weight, and by a loss scale where there is one.
@@ -201,20 +229,26 @@ class DistProDistiller(ConfigurableDistiller):
             else:
                 yield pathway.receiver.name, gradient.to(self.alpha.dtype) / factor
 
-    def drop_sensitivities(self) -> None:
-        """Forget what was caught."""
+    def catch_sensitivities(self, catch: bool) -> None:
+        """Catch (or do not catch) what :meth:`sensitivities` needs from the next batch on; forgets what was caught."""
+        self.catching = catch
         self._caught: Dict[str, Tensor] = {}
 
     def costs(self) -> List[float]:
         """Cost of each pathway [N] for two images, see :func:`.cost.cost`."""
-        costs = []
-        for pathway in self.pathways:
-            transform = copy.deepcopy(self.transforms[pathway.name])
-            feature, target = (torch.rand(2, *tap.shape, device=self.alpha.device, dtype=self.alpha.dtype)
-                               for tap in (pathway.receiver, pathway.transmitter))
-            target = _averaged(target, self._size(feature, target))
-            costs.append(cost(lambda: self.distance(transform(feature.requires_grad_(), size=target.shape[-2:]), target)))  # noqa: B023
-        return costs
+        own = self.transforms, self.distance, self.logit_losses
+        self.transforms, self.distance, self.logit_losses = copy.deepcopy(own)  # statistics and gradients are the copies'
+        samples = [DataSample().set_gt_label(0) for _ in range(2)]
+        try:
+            return [self._cost(pathway, samples) for pathway in self.pathways]
+        finally:
+            self.transforms, self.distance, self.logit_losses = own
+
+    def _cost(self, pathway: Pathway, data_samples: List) -> float:
+        feature, target = (torch.rand(2, *tap.shape, device=self.alpha.device, dtype=self.alpha.dtype)
+                           for tap in (pathway.receiver, pathway.transmitter))
+        target = _averaged(target, self._size(feature, target))
+        return cost(lambda: self._compare(pathway, feature.requires_grad_(), target, data_samples))
 
     def weighted_sum(self, losses: Tensor) -> Tensor:
         """Tensor: Sum over the live pathways of weight times loss."""
@@ -246,26 +280,25 @@ class DistProDistiller(ConfigurableDistiller):
         return self
 
 
-def _averaged(target: Tensor, size: Tuple[int, int]) -> Tensor:
-    """A teacher's map at a size that is no larger."""
-    return target if tuple(target.shape[-2:]) == size else F.adaptive_avg_pool2d(target, size)
+def _averaged(target: Tensor, size: Tuple[int, ...]) -> Tensor:
+    """A teacher's map at a size that is no larger; logits as they are."""
+    return target if tuple(target.shape[2:]) == size else F.adaptive_avg_pool2d(target, size)
 
 
-def _labelled(transforms: Sequence[dict]) -> Dict[str, dict]:
-    """Configs of the transforms by label."""
-    key = 'model.distiller.transforms'
-    if isinstance(transforms, dict) or not transforms:
-        raise ConfigError(f"{key} must be a list of one or more dicts, e.g. [dict(type='PointwiseTransform')], got "
-                         f'{transforms!r}')
+def _labelled(cfgs: Sequence[dict], key: str, example: str) -> Dict[str, dict]:
+    """Configs of transforms, or of losses of logits, by label."""
+    if isinstance(cfgs, dict) or not cfgs:
+        raise ConfigError(f"{key} must be a list of one or more dicts, e.g. [dict(type='{example}')], got {cfgs!r}")
     labelled = {}
-    for cfg in transforms:
+    for cfg in cfgs:
         cfg = dict(cfg)
         label = cfg.pop('name', None)
         if label is None:
             kind = cfg['type'] if isinstance(cfg['type'], str) else cfg['type'].__name__
-            label = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', kind.split('.')[-1].replace('Transform', '')).lower()
+            kind = re.sub('(Transform|Loss|Divergence)$', '', kind.split('.')[-1])
+            label = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', kind).lower()
         if label in labelled or '.' in label:
-            raise ConfigError(f"{key}: the label '{label}' is used twice or contains '.'; set name= in the transform")
+            raise ConfigError(f"{key}: the label '{label}' is used twice or contains '.'; set name= in its dict")
         labelled[label] = cfg
     return labelled
 

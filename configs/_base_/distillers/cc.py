@@ -1,0 +1,11 @@
+# Correlation congruence (Peng et al., ICCV 2019): how the pooled last maps of a batch correlate, by a Gaussian kernel,
+# gamma 0.4 and order 2. Weight 100 is Knowledge-Distillation-Zoo's. RepDistiller's CC, weight 0.02, is another loss.
+_cc_pool = dict(type='TorchNNConnector', module_name='AdaptiveAvgPool2d', module_args=dict(output_size=1))
+cc = dict(
+    type='PairDistiller',
+    transmitters=[dict(module='auto', before_activation=False)],
+    receivers=[dict(module='auto', before_activation=False)],
+    connections=[(-1, -1)],
+    student_connector=_cc_pool,
+    teacher_connector=_cc_pool,
+    loss=dict(type='CCLoss', gamma=0.4, order=2, loss_weight=100.0))

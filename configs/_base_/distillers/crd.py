@@ -1,0 +1,12 @@
+# Contrastive representation distillation (Tian et al., ICLR 2020): embeddings of 128 numbers of the pooled last maps,
+# 16384 negatives of other classes, temperature 0.07, weight 0.8: the release's (RepDistiller). sample_n is the number of
+# training images: here CIFAR-100's.
+_crd_pool = dict(type='TorchNNConnector', module_name='AdaptiveAvgPool2d', module_args=dict(output_size=1))
+crd = dict(
+    type='PairDistiller',
+    transmitters=[dict(module='auto', before_activation=False)],
+    receivers=[dict(module='auto', before_activation=False)],
+    connections=[(-1, -1)],
+    student_connector=[_crd_pool, dict(type='CRDConnector', dim_in='student_channels', dim_out=128)],
+    teacher_connector=[_crd_pool, dict(type='CRDConnector', dim_in='teacher_channels', dim_out=128)],
+    loss=dict(type='SupervisedCRDLoss', sample_n=50000, neg_num=16384, temperature=0.07, loss_weight=0.8))

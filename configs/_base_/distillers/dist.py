@@ -1,0 +1,13 @@
+# DIST (Huang et al., NeurIPS 2022), all mmrazor's own: Pearson correlations of the softened predictions, over the classes
+# of an image and over the images of a class. Both weigh 2, temperature 4: the release's for CIFAR-100. The predictions'
+# deviation is divided by, and mmpretrain's classifier starts almost without any, which makes the first steps too large;
+# so it is initialised as PyTorch does, like the release's.
+dist = dict(
+    type='ConfigurableDistiller',
+    student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+    teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+    distill_losses=dict(loss_dist=dict(type='DISTLoss', tau=4, loss_weight=2.0)),
+    loss_forward_mappings=dict(
+        loss_dist=dict(
+            logits_S=dict(from_student=True, recorder='fc'), logits_T=dict(from_student=False, recorder='fc'))))
+dist_head = dict(init_cfg=None)

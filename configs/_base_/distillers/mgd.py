@@ -1,0 +1,15 @@
+# Masked generative distillation (Yang et al., ECCV 2022): from the student's last map with some channels blanked, two
+# convolutions generate the teacher's. 15% of the channels, weight 7e-5: the release's for classification (ImageNet).
+mgd = dict(
+    type='PairDistiller',
+    transmitters=[dict(module='auto', before_activation=False)],
+    receivers=[dict(module='auto', before_activation=False)],
+    connections=[(-1, -1)],
+    compare_at='smaller',
+    student_connector=dict(
+        type='MGDConnector',
+        student_channels='student_channels',
+        teacher_channels='teacher_channels',
+        lambda_mgd=0.15,
+        mask_on_channel=True),
+    loss=dict(type='MGDLoss', alpha_mgd=7e-5))

@@ -1,0 +1,12 @@
+# Multi-level logit distillation (Jin et al., CVPR 2023): images, batch and classes, at temperatures 2 to 6. Weight 0.45
+# beside a cross-entropy of 0.1: what the release's terms of the plain view amount to, 0.9 times the half of the images
+# (classes) that the teacher is less sure of. Its second, strongly augmented view is left out; it trains at a learning
+# rate of 0.025.
+mlkd = dict(
+    type='ConfigurableDistiller',
+    student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+    teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+    distill_losses=dict(loss_levels=dict(type='MultiLevelLogitLoss', loss_weight=0.45)),
+    loss_forward_mappings=dict(
+        loss_levels=dict(preds_S=dict(from_student=True, recorder='fc'), preds_T=dict(from_student=False, recorder='fc'))))
+mlkd_head = dict(loss=dict(type='CrossEntropyLoss', loss_weight=0.1))

@@ -1,0 +1,12 @@
+# NORM (Liu et al., ICLR 2023): the student's last map, expanded eightfold inside the student, against the teacher's.
+# Beside it the cross-entropy weighs 0.1: the example in the release's README, which searches that weight from 0.0625 to
+# 0.5 for every pair. A config puts dict(_base_.norm_neck, in_channels=..., teacher_channels=...) between the student's
+# backbone and pooling.
+norm = dict(
+    type='PairDistiller',
+    transmitters=[dict(module='auto', before_activation=False)],
+    receivers=[dict(module='neck.0.expand', before_activation=False, name='expanded')],
+    connections=[(-1, 0)],
+    loss=dict(type='NORMLoss'))
+norm_neck = dict(type='NORMNeck', segments=8)
+norm_head = dict(loss=dict(type='CrossEntropyLoss', loss_weight=0.1))

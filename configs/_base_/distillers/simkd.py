@@ -1,0 +1,11 @@
+# SimKD (Chen et al., CVPR 2022): the student's last map, projected, against the teacher's, by mean squared error alone;
+# the teacher's classifier is reused. A config puts dict(_base_.simkd_neck, in_channels=..., out_channels=...) between the
+# student's backbone and pooling, and gives the student the teacher's head.
+simkd = dict(
+    type='PairDistiller',
+    transmitters=[dict(module='auto', before_activation=False)],
+    receivers=[dict(module='neck.0.layers', before_activation=False, name='projected')],
+    connections=[(-1, 0)],
+    compare_at='smaller',
+    loss=dict(type='L2Loss', normalize=False, div_element=True))
+simkd_neck = dict(type='SimKDNeck', factor=2)

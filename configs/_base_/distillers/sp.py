@@ -1,0 +1,8 @@
+# Similarity-preserving distillation (Tung and Mori, ICCV 2019): which images of a batch resemble each other, by the last
+# maps. Weight 3000: the paper's and RepDistiller's.
+sp = dict(
+    type='PairDistiller',
+    transmitters=[dict(module='auto', before_activation=False)],
+    receivers=[dict(module='auto', before_activation=False)],
+    connections=[(-1, -1)],
+    loss=dict(type='SPLoss', loss_weight=3000.0))

@@ -1,0 +1,13 @@
+# Weighted soft labels (Zhou et al., ICLR 2021): the soft labels of an image count the less the better the student knows it
+# already. Temperature 2, weight 2.5: the release's, which is for ImageNet.
+wsld = dict(
+    type='ConfigurableDistiller',
+    student_recorders=dict(
+        fc=dict(type='ModuleOutputs', source='head.fc'), labels=dict(type='ModuleInputs', source='head.loss_module')),
+    teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+    distill_losses=dict(loss_wsld=dict(type='WSLDLoss', tau=2, loss_weight=2.5)),
+    loss_forward_mappings=dict(
+        loss_wsld=dict(
+            student=dict(from_student=True, recorder='fc'),
+            teacher=dict(from_student=False, recorder='fc'),
+            gt_labels=dict(from_student=True, recorder='labels', data_idx=1))))

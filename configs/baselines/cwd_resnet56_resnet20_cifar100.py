@@ -1,0 +1,10 @@
+_base_ = ['./student_resnet20_cifar100.py', '../_base_/distillers/cwd.py']
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='TapDistill',
+    architecture=_base_.resnet20,
+    teacher=_base_.resnet56,
+    teacher_ckpt='work_dirs/resnet56_cifar100/epoch_240.pth',
+    input_shape=(3, 32, 32),
+    distiller=_base_.cwd)

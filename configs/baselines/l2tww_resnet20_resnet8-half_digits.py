@@ -1,0 +1,12 @@
+_base_ = ['./student_resnet8-half_digits.py', '../_base_/distillers/l2tww.py']
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='L2T',
+    architecture=_base_.resnet8_half,
+    teacher=_base_.resnet20,
+    teacher_ckpt='work_dirs/resnet20_digits/epoch_60.pth',
+    input_shape=(1, 8, 8),
+    distiller=_base_.l2tww)
+optim_wrapper = _base_.l2tww_optimisers
+train_cfg = _base_.l2tww_loop

@@ -1,0 +1,12 @@
+_base_ = ['./student_resnet20_cifar100.py', '../_base_/distillers/l2tww.py']
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='L2T',
+    architecture=_base_.resnet20,
+    teacher=_base_.resnet56,
+    teacher_ckpt='work_dirs/resnet56_cifar100/epoch_240.pth',
+    input_shape=(3, 32, 32),
+    distiller=_base_.l2tww)
+optim_wrapper = _base_.l2tww_optimisers
+train_cfg = _base_.l2tww_loop

@@ -1,0 +1,13 @@
+_base_ = ['./student_resnet8-half_digits.py', '../_base_/distillers/simkd.py']
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='SimKD',
+    architecture=dict(
+        _base_.resnet8_half,
+        neck=[dict(_base_.simkd_neck, in_channels=32, out_channels=64), _base_.resnet8_half.neck],
+        head=_base_.resnet20.head),
+    teacher=_base_.resnet20,
+    teacher_ckpt='work_dirs/resnet20_digits/epoch_60.pth',
+    input_shape=(1, 8, 8),
+    distiller=_base_.simkd)

@@ -1,0 +1,10 @@
+_base_ = ['./student_resnet8-half_digits.py', '../_base_/distillers/vid.py']
+model = dict(
+    _delete_=True,
+    _scope_='mmrazor',
+    type='TapDistill',
+    architecture=_base_.resnet8_half,
+    teacher=_base_.resnet20,
+    teacher_ckpt='work_dirs/resnet20_digits/epoch_60.pth',
+    input_shape=(1, 8, 8),
+    distiller=_base_.vid)

@@ -1,0 +1,45 @@
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmrazor.registry import HOOKS
+
+from ...errors import ConfigError
+
+
+@HOOKS.register_module()
+class DistillWarmUpHook(Hook):
+    """Raises the weight of the distillation losses linearly over the first epochs, which mmrazor's losses cannot.
+
+    In epoch e, from 1, every ``loss_weight`` of the distiller's losses is ``min(e / epochs, 1)`` times the config's.
+    Nothing is kept between epochs, so a resumed run goes on at its place.
+
+    Args:
+        epochs (int): Epochs until the full weight, >= 1.
+
+    Raises:
+        ConfigError: If ``epochs`` is below 1, or no loss of the model has a weight.
+
+    Note:
+        Source: DKD (CVPR 2022) and mdistiller's ReviewKD warm up so for 20 of 240 epochs; ReviewKD's own release
+        (CVPR 2021) counts epochs from 0.
+
+    Example:
+        >>> custom_hooks = [dict(type='mmrazor.DistillWarmUpHook', epochs=20)]
+    """
+
+    def __init__(self, epochs: int) -> None:
+        if epochs < 1:
+            raise ConfigError(f'custom_hooks: DistillWarmUpHook.epochs={epochs} must be 1 or more')
+        self.epochs = epochs
+
+    def before_train(self, runner) -> None:
+        """Note the weights of the config."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        losses = model.distiller.modules() if hasattr(model, 'distiller') else []
+        self.weights = {loss: loss.loss_weight for loss in losses if hasattr(loss, 'loss_weight')}
+        if not self.weights:
+            raise ConfigError('custom_hooks: DistillWarmUpHook finds no loss with a loss_weight in model.distiller')
+
+    def before_train_epoch(self, runner) -> None:
+        """Set the weights of this epoch."""
+        for loss, weight in self.weights.items():
+            loss.loss_weight = weight * min((runner.epoch + 1) / self.epochs, 1)

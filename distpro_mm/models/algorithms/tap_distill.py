@@ -1,0 +1,111 @@
+import collections
+from typing import Dict, List, Optional, Sequence
+
+import torch
+from mmengine.logging import print_log
+from mmrazor.models.algorithms import SingleTeacherDistill
+from mmrazor.models.utils import add_prefix
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from ...errors import ConfigError
+from ...pathways import Trace, in_place_off, probe_input, trace
+from ..checkpoints import load_whole
+from ..distillers.tap_distiller import TapDistiller
+
+
+@MODELS.register_module()
+class TapDistill(SingleTeacherDistill):
+    """Distils a student by features that are read at taps, found and measured by probing both models.
+
+    The teacher runs once a batch, without its loss and wholly in eval mode (dropout and drop-path too), and only if
+    something needs it. In-place operations are off in both models, so that a feature is what it was when it was read.
+
+    Args:
+        distiller (dict): Config of a :class:`TapDistiller`, e.g. :class:`PairDistiller`.
+        teacher (dict): Config of the teacher.
+        architecture (dict): Config of the student.
+        teacher_ckpt (str, optional): The teacher's checkpoint, file or URL; must fit the teacher entirely. Defaults to
+            None, which warns: an untrained teacher teaches nothing.
+        input_shape (Sequence[int], optional): [C, H, W] of the images to probe both models with. Defaults to None: the
+            channels of the first convolution, at the ``img_size`` a model asks for, or at 64 x 64.
+        **kwargs: Of :class:`~mmrazor.models.SingleTeacherDistill`; a trainable teacher is refused.
+
+    Attributes:
+        passes (collections.Counter): Forwards of 'teacher' and 'student' made in training steps.
+
+    Raises:
+        ConfigError: If the checkpoint is missing or does not fit, or the layers do not fit the models.
+    """
+
+    def __init__(self, distiller: dict, teacher: dict, architecture: dict, teacher_ckpt: Optional[str] = None,
+                 input_shape: Optional[Sequence[int]] = None, **kwargs) -> None:
+        if kwargs.get('teacher_trainable'):
+            raise ConfigError(f'model.teacher_trainable=True: the teacher of {type(self).__name__} is fixed')
+        super().__init__(distiller=distiller, teacher=teacher, architecture=architecture, **kwargs)
+        if not isinstance(self.distiller, TapDistiller):
+            raise ConfigError(f'model.distiller.type={type(self.distiller).__name__} reads no taps: use it with '
+                              "model.type='SingleTeacherDistill'")
+        if teacher_ckpt is not None:
+            load_whole(self.teacher, teacher_ckpt, 'model.teacher_ckpt')
+            self.teacher._is_init = True  # else the runner would initialise it afresh
+        # mmrazor's own switch walks OrderedDicts, which torch no longer uses for submodules: it does nothing.
+        in_place_off(self.teacher)
+        in_place_off(self.student)
+        self.distiller.prepare(_traced(self.teacher, input_shape), _traced(self.student, input_shape))
+        self.input_shape = input_shape
+        self.passes: collections.Counter = collections.Counter()
+        self.train()
+
+    def init_weights(self) -> None:
+        """Initialise what is to be trained; called by the runner before training."""
+        if not self.teacher.is_init and self.teacher.init_cfg is None:
+            print_log('model.teacher_ckpt is not set: the teacher is untrained and teaches nothing', 'current', 30)
+        super().init_weights()
+
+    def train(self, mode: bool = True) -> 'TapDistill':
+        """Set the mode of the student and the distiller; the teacher stays in eval mode in every module."""
+        super().train(mode)
+        self.teacher.eval()
+        return self
+
+    def loss(self, batch_inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            batch_inputs (Tensor): Preprocessed images [B, C, H, W].
+            data_samples (list, optional): Their annotations.
+
+        Returns:
+            dict[str, Tensor]: The student's own losses under ``student.``, and the distiller's, as well as what
+            ``distill_losses`` of the config adds, under ``distill.``.
+        """
+        distiller = self.distiller
+        distilling = not self.distillation_stopped
+        transmitted = self._transmit(batch_inputs, data_samples) if distilling else {}
+        distiller.set_deliveries_override(True)
+        with distiller.student_recorders, distiller.deliveries, distiller.receiver_reader(self.student) as reader:
+            with torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()):
+                student_losses = self.student(batch_inputs, data_samples, mode='loss')
+        self.passes['student'] += 1
+        losses = add_prefix(student_losses, 'student') if self.calculate_student_loss else {}
+        if distilling:
+            losses.update(add_prefix(distiller.tap_losses(reader.features, transmitted, data_samples), 'distill'))
+            losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
+        return losses
+
+    def _transmit(self, batch_inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
+        """Run the teacher, if anything needs it, and give its features."""
+        distiller = self.distiller
+        if not distiller.taps('transmitter') and not distiller.loss_forward_mappings:
+            return {}
+        distiller.set_deliveries_override(False)
+        with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries, \
+                distiller.transmitter_reader(self.teacher) as reader:
+            self.teacher(batch_inputs, data_samples, mode='tensor')
+        self.passes['teacher'] += 1
+        return reader.features
+
+
+def _traced(model: nn.Module, input_shape: Optional[Sequence[int]]) -> Trace:
+    return trace(model, lambda: model(probe_input(model, input_shape), mode='tensor'))

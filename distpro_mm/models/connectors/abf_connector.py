@@ -1,0 +1,59 @@
+from typing import Optional, Tuple
+
+import torch
+import torch.nn.functional as F
+from mmrazor.models.architectures.connectors.base_connector import BaseConnector
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+
+@MODELS.register_module()
+class ABFConnector(BaseConnector):
+    """Attention-based fusion of ReviewKD (CVPR 2021, section 3.3): joins a student's map with what the deeper ones gave.
+
+    The map is brought to the common width by a 1x1 convolution. What comes from deeper is enlarged to it, both are weighed
+    pixel by pixel by two attention maps made of them together, and added. A 3x3 convolution of the sum is what is compared
+    with the teacher's map; the sum itself goes on to the next shallower map.
+
+    Args:
+        in_channels (int): The student's channels.
+        mid_channels (int): The common width.
+        out_channels (int): The teacher's channels.
+        fuse (bool): Whether something comes from deeper; not so at the deepest map.
+        init_cfg (dict, optional): Initialisation. Defaults to None: the release's for the convolutions.
+    """
+
+    def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        self.reduce = nn.Sequential(
+            nn.Conv2d(in_channels, mid_channels, 1, bias=False), nn.BatchNorm2d(mid_channels))
+        self.expand = nn.Sequential(
+            nn.Conv2d(mid_channels, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels))
+        self.attention = nn.Conv2d(2 * mid_channels, 2, 1) if fuse else None
+        for conv in (self.reduce[0], self.expand[0]):
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+
+    def forward(self, feature: Tensor, deeper: Optional[Tensor], size: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
+        """Fuse.
+
+        Args:
+            feature (Tensor): The student's map [B, C_s, H_s, W_s].
+            deeper (Tensor, optional): The sum at the next deeper map [B, C, H, W].
+            size (tuple[int, int]): The teacher's H_t and W_t.
+
+        Returns:
+            tuple[Tensor, Tensor]: What is compared [B, C_t, H_t, W_t], and the sum [B, C, H_t, W_t].
+        """
+        return self.forward_train(feature, deeper, size)
+
+    def forward_train(self, feature: Tensor, deeper: Optional[Tensor], size: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
+        """See :meth:`forward`."""
+        x = self.reduce(feature)
+        if self.attention is not None:
+            deeper = F.interpolate(deeper, x.shape[-2:], mode='nearest')
+            own, others = self.attention(torch.cat([x, deeper], dim=1)).sigmoid().split(1, dim=1)
+            x = x * own + deeper * others
+        if x.shape[-2:] != tuple(size):
+            x = F.interpolate(x, tuple(size), mode='nearest')
+        return self.expand(x), x

@@ -1,0 +1,129 @@
+import re
+from typing import Dict, List, Optional, Sequence, Tuple, Union
+
+import torch.nn.functional as F
+from mmengine.model import ModuleDict, Sequential
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from ...errors import ConfigError
+from ...pathways import FeatureTap, connect
+from ..losses.annotations import annotations_for
+from .tap_distiller import TapDistiller
+
+COMPARE_AT = ('own', 'smaller')
+CHANNELS = re.compile(r'(student|teacher)_channels(?:/(\d+))?')
+
+
+@MODELS.register_module()
+class PairDistiller(TapDistiller):
+    """Compares layers of teacher and student pair by pair, each pair by a loss and connectors of its own.
+
+    What most feature distillations are, for any two networks: in the configs of connectors and loss the words
+    ``'student_channels'`` and ``'teacher_channels'``, or a part of them such as ``'teacher_channels/2'``, stand for the
+    numbers that probing found for the pair.
+
+    Args:
+        loss (dict): Loss of a pair, called with the student's and the teacher's feature; one whose forward has
+            ``gt_labels`` or ``data_samples`` is given those too.
+        connections (str or Sequence): Which layers are compared, see :func:`distpro_mm.pathways.connect`. Defaults to
+            'same_depth'.
+        student_connector (dict or list[dict], optional): What the student's feature passes; a list is passed in order.
+            Defaults to None: the feature as it is.
+        teacher_connector (dict or list[dict], optional): What the teacher's feature passes, likewise.
+        weights (Sequence[float], optional): Factor of each pair. Defaults to None: 1 each.
+        compare_at (str): 'own': maps as they are; 'smaller': both averaged to the smaller height and width of the two,
+            before the connectors. Defaults to 'own'.
+        **kwargs: ``transmitters`` and ``receivers`` of :class:`TapDistiller`, and all of mmrazor's
+            :class:`~mmrazor.models.ConfigurableDistiller`.
+
+    Raises:
+        ConfigError: If an argument does not do; names the key.
+
+    Example:
+        >>> distiller = dict(  # FitNet
+        ...     type='PairDistiller', connections=[(2, 2)],
+        ...     student_connector=dict(
+        ...         type='ConvModuleConnector', in_channel='student_channels', out_channel='teacher_channels'),
+        ...     loss=dict(type='L2Loss', normalize=False, div_element=True, loss_weight=100))
+    """
+
+    def __init__(self, loss: dict, connections: Union[str, Sequence] = 'same_depth',
+                 student_connector: Union[None, dict, List[dict]] = None,
+                 teacher_connector: Union[None, dict, List[dict]] = None, weights: Optional[Sequence[float]] = None,
+                 compare_at: str = 'own', **kwargs) -> None:
+        super().__init__(**kwargs)
+        if compare_at not in COMPARE_AT:
+            raise ConfigError(f"model.distiller.compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
+        self.loss_cfg, self.connections = loss, connections
+        self.connector_cfgs = dict(student=student_connector, teacher=teacher_connector)
+        self.weights, self.compare_at = weights, compare_at
+
+    def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
+        """Pair the layers, and build connectors and a loss for each pair."""
+        self.pairs = {f'{transmitter.name}>{receiver.name}': (transmitter, receiver)
+                      for transmitter, receiver in connect(transmitters, receivers, self.connections)}
+        if self.weights is not None and len(self.weights) != len(self.pairs):
+            raise ConfigError(f'model.distiller.weights has {len(self.weights)} numbers for the {len(self.pairs)} pairs '
+                              f'{list(self.pairs)}')
+        self.factors = dict(zip(self.pairs, self.weights or [1.0] * len(self.pairs)))
+        channels = {name: dict(student=receiver.shape[0], teacher=transmitter.shape[0])
+                    for name, (transmitter, receiver) in self.pairs.items()}
+        self.pair_losses = nn.ModuleDict({
+            name: MODELS.build(filled_in(self.loss_cfg, found)) for name, found in channels.items()})
+        # mmengine's containers, because torch's keep what init_cfg says from the connectors.
+        self.pair_connectors = ModuleDict({
+            side: ModuleDict({name: _connector(cfg, found) for name, found in channels.items()})
+            for side, cfg in self.connector_cfgs.items()})
+
+    def taps(self, side: str) -> List[FeatureTap]:
+        """Taps of the 'transmitter' or 'receiver' side of the pairs."""
+        return list(dict.fromkeys(pair[side == 'receiver'] for pair in self.pairs.values()))
+
+    def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
+                   data_samples: Optional[List]) -> Dict[str, Tensor]:
+        """dict[str, Tensor]: ``loss_<transmitter>><receiver>`` of each pair, weighted."""
+        losses = {}
+        for name, (transmitter, receiver) in self.pairs.items():
+            # mmrazor's losses view maps as matrices, which maps in channels_last do not allow.
+            features = received[receiver.name].contiguous(), transmitted[transmitter.name].contiguous()
+            if self.compare_at == 'smaller':
+                features = averaged_to_smaller(*features)
+            student, teacher = (self.pair_connectors[side][name](feature)
+                                for side, feature in zip(('student', 'teacher'), features))
+            wanted = annotations_for(self.pair_losses[name], data_samples, 'model.distiller.loss')
+            losses[f'loss_{name}'] = self.factors[name] * self.pair_losses[name](student, teacher, **wanted)
+        return losses
+
+
+def filled_in(cfg: dict, channels: Dict[str, int]) -> dict:
+    """A config with numbers for the words that stand for a pair's channels.
+
+    Args:
+        cfg (dict): The config.
+        channels (dict[str, int]): Channels of 'student' and 'teacher'.
+
+    Returns:
+        dict: The config with numbers.
+    """
+
+    def number(value):
+        match = CHANNELS.fullmatch(value) if isinstance(value, str) else None
+        return channels[match[1]] // int(match[2] or 1) if match else value
+
+    return {key: filled_in(value, channels) if isinstance(value, dict) else number(value) for key, value in cfg.items()}
+
+
+def _connector(cfg: Union[None, dict, List[dict]], channels: Dict[str, int]) -> nn.Module:
+    if cfg is None:
+        return nn.Identity()
+    if isinstance(cfg, dict):
+        return MODELS.build(filled_in(cfg, channels))
+    return Sequential(*[MODELS.build(filled_in(part, channels)) for part in cfg])
+
+
+def averaged_to_smaller(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+    """Two maps [B, C, H, W] averaged to the smaller height and width of the two."""
+    size = tuple(map(min, student.shape[-2:], teacher.shape[-2:]))
+    return tuple(feature if feature.shape[-2:] == size else F.adaptive_avg_pool2d(feature, size)
+                 for feature in (student, teacher))

@@ -1,0 +1,35 @@
+from mmrazor.models.losses import KLDivergence
+from mmrazor.registry import MODELS
+from torch import Tensor
+
+
+@MODELS.register_module()
+class StandardizedKLDivergence(KLDivergence):
+    """Logit standardisation (Sun et al., CVPR 2024, algorithm 1): the divergence of logits in units of their deviation.
+
+    Every image's logits lose their mean and are divided by their (unbiased) standard deviation before they are softened,
+    so the student need not match the range of the teacher's logits, and ``tau`` is the base temperature.
+
+    Args:
+        eps (float): Added to the deviation. Defaults to 1e-7, the release's.
+        **kwargs: ``tau``, ``reduction``, ``loss_weight`` and ``teacher_detach`` of mmrazor's ``KLDivergence``.
+    """
+
+    def __init__(self, eps: float = 1e-7, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.eps = eps
+
+    def forward(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:
+        """Forward.
+
+        Args:
+            preds_S (Tensor): The student's logits [B, K].
+            preds_T (Tensor): The teacher's logits [B, K].
+
+        Returns:
+            Tensor: The loss, a scalar.
+        """
+        return super().forward(*(self._standardized(logits) for logits in (preds_S, preds_T)))
+
+    def _standardized(self, logits: Tensor) -> Tensor:
+        return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + self.eps)

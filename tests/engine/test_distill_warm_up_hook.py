@@ -1,0 +1,47 @@
+import os
+
+import pytest
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from distpro_mm.errors import ConfigError
+
+WARM_UP = dict(type='mmrazor.DistillWarmUpHook', epochs=4)
+
+
+class Watch(Hook):
+    priority = 'LOWEST'
+
+    def __init__(self):
+        self.weights = []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.weights.append((runner.epoch, runner.model.distiller.distill_losses['loss_kl'].loss_weight))
+
+
+def weights(cfg):
+    runner, watch = Runner.from_cfg(cfg), Watch()
+    runner.register_hook(watch)
+    runner.train()
+    return sorted(set(watch.weights))
+
+
+def test_the_weight_rises_epoch_by_epoch_to_the_configs(make_config):
+    cfg = make_config('kd', train_cfg__max_epochs=6, custom_hooks=[WARM_UP])
+    expected = [(epoch, 0.9 * share) for epoch, share in enumerate([0.25, 0.5, 0.75, 1, 1, 1])]
+    assert weights(cfg) == [(epoch, pytest.approx(weight)) for epoch, weight in expected]
+
+
+def test_a_resumed_run_goes_on_at_its_place(make_config):
+    cfg = make_config('kd', train_cfg__max_epochs=2, custom_hooks=[WARM_UP])
+    Runner.from_cfg(cfg).train()
+    more = make_config('kd', train_cfg__max_epochs=3, custom_hooks=[WARM_UP])
+    more.load_from, more.resume = os.path.join(cfg.work_dir, 'epoch_2.pth'), True
+    assert weights(more) == [(2, pytest.approx(0.9 * 0.75))]
+
+
+def test_what_cannot_be_warmed_up_is_refused(make_config):
+    with pytest.raises(ConfigError, match='custom_hooks: DistillWarmUpHook.epochs=0 must be 1 or more'):
+        Runner.from_cfg(make_config('kd', custom_hooks=[dict(WARM_UP, epochs=0)]))
+    with pytest.raises(ConfigError, match='custom_hooks: DistillWarmUpHook finds no loss with a loss_weight'):
+        Runner.from_cfg(make_config('student', custom_hooks=[WARM_UP])).train()

@@ -1,0 +1,178 @@
+"""Pathways between the classifiers' outputs, which DistPro weighs beside those between features."""
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.runner import Runner
+from mmpretrain.structures import DataSample
+from mmrazor.registry import MODELS
+
+from distpro_mm.errors import ConfigError
+from distpro_mm.process import DistillationProcess
+from distpro_mm.search import Hypergradient, untouched
+
+SHAPE, CLASSES = (1, 8, 8), 10
+KL, DKD = dict(type='KLDivergence', tau=4), dict(type='DecoupledKDLoss', tau=4, beta=2.0)
+
+
+def network(width, classes=CLASSES):
+    return dict(
+        _scope_='mmpretrain', type='ImageClassifier',
+        backbone=dict(type='CIFARResNet', depth=8, in_channels=1, stem_channels=width,
+                      channels=(width, 2 * width, 4 * width)),
+        neck=dict(type='GlobalAveragePooling'),
+        head=dict(type='LinearClsHead', num_classes=classes, in_channels=4 * width))
+
+
+def build(student=4, teacher=6, classes=CLASSES, **distiller):
+    torch.manual_seed(0)
+    distiller = dict(dict(type='DistProDistiller', connections=[('layer3', 'layer3')], logits=[KL, DKD],
+                          transforms=[dict(type='PointwiseTransform')]), **distiller)
+    return MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=network(student, classes),
+                             teacher=network(teacher), input_shape=SHAPE, distiller=distiller))
+
+
+def batch(size=8, dtype=torch.float64):
+    return torch.randn(size, *SHAPE, dtype=dtype), [DataSample().set_gt_label(i % CLASSES) for i in range(size)]
+
+
+def test_each_loss_of_logits_is_a_pathway_with_a_name_of_its_own():
+    model = build(logits=[KL, DKD, dict(type='KLDivergence', tau=1, name='cold')])
+    assert model.distiller.names == ['layer3>layer3:pointwise', 'logits>logits:kl', 'logits>logits:decoupled_kd',
+                                     'logits>logits:cold']
+    assert model.distiller.alpha.shape == (4, ) and list(model.distiller.transforms) == ['layer3>layer3:pointwise']
+
+
+def test_the_objective_adds_the_weighted_losses_of_the_logits():
+    model = build().double()
+    x, samples = batch()
+    model.distiller.set_weights([0.0, 0.3, 0.7])
+    losses = model(x, samples, mode='loss')
+    s, t = model.student(x, mode='tensor'), model.teacher(x, mode='tensor')
+    labels = torch.arange(8)
+    p, q = (t / 4).softmax(1), (s / 4).softmax(1)
+    kl = 16 * (p * (p / q).log()).sum(1).mean()
+    one = F.one_hot(labels, CLASSES).bool()
+    two = [torch.stack([x[one], x[~one].view(8, -1).sum(1)], 1) for x in (p, q)]
+    rest = [x[~one].view(8, -1) / x[~one].view(8, -1).sum(1, keepdim=True) for x in (p, q)]
+    dkd = 16 * sum(weight * (a * (a / b).log()).sum(1).mean() for weight, (a, b) in ((1, two), (2, rest)))
+    torch.testing.assert_close(losses['distill.loss_pathways'], 0.3 * kl + 0.7 * dkd)
+
+
+def test_logits_alone_need_no_features():
+    """A pathway of weight zero is not read; the classifier's output is."""
+    model = build()
+    model.distiller.set_weights([0.0, 1.0, 0.0])
+    assert [tap.name for side in ('transmitter', 'receiver') for tap in model.distiller.taps(side)] == ['logits'] * 2
+
+
+LR, MOMENTUM, DECAY = 0.05, 0.9, 0.01
+
+
+def prepare(**distiller):
+    model = build(**distiller).double()
+    model.init_weights()
+    torch.manual_seed(1)
+    for p in model.student.head.parameters():  # initialised to almost nothing, where the teacher's word is all the same
+        torch.nn.init.normal_(p, std=0.5)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], LR, MOMENTUM, weight_decay=DECAY,
+                                nesterov=True)
+    return model, optimizer, batch(), batch()
+
+
+def step(model, optimizer, data):
+    optimizer.zero_grad()
+    sum(value for name, value in model(*data, mode='loss').items() if 'loss' in name).backward()
+    optimizer.step()
+
+
+def through_the_whole_update(model, optimizer, data, held):
+    """Autograd through the training loss's gradient, the update written by hand, and the held-out loss."""
+    w = model.distiller.weights().clone().requires_grad_()
+    theta = {f'architecture.{name}': p.detach().clone().requires_grad_() for name, p in model.student.named_parameters()}
+    model.distiller.set_weights(w)
+    with untouched(model):
+        losses = torch.func.functional_call(model, theta, data, dict(mode='loss'))
+        gradients = torch.autograd.grad(sum(losses.values()), list(theta.values()), create_graph=True)
+        stepped = {}
+        for (name, p), g, own in zip(theta.items(), gradients, model.student.parameters()):
+            g = g + DECAY * p
+            buffer = MOMENTUM * optimizer.state[own]['momentum_buffer'] + g
+            stepped[name] = p - LR * (g + MOMENTUM * buffer)
+        inner = {name[len('architecture.'):]: p for name, p in stepped.items()}
+        held_out = torch.func.functional_call(model.student, inner, held, dict(mode='loss'))['loss']
+    model.distiller.set_weights(None)
+    return torch.autograd.grad(held_out, w)[0]
+
+
+@pytest.mark.parametrize('method, tolerance', [('jvp', 1e-8), ('differences', 1e-3)])
+def test_the_hypergradient_equals_autograd_through_the_whole_update(method, tolerance):
+    model, optimizer, data, held = prepare()
+    for _ in range(3):
+        step(model, optimizer, data)
+    truth = through_the_whole_update(model, optimizer, data, held)
+    hypergradient = Hypergradient(model.student, optimizer, method, radius=1e-6)  # no ReLU turns within that
+    model.keep_batch(True)
+    hypergradient.watch()
+    step(model, optimizer, data)
+    measured = hypergradient.after_step(lambda: model.student(*held, mode='loss')['loss'], model.kept_features,
+                                        model.distiller.sensitivities())
+    assert (truth != 0).all() and (measured - truth).norm() / truth.norm() < tolerance
+    for index in range(3):  # every pathway, not only the largest
+        assert measured[index].item() == pytest.approx(truth[index].item(), rel=100 * tolerance)
+
+
+def test_sensitivities_of_logits_are_those_of_each_unweighted_loss():
+    model = build().double()
+    data = batch()
+    model.keep_batch(True)
+    sum(model(*data, mode='loss').values()).backward()
+    caught = list(model.distiller.sensitivities())
+    assert [(name, tuple(gradient.shape)) for name, gradient in caught][1:] == [('logits', (8, CLASSES))] * 2
+    model.keep_batch(False)
+    s, t = model.student(data[0], mode='tensor').detach().requires_grad_(), model.teacher(data[0], mode='tensor')
+    kl = 16 * F.kl_div((s / 4).log_softmax(1), (t / 4).softmax(1), reduction='batchmean')
+    torch.testing.assert_close(caught[1][1], torch.autograd.grad(kl, s)[0], rtol=1e-9, atol=1e-14)
+
+
+def test_the_search_s_extra_pass_runs_to_the_classifier_s_output():
+    model = build().double()
+    model.keep_batch(True)
+    data = batch()
+    model(*data, mode='loss')
+    features = model.kept_features(model.student)
+    torch.testing.assert_close(features['logits'], model.student(data[0], mode='tensor'))
+
+
+def test_a_search_weighs_logits_and_its_process_replays(make_config):
+    logits = dict(model__distiller__logits=[dict(type='KLDivergence', tau=4), dict(type='DecoupledKDLoss', tau=4)])
+    search = Runner.from_cfg(make_config('search', **logits))
+    search.train()
+    path = f'{search.work_dir}/process.json'
+    process = DistillationProcess.load(path)
+    assert list(process.names[-2:]) == ['logits>logits:kl', 'logits>logits:decoupled_kd']
+    moved = abs(process.alpha[-1] - process.alpha[0])
+    assert (moved > 0).all(), 'every alpha has moved, the logits too'
+    distill = Runner.from_cfg(make_config('distill', custom_hooks__0__process=path, **logits))
+    distill.train()
+    assert distill.model.distiller.weights().tolist() == pytest.approx(process.weights[-1].tolist(), rel=1e-5)
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(classes=7), 'model.distiller.logits: the teacher has 10 classes and the student 7'),
+    (dict(logits=[KL, KL]), "model.distiller.logits: the label 'kl' is used twice"),
+    (dict(logits=dict(type='KLDivergence')), r"model.distiller.logits must be a list of one or more dicts, e.g. \[dict"),
+    (dict(receivers=[dict(module='backbone.layer3', name='logits')], connections=[(-1, 0)]),
+     "model.distiller.logits: another layer is called 'logits' too"),
+])
+def test_what_does_not_do_is_refused_with_its_key(options, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**options)
+
+
+def test_a_loss_that_wants_labels_refuses_mixed_images():
+    model = build()
+    x, samples = batch(dtype=torch.float32)
+    for sample in samples:
+        sample.set_gt_score(torch.rand(CLASSES))
+    with pytest.raises(ConfigError, match='model.distiller.logits: DecoupledKDLoss needs one label an image'):
+        model(x, samples, mode='loss')

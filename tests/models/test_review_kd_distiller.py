@@ -1,0 +1,115 @@
+"""ReviewKD's losses against the paper's recursion written out, from one student map to the next."""
+import pytest
+import torch
+import torch.nn.functional as F
+from mmpretrain.structures import DataSample
+from mmrazor.registry import MODELS
+
+from distpro_mm.models import HCLLoss
+
+SHAPE = (1, 16, 16)
+
+
+def network(channels, depth=8):
+    return dict(
+        _scope_='mmpretrain', type='ImageClassifier',
+        backbone=dict(type='CIFARResNet', depth=depth, in_channels=1, stem_channels=4, channels=channels),
+        neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=10, in_channels=channels[-1]))
+
+
+def build(student=(4, 8, 12), teacher=(6, 10, 16), **distiller):
+    torch.manual_seed(0)
+    model = MODELS.build(dict(
+        _scope_='mmrazor', type='TapDistill', architecture=network(student), teacher=network(teacher), input_shape=SHAPE,
+        distiller=dict(type='ReviewKDDistiller', **distiller))).double()
+    for p in model.distiller.parameters():
+        torch.nn.init.normal_(p, std=0.5)
+    return model
+
+
+def batch():
+    return torch.randn(3, *SHAPE, dtype=torch.float64), [DataSample().set_gt_label(i) for i in range(3)]
+
+
+def maps(network, x):
+    """Maps before and after the last activation of each stage, and the pooled map."""
+    backbone, before, after = network.backbone, [], []
+    x = backbone.relu(backbone.bn1(backbone.conv1(x)))
+    for stage in (backbone.layer1, backbone.layer2, backbone.layer3):
+        for block in stage:
+            shortcut = x if block.downsample is None else block.downsample(x)
+            sum_ = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(x))))) + shortcut
+            x = F.relu(sum_)
+        before.append(sum_)
+        after.append(x)
+    return before, after, x.mean((2, 3), keepdim=True)
+
+
+def normalised(x, conv, bn):
+    x = F.conv2d(x, conv.weight, padding=conv.padding)
+    mean, var = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), unbiased=False, keepdim=True)
+    return (x - mean) / (var + bn.eps).sqrt() * bn.weight[:, None, None] + bn.bias[:, None, None]
+
+
+def nearest(x, size):
+    rows = [i * x.shape[-2] // size[0] for i in range(size[0])]
+    columns = [i * x.shape[-1] // size[1] for i in range(size[1])]
+    return x[..., rows, :][..., columns]
+
+
+def reviewed(students, teachers, fusions, swap=False):
+    """The losses from deep to shallow; lists go from shallow to deep. swap: a wrong form, attentions exchanged."""
+    losses, deeper = [], None
+    for feature, target, fusion in list(zip(students, teachers, fusions))[::-1]:
+        x = normalised(feature, *fusion.reduce)
+        if deeper is not None:
+            deeper = nearest(deeper, x.shape[-2:])
+            weights = fusion.attention.weight[:, :, 0, 0] @ torch.cat([x, deeper], 1).flatten(2)
+            z = torch.sigmoid(weights + fusion.attention.bias[:, None]).view(len(x), 2, *x.shape[-2:])
+            own, others = (1, 0) if swap else (0, 1)
+            x = x * z[:, own, None] + deeper * z[:, others, None]
+        x = deeper = nearest(x, target.shape[-2:])
+        losses.append(HCLLoss()(normalised(x, *fusion.expand), target).item())
+    return losses
+
+
+def test_the_losses_are_the_papers():
+    model = build(loss=dict(type='HCLLoss', loss_weight=2.0))
+    x, samples = batch()
+    losses = model(x, samples, mode='loss')
+    (_, own, pooled), (target, _, target_pooled) = maps(model.student, x), maps(model.teacher, x)
+    names = ['pooled', 'layer3', 'layer2', 'layer1']
+    assert list(losses) == ['student.loss', *[f'distill.loss_{name}' for name in names]]
+    arguments = own + [pooled], target + [target_pooled], model.distiller.fusions
+    found = [losses[f'distill.loss_{name}'].item() / 2 for name in names]
+    assert found == pytest.approx(reviewed(*arguments), rel=1e-9)
+    # The nearest wrong forms: exchanged attentions, a teacher after its activation, a student before it.
+    assert found != pytest.approx(reviewed(*arguments, swap=True), rel=1e-3)
+    after, before = maps(model.teacher, x)[1], maps(model.student, x)[0]
+    assert found != pytest.approx(reviewed(own + [pooled], after + [target_pooled], model.distiller.fusions), rel=1e-3)
+    assert found != pytest.approx(reviewed(before + [pooled], target + [target_pooled], model.distiller.fusions), rel=1e-3)
+
+
+def test_the_maps_may_differ_in_size():
+    """A student of other strides: its maps are enlarged, or made smaller, to the teacher's."""
+    model = build(connections=[('layer2', 'layer1'), ('layer2', 'layer3')])
+    x, samples = batch()
+    losses = model(x, samples, mode='loss')
+    (_, own, pooled), (target, after, _) = maps(model.student, x), maps(model.teacher, x)
+    found = [losses[f'distill.loss_{name}'].item() for name in ('pooled', 'layer3', 'layer1')]
+    deepest = after[1].mean((2, 3), keepdim=True)
+    expected = reviewed([own[0], own[2], pooled], [target[1], target[1], deepest], model.distiller.fusions)
+    assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_gradients_reach_student_and_fusions_but_not_the_teacher():
+    model = build()
+    losses = model(*batch(), mode='loss')
+    sum(value for name, value in losses.items() if name.startswith('distill')).backward()
+    assert all(p.grad is not None for p in [*model.distiller.parameters(), *model.student.backbone.parameters()])
+    assert all(p.grad is None for p in model.teacher.parameters())
+
+
+def test_the_common_width_is_that_of_the_deepest_map_up_to_a_bound():
+    assert {fusion.reduce[0].out_channels for fusion in build().distiller.fusions} == {12}
+    assert {fusion.reduce[0].out_channels for fusion in build(max_mid_channels=5).distiller.fusions} == {5}
