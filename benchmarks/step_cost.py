@@ -298,13 +298,13 @@ def table(rows: Sequence[dict], columns: Dict[str, str]) -> str:
     return '\n'.join(lines)
 
 
-def page(rows: Sequence[dict], args: argparse.Namespace) -> str:
+def page(rows: Sequence[dict], where: str) -> str:
     """The page of results; what is said about them stands elsewhere."""
     columns = dict(variant='training', seconds='seconds a step', fastest='fastest', slowest='slowest', ratio='ratio',
                    images_a_second='images a second', peak_mb='peak memory (MB)')
     growth = [{**row, 'pathways': row['section'].split()[1]} for row in rows if row['section'].startswith('growth')]
     return '\n\n'.join([
-        '# What a step costs', f'Written by {describe(args)}',
+        '# What a step costs', f'Written by {where}',
         'Seconds are medians over the rounds, in which all trainings take turns in one process. The ratio is the median of '
         "each round's ratio to the training with all pathways at equal weights. Memory is what a step asks of torch's "
         'allocator at its peak, beyond weights and optimiser.', '![Seconds a step](step_cost.png)',
@@ -327,6 +327,7 @@ def main() -> None:
     parser.add_argument('--out', default=str(ROOT / 'docs/results'), help='folder of the results')
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
+    where = describe(args)
     rows = loading(args.batch)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args.teacher, args.student, args.batch, folder)
@@ -362,8 +363,8 @@ def main() -> None:
         writer.writerows(rows)
     draw(rows, os.path.join(args.out, 'step_cost.png'))
     with open(os.path.join(args.out, 'step_cost.md'), 'w') as file:
-        file.write(page(rows, args))
-    print(page(rows, args))
+        file.write(page(rows, where))
+    print(page(rows, where))
 
 
 if __name__ == '__main__':
