@@ -12,11 +12,7 @@ import csv
 import functools
 import itertools
 import os
-import pathlib
-import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from typing import Callable, Dict, List, NamedTuple, Sequence
@@ -26,6 +22,7 @@ import distpro_mm  # noqa: F401  first: makes the others importable
 # isort: split
 import numpy as np
 import torch
+from machine import ROOT, describe
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -37,7 +34,6 @@ from distpro_mm.engine.launch import build_trainer, load_config
 from distpro_mm.process import DistillationProcess, Weighting
 from distpro_mm.reporting.figures import save_figure
 
-ROOT = pathlib.Path(__file__).parents[1]
 PAIR = 'resnet56_resnet20_cifar100.py'
 TRANSFORM = 'ConvAttentionTransform'
 LAYERS = ('stem', 'layer1', 'layer2', 'layer3')
@@ -259,9 +255,9 @@ def draw(rows: Sequence[dict], path: str) -> None:
     spread = np.abs(np.array([[row['fastest'], row['slowest']] for row in steps]).T - medians)
     left.barh(places, medians, xerr=spread, color='tab:blue', ecolor='0.4')
     left.set_yticks(places, [row['variant'] for row in steps])
-    left.set(xlabel='seconds a step (median; lines: fastest and slowest)', xlim=(0, None))
+    left.set(xlabel='seconds a step (median; lines: fastest and slowest)', xlim=(0, 1.45 * medians.max()))
     for place, row in zip(places, steps):
-        left.text(0.02 * medians.max(), place, f"{row['ratio']:.2f} x equal", va='center', fontsize=8, color='white')
+        left.text(row['slowest'] + 0.01 * medians.max(), place, f" {row['ratio']:.2f} x equal", va='center', fontsize=8)
     growth = [row for row in rows if row['section'].startswith('growth')]
     for variant in dict.fromkeys(row['variant'] for row in growth):
         points = [(int(row['section'].split()[1]), row['seconds']) for row in growth if row['variant'] == variant]
@@ -270,25 +266,6 @@ def draw(rows: Sequence[dict], path: str) -> None:
     right.legend(frameon=False)
     right.grid(alpha=0.3)
     save_figure(figure, path)
-
-
-def describe(args: argparse.Namespace) -> str:
-    """Machine, versions, commit and command."""
-    def told(*command: str) -> str:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-        return done.stdout.strip()
-
-    processor = platform.processor()
-    if os.path.exists('/proc/cpuinfo'):
-        lines = pathlib.Path('/proc/cpuinfo').read_text().splitlines()
-        processor = next((line.split(':')[1].strip() for line in lines if line.startswith('model name')), processor)
-    device = f'{torch.get_num_threads()} threads of {processor}'
-    if torch.cuda.is_available():
-        device = torch.cuda.get_device_name()
-    changed = ' with changes' if told('git', 'status', '--porcelain', '--untracked-files=no') else ''
-    return (f'`python {" ".join([os.path.relpath(sys.argv[0], ROOT), *sys.argv[1:]])}` at commit '
-            f'{told("git", "rev-parse", "--short", "HEAD")}{changed}; {device}; torch {torch.__version__}; '
-            f'{args.teacher} teaches {args.student}, 32 x 32 pixels, batch {args.batch}, {TRANSFORM}, {args.rounds} rounds.')
 
 
 def table(rows: Sequence[dict], columns: Dict[str, str]) -> str:
@@ -327,7 +304,8 @@ def main() -> None:
     parser.add_argument('--out', default=str(ROOT / 'docs/results'), help='folder of the results')
     args = parser.parse_args()
     os.makedirs(args.out, exist_ok=True)
-    where = describe(args)
+    where = (f'{describe()}; {args.teacher} teaches {args.student}, 32 x 32 pixels, batch {args.batch}, {TRANSFORM}, '
+             f'{args.rounds} rounds.')
     rows = loading(args.batch)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args.teacher, args.student, args.batch, folder)
