@@ -132,8 +132,8 @@ def main() -> None:
         file.write('\n\n'.join([
             '# Moving alpha at every K-th iteration',
             f'Written by {where}; resnet20 ({args.teacher_epochs} epochs) teaches resnet8 on `cifar100_small` (10,000 '
-            f'images of 16 x 16), ten pathways with `PointwiseTransform`, {args.epochs} epochs of {8000 // 128} iterations, biased '
-            f'softmax, alpha by Adam at {args.rate}.',
+            f'images of 16 x 16), ten pathways with `PointwiseTransform`, {args.epochs} epochs of {8000 // 128} iterations, '
+            f'biased softmax, alpha by Adam at {args.rate}.',
             '"Weight moved" is the share of the total weight that lies on other pathways. Two searches with K = 1 and other '
             'seeds show how much of it is chance.', '![Distance from K = 1 over time](interval_drift.png)',
             '\n'.join(lines)]) + '\n')

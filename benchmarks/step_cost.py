@@ -255,7 +255,8 @@ def draw(rows: Sequence[dict], path: str) -> None:
     spread = np.abs(np.array([[row['fastest'], row['slowest']] for row in steps]).T - medians)
     left.barh(places, medians, xerr=spread, color='tab:blue', ecolor='0.4')
     left.set_yticks(places, [row['variant'] for row in steps])
-    left.set(xlabel='seconds a step (median; lines: fastest and slowest)', xlim=(0, 1.45 * medians.max()))
+    left.set(xlabel='seconds a step (median; lines: fastest and slowest)',
+             xlim=(0, 1.2 * max(row['slowest'] for row in steps)))
     for place, row in zip(places, steps):
         left.text(row['slowest'] + 0.01 * medians.max(), place, f" {row['ratio']:.2f} x equal", va='center', fontsize=8)
     growth = [row for row in rows if row['section'].startswith('growth')]

@@ -1,6 +1,9 @@
 """Two processes search and distil as one process does with the union of their batches."""
 import os
+import pathlib
 import socket
+import subprocess
+import sys
 import traceback
 
 import numpy as np
@@ -76,11 +79,15 @@ class Note(Hook):
         self.alphas.append(getattr(runner.model, 'module', runner.model).distiller.alpha.detach().numpy().copy())
 
 
-def together(count, function):
-    """Run function(rank) in forked processes that torchrun might have started."""
+def free_port():
     with socket.socket() as free:
         free.bind(('127.0.0.1', 0))
-        port = free.getsockname()[1]
+        return str(free.getsockname()[1])
+
+
+def together(count, function):
+    """Run function(rank) in forked processes that torchrun might have started."""
+    port = free_port()
     children = []
     for rank in range(count):
         children.append(os.fork())
@@ -88,7 +95,7 @@ def together(count, function):
             try:
                 torch.set_num_threads(1)
                 os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(count), MASTER_ADDR='127.0.0.1',
-                                  MASTER_PORT=str(port))
+                                  MASTER_PORT=port)
                 function(rank)
                 os._exit(0)
             except BaseException:
@@ -161,3 +168,23 @@ def test_processes_that_nobody_started_are_refused(make_config, monkeypatch):
 def test_slurm_needs_gpus(make_config):
     with pytest.raises(ConfigError, match='--launcher slurm needs GPUs.*pytorch'):
         build_trainer(make_config('equal'), 'slurm')
+
+
+@pytest.mark.slow
+def test_the_script_searches_in_two_processes_and_goes_on(tmp_path):
+    root = pathlib.Path(__file__).parents[2]
+
+    def train(epochs, *flags):
+        return subprocess.run(
+            ['bash', root / 'tools/dist_train.sh', 'configs/distpro/search_resnet20_resnet8-half_digits.py', '2',
+             '--work-dir', tmp_path, *flags, '--cfg-options', f'train_cfg.max_epochs={epochs}',
+             'train_dataloader.batch_size=20', 'model.teacher_ckpt=None', 'default_hooks.checkpoint.interval=1'],
+            cwd=root, env={**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'MASTER_PORT': free_port()},
+            capture_output=True, text=True, timeout=280)
+
+    done = train(1)
+    assert done.returncode == 0, done.stderr
+    assert len(DistillationProcess.load(str(tmp_path / 'process.json'))) == 6  # 240 images, 20 in each of two processes
+    done = train(2, '--resume')
+    assert done.returncode == 0 and 'resumed epoch: 1' in done.stdout + done.stderr, done.stderr
+    assert len(DistillationProcess.load(str(tmp_path / 'process.json'))) == 12

@@ -85,9 +85,15 @@ def config(make_config, tmp_path):
     DistillationProcess(NAMES, Weighting('exponential'), np.linspace(0, 1, 7),
                         np.random.RandomState(0).randn(7, 4)).save(process)
 
-    def make(kind, name, **options):
+    def make(kind, name, in_memory=False, **options):
         cfg = make_config(kind, name, train_cfg__max_epochs=3, **options)
-        cfg.train_dataloader.dataset.pipeline = AUGMENTED
+        if in_memory:
+            cfg.train_dataloader.collate_fn = dict(type='whole_batch')
+            cfg.train_dataloader.dataset = dict(
+                type='InMemoryDataset', dataset=cfg.train_dataloader.dataset,
+                augments=[dict(type='BatchRandomCrop', padding=1), dict(type='BatchRandomFlip', prob=0.5)])
+        else:
+            cfg.train_dataloader.dataset.pipeline = AUGMENTED
         cfg.model.architecture.head = dict(type='LinearClsHead', num_classes=10, in_channels=32)
         cfg.model.architecture.backbone.type = 'CIFARResNetWithDropout'
         if kind == 'distill':
@@ -119,8 +125,8 @@ def dropout_network():
 
 
 @pytest.mark.parametrize('kind, trials, options', [
-    ('search', 2, {}), ('search', 1, dict(train_cfg__alpha_interval=3)), ('distill', 2, {}),
-    ('search', 1, dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
+    ('search', 1, {}), ('search', 1, dict(train_cfg__alpha_interval=3)), ('distill', 2, {}),
+    ('search', 1, dict(in_memory=True)), ('search', 1, dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
 ])
 def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, trials, options):
     assert not in_a_process_of_its_own(lambda: train(config(kind, 'whole', **options)))

@@ -116,9 +116,12 @@ class DistProSearchLoop(ReproducibleTrainLoop):
         try:
             return super().run()
         except BaseException:
-            for hook in self.runner.hooks:
-                if isinstance(hook, ProcessRecordHook):
-                    hook.write(self.runner)
+            try:
+                for hook in self.runner.hooks:
+                    if isinstance(hook, ProcessRecordHook):
+                        hook.write(self.runner)
+            except OSError as error:  # a full disk, say: what stopped the search is what must be told
+                self.runner.logger.warning(f'The last of the process could not be written ({error}); the checkpoint has it')
             raise
         finally:
             self.stop()

@@ -1,3 +1,4 @@
+import errno
 from typing import Dict, Union
 
 import torch
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader
 from ...datasets import reproducible, seed_all
 from ...errors import ConfigError, DataError, TrainingError
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
 GO_ON = 'What was learned until the last checkpoint is in the work_dir: go on with --resume'
 
 
@@ -137,6 +139,6 @@ def _reason(error: Exception) -> str:
     if 'DataLoader worker' in text:
         return (f'a worker that loads images died ({text.splitlines()[0]}), most often for want of memory; lower '
                 'train_dataloader.num_workers or batch_size')
-    if 'No space left' in text or 'PytorchStreamWriter' in text or getattr(error, 'errno', None) == 28:
+    if 'No space left' in text or 'PytorchStreamWriter' in text or getattr(error, 'errno', None) in FULL:
         return f'a file could not be written ({text.splitlines()[0]}); make room on the disk'
     return None
