@@ -126,7 +126,8 @@ def dropout_network():
 
 @pytest.mark.parametrize('kind, trials, options', [
     ('search', 1, {}), ('search', 1, dict(train_cfg__alpha_interval=3)), ('distill', 2, {}),
-    ('search', 1, dict(in_memory=True)), ('search', 1, dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
+    ('search', 1, dict(in_memory=True)),
+    ('search', 1, dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
 ])
 def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, trials, options):
     assert not in_a_process_of_its_own(lambda: train(config(kind, 'whole', **options)))
