@@ -11,7 +11,8 @@ from .weighting import Weighting
 
 FORMAT = 'distpro_mm process'
 VERSION = 1
-FORMS = ('process', 'uniform', 'last', 'shuffled', 'mean')
+FORMS = ('process', 'uniform', 'last', 'shuffled', 'mean', 'random')
+RANDOM_KNOTS = 5  # a random process changes as often over a run
 
 
 class DistillationProcess:
@@ -114,8 +115,9 @@ class DistillationProcess:
         Args:
             form (str): 'process'; 'uniform': every pathway at the mean weight over pathways and time; 'last': the last
                 knot's weights throughout; 'mean': each pathway's own average over time; 'shuffled': the knots in
-                random order.
-            seed (int): Seed of 'shuffled'. Defaults to 0.
+                random order; 'random': the total of every moment divided anew, in shares drawn uniformly at five
+                moments of the run and interpolated between.
+            seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
 
         Returns:
             np.ndarray: Weights [K, N].
@@ -134,6 +136,9 @@ class DistillationProcess:
             return np.repeat(weights.mean(axis=0, keepdims=True), len(weights), axis=0)
         if form == 'shuffled':
             return weights[np.random.RandomState(seed).permutation(len(weights))]
+        if form == 'random':
+            shares = np.random.RandomState(seed).dirichlet(np.ones(len(self.names)), RANDOM_KNOTS)
+            return weights.sum(axis=1, keepdims=True) * interpolate(np.linspace(0, 1, RANDOM_KNOTS), shares, self.progress)
         raise ProcessError(f"form='{form}' is not one of {', '.join(FORMS)}")
 
     def smooth(self, window: float) -> 'DistillationProcess':

@@ -129,6 +129,18 @@ def test_the_forms_are_what_they_are_called():
     assert all(process.form(form).shape == (6, 4) for form in ('uniform', 'last', 'mean', 'shuffled'))
 
 
+def test_a_random_process_divides_the_same_total_at_every_moment():
+    process = make(knots=12, seed=6)
+    found = process.form('random', seed=1)
+    assert np.allclose(found.sum(axis=1), process.weights.sum(axis=1)) and (found >= 0).all()
+    shares = found / found.sum(axis=1, keepdims=True)
+    assert np.ptp(shares, axis=0).min() > 0.02  # it moves
+    assert np.array_equal(found, process.form('random', seed=1))
+    assert not np.array_equal(found, process.form('random', seed=2))
+    drawn = np.concatenate([process.form('random', seed=seed)[:1] / process.weights[:1].sum() for seed in range(400)])
+    assert np.allclose(drawn.mean(axis=0), 0.25, atol=0.04)  # no pathway is favoured
+
+
 def test_shuffled_knots_are_a_permutation_that_the_seed_tells():
     process = make(knots=12, seed=6)
     shuffled = process.form('shuffled', seed=1)
@@ -147,7 +159,7 @@ def test_forms_neither_touch_the_process_nor_numpys_random_state():
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(ProcessError, match="form='best' is not one of process, uniform, last, shuffled, mean"):
+    with pytest.raises(ProcessError, match="form='best' is not one of process, uniform, last, shuffled, mean, random"):
         make().form('best')
 
 

@@ -20,11 +20,11 @@ class ProcessReplayHook(Hook):
     Args:
         process (str): The process file that a search wrote.
         form (str): 'process', or an ablation of it: 'uniform' (all pathways at its mean weight), 'last' (its last weights
-            throughout), 'mean' (each pathway at its own mean) or 'shuffled' (its moments in random order). Defaults to
-            'process'.
+            throughout), 'mean' (each pathway at its own mean), 'shuffled' (its moments in random order) or 'random' (its
+            total divided at random). Defaults to 'process'.
         skip_below (float): Pathways of a weight below this are not computed. The release uses 0.5 with its scaled
             weighting. Defaults to 0: only weights of exactly 0 are skipped.
-        seed (int): Seed of 'shuffled'. Defaults to 0.
+        seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
 
     Raises:
         ProcessError: If the file cannot be read or does not fit the pathways of the config.
