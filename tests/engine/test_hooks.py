@@ -51,7 +51,7 @@ def expected(process_file, form='process', iterations=10, seed=0):
     return np.stack([np.interp(moments, process.progress, column) for column in weights.T], axis=1)
 
 
-@pytest.mark.parametrize('form', ['process', 'uniform', 'last', 'mean', 'shuffled', 'random'])
+@pytest.mark.parametrize('form', ['process', 'uniform', 'last', 'mean', 'shuffled'])
 def test_every_iteration_gets_the_interpolated_weights(make_config, process_file, form):
     _, weights, live = distil(make_config, process_file, form=form, seed=3)
     assert weights.shape == (10, 4)
