@@ -1,12 +1,31 @@
-"""Compare methods side by side: trains what a benchmark names, skips what is done, and ends with a table."""
+"""Compare methods side by side: trains what a benchmark names, skips what is done, and ends with tables and figures."""
 import argparse
+import glob
 import os
 import sys
 
 from distpro_mm.comparison import Benchmark, run_benchmark
 from distpro_mm.engine.command_line import run
 from distpro_mm.errors import ConfigError
-from distpro_mm.reporting import comparison_table, write_csv
+from distpro_mm.reporting import budgets_table, choices_table, comparison_table, draw_accuracy, reach_table, write_csv
+
+
+def report(benchmark: Benchmark, results: list, choices: list) -> str:
+    """Write the files of a benchmark that has been run; what is shown at the end."""
+    names = [*benchmark.methods, *(f'{name}_longer' for name in (benchmark.longer or {}).get('of', ()))]
+    searched = [name for name, method in benchmark.methods.items() if method.after and method.like is None]
+    parts = [comparison_table(results, [*names, 'teacher'], benchmark.reference)]
+    if len(benchmark.budgets) > 1:
+        parts.append(budgets_table(results, names))
+        if searched:
+            parts.append(reach_table(results, searched, [name for name in names if name not in searched]))
+        draw_accuracy(results, names, os.path.join(benchmark.work_dir, 'accuracy.png'))
+    if choices:
+        parts.append(choices_table(choices))
+    write_csv(results, os.path.join(benchmark.work_dir, 'results.csv'))
+    with open(os.path.join(benchmark.work_dir, 'results.md'), 'w') as file:
+        file.write('\n\n'.join(parts) + '\n')
+    return '\n\n'.join(parts)
 
 
 def main() -> None:
@@ -18,21 +37,17 @@ def main() -> None:
     if args.jobs < 1:
         parser.error(f'--jobs {args.jobs}: must be 1 or more')
     benchmark = Benchmark(args.benchmark, args.work_dir)
-    jobs = benchmark.jobs()
-    print(f'{benchmark.name}: {len(jobs)} trainings, {args.jobs} at once, in {benchmark.work_dir}', flush=True)
-    results = run_benchmark(benchmark, args.jobs, lambda line: print(line, flush=True))
-    table = comparison_table(results, [*benchmark.methods, 'teacher'], benchmark.reference)
-    write_csv(results, os.path.join(benchmark.work_dir, 'results.csv'))
-    with open(os.path.join(benchmark.work_dir, 'results.md'), 'w') as file:
-        file.write(table + '\n')
-    print(f'\nTop-1 on the test set after the last epoch; +-: standard deviation over seeds, of a difference its standard '
-          f'error.\n\n{table}\n')
-    if benchmark.search:
-        print(f'process: {benchmark.process}\nfigure:  {os.path.splitext(benchmark.process)[0]}.png')
-    print(f'table:   {os.path.join(benchmark.work_dir, "results.md")}')
-    if len(results) < len(jobs):
-        raise ConfigError(f'{len(jobs) - len(results)} of {len(jobs)} trainings failed, see above; the same command goes '
-                          'on with them')
+    print(f'{benchmark.name}: {len(benchmark.methods)} methods, {len(benchmark.seeds)} seeds, {args.jobs} trainings at '
+          f'once, in {benchmark.work_dir}', flush=True)
+    done = run_benchmark(benchmark, args.jobs, lambda line: print(line, flush=True))
+    tables = report(benchmark, done['results'], done['choices'])
+    print('\nTop-1 on the test set after the last epoch; +-: standard deviation over seeds; differences are between runs of '
+          f'the same seed.\n\n{tables}\n')
+    print(f'tables and figures: {benchmark.work_dir}/')
+    for figure in sorted(glob.glob(os.path.join(benchmark.work_dir, '*', 'seed_*', 'process.png'))):
+        print(f'process: {figure}')
+    if done['failed']:
+        raise ConfigError(f'{done["failed"]} trainings failed, see above; the same command goes on with them')
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
-"""Methods side by side: what a benchmark is, and running its trainings."""
-from .benchmark import Benchmark, Job
+"""Methods side by side: what a benchmark is, its trainings, and running them."""
+from .benchmark import Benchmark, Method
+from .jobs import Job, JobMaker
 from .runs import run_benchmark
 
-__all__ = ['Benchmark', 'Job', 'run_benchmark']
+__all__ = ['Benchmark', 'Job', 'JobMaker', 'Method', 'run_benchmark']

@@ -1,41 +1,62 @@
 import dataclasses
+import itertools
 import os
-from typing import Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
-from ..engine.launch import replay_hooks
 from ..errors import ConfigError
 
+NEEDED = {'teacher', 'methods', 'reference', 'seeds'}
+OPTIONAL = {'pair', 'stages', 'budgets', 'tuning', 'longer'}
 
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One training of a benchmark.
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Method:
+    """A way to train the student, or a stage that comes before one.
 
     Args:
-        name (str): Name of the method, or 'teacher' or 'search'.
-        seed (int): Random seed.
-        config (str): Path of the config.
-        work_dir (str): Where it runs.
-        needs (tuple[str]): Names of the jobs that must be done before.
+        name (str): Its name in the tables.
+        config (str): Path of its config.
+        options (dict): Settings by dotted key on top of the config.
+        after (str, optional): Name of the stage that must be done before: a search, or a first stage of training.
+        grid (dict): Values to try by dotted key. Those under ``model.`` hold for the stage before too.
+        like (str, optional): The method whose tuned settings this one takes, an ablation of it.
+        budgets (tuple, optional): Shares of the schedule's epochs; None for those of the benchmark.
+        seeds (tuple, optional): Of a stage: its seeds, taken in turn by the methods' runs; None for each run's own.
     """
     name: str
-    seed: int
     config: str
-    work_dir: str
-    needs: tuple = ()
+    options: Dict[str, Any] = dataclasses.field(default_factory=dict)
+    after: Optional[str] = None
+    grid: Dict[str, Sequence] = dataclasses.field(default_factory=dict)
+    like: Optional[str] = None
+    budgets: Optional[Tuple[float, ...]] = None
+    seeds: Optional[Tuple[int, ...]] = None
+
+    def choices(self) -> List[Dict[str, Any]]:
+        """list[dict]: All settings of the grid, at least one."""
+        return [dict(zip(self.grid, values)) for values in itertools.product(*self.grid.values())]
 
 
 class Benchmark:
-    """A comparison of methods that share a teacher, data and a schedule.
+    """A comparison of methods that share a teacher, data, a schedule and initial students.
 
     Read from a config with the one key ``benchmark``, a dict of
 
+    - ``pair`` (optional): the pair of networks, for configs that take one;
     - ``teacher``: config of the teacher, trained once;
-    - ``search`` (optional): config of the search, made once;
-    - ``methods``: configs by name; those with a ``ProcessReplayHook`` replay the process of ``search``;
+    - ``methods``: by name, a config or a dict of ``config``, ``options``, ``after``, ``grid``, ``budgets`` (see
+      :class:`Method`); or a dict of ``like``, the name of a method above, and further ``options``;
+    - ``stages`` (optional): likewise, what comes before: searches and first stages of training; ``seeds`` gives a stage
+      its own, e.g. one search for all runs;
     - ``reference``: the method that the others are compared with, pair by pair of seeds;
-    - ``seeds``: seeds of every method.
+    - ``seeds``: seeds of every method;
+    - ``budgets`` (optional): shares of the schedule's epochs, each a run with a schedule of its own. Defaults to (1, );
+    - ``tuning`` (optional): ``dict(ratio=0.2, seeds=[100], budget=1)``: how a method's grid is decided: on that share of
+      the training set, held out, by the mean over those seeds;
+    - ``longer`` (optional): ``dict(than='distpro', of=['kd', ...])``: the best of these methods is trained once more
+      with the compute of that method and its stage together.
 
     Config paths are relative to the benchmark's file.
 
@@ -44,30 +65,49 @@ class Benchmark:
         work_dir (str, optional): Defaults to ``work_dirs/benchmark_<name of the file>``.
 
     Raises:
-        ConfigError: If a key is missing or unknown, or a config does not exist.
+        ConfigError: If a key is missing, unknown or out of range, or a config does not exist.
     """
 
     def __init__(self, path: str, work_dir: Optional[str] = None) -> None:
         if not os.path.isfile(path):
             raise ConfigError(f"there is no benchmark '{path}'; those that come with the project are in configs/benchmarks/")
         settings = Config.fromfile(path).get('benchmark')
-        needed = {'teacher', 'methods', 'reference', 'seeds'}
-        if settings is None or set(settings) - needed - {'search'} or needed - set(settings):
-            raise ConfigError(f"'{path}' is not a benchmark: it needs benchmark=dict(...) with {sorted(needed)} and may "
-                              f"have 'search', got {sorted(settings or [])}")
-        if settings.reference not in settings.methods:
-            raise ConfigError(f"benchmark.reference='{settings.reference}' is not one of the methods "
-                              f'{list(settings.methods)}')
-        if not settings.seeds or len(set(settings.seeds)) < len(settings.seeds):
-            raise ConfigError(f'benchmark.seeds={settings.seeds} must be one or more different numbers')
+        if settings is None or set(settings) - NEEDED - OPTIONAL or NEEDED - set(settings):
+            raise ConfigError(f"'{path}' is not a benchmark: it needs benchmark=dict(...) with {sorted(NEEDED)} and may "
+                              f'have {sorted(OPTIONAL)}, got {sorted(settings or [])}')
         self.name = os.path.splitext(os.path.basename(path))[0]
         self.folder = os.path.dirname(path)
         self.work_dir = work_dir or os.path.join('work_dirs', f'benchmark_{self.name}')
-        self.reference: str = settings.reference
-        self.methods: Dict[str, str] = {name: self._existing(config) for name, config in settings.methods.items()}
-        self.seeds: Sequence[int] = list(settings.seeds)
+        self.pair: Optional[str] = settings.get('pair')
         self.teacher = self._existing(settings.teacher)
-        self.search = self._existing(settings.search) if settings.get('search') else None
+        self.seeds: List[int] = list(settings.seeds)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f'benchmark.seeds={settings.seeds} must be one or more different numbers')
+        self.budgets = _budgets(settings.get('budgets', (1, )), 'benchmark.budgets')
+        self.stages = self._methods(settings.get('stages', {}), 'benchmark.stages')
+        self.methods = self._methods(settings.methods, 'benchmark.methods')
+        self.reference: str = settings.reference
+        self._one_of(self.reference, self.methods, 'benchmark.reference')
+        for method in [*self.methods.values(), *self.stages.values()]:
+            if method.after is not None:
+                self._one_of(method.after, self.stages, f'benchmark: after of {method.name}')
+        self.tuning = {'ratio': 0.2, 'seeds': [100], 'budget': 1, **settings.get('tuning', {})}
+        if set(self.tuning) != {'ratio', 'seeds', 'budget'}:
+            raise ConfigError(f"benchmark.tuning has {sorted(self.tuning)}; it may have 'ratio', 'seeds' and 'budget'")
+        if set(self.tuning['seeds']) & set(self.seeds):
+            raise ConfigError(f"benchmark.tuning.seeds={list(self.tuning['seeds'])} are among benchmark.seeds: choose "
+                              'others, so that no run that is reported has been chosen')
+        self.longer = settings.get('longer')
+        if self.longer is not None:
+            if set(self.longer) != {'than', 'of'}:
+                raise ConfigError(f"benchmark.longer={dict(self.longer)} must have 'than' and 'of'")
+            for name in [self.longer.than, *self.longer.of]:
+                self._one_of(name, self.methods, 'benchmark.longer')
+
+    @staticmethod
+    def _one_of(name: str, known: Dict[str, Method], key: str) -> None:
+        if name not in known:
+            raise ConfigError(f"{key}='{name}' is not one of {list(known)}")
 
     def _existing(self, config: str) -> str:
         path = os.path.normpath(os.path.join(self.folder, config))
@@ -75,27 +115,35 @@ class Benchmark:
             raise ConfigError(f"benchmark names the config '{config}', and there is no file '{path}'")
         return path
 
-    @property
-    def process(self) -> str:
-        """str: Path of the searched process."""
-        return os.path.join(self.work_dir, 'search', 'process.json')
+    def _methods(self, settings: dict, key: str) -> Dict[str, Method]:
+        methods: Dict[str, Method] = {}
+        for name, given in settings.items():
+            given = dict(config=given) if isinstance(given, str) else dict(given)
+            known = {'like', 'options', 'budgets'} if 'like' in given else {'config', 'options', 'after', 'grid', 'budgets'}
+            if key == 'benchmark.stages':
+                known = {'config', 'options', 'seeds'}
+            if set(given) - known or not {'config', 'like'} & set(given):
+                raise ConfigError(f"{key}: '{name}' has {sorted(given)}; it may have {sorted(known)}")
+            given['options'] = dict(given.get('options', {}))
+            if 'like' in given:
+                self._one_of(given['like'], methods, f'{key}: like of {name}')
+                other = methods[given['like']]
+                if other.like:
+                    raise ConfigError(f"{key}: '{name}' is like '{other.name}', which is like '{other.like}': name that one")
+                given['options'] = {**other.options, **given['options']}
+                given = dict(given, config=other.config, after=other.after)
+            else:
+                given['config'] = self._existing(given['config'])
+                given['grid'] = {option: list(values) for option, values in given.get('grid', {}).items()}
+            if 'seeds' in given:
+                given['seeds'] = tuple(given['seeds'])
+            if 'budgets' in given:
+                given['budgets'] = _budgets(given['budgets'], f'{key}: budgets of {name}')
+            methods[name] = Method(name, **given)
+        return methods
 
-    def jobs(self) -> List[Job]:
-        """list[Job]: All trainings, in an order in which they can run one by one.
 
-        Raises:
-            ConfigError: If a method replays a process and the benchmark has no search.
-        """
-        jobs = [Job('teacher', self.seeds[0], self.teacher, os.path.join(self.work_dir, 'teacher'))]
-        if self.search:
-            jobs.append(Job('search', self.seeds[0], self.search, os.path.join(self.work_dir, 'search'), ('teacher', )))
-        for seed in self.seeds:
-            for name, config in self.methods.items():
-                cfg = Config.fromfile(config)
-                needs = ('teacher', ) if 'teacher_ckpt' in cfg.model else ()
-                if replay_hooks(cfg):
-                    if not self.search:
-                        raise ConfigError(f"benchmark.methods: '{name}' replays a process, and benchmark.search is missing")
-                    needs += ('search', )
-                jobs.append(Job(name, seed, config, os.path.join(self.work_dir, name, f'seed_{seed}'), needs))
-        return jobs
+def _budgets(given: Sequence[float], key: str) -> Tuple[float, ...]:
+    if not given or len(set(given)) < len(given) or not all(0 < budget <= 1 for budget in given):
+        raise ConfigError(f'{key}={list(given)} must be one or more different shares in (0, 1]')
+    return tuple(sorted(given))

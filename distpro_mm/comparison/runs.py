@@ -1,26 +1,109 @@
-"""Runs the jobs of a benchmark, some at once, going on where an earlier call stopped."""
+"""Runs the trainings of a benchmark, some at once, going on where an earlier call stopped."""
 import concurrent.futures as futures
 import contextlib
-import hashlib
 import json
 import multiprocessing
 import os
 import time
 import traceback
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, Iterable, List, Optional
 
+import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import init_default_scope
+from mmpretrain.registry import MODELS
 
-from ..engine.launch import build_trainer, load_config, replay_hooks
+from ..datasets import seed_all
+from ..engine.launch import build_trainer, student_config
 from ..files import whole_file
-from .benchmark import Benchmark, Job
+from .benchmark import Benchmark, Method
+from .jobs import Job, JobMaker
 
 RESULT = 'result.json'
 
 
-def run_benchmark(benchmark: Benchmark, processes: int, tell: Callable[[str], None] = print) -> List[dict]:
-    """Run what is not yet done.
+class Results:
+    """Runs jobs and keeps what they gave.
+
+    Args:
+        processes (int): Trainings at once, >= 1.
+        tell (Callable): Told about every finished job.
+        planned (int): Jobs that will be asked for in all, for the time left.
+    """
+
+    def __init__(self, processes: int, tell: Callable[[str], None], planned: int) -> None:
+        self.processes, self.tell, self.planned = processes, tell, planned
+        self.found: Dict[str, dict] = {}  # by the job's key; {} for one that failed
+        self.jobs: Dict[str, Job] = {}
+        self.started, self.trained = time.time(), 0
+
+    def __getitem__(self, job: Job) -> Optional[dict]:
+        return self.found.get(job.key) or None
+
+    def of(self, jobs: Iterable[Job], what: str = 'accuracy') -> List[float]:
+        """A figure of those jobs that succeeded."""
+        return [self[job][what] for job in jobs if self[job]]
+
+    def train(self, asked: Iterable[Job]) -> None:
+        """Train what is not yet trained, and before it what it needs."""
+        jobs: Dict[str, Job] = {}
+
+        def collect(job: Job) -> None:
+            for other in job.needs:
+                collect(other)
+            jobs.setdefault(job.key, job)
+
+        for job in asked:
+            collect(job)
+        before = len(self.found)
+        for key, job in jobs.items():
+            self.jobs[key] = job
+            if key not in self.found and finished(job):
+                self.found[key] = finished(job)
+        if len(self.found) > before:
+            self.tell(f'{len(self.found) - before} of {len(jobs)} trainings were done before')
+        waiting = [job for key, job in jobs.items() if key not in self.found]
+        if waiting:
+            self._run(waiting)
+
+    def _run(self, waiting: List[Job]) -> None:
+        threads = max(1, (os.cpu_count() or 1) // self.processes)
+        context = multiprocessing.get_context('spawn')
+        with futures.ProcessPoolExecutor(self.processes, context, torch.set_num_threads, (threads, )) as pool:
+            running: Dict[futures.Future, Job] = {}
+            while waiting or running:
+                for job in list(waiting):
+                    hopeless = [other.name for other in job.needs if self.found.get(other.key) == {}]
+                    if hopeless:
+                        waiting.remove(job)
+                        self.found[job.key] = {}
+                        self.tell(f'{_title(job)}: left out, because it needs {" and ".join(hopeless)}')
+                    elif len(running) < 2 * self.processes and all(self[other] for other in job.needs):
+                        waiting.remove(job)
+                        running[pool.submit(train_job, job)] = job
+                if not running:
+                    break
+                for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+                    self._note(running.pop(future), future)
+
+    def _note(self, job: Job, future: futures.Future) -> None:
+        self.trained += 1
+        try:
+            result = self.found[job.key] = future.result()
+            done = len(self.found)
+            left = (time.time() - self.started) / self.trained * max(self.planned - done, 0)
+            self.tell(f'[{done}/{max(self.planned, done)}] {_title(job)}: {result["accuracy"]:.1f}% in '
+                      f'{result["seconds"]:.0f} s; about {_duration(left)} left')
+        except Exception as error:
+            self.found[job.key] = {}
+            self.tell(f'[{len(self.found)}/{self.planned}] {_title(job)}: FAILED, see {job.work_dir}/run.log: '
+                      f'{str(error).splitlines()[0] if str(error) else type(error).__name__}')
+
+
+def run_benchmark(benchmark: Benchmark, processes: int, tell: Callable[[str], None] = print) -> dict:
+    """Run what is not yet done: the teacher, the choice of settings, and every method with every seed and budget.
 
     Args:
         benchmark (Benchmark): The benchmark.
@@ -28,101 +111,166 @@ def run_benchmark(benchmark: Benchmark, processes: int, tell: Callable[[str], No
         tell (Callable): Told about every finished job. Defaults to ``print``.
 
     Returns:
-        list[dict]: Results of all jobs that succeeded, in the order of :meth:`Benchmark.jobs`; see :func:`train_job`.
+        dict: 'results': of all that succeeded, see :func:`train_job`; 'failed': how many did not; 'choices': by method
+        the settings that were tried with their accuracies on held-out images, and the one chosen.
     """
-    jobs = benchmark.jobs()
-    configs = {job: job_config(benchmark, job) for job in jobs}
-    results: Dict[Job, Optional[dict]] = {job: finished(job, configs[job]) for job in jobs}
-    waiting = [job for job in jobs if results[job] is None]
-    done = len(jobs) - len(waiting)
-    if done:
-        tell(f'{done} of {len(jobs)} trainings were done before')
-    total, start, first = len(jobs), time.time(), done
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    context = multiprocessing.get_context('spawn')
-    with futures.ProcessPoolExecutor(processes, context, torch.set_num_threads, (threads, )) as pool:
-        running: Dict[futures.Future, Job] = {}
-        while waiting or running:
-            achieved = {job.name for job in jobs if results[job]}
-            hopeless = {job.name for job in jobs if results[job] == {}}
-            for job in list(waiting):
-                if hopeless & set(job.needs):
-                    waiting.remove(job)
-                    results[job] = {}
-                    tell(f'{job.name}, seed {job.seed}: left out, because it needs {" and ".join(job.needs)}')
-                elif set(job.needs) <= achieved and len(running) < 2 * processes:
-                    waiting.remove(job)
-                    running[pool.submit(train_job, configs[job], job)] = job
-            if not running:
-                break
-            for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
-                job = running.pop(future)
-                done += 1
-                try:
-                    results[job] = future.result()
-                    left = (time.time() - start) / (done - first) * (total - done)
-                    tell(f'[{done}/{total}] {job.name}, seed {job.seed}: {results[job]["accuracy"]:.1f}% in '
-                         f'{results[job]["seconds"]:.0f} s; about {left:.0f} s left')
-                except Exception as error:
-                    results[job] = {}
-                    tell(f'[{done}/{total}] {job.name}, seed {job.seed}: FAILED, see {job.work_dir}/run.log: '
-                         f'{str(error).splitlines()[0] if str(error) else type(error).__name__}')
-    return [results[job] for job in jobs if results[job]]
+    maker = JobMaker(benchmark)
+    trials = {method: [[maker.trial(method, place, choice, seed) for seed in benchmark.tuning['seeds']]
+                       for place, choice in enumerate(method.choices())]
+              for method in benchmark.methods.values() if len(method.choices()) > 1}
+    planned = _all(job for tried in trials.values() for runs in tried for job in runs)
+    planned |= _all(maker.run(method, seed, budget) for method, seed, budget in _runs(benchmark))
+    results = Results(processes, tell, len(planned))
+    for seed in {*benchmark.seeds, *(benchmark.tuning['seeds'] if trials else ())}:
+        make_initial_student(maker, seed)
+    results.train(job for tried in trials.values() for runs in tried for job in runs)
+    chosen, choices = {}, []
+    for method, tried in trials.items():
+        means = [float(np.mean(results.of(runs))) if results.of(runs) else float('-inf') for runs in tried]
+        best = int(np.argmax(means))
+        chosen[method.name] = method.choices()[best]
+        choices += [dict(method=method.name, settings=choice, accuracy=mean, chosen=place == best)
+                    for place, (choice, mean) in enumerate(zip(method.choices(), means))]
+    reported = [maker.run(method, seed, budget, chosen.get(method.like or method.name))
+                for method, seed, budget in _runs(benchmark)]
+    results.train(reported)
+    if benchmark.longer:
+        reported += _longer(benchmark, maker, results, reported, chosen)
+    results.train(reported)
+    shown = {job.key: job for job in (other for job in reported for other in (*job.needs, job))}
+    return dict(results=[dict(results[job], settings=job.settings) for job in shown.values() if results[job]],
+                failed=sum(results[job] is None for job in shown.values()), choices=choices)
 
 
-def job_config(benchmark: Benchmark, job: Job) -> Config:
-    """The config of a job: its file with the benchmark's seed, folder, teacher and process."""
-    cfg = load_config(job.config)
-    cfg.work_dir = job.work_dir
-    cfg.randomness = dict(seed=job.seed)
-    if 'teacher_ckpt' in cfg.model:
-        teacher = load_config(benchmark.teacher)
-        cfg.model.teacher_ckpt = os.path.join(benchmark.work_dir, 'teacher', f'epoch_{teacher.train_cfg.max_epochs}.pth')
-    for hook in replay_hooks(cfg):
-        hook['process'] = benchmark.process
-    return cfg
+def _runs(benchmark: Benchmark):
+    """Methods, seeds and budgets to report; seed by seed, so that a benchmark that is broken off compares what it has."""
+    for seed in benchmark.seeds:
+        for method in benchmark.methods.values():
+            for budget in method.budgets or benchmark.budgets:
+                yield method, seed, budget
 
 
-def _hash(cfg: Config) -> str:
-    return hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:16]
+def _all(jobs: Iterable[Job]) -> set:
+    return {key for job in jobs for key in (job.key, *(other.key for other in job.needs))}
 
 
-def finished(job: Job, cfg: Config) -> Optional[dict]:
-    """The result of a job that was done before with the same config, if there is one."""
+def _longer(benchmark: Benchmark, maker: JobMaker, results: Results, reported: List[Job], chosen: dict) -> List[Job]:
+    """The best of the rivals with the compute of a method and its stage."""
+    whole = {name: [job for job in reported if job.name == name and job.budget == 1 and results[job]]
+             for name in benchmark.methods}
+    rivals = [name for name in benchmark.longer.of if whole[name]]
+    mine = whole[benchmark.longer.than]
+    if not rivals or not mine:
+        return []
+    best = max(rivals, key=lambda name: np.mean(results.of(whole[name])))
+    stages = {job.needs[-1].key: job.needs[-1] for job in mine if len(job.needs) > 1}
+    compute = np.nanmedian(results.of(mine, 'compute')) + np.nanmedian(results.of(stages.values(), 'compute') or [0])
+    share = round(float(compute / np.nanmedian(results.of(whole[best], 'compute'))), 2)
+    if share <= 1:
+        return []
+    method = benchmark.methods[best]
+    longer = Method(f'{best}_longer', method.config, method.options, method.after, like=best)
+    results.tell(f'{best} is the best rival; it is trained once more for {share:.2f} times its epochs')
+    results.planned += len(benchmark.seeds)
+    return [maker.run(longer, seed, share, chosen.get(best)) for seed in benchmark.seeds]
+
+
+def make_initial_student(maker: JobMaker, seed: int) -> None:
+    """Write the weights that every student of a seed starts from."""
+    path = maker.initial_student(seed)
+    if os.path.exists(path):
+        return
+    benchmark = maker.benchmark
+    cfg = student_config(maker.run(benchmark.methods[benchmark.reference], benchmark.seeds[0]).config)
+    seed_all(seed)
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    student = MODELS.build(cfg.model)
+    student.init_weights()
+    with whole_file(path) as beside:
+        torch.save(dict(state_dict=student.state_dict()), beside)
+
+
+def finished(job: Job) -> Optional[dict]:
+    """The result of a job that was done before, if there is one."""
     try:
         with open(os.path.join(job.work_dir, RESULT)) as file:
             result = json.load(file)
     except (OSError, json.JSONDecodeError):
         return None
-    return result if result.get('config_hash') == _hash(cfg) else None
+    return result if result.get('key') == job.key else None
 
 
-def train_job(cfg: Config, job: Job) -> dict:
-    """Train and evaluate after the last epoch; the output goes to ``run.log`` in the work_dir.
+class Start(Hook):
+    """Notes the iteration at which a run starts or goes on."""
+
+    def before_train(self, runner) -> None:
+        """Note it."""
+        self.iteration = runner.iter
+
+
+def train_job(job: Job) -> dict:
+    """Train, going on from a checkpoint of the same job, and evaluate after the last epoch.
+
+    The output goes to ``run.log`` in the work_dir.
 
     Args:
-        cfg (Config): Its config.
         job (Job): The job.
 
     Returns:
-        dict: 'name', 'seed', 'accuracy' (top-1 on the test set in %, last epoch), 'epochs', 'iterations', 'seconds'
-        and 'config_hash'; written to ``result.json`` too.
+        dict: 'name', 'seed', 'budget', 'tuning', 'accuracy' (top-1 in % of the last epoch; on the test set, or of a trial
+        on the held-out part), 'epochs', 'iterations', 'seconds', 'compute' (seconds of all cores, or of the GPU;
+        NaN for a run that had only to be evaluated),
+        'after' (the stage that it needs) and 'key'; written to ``result.json`` too.
     """
-    result = dict(name=job.name, seed=job.seed, config_hash=_hash(cfg))
-    os.makedirs(job.work_dir, exist_ok=True)
+    cfg = Config(job.config._cfg_dict.to_dict(), filename=job.config.filename)
+    cfg.pop('default_dir')
+    started = os.path.join(cfg.work_dir, 'started.json')
+    os.makedirs(cfg.work_dir, exist_ok=True)
     cfg.experiment_name = f'{job.name}_{job.seed}_{time.time_ns()}'
-    with open(os.path.join(job.work_dir, 'run.log'), 'w') as log, contextlib.redirect_stdout(log), \
+    with open(os.path.join(cfg.work_dir, 'run.log'), 'a') as log, contextlib.redirect_stdout(log), \
             contextlib.redirect_stderr(log):
         try:
-            start = time.time()
-            runner = build_trainer(cfg)
+            resume = 'auto' if _read(started).get('key') == job.key else None
+            with whole_file(started) as beside, open(beside, 'w') as file:
+                json.dump(dict(key=job.key), file)
+            seconds, compute = time.time(), time.process_time()
+            runner = build_trainer(cfg, resume=resume)
+            start = Start()
+            runner.register_hook(start)
             runner.train()
-            result.update(
-                accuracy=float(runner.message_hub.get_scalar('val/accuracy/top1').current()), epochs=runner.max_epochs,
-                iterations=runner.max_iters, seconds=time.time() - start)
+            if 'val/accuracy/top1' not in runner.message_hub.log_scalars:  # killed after the last checkpoint
+                runner.val_loop.run()
+            # A run that went on is rated by the part that was seen of it.
+            share = (runner.max_iters - start.iteration) / runner.max_iters or float('nan')
+            seconds, compute = (time.time() - seconds) / share, (time.process_time() - compute) / share
+            accuracy = float(runner.message_hub.get_scalar('val/accuracy/top1').current())
         except Exception:
             traceback.print_exc(file=log)
             raise
-    with whole_file(os.path.join(job.work_dir, RESULT)) as beside, open(beside, 'w') as file:
+    result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=job.tuning, accuracy=accuracy,
+                  epochs=runner.max_epochs, iterations=runner.max_iters, seconds=seconds,
+                  compute=seconds if torch.cuda.is_available() else compute,
+                  after=job.needs[-1].name if len(job.needs) > 1 else None, key=job.key)
+    with whole_file(os.path.join(cfg.work_dir, RESULT)) as beside, open(beside, 'w') as file:
         json.dump(result, file, indent=1)
     return result
+
+
+def _read(path: str) -> dict:
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except (OSError, json.JSONDecodeError):
+        return {}
+
+
+def _title(job: Job) -> str:
+    settings = ', '.join(f'{option.rpartition(".")[2]}={value}' for option, value in job.settings.items())
+    return ', '.join(filter(None, [job.name, f'trial of {settings}' if job.tuning and settings else '',
+                                   f'{job.budget:.0%} of the epochs' if job.budget != 1 else '', f'seed {job.seed}']))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 7200:
+        return f'{seconds:.0f} s' if seconds < 120 else f'{seconds / 60:.0f} min'
+    return f'{seconds / 3600:.1f} h'

@@ -1,5 +1,5 @@
 """Figures and tables from finished runs' files; no model is imported here."""
-from .figures import draw_process
-from .table import comparison_table, write_csv
+from .figures import draw_accuracy, draw_process
+from .table import budgets_table, choices_table, comparison_table, reach_table, write_csv
 
-__all__ = ['comparison_table', 'draw_process', 'write_csv']
+__all__ = ['budgets_table', 'choices_table', 'comparison_table', 'draw_accuracy', 'draw_process', 'reach_table', 'write_csv']

@@ -1,10 +1,13 @@
 """Figures from finished runs' files."""
+from typing import Sequence
+
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from ..files import whole_file
 from ..process import DistillationProcess
+from .table import compute
 
 MAX_POINTS = 400  # a line of more points is no clearer, only slower to draw
 NAMED = 12  # as many pathways as a legend can hold; the others are drawn without a name
@@ -42,3 +45,33 @@ def save_figure(figure, path: str) -> None:
     """Write a PNG beside and move it into place, so that a kill leaves the one that was there."""
     with whole_file(path) as beside:
         figure.savefig(beside, dpi=120)
+
+
+def draw_accuracy(results: Sequence[dict], methods: Sequence[str], path: str) -> None:
+    """Draw accuracy against epochs and against compute, one line a method.
+
+    Args:
+        results (Sequence[dict]): Results of finished runs.
+        methods (Sequence[str]): Methods in the order of the legend.
+        path (str): The PNG to write.
+    """
+    figure = Figure(figsize=(13, 5), layout='constrained')
+    axes = figure.subplots(1, 2, sharey=True)
+    colours = matplotlib.colormaps['turbo'](np.linspace(0.05, 0.95, max(len(methods), 2)))
+    for colour, name in zip(colours, methods):
+        points = []
+        for budget in sorted({result['budget'] for result in results if result['name'] == name}):
+            runs = [result for result in results if result['name'] == name and result['budget'] == budget]
+            values = np.array([run['accuracy'] for run in runs])
+            error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
+            points.append((runs[0]['epochs'], compute(results, name, budget), values.mean(), error))
+        if points:
+            epochs, spent, means, errors = zip(*points)
+            for axis, places in zip(axes, (epochs, spent)):
+                axis.errorbar(places, means, errors, marker='o', ms=4, lw=1.5, capsize=2, color=colour, label=name)
+    axes[0].set(xlabel='epochs of the run, each with its own schedule', ylabel='top-1 (%), mean and standard error')
+    axes[1].set(xlabel='compute (seconds of all cores), search included')
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    axes[1].legend(loc='center left', bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    save_figure(figure, path)

@@ -1,44 +1,128 @@
 """Tables of a benchmark's results."""
 import csv
-from typing import Dict, List, Sequence
+from typing import Dict, List, Optional, Sequence, Tuple
 
 import numpy as np
 
+RESAMPLES = 10000
 
-def accuracies(results: Sequence[dict], name: str) -> Dict[int, float]:
-    """Accuracy in % by seed of one method."""
-    return {result['seed']: result['accuracy'] for result in results if result['name'] == name}
+
+def accuracies(results: Sequence[dict], name: str, budget: float) -> Dict[int, float]:
+    """Accuracy in % by seed of one method at one budget."""
+    return {result['seed']: result['accuracy'] for result in results
+            if result['name'] == name and result['budget'] == budget and not result['tuning']}
+
+
+def budget_of(results: Sequence[dict], name: str) -> float:
+    """The largest budget that a method was trained with."""
+    return max((result['budget'] for result in results if result['name'] == name and not result['tuning']), default=1)
+
+
+def paired_difference(mine: Dict[int, float], other: Dict[int, float]) -> Optional[Tuple[float, float, float]]:
+    """Mean difference between runs of the same seed, with the 95% interval of its bootstrap over seeds.
+
+    Args:
+        mine (dict): Accuracy by seed.
+        other (dict): Of what it is compared with.
+
+    Returns:
+        tuple: Mean, lower and upper end; the ends are NaN for a single pair. None without a common seed.
+    """
+    pairs = np.array([mine[seed] - other[seed] for seed in mine if seed in other])
+    if not len(pairs):
+        return None
+    if len(pairs) == 1:
+        return float(pairs[0]), float('nan'), float('nan')
+    draws = np.random.RandomState(0).randint(0, len(pairs), (RESAMPLES, len(pairs)))
+    lower, upper = np.percentile(pairs[draws].mean(axis=1), [2.5, 97.5])
+    return float(pairs.mean()), float(lower), float(upper)
+
+
+def compute(results: Sequence[dict], name: str, budget: float) -> float:
+    """Median seconds of all cores (or of the GPU) of a run, and of the stage that it needs."""
+    runs = [result for result in results if result['name'] == name and result['budget'] == budget and not result['tuning']]
+    stages = [result['compute'] for result in results
+              if result['name'] in {run['after'] for run in runs} and not result['tuning']]
+    return float(np.nanmedian([run['compute'] for run in runs]) + (np.nanmedian(stages) if stages else 0))
 
 
 def comparison_table(results: Sequence[dict], methods: Sequence[str], reference: str) -> str:
-    """Markdown table of methods: mean and spread over seeds, and the paired difference to one of them.
+    """Markdown table of methods at their largest budget.
 
     Args:
-        results (Sequence[dict]): Results of finished runs, with 'name', 'seed', 'accuracy', 'epochs' and 'seconds'.
+        results (Sequence[dict]): Results of finished runs, see :func:`distpro_mm.comparison.runs.train_job`.
         methods (Sequence[str]): Methods in the order of the rows; those without results are left out.
         reference (str): The method that the others are compared with.
 
     Returns:
-        str: The table. "+-" is the standard deviation over seeds; of the difference it is the standard error of the
-        mean of the differences between runs of the same seed.
+        str: The table. "+-" is the standard deviation over seeds; the difference is paired by seed, with the 95%
+        interval of a bootstrap over seeds.
     """
-    rows: List[List[str]] = [['method', 'top-1 (%)', f'against {reference}', 'runs', 'epochs', 'seconds a run']]
-    base = accuracies(results, reference)
+    rows: List[List[str]] = [['method', 'top-1 (%)', f'against {reference}', '95% interval', 'runs', 'epochs',
+                              'compute (s)', 'with stage (s)']]
+    base = accuracies(results, reference, budget_of(results, reference))
     for name in methods:
-        found = accuracies(results, name)
+        budget = budget_of(results, name)
+        found = accuracies(results, name, budget)
         if not found:
             continue
-        runs = [result for result in results if result['name'] == name]
+        runs = [result for result in results
+                if result['name'] == name and result['budget'] == budget and not result['tuning']]
         values = np.array(list(found.values()))
-        paired = np.array([found[seed] - base[seed] for seed in found if seed in base])
-        difference = ''
-        if name != reference and len(paired):
-            difference = f'{paired.mean():+.2f}'
-            if len(paired) > 1:
-                difference += f' +- {paired.std(ddof=1) / np.sqrt(len(paired)):.2f}'
+        paired = paired_difference(found, base) if name not in (reference, 'teacher') else None
         spread = f' +- {values.std(ddof=1):.2f}' if len(values) > 1 else ''
-        rows.append([name, f'{values.mean():.2f}{spread}', difference if name != 'teacher' else '', str(len(values)),
-                     str(runs[0]['epochs']), f'{np.median([run["seconds"] for run in runs]):.1f}'])
+        alone = float(np.nanmedian([run['compute'] for run in runs]))
+        rows.append([name, f'{values.mean():.2f}{spread}', f'{paired[0]:+.2f}' if paired else '',
+                     f'{paired[1]:+.2f} to {paired[2]:+.2f}' if paired and len(values) > 1 else '', str(len(values)),
+                     str(runs[0]['epochs']), f'{alone:.0f}',
+                     f'{compute(results, name, budget):.0f}' if runs[0]['after'] else ''])
+    return markdown(rows)
+
+
+def budgets_table(results: Sequence[dict], methods: Sequence[str]) -> str:
+    """Markdown table of mean accuracies by budget, each a run with a schedule of its own."""
+    budgets = sorted({result['budget'] for result in results if not result['tuning'] and result['budget'] <= 1})
+    rows = [['method', *(f'{budget:.0%} of the epochs' for budget in budgets)]]
+    for name in methods:
+        found = [accuracies(results, name, budget) for budget in budgets]
+        if any(found):
+            rows.append([name, *(f'{np.mean(list(values.values())):.2f}' if values else '' for values in found)])
+    return markdown(rows)
+
+
+def reach_table(results: Sequence[dict], methods: Sequence[str], rivals: Sequence[str]) -> str:
+    """Markdown table of what it takes to reach each rival's final accuracy.
+
+    For each method the smallest budget whose mean accuracy is at least the rival's at its largest budget, as epochs and
+    as compute, search included, over the rival's.
+    """
+    rows = [['to reach', 'its top-1 (%)', *methods]]
+    for rival in rivals:
+        goal = accuracies(results, rival, budget_of(results, rival))
+        if not goal:
+            continue
+        row, mean = [rival, f'{np.mean(list(goal.values())):.2f}'], np.mean(list(goal.values()))
+        spent = compute(results, rival, budget_of(results, rival))
+        for name in methods:
+            budgets = sorted({result['budget'] for result in results if result['name'] == name and not result['tuning']})
+            enough = [b for b in budgets if np.mean(list(accuracies(results, name, b).values())) >= mean]
+            row.append(f'{enough[0]:.0%} of the epochs, {compute(results, name, enough[0]) / spent:.2f} x the compute'
+                       if enough else 'not reached')
+        rows.append(row)
+    return markdown(rows)
+
+
+def choices_table(choices: Sequence[dict]) -> str:
+    """Markdown table of the settings that were tried, with the accuracy on held-out images; the chosen one is marked."""
+    rows = [['method', 'settings tried', 'top-1 on held-out images (%)', 'chosen']]
+    for choice in choices:
+        settings = ', '.join(f'{option} = {value}' for option, value in choice['settings'].items())
+        rows.append([choice['method'], settings, f'{choice["accuracy"]:.2f}', 'yes' if choice['chosen'] else ''])
+    return markdown(rows)
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table whose first row holds the titles, in columns that a reader of the text sees."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ['| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in rows]
     lines.insert(1, '| ' + ' | '.join('-' * width for width in widths) + ' |')
@@ -48,6 +132,7 @@ def comparison_table(results: Sequence[dict], methods: Sequence[str], reference:
 def write_csv(results: Sequence[dict], path: str) -> None:
     """Write every run's result as a line of a CSV file."""
     with open(path, 'w', newline='') as file:
-        writer = csv.DictWriter(file, ['name', 'seed', 'accuracy', 'epochs', 'iterations', 'seconds'], extrasaction='ignore')
+        writer = csv.DictWriter(file, ['name', 'seed', 'budget', 'accuracy', 'epochs', 'iterations', 'seconds', 'compute',
+                                       'after', 'settings'], extrasaction='ignore')
         writer.writeheader()
         writer.writerows(results)

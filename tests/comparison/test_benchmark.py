@@ -1,4 +1,4 @@
-"""Methods side by side: what is trained, what is skipped, what a failure costs."""
+"""Methods side by side: what is trained, what is alike, what is chosen where, what is skipped, what a failure costs."""
 import json
 import os
 import pathlib
@@ -6,11 +6,26 @@ import textwrap
 
 import pytest
 import torch
+from mmengine.config import Config
 
-from distpro_mm.comparison import Benchmark, run_benchmark, runs
+from distpro_mm.comparison import Benchmark, JobMaker, run_benchmark, runs
 from distpro_mm.errors import ConfigError
+from distpro_mm.process import DistillationProcess
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
+SMALL = textwrap.dedent("""
+    train_cfg = dict(max_epochs=2)
+    param_scheduler = dict(T_max=2)
+    train_dataloader = dict(batch_size=20, dataset=dict(dataset=dict(images_per_class=10)))
+    val_dataloader = dict(dataset=dict(dataset=dict(indices=100)))
+    log_level = 'ERROR'
+    """)
+BASES = dict(teacher='teachers/resnet20_digits.py', student='baselines/student_resnet8-half_digits.py',
+             kd='baselines/kd_resnet20_resnet8-half_digits.py', simkd='baselines/simkd_resnet20_resnet8-half_digits.py',
+             search='distpro/search_resnet20_resnet8-half_digits.py',
+             distpro='distpro/distill_resnet20_resnet8-half_digits.py')
+WEIGHT = 'model.distiller.distill_losses.loss_kl.loss_weight'
+KD_WEIGHT = 'model.distiller.weighting.kd_weight'
 
 
 def write(folder, text, name='small.py'):
@@ -21,21 +36,20 @@ def write(folder, text, name='small.py'):
 
 @pytest.fixture
 def benchmark(tmp_path):
-    """A benchmark of one epoch on a few digits."""
-    small = textwrap.dedent("""
-        train_cfg = dict(max_epochs=1)
-        train_dataloader = dict(batch_size=20, dataset=dict(dataset=dict(images_per_class=10)))
-        val_dataloader = dict(dataset=dict(dataset=dict(indices=100)))
-        """)
-    for name, base in dict(teacher='teachers/resnet20_digits.py', student='baselines/student_resnet8-half_digits.py',
-                           kd='baselines/kd_resnet20_resnet8-half_digits.py',
-                           search='distpro/search_resnet20_resnet8-half_digits.py',
-                           distpro='distpro/distill_resnet20_resnet8-half_digits.py').items():
-        write(tmp_path, f"_base_ = '{CONFIGS / base}'\n{small}log_level = 'ERROR'\n", f'{name}.py')
+    """A benchmark of two epochs on a few digits."""
+    for name, base in BASES.items():
+        write(tmp_path, f"_base_ = '{CONFIGS / base}'\n{SMALL}work_dir = 'work_dirs/{pathlib.Path(base).stem}'\n", f'{name}.py')
     return write(tmp_path, '''
         benchmark = dict(
-            teacher='teacher.py', search='search.py',
-            methods=dict(student='student.py', kd='kd.py', distpro='distpro.py'), reference='student', seeds=[0, 1])''')
+            teacher='teacher.py', stages=dict(search=dict(config='search.py', seeds=[0])),
+            methods=dict(student='student.py', kd='kd.py', distpro=dict(config='distpro.py', after='search')),
+            reference='student', seeds=[0, 1])''')
+
+
+@pytest.fixture(autouse=True)
+def configs_are_logged_plainly(monkeypatch):
+    """Formatting a config prettily takes mmengine longer than these trainings."""
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: repr(self._cfg_dict)))
 
 
 class InOrder:
@@ -64,69 +78,194 @@ def here(monkeypatch):
     monkeypatch.setattr(runs.futures, 'ProcessPoolExecutor', InOrder)
 
 
-def student_weights(folder, seed):
-    return torch.load(folder / 'work' / 'kd' / f'seed_{seed}' / 'epoch_1.pth')['state_dict']
+def run_in(tmp_path, path, tell=lambda line: None):
+    return run_benchmark(Benchmark(path, str(tmp_path / 'work')), 1, tell)
+
+
+def student_weights(folder, seed, method='kd'):
+    return torch.load(folder / 'work' / method / f'seed_{seed}' / 'epoch_2.pth')['state_dict']
 
 
 def test_trains_all_then_only_what_has_changed(benchmark, here, tmp_path):
     told = []
-    first = Benchmark(benchmark, str(tmp_path / 'work'))
-    results = run_benchmark(first, 1, told.append)
+    done = run_in(tmp_path, benchmark, told.append)
+    results = done['results']
     assert [(r['name'], r['seed']) for r in results] == [
-        ('teacher', 0), ('search', 0), ('student', 0), ('kd', 0), ('distpro', 0), ('student', 1), ('kd', 1), ('distpro', 1)]
-    assert all(0 <= r['accuracy'] <= 100 and r['iterations'] > 0 for r in results)
-    assert os.path.exists(first.process)
-    again = run_benchmark(Benchmark(benchmark, str(tmp_path / 'work')), 1, told.append)
-    assert again == results and told[-1] == '8 of 8 trainings were done before'
+        ('teacher', 0), ('student', 0), ('kd', 0), ('search', 0), ('distpro', 0), ('student', 1), ('kd', 1), ('distpro', 1)]
+    assert all(0 <= r['accuracy'] <= 100 and r['iterations'] > 0 and r['compute'] > 0 for r in results)
+    assert done['failed'] == 0 and done['choices'] == []
+    assert len(DistillationProcess.load(str(tmp_path / 'work' / 'search' / 'seed_0' / 'process.json'))) == 8
+    assert run_in(tmp_path, benchmark, told.append) == done and told[-1] == '8 of 8 trainings were done before'
     weights = [student_weights(tmp_path, seed) for seed in (0, 1)]
     assert not torch.equal(weights[0]['architecture.head.fc.weight'], weights[1]['architecture.head.fc.weight'])
-    # One config is changed and one result damaged: those two are trained again, and nothing else.
-    with open(tmp_path / 'student.py', 'a') as file:
-        file.write('optim_wrapper = dict(optimizer=dict(lr=0.01))\n')
+    # The search is changed and one result damaged: these and what needs them are trained again, and nothing else.
+    with open(tmp_path / 'search.py', 'a') as file:
+        file.write('randomness = dict(seed=3)\noptim_wrapper = dict(optimizer=dict(lr=0.01))\n')
     damaged = tmp_path / 'work' / 'kd' / 'seed_1' / 'result.json'
     damaged.write_text(damaged.read_text()[:20])
     told.clear()
-    changed = run_benchmark(Benchmark(benchmark, str(tmp_path / 'work')), 1, told.append)
-    assert told[0] == '5 of 8 trainings were done before' and len(told) == 4
+    run_in(tmp_path, benchmark, told.append)
+    assert told[0] == '4 of 8 trainings were done before'
+    assert sorted(line.split('] ')[1].split(':')[0] for line in told[1:]) == [
+        'distpro, seed 0', 'distpro, seed 1', 'kd, seed 1', 'search, seed 0']
     again = student_weights(tmp_path, 1)
-    assert all(torch.equal(again[name], weights[1][name]) for name in again)
-    same = {('teacher', 0), ('search', 0), ('kd', 0), ('kd', 1), ('distpro', 0), ('distpro', 1)}
-    accuracy = {(r['name'], r['seed']): r['accuracy'] for r in results}
-    assert {(r['name'], r['seed']) for r in changed if accuracy[r['name'], r['seed']] == r['accuracy']} >= same
+    assert all(torch.equal(again[name], weights[1][name]) for name in again), 'a second run gives the same figures'
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(benchmark, here, tmp_path, monkeypatch):
+    trained = runs.build_trainer
+    resumed = []
+
+    def dies_in_the_second_epoch(cfg, resume=None):
+        runner = trained(cfg, resume=resume)
+        if 'kd' in cfg.work_dir and 'seed_0' in cfg.work_dir:
+            resumed.append(resume and runner._load_from)
+            if len(resumed) == 1:
+                def die(*args, **kwargs):
+                    raise RuntimeError('killed')
+                runner.val_loop  # noqa: B018  built before it is spoilt
+                runner.val_loop.run = die
+        return runner
+
+    with open(tmp_path / 'kd.py', 'a') as file:
+        file.write('default_hooks = dict(checkpoint=dict(interval=1))\n')
+    monkeypatch.setattr(runs, 'build_trainer', dies_in_the_second_epoch)
+    first = run_in(tmp_path, benchmark)
+    assert first['failed'] == 1
+    second = run_in(tmp_path, benchmark)
+    assert second['failed'] == 0 and resumed[0] is None and resumed[1].endswith('.pth')
+
+
+def test_all_students_of_a_seed_start_alike(benchmark, tmp_path, here, monkeypatch):
+    text = (tmp_path / 'small.py').read_text().replace("kd='kd.py'", "kd='kd.py', simkd='simkd.py'")
+    started = {}
+    trained = runs.build_trainer
+
+    def watch(cfg, resume=None):
+        runner = trained(cfg, resume=resume)
+        plain = runner.call_hook
+
+        def call_hook(name, **kwargs):
+            plain(name, **kwargs)
+            if name == 'before_train':
+                student = getattr(runner.model, 'architecture', runner.model)
+                started[os.path.relpath(cfg.work_dir, tmp_path / 'work')] = {
+                    key: value.clone() for key, value in student.state_dict().items()}
+        runner.call_hook = call_hook
+        return runner
+
+    monkeypatch.setattr(runs, 'build_trainer', watch)
+    assert run_in(tmp_path, write(tmp_path, text))['failed'] == 0
+    for seed in (0, 1):
+        student = started[f'student/seed_{seed}']
+        for other in ('kd', 'distpro', 'simkd'):
+            mine = started[f'{other}/seed_{seed}']
+            assert all(torch.equal(mine[name], student[name]) for name in student if name.startswith('backbone'))
+            assert torch.equal(mine['head.fc.weight'], student['head.fc.weight']) == (other != 'simkd')  # has the teacher's
+    assert not torch.equal(started['kd/seed_0']['head.fc.weight'], started['kd/seed_1']['head.fc.weight'])
+
+
+def test_settings_are_chosen_on_held_out_training_images(benchmark, here, tmp_path):
+    text = (tmp_path / 'small.py').read_text().replace(
+        "kd='kd.py'", f"kd=dict(config='kd.py', grid={{'{WEIGHT}': [0.9, 1e9]}})").replace(
+        "after='search')", f"after='search', grid={{'{KD_WEIGHT}': [1.0, 2.0]}}), uniform=dict(like='distpro', "
+        "options={'custom_hooks.0.form': 'uniform'})")
+    path = write(tmp_path, text.replace('seeds=[0, 1]', "seeds=[0], tuning=dict(ratio=0.3, seeds=[7])"))
+    told = []
+    done = run_in(tmp_path, path, told.append)
+    assert done['failed'] == 0
+    kd = [choice for choice in done['choices'] if choice['method'] == 'kd']
+    assert [(c['settings'], c['chosen']) for c in kd] == [({WEIGHT: 0.9}, True), ({WEIGHT: 1e9}, False)]
+    assert kd[0]['accuracy'] > kd[1]['accuracy']
+    reported = {r['name']: r for r in done['results']}
+    assert reported['kd']['settings'] == {WEIGHT: 0.9} and not any(r['tuning'] for r in done['results'])
+    # The search is made with the settings that its distillation was given, and its ablation takes both.
+    weight = reported['distpro']['settings'][KD_WEIGHT]
+    assert reported['uniform']['settings'] == {KD_WEIGHT: weight}
+    process = DistillationProcess.load(str(tmp_path / 'work' / 'search_for_distpro' / 'seed_0' / 'process.json'))
+    assert process.weighting.kd_weight == weight
+    assert sum('trial of kd_weight' in line for line in told) == 2
+    # No trial has seen a test image, and none of its held-out images was trained on.
+    maker = JobMaker(Benchmark(path, str(tmp_path / 'work')))
+    method = maker.benchmark.methods['kd']
+    from mmengine.registry import init_default_scope
+    from mmpretrain.registry import DATASETS
+    cfg = maker.trial(method, 0, {}, 7).config
+    init_default_scope('mmpretrain')
+    train, val = (DATASETS.build(cfg[key].dataset) for key in ('train_dataloader', 'val_dataloader'))
+    assert (len(train), len(val)) == (70, 30) and 'test' not in str(cfg.val_dataloader.dataset.dataset.dataset.split)
+    assert not {image.numpy().tobytes() for image in train.images} & {image.numpy().tobytes() for image in val.images}
+
+
+def test_budgets_are_runs_with_schedules_of_their_own(benchmark, tmp_path):
+    text = (tmp_path / 'small.py').read_text().replace('seeds=[0, 1]', 'seeds=[0], budgets=[0.25, 1]')
+    with open(tmp_path / 'kd.py', 'a') as file:
+        file.write("train_cfg = dict(max_epochs=20)\nparam_scheduler = dict(_delete_=True, type='MultiStepLR', by_epoch=True, "
+                   "milestones=[10, 16])\ncustom_hooks = [dict(type='mmrazor.DistillWarmUpHook', epochs=8)]\n")
+    benchmark = Benchmark(write(tmp_path, text), str(tmp_path / 'work'))
+    maker = JobMaker(benchmark)
+    cfg = maker.run(benchmark.methods['kd'], 0, 0.25).config
+    assert cfg.train_cfg.max_epochs == 5 and cfg.param_scheduler.milestones == [2, 4]  # 2.5 is rounded to even
+    assert cfg.custom_hooks[0].epochs == 2
+    assert cfg.model.teacher_ckpt == str(tmp_path / 'work' / 'teacher' / 'epoch_2.pth')
+    jobs = [maker.run(benchmark.methods['distpro'], 0, budget) for budget in benchmark.budgets]
+    assert jobs[0].needs[-1].key == jobs[1].needs[-1].key, 'one search serves all budgets'
+    assert jobs[0].config.custom_hooks[0].process == str(tmp_path / 'work' / 'search' / 'seed_0' / 'process.json')
+    assert jobs[0].config.param_scheduler.T_max == 1 and jobs[1].config.param_scheduler.T_max == 2
+
+
+def test_the_best_rival_gets_the_compute_of_search_and_distillation(benchmark, here, tmp_path):
+    text = (tmp_path / 'small.py').read_text().replace(
+        'seeds=[0, 1]', "seeds=[0], longer=dict(than='distpro', of=['student', 'kd'])")
+    told = []
+    results = run_in(tmp_path, write(tmp_path, text), told.append)['results']
+    by_name = {r['name']: r for r in results}
+    best = max('student', 'kd', key=lambda name: by_name[name]['accuracy'])
+    share = (by_name['search']['compute'] + by_name['distpro']['compute']) / by_name[best]['compute']
+    longer = by_name[f'{best}_longer']
+    assert longer['budget'] == pytest.approx(share, abs=0.01) and longer['epochs'] == max(1, round(2 * longer['budget']))
+    assert any(f'{best} is the best rival' in line for line in told)
 
 
 def test_a_failure_leaves_out_what_needs_it_and_no_more(benchmark, here, tmp_path):
     with open(tmp_path / 'search.py', 'a') as file:
         file.write("train_cfg = dict(max_epochs=1, held_out=dict(ratio=0.001))\n")
     told = []
-    results = run_benchmark(Benchmark(benchmark, str(tmp_path / 'work')), 1, told.append)
-    assert {r['name'] for r in results} == {'teacher', 'student', 'kd'} and len(results) == 5
+    done = run_in(tmp_path, benchmark, told.append)
+    assert {r['name'] for r in done['results']} == {'teacher', 'student', 'kd'} and done['failed'] == 3
     failed = [line for line in told if 'search, seed 0: FAILED' in line]
     assert len(failed) == 1 and 'held_out' in failed[0]
-    assert sum('left out, because it needs teacher and search' in line for line in told) == 2
-    assert 'held_out' in (tmp_path / 'work' / 'search' / 'run.log').read_text()
+    assert sum('left out, because it needs search' in line for line in told) == 2
+    assert 'held_out' in (tmp_path / 'work' / 'search' / 'seed_0' / 'run.log').read_text()
 
 
 def test_runs_in_processes_of_their_own(tmp_path, benchmark):
-    text = (tmp_path / 'small.py').read_text().replace("search='search.py',", '').replace(", distpro='distpro.py'", '')
-    path = write(tmp_path, text.replace(", kd='kd.py'", '').replace('[0, 1]', '[0]'), 'tiny.py')
-    results = run_benchmark(Benchmark(path, str(tmp_path / 'work')), 2, lambda line: None)
+    path = write(tmp_path, "benchmark = dict(teacher='teacher.py', methods=dict(student='student.py'), reference='student', "
+                 'seeds=[0])', 'tiny.py')
+    results = run_benchmark(Benchmark(path, str(tmp_path / 'work')), 2, lambda line: None)['results']
     assert [r['name'] for r in results] == ['teacher', 'student']
-    assert json.loads((tmp_path / 'work' / 'student' / 'seed_0' / 'result.json').read_text()) == results[1]
+    written = json.loads((tmp_path / 'work' / 'student' / 'seed_0' / 'result.json').read_text())
+    assert {**written, 'settings': {}} == results[1]
 
 
 @pytest.mark.parametrize('change, message', [
     (("reference='student'", "reference='best'"),
-     r"reference='best' is not one of the methods \['student', 'kd', 'distpro'\]"),
+     r"benchmark.reference='best' is not one of \['student', 'kd', 'distpro'\]"),
     (('seeds=[0, 1]', 'seeds=[0, 0]'), r'seeds=\[0, 0\] must be one or more different numbers'),
     (('seeds=[0, 1]', 'seeds=[]'), r'seeds=\[\] must be'),
+    (('seeds=[0, 1]', 'seeds=[100]'), r'tuning.seeds=\[100\] are among benchmark.seeds'),
+    (('seeds=[0, 1]', 'seeds=[0], budgets=[0, 1]'), r'benchmark.budgets=\[0, 1\] must be .* shares in \(0, 1\]'),
+    (('seeds=[0, 1]', 'seeds=[0], tuning=dict(rate=1)'), "benchmark.tuning has .*'rate'"),
+    (('seeds=[0, 1]', "seeds=[0], longer=dict(than='x', of=[])"), "benchmark.longer='x' is not one of"),
     (("kd='kd.py'", "kd='nothing.py'"), "names the config 'nothing.py', and there is no file"),
+    (("kd='kd.py'", "kd=dict(config='kd.py', gird={})"), r"benchmark.methods: 'kd' has \['config', 'gird'\]; it may have"),
+    (("kd='kd.py'", "kd=dict(like='distpro')"), "benchmark.methods: like of kd='distpro' is not one of"),
     (("teacher='teacher.py', ", ''), 'is not a benchmark'),
-    (("search='search.py',", ''), "'distpro' replays a process, and benchmark.search is missing"),
+    (("after='search'", "after='serach'"), r"benchmark: after of distpro='serach' is not one of \['search'\]"),
 ])
 def test_a_benchmark_that_cannot_run_is_refused(benchmark, tmp_path, change, message):
     text = (tmp_path / 'small.py').read_text()
     assert change[0] in text
     path = write(tmp_path, text.replace(*change), 'wrong.py')
     with pytest.raises(ConfigError, match=message):
-        Benchmark(path, str(tmp_path / 'work')).jobs()
+        Benchmark(path, str(tmp_path / 'work'))

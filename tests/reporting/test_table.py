@@ -1,37 +1,66 @@
-"""The table of a comparison, against numbers worked out by hand."""
+"""The tables of a comparison, against numbers worked out by hand."""
 import csv
 
-from distpro_mm.reporting import comparison_table, write_csv
+import numpy as np
+import pytest
+
+from distpro_mm.reporting import budgets_table, choices_table, comparison_table, reach_table, write_csv
+from distpro_mm.reporting.table import paired_difference
 
 
-def result(name, seed, accuracy, seconds=10.0):
-    return dict(name=name, seed=seed, accuracy=accuracy, epochs=20, iterations=120, seconds=seconds)
+def result(name, seed, accuracy, budget=1.0, compute=10.0, after=None, tuning=False):
+    return dict(name=name, seed=seed, accuracy=accuracy, budget=budget, epochs=int(20 * budget), iterations=120, seconds=5.0,
+                compute=compute, after=after, tuning=tuning, settings={})
 
 
-RESULTS = [result('teacher', 0, 96.0), result('equal', 0, 90.0), result('equal', 1, 92.0), result('equal', 2, 91.0),
-           result('distpro', 0, 93.0, 12.0), result('distpro', 1, 94.0, 14.0), result('distpro', 2, 92.0, 13.0)]
+RESULTS = [result('teacher', 0, 96.0), result('search', 0, 50.0, compute=8.0),
+           result('equal', 0, 90.0), result('equal', 1, 92.0), result('equal', 2, 91.0), result('equal', 0, 80.0, 0.5, 5.0),
+           result('distpro', 0, 93.0, compute=12.0, after='search'), result('distpro', 1, 94.0, compute=14.0, after='search'),
+           result('distpro', 2, 92.0, compute=13.0, after='search'), result('distpro', 0, 91.5, 0.5, 6.0, 'search'),
+           result('distpro', 0, 99.9, tuning=True)]
 
 
 def cells(table):
     return [[cell.strip() for cell in line.strip('|').split('|')] for line in table.splitlines()]
 
 
-def test_mean_spread_and_paired_difference():
-    # equal: mean 91, standard deviation 1; distpro - equal = 3, 2, 1: mean 2, standard error 1 / sqrt(3).
+def test_mean_spread_paired_difference_and_compute():
     rows = {row[0]: row[1:] for row in cells(comparison_table(RESULTS, ['equal', 'distpro', 'teacher'], 'equal'))}
-    assert rows['equal'] == ['91.00 +- 1.00', '', '3', '20', '10.0']
-    assert rows['distpro'] == ['93.00 +- 1.00', '+2.00 +- 0.58', '3', '20', '13.0']
-    assert rows['teacher'] == ['96.00', '', '1', '20', '10.0']
+    assert rows['equal'] == ['91.00 +- 1.00', '', '', '3', '20', '10', '']
+    # Differences 3, 2, 1; the mean of three draws from them is 1 with a chance of 1 / 27 > 2.5%: the interval is the range.
+    assert rows['distpro'] == ['93.00 +- 1.00', '+2.00', '+1.00 to +3.00', '3', '20', '13', '21']
+    assert rows['teacher'] == ['96.00', '', '', '1', '20', '10', '']
+
+
+def test_the_bootstrap_interval_is_that_of_the_mean():
+    differences = np.random.RandomState(1).randn(200) + 0.5
+    mean, lower, upper = paired_difference(dict(enumerate(differences)), dict.fromkeys(range(200), 0.0))
+    assert mean == pytest.approx(differences.mean())
+    assert [lower, upper] == pytest.approx(mean + np.array([-1.96, 1.96]) * differences.std() / np.sqrt(200), abs=0.01)
+    assert np.isnan(paired_difference({0: 1.0}, {0: 0.0})[1]) and paired_difference({0: 1.0}, {1: 0.0}) is None
 
 
 def test_only_runs_of_one_seed_are_paired():
-    table = comparison_table(RESULTS[1:5] + [result('distpro', 9, 10.0)], ['equal', 'distpro'], 'equal')
+    table = comparison_table(RESULTS[2:7] + [result('distpro', 9, 10.0)], ['equal', 'distpro'], 'equal')
     assert cells(table)[-1][2] == '+3.00'  # seed 0 alone; seed 9 has no partner
 
 
 def test_methods_without_results_are_left_out():
     table = comparison_table(RESULTS, ['student', 'equal'], 'equal')
     assert [row[0] for row in cells(table)[2:]] == ['equal']
+
+
+def test_budgets_and_what_reaches_a_rival():
+    assert cells(budgets_table(RESULTS, ['equal', 'distpro']))[2:] == [['equal', '80.00', '91.00'], ['distpro', '91.50', '93.00']]
+    # Half the epochs reach 91: 6 s and the search's 8 s, against the rival's 10 s.
+    assert cells(reach_table(RESULTS, ['distpro'], ['equal']))[-1] == ['equal', '91.00', '50% of the epochs, 1.40 x the compute']
+    assert cells(reach_table(RESULTS, ['equal'], ['distpro']))[-1][2] == 'not reached'
+
+
+def test_choices_say_what_was_tried():
+    table = choices_table([dict(method='kd', settings={'a.b': 1}, accuracy=50.0, chosen=False),
+                           dict(method='kd', settings={'a.b': 2}, accuracy=51.0, chosen=True)])
+    assert cells(table)[2:] == [['kd', 'a.b = 1', '50.00', ''], ['kd', 'a.b = 2', '51.00', 'yes']]
 
 
 def test_csv_holds_every_run(tmp_path):

@@ -1,11 +1,12 @@
 from .channels_last_hook import ChannelsLastHook
 from .distill_warm_up_hook import DistillWarmUpHook
+from .initial_student_hook import InitialStudentHook
 from .process_record_hook import ProcessRecordHook
 from .process_replay_hook import ProcessReplayHook
 from .profile_hook import ProfileHook
 from .whole_checkpoint_hook import WholeCheckpointHook, damage, newest_whole_checkpoint
 
 __all__ = [
-    'ChannelsLastHook', 'DistillWarmUpHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook',
-    'WholeCheckpointHook', 'damage', 'newest_whole_checkpoint'
+    'ChannelsLastHook', 'DistillWarmUpHook', 'InitialStudentHook', 'ProcessRecordHook', 'ProcessReplayHook',
+    'ProfileHook', 'WholeCheckpointHook', 'damage', 'newest_whole_checkpoint'
 ]

@@ -204,9 +204,9 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
     if set(held_out) - known:
         raise ConfigError(f'train_cfg.held_out has no {sorted(set(held_out) - known)}; it has {sorted(known)}')
     dataset = dataloader['dataset']
-    if dataset.get('type') in ('HeldOutSplit', HeldOutSplit):
-        raise ConfigError('train_dataloader.dataset is a HeldOutSplit already: give the whole training set, the search '
-                         'splits it by train_cfg.held_out')
+    if dataset.get('type') in ('HeldOutSplit', HeldOutSplit) and dataset.get('part') == 'held_out':
+        raise ConfigError("train_dataloader.dataset is the held-out part of a HeldOutSplit: give the set to train on, the "
+                         'search holds out a part of that by train_cfg.held_out')
     whole = DATASETS.build(dataset)
     loaders = []
     for part in ('train', 'held_out'):

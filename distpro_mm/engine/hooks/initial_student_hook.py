@@ -1,0 +1,40 @@
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.runner.checkpoint import _load_checkpoint
+from mmrazor.registry import HOOKS
+
+from ...errors import ConfigError
+
+
+@HOOKS.register_module()
+class InitialStudentHook(Hook):
+    """Starts the student from given weights, so that methods that are compared differ in nothing else.
+
+    Weights of the same name and shape are taken; what a method adds to the student or freezes in it (a neck, the teacher's
+    head) stays as it is. A resumed run is left as it is.
+
+    Args:
+        checkpoint (str): The student's weights.
+
+    Raises:
+        ConfigError: If nothing of the backbone fits.
+    """
+
+    def __init__(self, checkpoint: str) -> None:
+        self.checkpoint = checkpoint
+
+    def before_train(self, runner) -> None:
+        """Load the weights."""
+        if runner.iter:
+            return
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        student = getattr(model, 'architecture', model)
+        own = student.state_dict()
+        weights = _load_checkpoint(self.checkpoint, map_location='cpu')['state_dict']
+        frozen = {name for name, parameter in student.named_parameters() if not parameter.requires_grad}
+        fitting = {name: value for name, value in weights.items()
+                   if name in own and own[name].shape == value.shape and name not in frozen}
+        if not any(name.startswith('backbone.') for name in fitting):
+            raise ConfigError(f"custom_hooks: InitialStudentHook.checkpoint='{self.checkpoint}' holds the weights of "
+                              'another network than the student')
+        student.load_state_dict(fitting, strict=False)
