@@ -15,7 +15,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 
-from ..datasets import seed_all
+from ..datasets import keep_loaded, seed_all
 from ..engine.launch import build_trainer, student_config
 from ..files import whole_file
 from .benchmark import Benchmark, Method
@@ -71,7 +71,7 @@ class Results:
     def _run(self, waiting: List[Job]) -> None:
         threads = max(1, (os.cpu_count() or 1) // self.processes)
         context = multiprocessing.get_context('spawn')
-        with futures.ProcessPoolExecutor(self.processes, context, torch.set_num_threads, (threads, )) as pool:
+        with futures.ProcessPoolExecutor(self.processes, context, _prepare, (threads, )) as pool:
             running: Dict[futures.Future, Job] = {}
             while waiting or running:
                 for job in list(waiting):
@@ -254,6 +254,12 @@ def train_job(job: Job) -> dict:
     with whole_file(os.path.join(cfg.work_dir, RESULT)) as beside, open(beside, 'w') as file:
         json.dump(result, file, indent=1)
     return result
+
+
+def _prepare(threads: int) -> None:
+    """Make a process ready to train one job after another."""
+    torch.set_num_threads(threads)
+    keep_loaded(6)  # training and test images, whole and in the parts of a trial
 
 
 def _read(path: str) -> dict:

@@ -1,11 +1,11 @@
 # A worker started by spawn imports this package afresh and with it the mends that mmpretrain needs.
 from .batch_augments import BatchRandomCrop, BatchRandomFlip
 from .held_out_split import HeldOutSplit, split
-from .in_memory import InMemoryDataset
+from .in_memory import InMemoryDataset, keep_loaded
 from .reproducible import ReproducibleDataset, ReproducibleSampler, reproducible, seed_all
 from .sklearn_digits import SklearnDigits
 
 __all__ = [
     'BatchRandomCrop', 'BatchRandomFlip', 'HeldOutSplit', 'InMemoryDataset', 'ReproducibleDataset', 'ReproducibleSampler',
-    'SklearnDigits', 'reproducible', 'seed_all', 'split'
+    'SklearnDigits', 'keep_loaded', 'reproducible', 'seed_all', 'split'
 ]

@@ -1,3 +1,4 @@
+import json
 from typing import Any, Dict, List, Sequence, Union
 
 import torch
@@ -14,6 +15,22 @@ from .reproducible import load_image
 def whole_batch(batch: Any) -> Any:
     """Collate nothing: an :class:`InMemoryDataset` gives whole batches."""
     return batch
+
+
+_kept: Dict[str, tuple] = {}  # by config, what has been loaded
+_keep = 0
+
+
+def keep_loaded(count: int) -> None:
+    """Keep the images of the last data sets in this process, for runs that follow one another on the same files.
+
+    Args:
+        count (int): How many data sets; 0 keeps none, as does a process that never calls this.
+    """
+    global _keep
+    _keep = count
+    if not count:
+        _kept.clear()
 
 
 @DATASETS.register_module()
@@ -44,14 +61,25 @@ class InMemoryDataset:
     """
 
     def __init__(self, dataset: Union[dict, BaseDataset], augments: Sequence[dict] = ()) -> None:
+        key = None
         if isinstance(dataset, dict):
+            key = json.dumps(dataset, sort_keys=True, default=str) if _keep else None
             random = [step['type'] for step in dataset.get('pipeline', ()) if 'Random' in str(step['type'])]
             if random:
                 raise ConfigError(f'InMemoryDataset.dataset.pipeline has {", ".join(random)}, which would be random only '
                                   'once: write augments=[...], e.g. BatchRandomCrop and BatchRandomFlip, instead')
-            dataset = DATASETS.build(dataset)
-        self.dataset = dataset
         self.augments = [BATCH_AUGMENTS.build(augment) for augment in augments]
+        if key in _kept:
+            self.dataset, self.images, self.labels = _kept[key]
+        else:
+            self._load(dataset)
+            if key is not None:
+                _kept[key] = self.dataset, self.images, self.labels
+                while len(_kept) > _keep:
+                    del _kept[next(iter(_kept))]
+
+    def _load(self, dataset: Union[dict, BaseDataset]) -> None:
+        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.dataset.full_init()
         items = [load_image(self.dataset, index) for index in range(len(self.dataset))]
         sizes = {tuple(item['inputs'].shape) for item in items}

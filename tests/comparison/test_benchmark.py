@@ -38,7 +38,8 @@ def write(folder, text, name='small.py'):
 def benchmark(tmp_path):
     """A benchmark of two epochs on a few digits."""
     for name, base in BASES.items():
-        write(tmp_path, f"_base_ = '{CONFIGS / base}'\n{SMALL}work_dir = 'work_dirs/{pathlib.Path(base).stem}'\n", f'{name}.py')
+        work_dir = f"work_dir = 'work_dirs/{pathlib.Path(base).stem}'\n"
+        write(tmp_path, f"_base_ = '{CONFIGS / base}'\n{SMALL}{work_dir}", f'{name}.py')
     return write(tmp_path, '''
         benchmark = dict(
             teacher='teacher.py', stages=dict(search=dict(config='search.py', seeds=[0])),
@@ -200,8 +201,9 @@ def test_settings_are_chosen_on_held_out_training_images(benchmark, here, tmp_pa
 def test_budgets_are_runs_with_schedules_of_their_own(benchmark, tmp_path):
     text = (tmp_path / 'small.py').read_text().replace('seeds=[0, 1]', 'seeds=[0], budgets=[0.25, 1]')
     with open(tmp_path / 'kd.py', 'a') as file:
-        file.write("train_cfg = dict(max_epochs=20)\nparam_scheduler = dict(_delete_=True, type='MultiStepLR', by_epoch=True, "
-                   "milestones=[10, 16])\ncustom_hooks = [dict(type='mmrazor.DistillWarmUpHook', epochs=8)]\n")
+        file.write('train_cfg = dict(max_epochs=20)\n'
+                   "param_scheduler = dict(_delete_=True, type='MultiStepLR', by_epoch=True, milestones=[10, 16])\n"
+                   "custom_hooks = [dict(type='mmrazor.DistillWarmUpHook', epochs=8)]\n")
     benchmark = Benchmark(write(tmp_path, text), str(tmp_path / 'work'))
     maker = JobMaker(benchmark)
     cfg = maker.run(benchmark.methods['kd'], 0, 0.25).config

@@ -115,3 +115,17 @@ def test_images_of_several_sizes_random_pipelines_and_bad_arguments_are_refused(
     (tmp_path / 'b' / '0.png').write_bytes(b'no image')
     with pytest.raises(DataError, match=r"image '.*b/0.png' cannot be loaded"):
         InMemoryDataset(folder)
+
+
+def test_images_are_kept_for_the_next_run_only_where_asked_for():
+    from distpro_mm.datasets import keep_loaded
+    first, second = InMemoryDataset(DIGITS), InMemoryDataset(DIGITS)
+    assert first.images.data_ptr() != second.images.data_ptr()
+    keep_loaded(1)
+    try:
+        first, second = InMemoryDataset(DIGITS, [dict(type='BatchRandomFlip')]), InMemoryDataset(DIGITS)
+        assert first.images.data_ptr() == second.images.data_ptr() and first.augments and not second.augments
+        other = InMemoryDataset({**DIGITS, 'split': 'test'})
+        assert len(other) != len(first) and InMemoryDataset(DIGITS).images.data_ptr() != first.images.data_ptr()
+    finally:
+        keep_loaded(0)
