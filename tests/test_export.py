@@ -109,7 +109,8 @@ def test_a_neck_that_cannot_be_merged_is_refused(make_config, tmp_path):
 
 
 BACKBONES = dict(
-    CIFARMobileNetV2=(dict(widen_factor=0.25), 1280), CIFARResNet=(dict(depth=8), 64),
+    CIFARMobileNetV2=(dict(widen_factor=0.25), 1280), CIFARPyramidNet=(dict(depth=11, alpha=12), 112),
+    CIFARResNet=(dict(depth=8), 64),
     CIFARShuffleNetV1=(dict(channels=(48, 96, 192)), 192), CIFARShuffleNetV2=(dict(channels=(48, 96, 192)), 1024),
     CIFARVGG=(dict(depth=8), 512), CIFARWideResNet=(dict(depth=10), 64), MobileNetV1=(dict(), 1024))
 
