@@ -38,7 +38,7 @@ from distpro_mm.process import DistillationProcess, Weighting
 from distpro_mm.reporting.figures import save_figure
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAIR = 'resnet56_resnet20_cifar100.py'
+PAIR = 'resnet56_resnet20_cifar100'
 TRANSFORM = 'ConvAttentionTransform'
 LAYERS = ('stem', 'layer1', 'layer2', 'layer3')
 
@@ -75,9 +75,8 @@ class Bench:
 
     def config(self, kind: str, pathways: int = 10, **options) -> Config:
         """A shipped CIFAR-100 config with this pair, made-up images and no validation."""
-        name = f'{kind}_{PAIR}' if kind != 'student' else 'student_resnet20_cifar100.py'
         group = 'distpro' if kind in ('search', 'distill') else 'baselines'
-        cfg = load_config(str(ROOT / 'configs' / group / name))
+        cfg = load_config(str(ROOT / 'configs' / group / f'{kind}.py'), pair=PAIR)
         if kind == 'student':
             cfg.model = self.student
         else:

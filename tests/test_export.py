@@ -77,7 +77,7 @@ def test_a_neck_that_is_only_trained_with_is_merged_into_the_classifier(make_con
     paths = export_student(cfg, checkpoint, str(tmp_path / 'out'))
     exported = Config.fromfile(paths['config'])
     assert exported.model.neck == dict(type='GlobalAveragePooling')
-    plain = load_config(str(ROOT / 'configs' / 'baselines' / 'student_resnet8-half_digits.py'))
+    plain = load_config(str(ROOT / 'configs' / 'baselines' / 'student.py'), pair='resnet20_resnet8-half_digits')
     assert set(torch.load(paths['checkpoint'])['state_dict']) == set(MODELS.build(plain.model).state_dict())
     stock, own = logits_of_both(model, paths, tmp_path)
     torch.testing.assert_close(stock, own, rtol=1e-4, atol=1e-4)

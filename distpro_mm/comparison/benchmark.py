@@ -4,7 +4,7 @@ from typing import Dict, List, Optional, Sequence
 
 from mmengine.config import Config
 
-from ..engine.launch import replay_hooks
+from ..engine.launch import load_config, replay_hooks
 from ..errors import ConfigError
 
 
@@ -18,12 +18,14 @@ class Job:
         config (str): Path of the config.
         work_dir (str): Where it runs.
         needs (tuple[str]): Names of the jobs that must be done before.
+        pair (str, optional): The pair that the config is read for.
     """
     name: str
     seed: int
     config: str
     work_dir: str
     needs: tuple = ()
+    pair: Optional[str] = None
 
 
 class Benchmark:
@@ -31,6 +33,7 @@ class Benchmark:
 
     Read from a config with the one key ``benchmark``, a dict of
 
+    - ``pair`` (optional): the pair of networks that ``search`` and ``methods`` are read for;
     - ``teacher``: config of the teacher, trained once;
     - ``search`` (optional): config of the search, made once;
     - ``methods``: configs by name; those with a ``ProcessReplayHook`` replay the process of ``search``;
@@ -52,9 +55,9 @@ class Benchmark:
             raise ConfigError(f"there is no benchmark '{path}'; those that come with the project are in configs/benchmarks/")
         settings = Config.fromfile(path).get('benchmark')
         needed = {'teacher', 'methods', 'reference', 'seeds'}
-        if settings is None or set(settings) - needed - {'search'} or needed - set(settings):
+        if settings is None or set(settings) - needed - {'pair', 'search'} or needed - set(settings):
             raise ConfigError(f"'{path}' is not a benchmark: it needs benchmark=dict(...) with {sorted(needed)} and may "
-                              f"have 'search', got {sorted(settings or [])}")
+                              f"have 'pair' and 'search', got {sorted(settings or [])}")
         if settings.reference not in settings.methods:
             raise ConfigError(f"benchmark.reference='{settings.reference}' is not one of the methods "
                               f'{list(settings.methods)}')
@@ -63,6 +66,7 @@ class Benchmark:
         self.name = os.path.splitext(os.path.basename(path))[0]
         self.folder = os.path.dirname(path)
         self.work_dir = work_dir or os.path.join('work_dirs', f'benchmark_{self.name}')
+        self.pair: Optional[str] = settings.get('pair')
         self.reference: str = settings.reference
         self.methods: Dict[str, str] = {name: self._existing(config) for name, config in settings.methods.items()}
         self.seeds: Sequence[int] = list(settings.seeds)
@@ -88,14 +92,16 @@ class Benchmark:
         """
         jobs = [Job('teacher', self.seeds[0], self.teacher, os.path.join(self.work_dir, 'teacher'))]
         if self.search:
-            jobs.append(Job('search', self.seeds[0], self.search, os.path.join(self.work_dir, 'search'), ('teacher', )))
+            jobs.append(Job('search', self.seeds[0], self.search, os.path.join(self.work_dir, 'search'), ('teacher', ),
+                            self.pair))
         for seed in self.seeds:
             for name, config in self.methods.items():
-                cfg = Config.fromfile(config)
+                cfg = load_config(config, pair=self.pair)
                 needs = ('teacher', ) if 'teacher_ckpt' in cfg.model else ()
                 if replay_hooks(cfg):
                     if not self.search:
                         raise ConfigError(f"benchmark.methods: '{name}' replays a process, and benchmark.search is missing")
                     needs += ('search', )
-                jobs.append(Job(name, seed, config, os.path.join(self.work_dir, name, f'seed_{seed}'), needs))
+                jobs.append(Job(name, seed, config, os.path.join(self.work_dir, name, f'seed_{seed}'), needs,
+                                self.pair))
         return jobs

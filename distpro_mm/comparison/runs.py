@@ -72,7 +72,7 @@ def run_benchmark(benchmark: Benchmark, processes: int, tell: Callable[[str], No
 
 def job_config(benchmark: Benchmark, job: Job) -> Config:
     """The config of a job: its file with the benchmark's seed, folder, teacher and process."""
-    cfg = load_config(job.config)
+    cfg = load_config(job.config, pair=job.pair)
     cfg.work_dir = job.work_dir
     cfg.randomness = dict(seed=job.seed)
     if 'teacher_ckpt' in cfg.model:

@@ -27,13 +27,12 @@ def benchmark(tmp_path):
         train_dataloader = dict(batch_size=20, dataset=dict(dataset=dict(images_per_class=10)))
         val_dataloader = dict(dataset=dict(dataset=dict(indices=100)))
         """)
-    for name, base in dict(teacher='teachers/resnet20_digits.py', student='baselines/student_resnet8-half_digits.py',
-                           kd='baselines/kd_resnet20_resnet8-half_digits.py',
-                           search='distpro/search_resnet20_resnet8-half_digits.py',
-                           distpro='distpro/distill_resnet20_resnet8-half_digits.py').items():
+    for name, base in dict(teacher='teachers/resnet20_digits.py', student='baselines/student.py', kd='baselines/kd.py',
+                           search='distpro/search.py', distpro='distpro/distill.py').items():
         write(tmp_path, f"_base_ = '{CONFIGS / base}'\n{small}log_level = 'ERROR'\n", f'{name}.py')
     return write(tmp_path, '''
         benchmark = dict(
+            pair='resnet20_resnet8-half_digits',
             teacher='teacher.py', search='search.py',
             methods=dict(student='student.py', kd='kd.py', distpro='distpro.py'), reference='student', seeds=[0, 1])''')
 
@@ -122,6 +121,7 @@ def test_runs_in_processes_of_their_own(tmp_path, benchmark):
     (('seeds=[0, 1]', 'seeds=[]'), r'seeds=\[\] must be'),
     (("kd='kd.py'", "kd='nothing.py'"), "names the config 'nothing.py', and there is no file"),
     (("teacher='teacher.py', ", ''), 'is not a benchmark'),
+    (('resnet8-half_digits', 'nonsense'), 'no such pair; nearest: resnet20_resnet8-half_digits'),
     (("search='search.py',", ''), "'distpro' replays a process, and benchmark.search is missing"),
 ])
 def test_a_benchmark_that_cannot_run_is_refused(benchmark, tmp_path, change, message):
