@@ -20,6 +20,11 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def no_pair_from_outside(monkeypatch):
+    monkeypatch.delenv('PAIR', raising=False)
+
+
 def small_config(folder, kind, name=None, **options):
     """A small config: kind is search, distill, equal, kd or student; options by dotted key, written with "__" for "."."""
     group = 'distpro' if kind in ('search', 'distill') else 'baselines'

@@ -88,7 +88,6 @@ def test_a_teachers_config_is_of_no_pair(name):
 
 
 def test_the_pair_named_wins_over_the_environments_and_leaves_no_trace(monkeypatch):
-    monkeypatch.delenv('PAIR', raising=False)
     assert load('baselines/kd.py').pair == DEFAULT
     assert load('baselines/kd.py', DIGITS).pair == DIGITS and 'PAIR' not in os.environ
     monkeypatch.setenv('PAIR', DIGITS)
@@ -117,9 +116,13 @@ def test_a_pair_of_ones_own_is_one_file(tmp_path):
     shutil.copytree(CONFIGS, tmp_path / 'configs')
     (tmp_path / 'configs' / '_base_' / 'pairs' / 'mine.py').write_text(
         "_base_ = '../tasks/cifar100.py'\npair = '{{ fileBasenameNoExtension }}'\nteacher = _base_.resnet110\n"
-        "student = _base_.resnet14\nteacher_ckpt = 'mine.pth'\n")
+        "student = _base_.resnet14\nteacher_ckpt = 'mine.pth'\noptim_wrapper = dict(optimizer=dict(lr=0.05))\n"
+        "reviewkd_loss = dict(loss_weight=2.0)\n")
     cfg = load_config(str(tmp_path / 'configs' / 'baselines' / 'kd.py'), pair='mine')
     assert cfg.work_dir == 'work_dirs/mine/kd' and cfg.model.teacher.backbone.depth == 110
+    assert cfg.optim_wrapper.optimizer.lr == 0.05 and cfg.optim_wrapper.optimizer.momentum == 0.9
+    cfg = load_config(str(tmp_path / 'configs' / 'baselines' / 'reviewkd.py'), pair='mine')
+    assert cfg.model.distiller.loss == dict(type='HCLLoss', loss_weight=2.0)
 
 
 def test_benchmark_trains_every_seed_alike():
