@@ -33,10 +33,12 @@ def networks() -> Config:
 
 
 def on_small_images(cfg: Config, epochs: int, work_dir: str) -> Config:
-    """A CIFAR-100 config on ``cifar100_small`` for some epochs, evaluated at the end."""
-    data = Config.fromfile(str(ROOT / 'configs/_base_/datasets/cifar100_small.py'))
+    """A CIFAR-100 config on a fifth of the images at 16 pixels for some epochs, evaluated at the end."""
+    task = Config.fromfile(str(ROOT / 'configs/_base_/tasks/cifar100_16px.py'))
     for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        cfg[key] = data[key]
+        cfg[key] = task[key]
+    images = cfg.train_dataloader.dataset
+    images.dataset = dict(type='HeldOutSplit', part='held_out', ratio=0.2, dataset=images.dataset)
     cfg.update(work_dir=work_dir, log_level='ERROR', experiment_name=f'{os.path.basename(work_dir)}_{time.time_ns()}')
     cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
     cfg.param_scheduler = dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, convert_to_iter_based=True)
@@ -60,7 +62,7 @@ def search(teacher: str, name: str, epochs: int, folder: str, interval: int, rat
     work_dir = os.path.join(folder, name)
     path = os.path.join(work_dir, 'process.json')
     if not os.path.exists(path):
-        cfg = load_config(str(ROOT / 'configs/distpro/search_resnet56_resnet20_cifar100.py'))
+        cfg = load_config(str(ROOT / 'configs/distpro/search.py'))
         cfg = on_small_images(cfg, epochs, work_dir)
         cfg.model.update(architecture=networks().resnet8, teacher=networks().resnet20, teacher_ckpt=teacher,
                          input_shape=(3, 16, 16))
@@ -131,9 +133,9 @@ def main() -> None:
     with open(os.path.join(args.out, 'interval_drift.md'), 'w') as file:
         file.write('\n\n'.join([
             '# Moving alpha at every K-th iteration',
-            f'Written by {where}; resnet20 ({args.teacher_epochs} epochs) teaches resnet8 on `cifar100_small` (10,000 '
-            f'images of 16 x 16), ten pathways with `PointwiseTransform`, {args.epochs} epochs of {8000 // 128} iterations, '
-            f'biased softmax, alpha by Adam at {args.rate}.',
+            f'Written by {where}; resnet20 ({args.teacher_epochs} epochs) teaches resnet8 on 10,000 images '
+            f'of CIFAR-100 at 16 x 16 pixels, ten pathways with `PointwiseTransform`, {args.epochs} epochs of '
+            f'{8000 // 128} iterations, biased softmax, alpha by Adam at {args.rate}.',
             '"Weight moved" is the share of the total weight that lies on other pathways. Two searches with K = 1 and other '
             'seeds show how much of it is chance.', '![Distance from K = 1 over time](interval_drift.png)',
             '\n'.join(lines)]) + '\n')

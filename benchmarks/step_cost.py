@@ -34,7 +34,7 @@ from distpro_mm.engine.launch import build_trainer, load_config
 from distpro_mm.process import DistillationProcess, Weighting
 from distpro_mm.reporting.figures import save_figure
 
-PAIR = 'resnet56_resnet20_cifar100.py'
+PAIR = 'resnet56_resnet20_cifar100'
 TRANSFORM = 'ConvAttentionTransform'
 LAYERS = ('stem', 'layer1', 'layer2', 'layer3')
 
@@ -71,9 +71,8 @@ class Bench:
 
     def config(self, kind: str, pathways: int = 10, **options) -> Config:
         """A shipped CIFAR-100 config with this pair, made-up images and no validation."""
-        name = f'{kind}_{PAIR}' if kind != 'student' else 'student_resnet20_cifar100.py'
         group = 'distpro' if kind in ('search', 'distill') else 'baselines'
-        cfg = load_config(str(ROOT / 'configs' / group / name))
+        cfg = load_config(str(ROOT / 'configs' / group / f'{kind}.py'), pair=PAIR)
         if kind == 'student':
             cfg.model = self.student
         else:

@@ -12,7 +12,7 @@ import distpro_mm  # noqa: F401  registers everything
 from distpro_mm.engine.launch import load_config
 
 ROOT = pathlib.Path(__file__).parent.parent
-PAIR = 'resnet20_resnet8-half_digits.py'
+PAIR = 'resnet20_resnet8-half_digits'
 
 
 @pytest.fixture(autouse=True)
@@ -20,10 +20,15 @@ def one_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def no_pair_from_outside(monkeypatch):
+    monkeypatch.delenv('PAIR', raising=False)
+
+
 def small_config(folder, kind, name=None, **options):
     """A small config: kind is search, distill, equal, kd or student; options by dotted key, written with "__" for "."."""
     group = 'distpro' if kind in ('search', 'distill') else 'baselines'
-    cfg = load_config(str(ROOT / 'configs' / group / f'{kind}_{PAIR if kind != "student" else "resnet8-half_digits.py"}'))
+    cfg = load_config(str(ROOT / 'configs' / group / f'{kind}.py'), pair=PAIR)
     cfg.work_dir = str(folder / (name or kind))
     cfg.experiment_name = f'{kind}_{time.time_ns()}'
     cfg.log_level = 'ERROR'

@@ -1,65 +1,144 @@
-"""Every config that is shipped: loads, and trains when its images are there."""
+"""Every config that is shipped, for every pair: loads, and trains when its images are there."""
 import os
 import pathlib
-import re
+import shutil
 
 import cv2
 import numpy as np
 import pytest
-from mmengine.config import Config
+import yaml
 from mmengine.runner import Runner
+from mmengine.utils import get_installed_path
 
-from distpro_mm.comparison import Benchmark
+from distpro_mm.comparison import Benchmark, JobMaker
 from distpro_mm.engine.launch import load_config
+from distpro_mm.errors import ConfigError
 from distpro_mm.process import DistillationProcess
 
 ROOT = pathlib.Path(__file__).parent.parent
-CONFIGS = sorted(str(path.relative_to(ROOT)) for folder in ('teachers', 'baselines', 'distpro')
-                 for path in (ROOT / 'configs' / folder).glob('*.py'))
+CONFIGS = ROOT / 'configs'
+PAIRS = sorted(path.stem for path in (CONFIGS / '_base_' / 'pairs').glob('*.py'))
+TEACHERS = sorted(path.stem for path in (CONFIGS / 'teachers').glob('*.py'))
+METHODS = sorted(str(path.relative_to(CONFIGS)) for folder in ('baselines', 'distpro')
+                 for path in (CONFIGS / folder).glob('*.py'))
+DIGITS, DEFAULT = 'resnet20_resnet8-half_digits', 'resnet56_resnet20_cifar100'
+FIRST_STAGES = dict(ab='ab_initial', ft='ft_paraphraser')
 
 
-@pytest.mark.parametrize('path', CONFIGS)
-def test_names_teacher_checkpoints_that_other_configs_write(path):
-    cfg = load_config(str(ROOT / path))
-    assert cfg.work_dir == os.path.join('work_dirs', pathlib.Path(path).stem)
-    checkpoint = cfg.model.get('teacher_ckpt')
-    if checkpoint is not None:
-        work_dir, name = os.path.split(checkpoint)
-        teacher = load_config(str(ROOT / 'configs' / 'teachers' / f'{os.path.basename(work_dir)}.py'))
-        assert (work_dir, name) == (teacher.work_dir, f'epoch_{teacher.train_cfg.max_epochs}.pth')
-        assert teacher.model == cfg.model.teacher
+def load(path, pair=None):
+    return load_config(str(CONFIGS / path), pair=pair)
+
+
+@pytest.fixture(scope='module')
+def zoo():
+    """Weights and configs of the ResNets in mmpretrain's model zoo, by name, which their files begin with."""
+    folder = pathlib.Path(get_installed_path('mmpretrain')) / '.mim' / 'configs'
+    models = yaml.safe_load((folder / 'resnet' / 'metafile.yml').read_text())['Models']
+    return {model['Name']: (model['Weights'], folder / model['Config'][len('configs/'):]) for model in models}
+
+
+@pytest.mark.parametrize('pair', PAIRS)
+def test_a_pairs_teacher_is_one_that_is_trained_here_or_published(pair, zoo):
+    cfg = load('baselines/student.py', pair)
+    assert cfg.pair == pair and cfg.model == cfg.student
+    if cfg.teacher_ckpt.startswith('http'):
+        weights, config = zoo[os.path.basename(cfg.teacher_ckpt).rpartition('_')[0]]
+        assert cfg.teacher_ckpt == weights
+        published = load_config(str(config)).model
+        for part in ('type', 'depth', 'in_channels', 'num_classes'):
+            for module in ('backbone', 'head'):
+                assert cfg.teacher[module].get(part) == published[module].get(part)
+        return
+    work_dir, name = os.path.split(cfg.teacher_ckpt)
+    teacher = load(f'teachers/{os.path.basename(work_dir)}.py')
+    assert (work_dir, name) == (teacher.work_dir, f'epoch_{teacher.train_cfg.max_epochs}.pth')
+    assert teacher.model == cfg.teacher
+
+
+@pytest.mark.parametrize('pair', [DIGITS, DEFAULT, 'vgg13_vgg8_cifar100', 'resnet50_mobilenetv1_imagenet'])
+@pytest.mark.parametrize('path', METHODS)
+def test_a_method_is_one_config_for_every_pair(path, pair):
+    cfg = load(path, pair)
+    name = pathlib.Path(path).stem
+    assert cfg.pair == pair and cfg.work_dir == os.path.join('work_dirs', pair, name)
+    if 'teacher' in cfg.model:
+        assert (cfg.model.teacher, cfg.model.teacher_ckpt) == (cfg.teacher, cfg.teacher_ckpt)
+        assert cfg.model.architecture.backbone == cfg.student.backbone
+        assert cfg.model.get('input_shape', cfg.input_shape) == cfg.input_shape
     for hook in cfg.get('custom_hooks', []):
         if 'process' in hook:
-            work_dir, name = os.path.split(hook.process)
-            assert name == 'process.json'
-            assert (ROOT / 'configs' / 'distpro' / f'{os.path.basename(work_dir)}.py').exists()
-
-
-@pytest.mark.parametrize('path', CONFIGS)
-def test_a_second_stage_starts_from_what_its_first_stage_writes(path):
-    stages = re.findall(r"checkpoint='(.*?)'", (ROOT / path).read_text())
-    assert bool(stages) == bool(re.match(r'(ab|ft)_resnet', pathlib.Path(path).name))
-    for checkpoint in stages:
-        work_dir, name = os.path.split(checkpoint)
-        first = load_config(str(ROOT / 'configs' / 'baselines' / f'{os.path.basename(work_dir)}.py'))
-        assert (work_dir, name) == (first.work_dir, f'epoch_{first.train_cfg.max_epochs}.pth')
-
-
-@pytest.mark.parametrize('path', CONFIGS)
-def test_no_config_chooses_by_the_test_set(path):
-    cfg = Config.fromfile(ROOT / path)
+            assert hook.process == os.path.join(load('distpro/search.py', pair).work_dir, 'process.json')
+    # A second stage starts from what its first stage writes, and no network starts from anything else.
+    text = repr(cfg.model)
+    assert ('Pretrained' in text) == (name in FIRST_STAGES)
+    if name in FIRST_STAGES:
+        first = load(f'baselines/{FIRST_STAGES[name]}.py', pair)
+        assert f"'{first.work_dir}/epoch_{first.train_cfg.max_epochs}.pth'" in text
+    # Nothing is chosen by the test set.
     assert 'save_best' not in cfg.default_hooks.checkpoint
     assert 'EarlyStoppingHook' not in str(cfg.get('custom_hooks'))
+
+
+@pytest.mark.parametrize('name', TEACHERS)
+def test_a_teachers_config_is_of_no_pair(name):
+    cfg = load(f'teachers/{name}.py')
+    assert cfg.work_dir == f'work_dirs/{name}' and 'save_best' not in cfg.default_hooks.checkpoint
+    with pytest.raises(ConfigError, match=f"--pair {DIGITS}: .*{name}.py' is of no pair; leave --pair out"):
+        load(f'teachers/{name}.py', DIGITS)
+
+
+def test_the_pair_named_wins_over_the_environments_and_leaves_no_trace(monkeypatch):
+    assert load('baselines/kd.py').pair == DEFAULT
+    assert load('baselines/kd.py', DIGITS).pair == DIGITS and 'PAIR' not in os.environ
+    monkeypatch.setenv('PAIR', DIGITS)
+    assert load('baselines/kd.py').pair == DIGITS
+    assert load('baselines/kd.py', DEFAULT).pair == DEFAULT and os.environ['PAIR'] == DIGITS
+
+
+def test_a_pair_that_does_not_exist_is_named_with_the_nearest(monkeypatch, tmp_path):
+    with pytest.raises(ConfigError, match='^--pair resnet56_resnet20: there is no such pair; nearest: resnet56_resnet20_'):
+        load('distpro/search.py', 'resnet56_resnet20')
+    monkeypatch.setenv('PAIR', 'vgg13')
+    with pytest.raises(ConfigError, match="^PAIR=vgg13: there is no such pair; nearest: vgg13_vgg8_cifar100, .*/pairs'$"):
+        load('baselines/kd.py')
+    monkeypatch.delenv('PAIR')
+    (tmp_path / 'mine.py').write_text("_base_ = './nothing.py'\n")  # another file that is missing
+    with pytest.raises(FileNotFoundError, match='nothing.py'):
+        load_config(str(tmp_path / 'mine.py'), pair=DIGITS)
+    # A training leaves its config, with all that was read, in its folder: that one is of its pair alone.
+    load('baselines/kd.py', DIGITS).dump(str(tmp_path / 'kd.py'))
+    assert load_config(str(tmp_path / 'kd.py'), pair=DIGITS).pair == DIGITS
+    with pytest.raises(ConfigError, match=f"--pair {DEFAULT}: .*kd.py' is of the pair '{DIGITS}' alone"):
+        load_config(str(tmp_path / 'kd.py'), pair=DEFAULT)
+
+
+def test_a_pair_of_ones_own_is_one_file(tmp_path):
+    shutil.copytree(CONFIGS, tmp_path / 'configs')
+    (tmp_path / 'configs' / '_base_' / 'pairs' / 'mine.py').write_text(
+        "_base_ = '../tasks/cifar100.py'\npair = '{{ fileBasenameNoExtension }}'\nteacher = _base_.resnet110\n"
+        "student = _base_.resnet14\nteacher_ckpt = 'mine.pth'\noptim_wrapper = dict(optimizer=dict(lr=0.05))\n"
+        "reviewkd_loss = dict(loss_weight=2.0)\n")
+    cfg = load_config(str(tmp_path / 'configs' / 'baselines' / 'kd.py'), pair='mine')
+    assert cfg.work_dir == 'work_dirs/mine/kd' and cfg.model.teacher.backbone.depth == 110
+    assert cfg.optim_wrapper.optimizer.lr == 0.05 and cfg.optim_wrapper.optimizer.momentum == 0.9
+    cfg = load_config(str(tmp_path / 'configs' / 'baselines' / 'reviewkd.py'), pair='mine')
+    assert cfg.model.distiller.loss == dict(type='HCLLoss', loss_weight=2.0)
+
+
+# What makes a method itself: L2T-ww's loop and optimisers of its meta networks.
+OWN_SCHEDULE = [('l2tww', 'train_cfg'), ('l2tww', 'optim_wrapper')]
 
 
 def test_benchmark_trains_every_seed_alike():
     for path in (ROOT / 'configs' / 'benchmarks').glob('*.py'):
         benchmark = Benchmark(str(path))
-        schedules = {name: load_config(config) for name, config in benchmark.methods.items()}
+        maker = JobMaker(benchmark)
+        schedules = {name: maker.run(method, 0, benchmark.budgets[0]).config for name, method in benchmark.methods.items()}
         reference = schedules[benchmark.reference]
         for name, cfg in schedules.items():
             for key in ('train_cfg', 'optim_wrapper', 'param_scheduler', 'train_dataloader', 'val_dataloader'):
-                assert cfg[key] == reference[key], f'{name} trains with another {key} than {benchmark.reference}'
+                if (name, key) not in OWN_SCHEDULE:
+                    assert cfg[key] == reference[key], f'{name} trains with another {key} than {benchmark.reference}'
 
 
 @pytest.fixture(scope='module')
@@ -81,8 +160,8 @@ def cifar100(images, tmp_path, monkeypatch):
     """cifar100(path): a shipped CIFAR-100 config, for the made-up images, one epoch and a small teacher."""
     monkeypatch.setenv('CIFAR100', 'cifar100_folder')
 
-    def load(path, **options):
-        cfg = load_config(str(ROOT / 'configs' / path))
+    def small(path, **options):
+        cfg = load(path)
         cfg.work_dir = str(tmp_path / pathlib.Path(path).stem)
         cfg.log_level = 'ERROR'
         for loader in (cfg.train_dataloader, cfg.val_dataloader, cfg.test_dataloader):
@@ -94,24 +173,23 @@ def cifar100(images, tmp_path, monkeypatch):
         cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
         return cfg
 
-    return load
+    return small
 
 
 def test_cifar100_from_folders_teacher_search_and_distillation(cifar100):
     teacher = Runner.from_cfg(cifar100('teachers/resnet56_cifar100.py'))
     teacher.train()
     trained = dict(model__teacher_ckpt=os.path.join(teacher.work_dir, 'epoch_1.pth'), model__architecture__backbone__depth=8)
-    search = Runner.from_cfg(cifar100('distpro/search_resnet56_resnet20_cifar100.py', **trained))
+    search = Runner.from_cfg(cifar100('distpro/search.py', **trained))
     search.train()
     assert len(search.train_loop.dataloader.dataset) == 400
     path = os.path.join(search.work_dir, 'process.json')
     process = DistillationProcess.load(path)
     assert len(process.names) == 10 and len(process) == 8
-    distill = Runner.from_cfg(cifar100('distpro/distill_resnet56_resnet20_cifar100.py', custom_hooks__0__process=path,
-                                       **trained))
+    distill = Runner.from_cfg(cifar100('distpro/distill.py', custom_hooks__0__process=path, **trained))
     distill.train()
     assert distill.train_loop.max_iters == 10  # all 500 images
-    student = Runner.from_cfg(cifar100('baselines/kd_resnet56_resnet20_cifar100.py', **trained))
+    student = Runner.from_cfg(cifar100('baselines/kd.py', **trained))
     student.train()
 
 

@@ -77,7 +77,7 @@ def test_a_neck_that_is_only_trained_with_is_merged_into_the_classifier(make_con
     paths = export_student(cfg, checkpoint, str(tmp_path / 'out'))
     exported = Config.fromfile(paths['config'])
     assert exported.model.neck == dict(type='GlobalAveragePooling')
-    plain = load_config(str(ROOT / 'configs' / 'baselines' / 'student_resnet8-half_digits.py'))
+    plain = load_config(str(ROOT / 'configs' / 'baselines' / 'student.py'), pair='resnet20_resnet8-half_digits')
     assert set(torch.load(paths['checkpoint'])['state_dict']) == set(MODELS.build(plain.model).state_dict())
     stock, own = logits_of_both(model, paths, tmp_path)
     torch.testing.assert_close(stock, own, rtol=1e-4, atol=1e-4)
@@ -109,7 +109,8 @@ def test_a_neck_that_cannot_be_merged_is_refused(make_config, tmp_path):
 
 
 BACKBONES = dict(
-    CIFARMobileNetV2=(dict(widen_factor=0.25), 1280), CIFARResNet=(dict(depth=8), 64),
+    CIFARMobileNetV2=(dict(widen_factor=0.25), 1280), CIFARPyramidNet=(dict(depth=11, alpha=12), 112),
+    CIFARResNet=(dict(depth=8), 64),
     CIFARShuffleNetV1=(dict(channels=(48, 96, 192)), 192), CIFARShuffleNetV2=(dict(channels=(48, 96, 192)), 1024),
     CIFARVGG=(dict(depth=8), 512), CIFARWideResNet=(dict(depth=10), 64), MobileNetV1=(dict(), 1024))
 

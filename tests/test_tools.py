@@ -17,6 +17,8 @@ from mmpretrain.registry import MODELS
 from distpro_mm.models.checkpoints import load_whole
 
 ROOT = pathlib.Path(__file__).parent.parent
+SEARCH = 'configs/distpro/search.py'
+PAIR = ['--pair', 'resnet20_resnet8-half_digits']
 NETWORKS = Config.fromfile(ROOT / 'configs' / '_base_' / 'networks' / 'cifar_networks.py')
 SMALL = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.dataset.images_per_class=10', 'train_dataloader.batch_size=20']
 
@@ -76,21 +78,18 @@ def test_search_and_distil_in_bfloat16(tmp_path, teacher_ckpt, tool):
     teacher = ['model.teacher.backbone.depth=8', 'model.teacher.backbone.stem_channels=8',
                'model.teacher.backbone.channels=(8,16,32)', 'model.teacher.head.in_channels=32',
                f'model.teacher_ckpt={teacher_ckpt}']
-    done = tool('train', 'configs/distpro/search_resnet20_resnet8-half_digits.py', '--amp', '--work-dir',
-                tmp_path / 'search', '--cfg-options', *SMALL, *teacher)
+    done = tool('train', SEARCH, *PAIR, '--amp', '--work-dir', tmp_path / 'search', '--cfg-options', *SMALL, *teacher)
     assert done.returncode == 0 and (tmp_path / 'search' / 'process.json').exists(), done.stderr
-    assert 'BFloat16OptimWrapper' in (tmp_path / 'search' / 'search_resnet20_resnet8-half_digits.py').read_text()
-    done = tool('train', 'configs/distpro/distill_resnet20_resnet8-half_digits.py', '--amp', '--work-dir',
-                tmp_path / 'distill', '--cfg-options', *SMALL, *teacher,
-                f'custom_hooks.0.process={tmp_path / "search" / "process.json"}')
+    assert 'BFloat16OptimWrapper' in (tmp_path / 'search' / 'search.py').read_text()
+    done = tool('train', 'configs/distpro/distill.py', *PAIR, '--amp', '--work-dir', tmp_path / 'distill', '--cfg-options',
+                *SMALL, *teacher, f'custom_hooks.0.process={tmp_path / "search" / "process.json"}')
     assert done.returncode == 0, done.stderr
-
-
-SEARCH = 'configs/distpro/search_resnet20_resnet8-half_digits.py'
 
 
 @pytest.mark.parametrize('arguments, message', [
     (['train', 'configs/nothing.py'], "error: there is no config file 'configs/nothing.py'"),
+    (['train', SEARCH, '--pair', 'nonsense'], 'error: --pair nonsense: there is no such pair; nearest: '),
+    (['train', 'configs/teachers/resnet20_digits.py', *PAIR], 'is of no pair; leave --pair out'),
     (['train', SEARCH, '--cfg-options', 'lr'], "'lr' is not of the form KEY=VALUE"),
     (['train', SEARCH, '--launcher', 'k8s'], "invalid choice: 'k8s'"),
     (['train', SEARCH, '--resume', 'nowhere.pth'], "error: --resume 'nowhere.pth': there is no such checkpoint"),
@@ -108,10 +107,12 @@ SEARCH = 'configs/distpro/search_resnet20_resnet8-half_digits.py'
     (['compare', 'configs/benchmarks/digits.py', '--jobs', '0'], '--jobs 0: must be 1 or more'),
 ])
 def test_wrong_input_is_one_sentence(arguments, message, tmp_path, tool):
-    arguments = arguments + (['--work-dir', tmp_path] if arguments[0] in ('train', 'test', 'compare') else [])
-    if arguments[0] == 'train' and '--cfg-options' in arguments:
-        arguments = [arguments[0], arguments[1], *arguments[-2:], *arguments[2:-2]]
-    done = tool(*arguments)
+    name, *arguments = arguments
+    if name in ('train', 'test', 'compare'):
+        arguments = ['--work-dir', tmp_path, *arguments]
+    if SEARCH in arguments and name != 'compare':
+        arguments = [*PAIR, *arguments]  # one that the test itself names comes later and wins
+    done = tool(name, *arguments)
     assert done.returncode != 0 and message in done.stderr
     assert 'Traceback' not in done.stderr
 

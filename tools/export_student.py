@@ -11,11 +11,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of the training')
     parser.add_argument('checkpoint', help='its checkpoint')
+    parser.add_argument('--pair', help='pair of networks, a file of configs/_base_/pairs, that the config is read for')
     parser.add_argument('--out', default='student', help='folder to write to (default: student)')
     parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE',
                         help='override settings of the config')
     args = parser.parse_args()
-    paths = export_student(load_config(args.config, args.cfg_options), args.checkpoint, args.out)
+    paths = export_student(load_config(args.config, args.cfg_options, args.pair), args.checkpoint, args.out)
     for name, path in paths.items():
         print(f'{name}: {path}')
 

@@ -10,7 +10,8 @@ from distpro_mm.engine.launch import build_trainer, load_config
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<name of the config>)')
+    parser.add_argument('--pair', help='pair of networks, a file of configs/_base_/pairs, that the config is read for')
+    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<pair>/<name of the config>)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='go on from this checkpoint; without a value from the newest in the work_dir')
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
-    cfg = load_config(args.config, args.cfg_options)
+    cfg = load_config(args.config, args.cfg_options, args.pair)
     cfg.work_dir = args.work_dir or cfg.work_dir
     if args.profile:
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='mmrazor.ProfileHook')]

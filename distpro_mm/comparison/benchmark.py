@@ -5,6 +5,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 
+from ..engine.launch import load_config
 from ..errors import ConfigError
 
 NEEDED = {'teacher', 'methods', 'reference', 'seeds'}
@@ -88,6 +89,7 @@ class Benchmark:
         self.methods = self._methods(settings.methods, 'benchmark.methods')
         self.reference: str = settings.reference
         self._one_of(self.reference, self.methods, 'benchmark.reference')
+        load_config(self.methods[self.reference].config, pair=self.pair)  # refuses a pair that does not exist
         for method in [*self.methods.values(), *self.stages.values()]:
             if method.after is not None:
                 self._one_of(method.after, self.stages, f'benchmark: after of {method.name}')

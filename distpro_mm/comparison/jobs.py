@@ -91,7 +91,7 @@ class JobMaker:
 
     def _job(self, name: str, path: str, seed: int, folder: str, options: Optional[dict] = None,
              needs: Tuple[Job, ...] = (), budget: float = 1, settings: Optional[dict] = None, tuning: bool = False) -> Job:
-        cfg = load_config(path, options, *([self.benchmark.pair] if self.benchmark.pair else []))
+        cfg = load_config(path, options, None if name == 'teacher' else self.benchmark.pair)
         cfg.default_dir, cfg.work_dir = cfg.work_dir, os.path.normpath(os.path.join(self.benchmark.work_dir, folder))
         cfg.randomness = dict(seed=seed)
         for other in needs:

@@ -121,7 +121,8 @@ def run_benchmark(benchmark: Benchmark, processes: int, tell: Callable[[str], No
     planned = _all(job for tried in trials.values() for runs in tried for job in runs)
     planned |= _all(maker.run(method, seed, budget) for method, seed, budget in _runs(benchmark))
     results = Results(processes, tell, len(planned))
-    for seed in {*benchmark.seeds, *(benchmark.tuning['seeds'] if trials else ())}:
+    of_stages = (seed for stage in benchmark.stages.values() for seed in stage.seeds or ())
+    for seed in {*benchmark.seeds, *of_stages, *(benchmark.tuning['seeds'] if trials else ())}:
         make_initial_student(maker, seed)
     results.train(job for tried in trials.values() for runs in tried for job in runs)
     chosen, choices = {}, []

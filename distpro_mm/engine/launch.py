@@ -1,6 +1,9 @@
 """From a config file to a runner: what the tools call."""
+import contextlib
+import difflib
+import logging
 import os
-from typing import List, Optional
+from typing import Iterator, List, Optional
 
 import torch
 from mmengine.config import Config
@@ -13,26 +16,68 @@ from ..models.checkpoints import load_whole
 from .hooks import damage, newest_whole_checkpoint
 
 
-def load_config(path: str, options: Optional[dict] = None) -> Config:
+def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] = None) -> Config:
     """Read a config file and override settings.
 
     Args:
         path (str): The config file.
         options (dict, optional): Settings by dotted key. Defaults to None.
+        pair (str, optional): Name of the pair in ``_base_/pairs`` that the config is read for. Defaults to None: the
+            environment's ``PAIR``, else the one that the config names.
 
     Returns:
-        Config: The config; ``work_dir`` is ``work_dirs/<name of the file>`` unless it says otherwise.
+        Config: The config; unless it says otherwise, ``work_dir`` is ``work_dirs/<pair>/<name of the file>``, or
+        ``work_dirs/<name of the file>`` for a config without a pair.
 
     Raises:
-        ConfigError: If there is no such file.
+        ConfigError: If there is no such file or no such pair, or the config is of no pair.
     """
     if not os.path.isfile(path):
         raise ConfigError(f"there is no config file '{path}'; those that come with the project are in configs/")
-    cfg = Config.fromfile(path)
+    with _pair_in_environment(pair):
+        try:
+            cfg = Config.fromfile(path)
+        except FileNotFoundError as error:
+            raise _no_such_pair(error, pair) or error
+    if pair is not None and cfg.get('pair') != pair:
+        raise ConfigError(f"--pair {pair}: '{path}' " + (f"is of the pair '{cfg.pair}' alone" if 'pair' in cfg else
+                                                         'is of no pair') + '; leave --pair out')
     cfg.merge_from_dict(options or {})
     if cfg.get('work_dir') is None:
-        cfg.work_dir = os.path.join('work_dirs', os.path.splitext(os.path.basename(path))[0])
+        cfg.work_dir = os.path.join('work_dirs', cfg.get('pair', ''), os.path.splitext(os.path.basename(path))[0])
     return cfg
+
+
+@contextlib.contextmanager
+def _pair_in_environment(pair: Optional[str]) -> Iterator[None]:
+    """Let configs read ``PAIR``, which mmengine takes from the environment alone, and leave no trace there."""
+    if pair is None:
+        yield
+        return
+    before, quiet = os.environ.get('PAIR'), logging.root.manager.disable
+    os.environ['PAIR'] = pair
+    logging.disable(logging.INFO)  # mmengine tells of every variable that it uses
+    try:
+        yield
+    finally:
+        logging.disable(quiet)
+        os.environ.pop('PAIR')
+        if before is not None:
+            os.environ['PAIR'] = before
+
+
+def _no_such_pair(error: FileNotFoundError, pair: Optional[str]) -> Optional[ConfigError]:
+    """What to say if the file that is missing is a pair's."""
+    pair, named = (os.environ.get('PAIR'), 'PAIR=') if pair is None else (pair, '--pair ')
+    folder, name = os.path.split(error.filename or '')
+    folder = os.path.realpath(folder)
+    if pair is None or name != f'{pair}.py' or not folder.endswith(os.path.join('_base_', 'pairs')) or \
+            not os.path.isdir(folder):
+        return None
+    pairs = sorted(name[:-3] for name in os.listdir(folder) if name.endswith('.py'))
+    nearest = difflib.get_close_matches(pair, pairs, n=3, cutoff=0)
+    return ConfigError(f"{named}{pair}: there is no such pair; nearest: {', '.join(nearest)}; a pair is a file in "
+                       f"'{os.path.relpath(folder)}'")
 
 
 def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = None, amp: bool = False) -> Runner:

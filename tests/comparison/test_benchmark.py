@@ -20,10 +20,8 @@ SMALL = textwrap.dedent("""
     val_dataloader = dict(dataset=dict(dataset=dict(indices=100)))
     log_level = 'ERROR'
     """)
-BASES = dict(teacher='teachers/resnet20_digits.py', student='baselines/student_resnet8-half_digits.py',
-             kd='baselines/kd_resnet20_resnet8-half_digits.py', simkd='baselines/simkd_resnet20_resnet8-half_digits.py',
-             search='distpro/search_resnet20_resnet8-half_digits.py',
-             distpro='distpro/distill_resnet20_resnet8-half_digits.py')
+BASES = dict(teacher='teachers/resnet20_digits.py', student='baselines/student.py', kd='baselines/kd.py',
+             simkd='baselines/simkd.py', search='distpro/search.py', distpro='distpro/distill.py')
 WEIGHT = 'model.distiller.distill_losses.loss_kl.loss_weight'
 KD_WEIGHT = 'model.distiller.weighting.kd_weight'
 
@@ -38,11 +36,13 @@ def write(folder, text, name='small.py'):
 def benchmark(tmp_path):
     """A benchmark of two epochs on a few digits."""
     for name, base in BASES.items():
-        work_dir = f"work_dir = 'work_dirs/{pathlib.Path(base).stem}'\n"
+        pair = 'resnet20_resnet8-half_digits/' if name != 'teacher' else ''
+        work_dir = f"work_dir = 'work_dirs/{pair}{pathlib.Path(base).stem}'\n"
         write(tmp_path, f"_base_ = '{CONFIGS / base}'\n{SMALL}{work_dir}", f'{name}.py')
     return write(tmp_path, '''
         benchmark = dict(
-            teacher='teacher.py', stages=dict(search=dict(config='search.py', seeds=[0])),
+            pair='resnet20_resnet8-half_digits', teacher='teacher.py',
+            stages=dict(search=dict(config='search.py', seeds=[0])),
             methods=dict(student='student.py', kd='kd.py', distpro=dict(config='distpro.py', after='search')),
             reference='student', seeds=[0, 1])''')
 
@@ -171,6 +171,7 @@ def test_settings_are_chosen_on_held_out_training_images(benchmark, here, tmp_pa
         "kd='kd.py'", f"kd=dict(config='kd.py', grid={{'{WEIGHT}': [0.9, 1e9]}})").replace(
         "after='search')", f"after='search', grid={{'{KD_WEIGHT}': [1.0, 2.0]}}), uniform=dict(like='distpro', "
         "options={'custom_hooks.0.form': 'uniform'})")
+    text = text.replace("'search.py', seeds=[0]", "'search.py', seeds=[5]")
     path = write(tmp_path, text.replace('seeds=[0, 1]', "seeds=[0], tuning=dict(ratio=0.3, seeds=[7])"))
     told = []
     done = run_in(tmp_path, path, told.append)
@@ -183,7 +184,7 @@ def test_settings_are_chosen_on_held_out_training_images(benchmark, here, tmp_pa
     # The search is made with the settings that its distillation was given, and its ablation takes both.
     weight = reported['distpro']['settings'][KD_WEIGHT]
     assert reported['uniform']['settings'] == {KD_WEIGHT: weight}
-    process = DistillationProcess.load(str(tmp_path / 'work' / 'search_for_distpro' / 'seed_0' / 'process.json'))
+    process = DistillationProcess.load(str(tmp_path / 'work' / 'search_for_distpro' / 'seed_5' / 'process.json'))
     assert process.weighting.kd_weight == weight
     assert sum('trial of kd_weight' in line for line in told) == 2
     # No trial has seen a test image, and none of its held-out images was trained on.
@@ -242,8 +243,8 @@ def test_a_failure_leaves_out_what_needs_it_and_no_more(benchmark, here, tmp_pat
 
 
 def test_runs_in_processes_of_their_own(tmp_path, benchmark):
-    path = write(tmp_path, "benchmark = dict(teacher='teacher.py', methods=dict(student='student.py'), reference='student', "
-                 'seeds=[0])', 'tiny.py')
+    path = write(tmp_path, "benchmark = dict(pair='resnet20_resnet8-half_digits', teacher='teacher.py', "
+                 "methods=dict(student='student.py'), reference='student', seeds=[0])", 'tiny.py')
     results = run_benchmark(Benchmark(path, str(tmp_path / 'work')), 2, lambda line: None)['results']
     assert [r['name'] for r in results] == ['teacher', 'student']
     written = json.loads((tmp_path / 'work' / 'student' / 'seed_0' / 'result.json').read_text())
@@ -262,7 +263,8 @@ def test_runs_in_processes_of_their_own(tmp_path, benchmark):
     (("kd='kd.py'", "kd='nothing.py'"), "names the config 'nothing.py', and there is no file"),
     (("kd='kd.py'", "kd=dict(config='kd.py', gird={})"), r"benchmark.methods: 'kd' has \['config', 'gird'\]; it may have"),
     (("kd='kd.py'", "kd=dict(like='distpro')"), "benchmark.methods: like of kd='distpro' is not one of"),
-    (("teacher='teacher.py', ", ''), 'is not a benchmark'),
+    (("teacher='teacher.py',", ''), 'is not a benchmark'),
+    (('resnet8-half_digits', 'nonsense'), 'no such pair; nearest: resnet20_resnet8-half_digits'),
     (("after='search'", "after='serach'"), r"benchmark: after of distpro='serach' is not one of \['search'\]"),
 ])
 def test_a_benchmark_that_cannot_run_is_refused(benchmark, tmp_path, change, message):

@@ -176,8 +176,9 @@ def test_the_script_searches_in_two_processes_and_goes_on(tmp_path):
 
     def train(epochs, *flags):
         return subprocess.run(
-            ['bash', root / 'tools/dist_train.sh', 'configs/distpro/search_resnet20_resnet8-half_digits.py', '2',
-             '--work-dir', tmp_path, *flags, '--cfg-options', f'train_cfg.max_epochs={epochs}',
+            ['bash', root / 'tools/dist_train.sh', 'configs/distpro/search.py', '2',
+             '--pair', 'resnet20_resnet8-half_digits', '--work-dir', tmp_path, *flags,
+             '--cfg-options', f'train_cfg.max_epochs={epochs}',
              'train_dataloader.batch_size=20', 'model.teacher_ckpt=None', 'default_hooks.checkpoint.interval=1'],
             cwd=root, env={**os.environ, 'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1', 'MASTER_PORT': free_port()},
             capture_output=True, text=True, timeout=280)

@@ -113,3 +113,14 @@ def test_gradients_reach_student_and_fusions_but_not_the_teacher():
 def test_the_common_width_is_that_of_the_deepest_map_up_to_a_bound():
     assert {fusion.reduce[0].out_channels for fusion in build().distiller.fusions} == {12}
     assert {fusion.reduce[0].out_channels for fusion in build(max_mid_channels=5).distiller.fusions} == {5}
+
+
+def test_the_pooled_maps_may_be_what_the_classifiers_are_given():
+    model = build(connections=[(-3, -3), (-2, -2)], pooled='backbone')
+    x, samples = batch()
+    losses = model(x, samples, mode='loss')
+    (_, own, pooled), (target, _, target_pooled) = maps(model.student, x), maps(model.teacher, x)
+    found = [losses[f'distill.loss_{name}'].item() for name in ('pooled', 'layer2', 'layer1')]
+    arguments = own[:2] + [pooled], target[:2] + [target_pooled], model.distiller.fusions
+    assert found == pytest.approx(reviewed(*arguments), rel=1e-9)
+    assert {fusion.reduce[0].out_channels for fusion in model.distiller.fusions} == {12}

@@ -1,6 +1,6 @@
 # Contrastive representation distillation (Tian et al., ICLR 2020): embeddings of 128 numbers of the pooled last maps,
-# 16384 negatives of other classes, temperature 0.07, weight 0.8: the release's (RepDistiller). sample_n is the number of
-# training images: here CIFAR-100's.
+# negatives of other classes, temperature 0.07, weight 0.8: the release's (RepDistiller). The number of training images and
+# of negatives is the pair's.
 _crd_pool = dict(type='TorchNNConnector', module_name='AdaptiveAvgPool2d', module_args=dict(output_size=1))
 crd = dict(
     type='PairDistiller',
@@ -9,4 +9,4 @@ crd = dict(
     connections=[(-1, -1)],
     student_connector=[_crd_pool, dict(type='CRDConnector', dim_in='student_channels', dim_out=128)],
     teacher_connector=[_crd_pool, dict(type='CRDConnector', dim_in='teacher_channels', dim_out=128)],
-    loss=dict(type='SupervisedCRDLoss', sample_n=50000, neg_num=16384, temperature=0.07, loss_weight=0.8))
+    loss=dict(type='SupervisedCRDLoss', temperature=0.07, loss_weight=0.8))

@@ -1,14 +1,14 @@
-# Decoupled knowledge distillation (Zhao et al., CVPR 2022): temperature 4, alpha 1; beta is the release's (mdistiller) for
-# resnet56-resnet20, which sets it for every pair from 1 to 8. The weight is raised over the first 20 of 240 epochs.
+# Decoupled knowledge distillation (Zhao et al., CVPR 2022): temperature 4, alpha 1. The pair gives beta: the release
+# (mdistiller) sets it from 0.5 to 8. The weight is raised over the first epochs, 20 of 240.
 dkd = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(
         fc=dict(type='ModuleOutputs', source='head.fc'), labels=dict(type='ModuleInputs', source='head.loss_module')),
     teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-    distill_losses=dict(loss_dkd=dict(type='DecoupledKDLoss', tau=4, alpha=1.0, beta=2.0)),
+    distill_losses=dict(loss_dkd=dict(type='DecoupledKDLoss', tau=4, alpha=1.0)),
     loss_forward_mappings=dict(
         loss_dkd=dict(
             preds_S=dict(from_student=True, recorder='fc'),
             preds_T=dict(from_student=False, recorder='fc'),
             gt_labels=dict(from_student=True, recorder='labels', data_idx=1))))
-dkd_warm_up = dict(type='mmrazor.DistillWarmUpHook', epochs=20)
+dkd_warm_up = dict(type='mmrazor.DistillWarmUpHook')

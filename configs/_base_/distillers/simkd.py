@@ -1,6 +1,5 @@
 # SimKD (Chen et al., CVPR 2022): the student's last map, projected, against the teacher's, by mean squared error alone;
-# the teacher's classifier is reused. A config puts dict(_base_.simkd_neck, in_channels=..., out_channels=...) between the
-# student's backbone and pooling, and gives the student the teacher's head.
+# the teacher's classifier is reused. simkd.py puts the neck between the student's backbone and pooling.
 simkd = dict(
     type='PairDistiller',
     transmitters=[dict(module='auto', before_activation=False)],

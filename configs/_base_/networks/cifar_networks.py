@@ -21,11 +21,27 @@ wrn_16_2 = dict(
     **_classifier,
     backbone=dict(type='CIFARWideResNet', depth=16, widen_factor=2),
     head=dict(**_head, in_channels=128))
+wrn_16_4 = dict(**_classifier, backbone=dict(type='CIFARWideResNet', depth=16, widen_factor=4), **_wide)
+wrn_28_2 = dict(
+    **_classifier,
+    backbone=dict(type='CIFARWideResNet', depth=28, widen_factor=2),
+    head=dict(**_head, in_channels=128))
+wrn_28_4 = dict(**_classifier, backbone=dict(type='CIFARWideResNet', depth=28, widen_factor=4), **_wide)
 wrn_40_1 = dict(**_classifier, backbone=dict(type='CIFARWideResNet', depth=40, widen_factor=1), **_narrow)
 wrn_40_2 = dict(
     **_classifier,
     backbone=dict(type='CIFARWideResNet', depth=40, widen_factor=2),
     head=dict(**_head, in_channels=128))
+
+# Of DistPro's release: alpha 240 with bottlenecks, and alpha 84 without.
+pyramidnet200 = dict(
+    **_classifier,
+    backbone=dict(type='CIFARPyramidNet', depth=200, alpha=240),
+    head=dict(**_head, in_channels=1024))
+pyramidnet110 = dict(
+    **_classifier,
+    backbone=dict(type='CIFARPyramidNet', depth=110, alpha=84, bottleneck=False),
+    head=dict(**_head, in_channels=100))
 
 vgg8 = dict(**_classifier, backbone=dict(type='CIFARVGG', depth=8), **_vgg)
 vgg11 = dict(**_classifier, backbone=dict(type='CIFARVGG', depth=11), **_vgg)

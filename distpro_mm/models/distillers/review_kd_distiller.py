@@ -26,35 +26,38 @@ class ReviewKDDistiller(TapDistiller):
         connections (str or Sequence): Pairs of layers, from shallow to deep, see :func:`distpro_mm.pathways.connect`.
             Defaults to the last three of both.
         loss (dict): Loss of a level; its weight is ReviewKD's one hand-tuned number. Defaults to ``dict(type='HCLLoss')``.
-        max_mid_channels (int): Bound of the common width, which is that of the deepest student map. Defaults to 512.
+        max_mid_channels (int): Bound of the common width, which is that of the student's pooled map. Defaults to 512.
+        pooled (str, optional): Layer of both networks whose map is pooled; 'backbone' is what the classifier is given, as
+            in the release. Defaults to None: the deepest layers that are compared.
         **kwargs: Of mmrazor's :class:`~mmrazor.models.ConfigurableDistiller`.
     """
 
     def __init__(self, transmitters: Union[str, Sequence] = 'auto',
                  receivers: Union[str, Sequence] = (dict(module='auto', before_activation=False), ),
                  connections: Union[str, Sequence] = ((-3, -3), (-2, -2), (-1, -1)),
-                 loss: dict = dict(type='HCLLoss'), max_mid_channels: int = 512, **kwargs) -> None:
+                 loss: dict = dict(type='HCLLoss'), max_mid_channels: int = 512, pooled: Optional[str] = None,
+                 **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
         self.connections = connections
         self.level_loss = MODELS.build(dict(loss))
-        self.max_mid_channels = max_mid_channels
+        self.max_mid_channels, self.pooled = max_mid_channels, pooled
 
     def prepare(self, teacher: Trace, student: Trace) -> None:
-        """Find the layers, and the ends of both deepest ones, whose pooled maps are one more level."""
+        """Find the layers, and those whose pooled maps are one more level; build the fusions."""
         super().prepare(teacher, student)
-        deepest = self.pairs[-1]
         self.last = [
-            resolve_taps([dict(module=tap.layer, before_activation=False, name=POOLED)], traced, f'model.distiller.{key}')[0]
-            for tap, traced, key in zip(deepest, (teacher, student), ('transmitters', 'receivers'))]
-
-    def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
-        """Build a fusion for each pair, and one for the pooled maps."""
-        self.pairs = connect(transmitters, receivers, self.connections)
-        widths = [(receiver.shape[0], transmitter.shape[0]) for transmitter, receiver in self.pairs]
+            resolve_taps([dict(module=self.pooled or tap.layer, before_activation=False, name=POOLED)], traced,
+                         f'model.distiller.{key}')[0]
+            for tap, traced, key in zip(self.pairs[-1], (teacher, student), ('transmitters', 'receivers'))]
+        widths = [(receiver.shape[0], transmitter.shape[0]) for transmitter, receiver in [*self.pairs, self.last]]
         mid = min(self.max_mid_channels, widths[-1][0])
         # mmengine's container, because torch's keeps what init_cfg says from its parts.
-        self.fusions = ModuleList(ABFConnector(own, mid, wanted, fuse=True) for own, wanted in widths)
+        self.fusions = ModuleList(ABFConnector(own, mid, wanted, fuse=True) for own, wanted in widths[:-1])
         self.fusions.append(ABFConnector(widths[-1][0], mid, widths[-1][1], fuse=False))  # of the pooled maps
+
+    def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
+        """Pair the layers."""
+        self.pairs = connect(transmitters, receivers, self.connections)
 
     def taps(self, side: str) -> List[FeatureTap]:
         """Taps of the 'transmitter' or 'receiver' side."""

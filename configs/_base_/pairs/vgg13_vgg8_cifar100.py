@@ -1,0 +1,15 @@
+_base_ = '../tasks/cifar100.py'
+pair = '{{ fileBasenameNoExtension }}'
+teacher = _base_.vgg13
+student = _base_.vgg8
+teacher_ckpt = 'work_dirs/vgg13_cifar100/epoch_240.pth'
+dkd_loss = dict(beta=6.0)  # mdistiller's
+# The last two stages have maps of one size, of which 'auto' reads only the second.
+vgg_before = [f'backbone.layer{stage}' for stage in range(2, 6)]
+vgg_after = [dict(module=layer, before_activation=False) for layer in vgg_before]
+distpro = dict(transmitters=['backbone.layer1', *vgg_before], receivers=['backbone.layer1', *vgg_before])
+stages = [(-4, -4), (-3, -3), (-2, -2), (-1, -1)]
+last_stages = 'layer5>layer5'
+layers_before = dict(transmitters=vgg_before, receivers=vgg_before)
+layers_after = dict(transmitters=vgg_after, receivers=vgg_after)
+reviewkd_options = dict(connections=stages, transmitters=vgg_before, receivers=vgg_after)  # its weight is not published

@@ -1,0 +1,7 @@
+# The second stage: trained on from the activation boundaries of ab_initial.py.
+_base_ = './student.py'
+model = dict(
+    init_cfg=dict(
+        type='Pretrained',
+        checkpoint=f'work_dirs/{_base_.pair}/ab_initial/epoch_{_base_.ab_stage.train_cfg.max_epochs}.pth',
+        prefix='architecture.'))

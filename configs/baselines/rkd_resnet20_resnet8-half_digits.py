@@ -1,9 +1,0 @@
-_base_ = ['./student_resnet8-half_digits.py', '../_base_/distillers/rkd.py']
-model = dict(
-    _delete_=True,
-    _scope_='mmrazor',
-    type='SingleTeacherDistill',
-    architecture=_base_.resnet8_half,
-    teacher=_base_.resnet20,
-    teacher_ckpt='work_dirs/resnet20_digits/epoch_60.pth',
-    distiller=_base_.rkd)

@@ -1,5 +1,0 @@
-_base_ = [
-    '../_base_/runtime/default.py', '../_base_/datasets/digits.py', '../_base_/networks/digits_networks.py',
-    '../_base_/schedules/digits_20e.py'
-]
-model = _base_.resnet8_half

@@ -1,0 +1,141 @@
+"""Every pair that is shipped: trains two iterations of every method on made-up images, and all losses are finite."""
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.runner import Runner
+from mmpretrain.datasets.base_dataset import BaseDataset
+from mmpretrain.registry import DATASETS
+
+from distpro_mm.engine.launch import load_config
+from distpro_mm.process import DistillationProcess
+
+CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+PAIRS = sorted(path.stem for path in (CONFIGS / '_base_' / 'pairs').glob('*.py'))
+BASELINES = sorted(path.stem for path in (CONFIGS / 'baselines').glob('*.py'))
+# Whose search and distillation take less than three seconds; the others' are slow tests.
+SMALL = ('resnet110_resnet32_cifar100', 'resnet20_resnet8-half_digits', 'resnet56_resnet20_cifar100',
+         'wrn-28-4_resnet56_cifar100', 'wrn-28-4_wrn-16-2_cifar100', 'wrn-40-2_shufflenetv1_cifar100',
+         'wrn-40-2_wrn-16-2_cifar100', 'wrn-40-2_wrn-40-1_cifar100')
+FIRST_STAGES = {
+    'ab': ('ab_initial', 'model.init_cfg.checkpoint'),
+    'ft': ('ft_paraphraser', 'model.distiller.teacher_connector.init_cfg.checkpoint'),
+}
+
+
+@DATASETS.register_module()
+class Noise(BaseDataset):
+    """Noise of two classes."""
+
+    METAINFO = dict(classes=['0', '1'])
+
+    def __init__(self, shape, count, **kwargs):
+        self.shape, self.count = shape, count
+        super().__init__(ann_file='', **kwargs)
+
+    def load_data_list(self):
+        noise = np.random.RandomState(0).randint(0, 256, (self.count, *self.shape)).astype(np.uint8)
+        return [dict(img=image, gt_label=index % 2) for index, image in enumerate(noise)]
+
+
+@pytest.fixture(autouse=True)
+def configs_are_logged_plainly(monkeypatch):
+    """Formatting a config prettily takes mmengine longer than two iterations."""
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: repr(self._cfg_dict)))
+
+
+def config(path, pair, folder, options):
+    """A shipped config for two iterations of two images; the teacher has not been trained."""
+    cfg = load_config(str(CONFIGS / path), pair=pair)
+    cfg.work_dir = str(folder / pathlib.Path(path).stem)
+    cfg.experiment_name = f'{path}_{folder.name}'
+    cfg.log_level = 'ERROR'
+    channels, size, _ = cfg.input_shape
+    size = min(size, 64)
+    count = 6 if 'search' in path else 4  # the search holds two out
+    loader = cfg.train_dataloader
+    loader.batch_size, loader.num_workers, loader.collate_fn = 2, 0, dict(type='default_collate')
+    loader.dataset = dict(type='Noise', shape=(size, size, channels), count=count, pipeline=[dict(type='PackInputs')])
+    if 'search' in path:
+        cfg.train_cfg.held_out = dict(ratio=0.34)
+    cfg.train_cfg.max_epochs = 1
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
+        cfg.pop(key)
+    first = any(pathlib.Path(path).stem == stage for stage, _ in FIRST_STAGES.values())
+    cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=1) if first else None
+    if 'teacher' in cfg.model:
+        cfg.model.teacher_ckpt = None
+    cfg.merge_from_dict(options)
+    return cfg
+
+
+def _settle(teacher, shape):
+    """Give the teacher running statistics: without any, the maps of a deep one overflow."""
+    teacher.init_weights()  # once: the runner leaves it as it is then
+    norms = [module for module in teacher.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = None  # of this one batch
+        norm.train()
+    with torch.no_grad():
+        teacher.backbone(torch.randn(4, shape[0], *[min(size, 64) for size in shape[1:]]))
+    for norm in norms:
+        norm.eval()
+
+
+def train(path, pair, folder, **options):
+    """The runner, after two iterations with finite losses."""
+    cfg = config(path, pair, folder, {key.replace('__', '.'): value for key, value in options.items()})
+    runner = Runner.from_cfg(cfg)
+    if 'teacher' in cfg.model:
+        _settle(runner.model.teacher, cfg.input_shape)
+    runner.train()
+    losses = {name: buffer.data[0] for name, buffer in runner.message_hub.log_scalars.items() if 'loss' in name}
+    assert runner.iter == 2 and all(len(values) == 2 for values in losses.values())
+    assert all(np.isfinite(values).all() for values in losses.values()), losses
+    if 'distiller' in cfg.model:
+        distilled = [values for name, values in losses.items() if name.startswith('train/distill.')]
+        assert distilled and all(value >= 0 for values in distilled for value in values), losses
+    else:
+        assert losses
+    return runner
+
+
+def slow_but(quick):
+    quick = list(quick)
+    return [pair if pair in quick else pytest.param(pair, marks=pytest.mark.slow) for pair in PAIRS]
+
+
+@pytest.mark.parametrize('pair', slow_but(SMALL))
+def test_search_and_distillation_of_every_pair(pair, tmp_path):
+    search = train('distpro/search.py', pair, tmp_path)
+    path = os.path.join(search.work_dir, 'process.json')
+    process = DistillationProcess.load(path)
+    assert len(process) == 2 and len(process.names) >= 9
+    distiller = search.model.distiller
+    assert {name.partition('>')[0] for name in process.names} >= {tap.name for tap in distiller.taps('transmitter')}
+    train('distpro/distill.py', pair, tmp_path, custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=path)])
+
+
+@pytest.mark.parametrize('pair', slow_but(pair for pair in PAIRS if 'pyramidnet' not in pair))
+def test_every_pair_distils_logits(pair, tmp_path):
+    train('baselines/kd.py', pair, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('method', BASELINES)
+@pytest.mark.parametrize('pair', PAIRS)
+def test_every_baseline_of_every_pair(pair, method, tmp_path):
+    options = {}
+    if method in FIRST_STAGES:
+        first, key = FIRST_STAGES[method]
+        train(f'baselines/{first}.py', pair, tmp_path)
+        options[key] = str(tmp_path / first / 'epoch_1.pth')
+    runner = train(f'baselines/{method}.py', pair, tmp_path, **options)
+    if method == 'ft':
+        written = torch.load(options[key])['state_dict']
+        read = runner.model.distiller.pair_connectors['teacher'][load_config(
+            str(CONFIGS / 'baselines' / 'ft.py'), pair=pair).last_stages].state_dict()
+        assert all(any(torch.equal(value, other) for other in written.values()) for value in read.values())
