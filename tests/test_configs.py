@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 
@@ -189,5 +190,6 @@ def test_cifar100_from_folders_teacher_search_and_distillation(cifar100):
 
 def test_folder_classes_are_in_alphabetical_order(cifar100):
     cfg = cifar100('teachers/resnet56_cifar100.py')
+    init_default_scope(cfg.default_scope)
     dataset = Runner.build_dataloader(cfg.val_dataloader).dataset
     assert list(dataset.metainfo['classes']) == [f'class_{label:03d}' for label in range(100)]
