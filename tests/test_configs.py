@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
+from mmpretrain.registry import DATASETS, MODELS
 
 from distpro_mm.comparison import Benchmark, JobMaker
 from distpro_mm.engine.launch import load_config
@@ -195,5 +197,31 @@ def test_cifar100_from_folders_teacher_search_and_distillation(cifar100):
 
 def test_folder_classes_are_in_alphabetical_order(cifar100):
     cfg = cifar100('teachers/resnet56_cifar100.py')
+    init_default_scope(cfg.default_scope)
     dataset = Runner.build_dataloader(cfg.val_dataloader).dataset
     assert list(dataset.metainfo['classes']) == [f'class_{label:03d}' for label in range(100)]
+
+
+def test_imagenet_is_read_from_folders(tmp_path):
+    """Made-up images in ImageNet's layout, all blue, of two of its classes."""
+    image = np.zeros((300, 260, 3), np.uint8)
+    image[..., 0] = 255  # OpenCV's blue
+    for split in ('train', 'val'):
+        for label in range(1000):
+            (tmp_path / split / f'n{label:08d}').mkdir(parents=True)
+            for index in range(4 if label < 2 else 0):
+                cv2.imwrite(str(tmp_path / split / f'n{label:08d}' / f'{index}.JPEG'), image)
+    cfg = load('distpro/search.py', 'resnet34_resnet18_imagenet')
+    init_default_scope(cfg.default_scope)
+    preprocessor = MODELS.build(cfg.data_preprocessor)
+    for key, count in (('train_dataloader', 3), ('val_dataloader', 2)):
+        cfg[key].update(batch_size=count, num_workers=0)
+        cfg[key].dataset.data_root = str(tmp_path)
+        loader = Runner.build_dataloader(cfg[key], seed=0)
+        assert len(loader.dataset) == 8 and len(loader) == 8 // count
+        batch = preprocessor(next(iter(loader)), True)
+        assert batch['inputs'].shape == (count, 3, 224, 224) and {s.gt_label.item() for s in batch['data_samples']} <= {0, 1}
+        red, green, blue = batch['inputs'].mean((0, 2, 3))
+        assert blue > 2 and red < -2 and green < -2  # normalised, in the order of the published weights
+    part = dict(type='HeldOutSplit', dataset=cfg.train_dataloader.dataset, ratio=0.25)  # the search's
+    assert [len(DATASETS.build(dict(part, part=name))) for name in ('held_out', 'train')] == [2, 6]

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.datasets.base_dataset import BaseDataset
 from mmpretrain.registry import DATASETS
+from mmrazor.registry import MODELS
 
 from distpro_mm.engine.launch import load_config
 from distpro_mm.process import DistillationProcess
@@ -103,6 +104,12 @@ def train(path, pair, folder, **options):
     return runner
 
 
+def built(path, pair):
+    cfg = load_config(str(CONFIGS / path), pair=pair)
+    cfg.model.teacher_ckpt = None
+    return MODELS.build(cfg.model)
+
+
 def slow_but(quick):
     quick = list(quick)
     return [pair if pair in quick else pytest.param(pair, marks=pytest.mark.slow) for pair in PAIRS]
@@ -122,6 +129,36 @@ def test_search_and_distillation_of_every_pair(pair, tmp_path):
 @pytest.mark.parametrize('pair', slow_but(pair for pair in PAIRS if 'pyramidnet' not in pair))
 def test_every_pair_distils_logits(pair, tmp_path):
     train('baselines/kd.py', pair, tmp_path)
+
+
+# Channels of the student's and the teacher's maps, and the common width, as ReviewKD's release and mdistiller list them.
+@pytest.mark.parametrize('pair, student, teacher, mid', [
+    ('wrn-40-2_wrn-16-2_cifar100', [32, 64, 128, 128], [32, 64, 128, 128], 128),
+    ('wrn-40-2_shufflenetv1_cifar100', [240, 480, 960, 960], [32, 64, 128, 128], 512),
+    ('resnet32x4_shufflenetv2_cifar100', [116, 232, 464, 1024], [64, 128, 256, 256], 512),
+    ('vgg13_vgg8_cifar100', [128, 256, 512, 512, 512], [128, 256, 512, 512, 512], 512),
+    ('resnet50_mobilenetv2_cifar100', [12, 16, 48, 160, 1280], [256, 512, 1024, 2048, 2048], 512),
+    ('resnet34_resnet18_imagenet', [64, 128, 256, 512, 512], [64, 128, 256, 512, 512], 512),
+    ('resnet50_mobilenetv1_imagenet', [128, 256, 512, 1024, 1024], [256, 512, 1024, 2048, 2048], 256)])
+def test_reviewkd_has_the_layers_of_its_release(pair, student, teacher, mid):
+    fusions = built('baselines/reviewkd.py', pair).distiller.fusions
+    assert [fusion.reduce[0].in_channels for fusion in fusions] == student
+    assert [fusion.expand[0].out_channels for fusion in fusions] == teacher
+    assert {fusion.reduce[0].out_channels for fusion in fusions} == {mid}
+
+
+@pytest.mark.parametrize('pair', [
+    'wrn-40-2_shufflenetv1_cifar100', 'resnet32x4_shufflenetv2_cifar100', 'vgg13_vgg8_cifar100',
+    'resnet50_mobilenetv2_cifar100', 'wrn-28-4_resnet56_cifar100'])
+def test_what_is_pooled_is_what_the_classifiers_are_given(pair):
+    model = built('baselines/cc.py', pair).eval()
+    images = torch.randn(2, 3, 32, 32)
+    for network, reader in ((model.teacher, model.distiller.transmitter_reader(model.teacher)),
+                            (model.student, model.distiller.receiver_reader(model.student))):
+        with torch.no_grad(), reader:
+            network(images, mode='tensor')
+            feature, = reader.features.values()
+            assert torch.equal(feature, network.backbone(images)[-1])
 
 
 @pytest.mark.slow
