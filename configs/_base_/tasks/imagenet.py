@@ -1,19 +1,14 @@
 # What the pairs on ImageNet share. A pair adds its networks, and changes what is another for it. Only the weights of KD, DKD
 # and ReviewKD are published for it; WSLD's and MGD's are ImageNet's anyway, the others are CIFAR-100's.
 _base_ = [
-    '../runtime/default.py', '../datasets/imagenet.py', '../networks/imagenet_networks.py', '../schedules/imagenet_100e.py'
+    '../runtime/default.py', '../datasets/imagenet.py', '../networks/imagenet_networks.py', '../schedules/imagenet_100e.py',
+    './methods.py'
 ]
 input_shape = (3, 224, 224)
 distpro = dict(type='DistProDistiller')
 replay = dict(skip_below=0.5)  # light pathways are not computed
-# Stages of teacher and student that AB, AT, OFD, VID and L2T-ww compare; FitNet takes the second of them.
 stages = [(-4, -4), (-3, -3), (-2, -2), (-1, -1)]
-last_stages = 'layer4>layer4'  # names of the last ones, by which FT finds its paraphraser
-# transmitters and receivers where 'auto' is not what a method wants: before their activation (AB, OFD, L2T-ww), after it
-# (AT, CWD, FitNet, FT, MGD, PKD, SP, VID), and the map for the classifier, if it is not the last stage's (CC, CRD, NORM,
-# SimKD).
-layers_before, layers_after, layers_pooled = dict(), dict(), dict()
-# Arguments of losses.
+last_stages = 'layer4>layer4'
 kd_loss = dict(tau=1, loss_weight=1.0)  # mdistiller: temperature 1, and as much as the cross-entropy
 dkd_loss = dict(tau=1, beta=2.0)
 reviewkd_loss = dict(loss_weight=1.0)

@@ -1,0 +1,12 @@
+# What methods ask of every task, and the usual answers. A task or a pair changes what is another for it.
+replay = dict()  # arguments of ProcessReplayHook
+# Stages of teacher and student that AB, AT, OFD, VID and L2T-ww compare; FitNet takes the second of them.
+stages = [(-3, -3), (-2, -2), (-1, -1)]
+last_stages = 'layer3>layer3'  # names of the last ones, by which FT finds its paraphraser
+# transmitters and receivers where 'auto' is not what a method wants: before their activation (AB, OFD, L2T-ww), after it
+# (AT, CWD, FitNet, FT, MGD, PKD, SP, VID), and the map for the classifier, if it is not the last stage's (CC, CRD, NORM,
+# SimKD).
+layers_before, layers_after, layers_pooled = dict(), dict(), dict()
+# Arguments of losses.
+kd_loss = dict()
+reviewkd_options = dict()
