@@ -9,7 +9,7 @@ import argparse
 import csv
 import os
 import time
-from typing import Dict
+from typing import Dict, Optional
 
 import distpro_mm  # noqa: F401  first: makes the others importable
 
@@ -23,25 +23,20 @@ from mmengine.config import Config
 from distpro_mm.engine.launch import build_trainer, load_config
 from distpro_mm.process import DistillationProcess
 from distpro_mm.reporting.figures import save_figure
+from distpro_mm.reporting.table import markdown
 
+PAIR = 'resnet20_resnet8_cifar100-16px'
 MOMENTS = np.linspace(0, 1, 101)
 
 
-def networks() -> Config:
-    """The CIFAR networks by name."""
-    return Config.fromfile(str(ROOT / 'configs/_base_/networks/cifar_networks.py'))
-
-
-def on_small_images(cfg: Config, epochs: int, work_dir: str) -> Config:
-    """A CIFAR-100 config on a fifth of the images at 16 pixels for some epochs, evaluated at the end."""
-    task = Config.fromfile(str(ROOT / 'configs/_base_/tasks/cifar100_16px.py'))
-    for key in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        cfg[key] = task[key]
+def on_a_fifth(path: str, epochs: int, work_dir: str, pair: Optional[str] = None) -> Config:
+    """A shipped config on a fifth of its training images for some epochs, evaluated at the end."""
+    cfg = load_config(str(ROOT / path), pair=pair)
     images = cfg.train_dataloader.dataset
     images.dataset = dict(type='HeldOutSplit', part='held_out', ratio=0.2, dataset=images.dataset)
     cfg.update(work_dir=work_dir, log_level='ERROR', experiment_name=f'{os.path.basename(work_dir)}_{time.time_ns()}')
     cfg.train_cfg.update(max_epochs=epochs, val_interval=epochs)
-    cfg.param_scheduler = dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, convert_to_iter_based=True)
+    cfg.param_scheduler.T_max = epochs
     cfg.default_hooks.checkpoint.interval = epochs
     return cfg
 
@@ -51,9 +46,7 @@ def train_teacher(epochs: int, folder: str) -> str:
     work_dir = os.path.join(folder, 'teacher')
     checkpoint = os.path.join(work_dir, f'epoch_{epochs}.pth')
     if not os.path.exists(checkpoint):
-        cfg = on_small_images(load_config(str(ROOT / 'configs/teachers/resnet56_cifar100.py')), epochs, work_dir)
-        cfg.model = networks().resnet20
-        build_trainer(cfg).train()
+        build_trainer(on_a_fifth('configs/teachers/resnet20_cifar100-16px.py', epochs, work_dir)).train()
     return checkpoint
 
 
@@ -62,11 +55,8 @@ def search(teacher: str, name: str, epochs: int, folder: str, interval: int, rat
     work_dir = os.path.join(folder, name)
     path = os.path.join(work_dir, 'process.json')
     if not os.path.exists(path):
-        cfg = load_config(str(ROOT / 'configs/distpro/search.py'))
-        cfg = on_small_images(cfg, epochs, work_dir)
-        cfg.model.update(architecture=networks().resnet8, teacher=networks().resnet20, teacher_ckpt=teacher,
-                         input_shape=(3, 16, 16))
-        cfg.model.distiller.transforms = [dict(type='PointwiseTransform')]
+        cfg = on_a_fifth('configs/distpro/search.py', epochs, work_dir, PAIR)
+        cfg.model.teacher_ckpt = teacher
         cfg.optim_wrapper.alpha = dict(optimizer=dict(type='Adam', lr=rate, betas=(0.5, 0.999)))
         cfg.train_cfg.alpha_interval = interval
         cfg.randomness = dict(seed=seed)
@@ -126,10 +116,10 @@ def main() -> None:
             writer.writerows([name, f'{moment:.2f}', *(f'{found[key][place]:.4f}' for key in ('cosine', 'rank', 'moved'))]
                              for place, moment in enumerate(MOMENTS) if place % 5 == 0)
     draw(distances, os.path.join(args.out, 'interval_drift.png'))
-    lines = ['| search against K=1 | cosine, mean | at the end | rank correlation, mean | at the end | weight moved, mean |',
-             '|' + ' --- |' * 6]
-    lines += [f"| {name} | {found['cosine'].mean():.3f} | {found['cosine'][-1]:.3f} | {found['rank'].mean():.2f} | "
-              f"{found['rank'][-1]:.2f} | {100 * found['moved'].mean():.0f}% |" for name, found in distances.items()]
+    summary = markdown([
+        ['search against K=1', 'cosine, mean', 'at the end', 'rank correlation, mean', 'at the end', 'weight moved, mean'],
+        *([name, f"{found['cosine'].mean():.3f}", f"{found['cosine'][-1]:.3f}", f"{found['rank'].mean():.2f}",
+           f"{found['rank'][-1]:.2f}", f"{100 * found['moved'].mean():.0f}%"] for name, found in distances.items())])
     with open(os.path.join(args.out, 'interval_drift.md'), 'w') as file:
         file.write('\n\n'.join([
             '# Moving alpha at every K-th iteration',
@@ -138,8 +128,8 @@ def main() -> None:
             f'{8000 // 128} iterations, biased softmax, alpha by Adam at {args.rate}.',
             '"Weight moved" is the share of the total weight that lies on other pathways. Two searches with K = 1 and other '
             'seeds show how much of it is chance.', '![Distance from K = 1 over time](interval_drift.png)',
-            '\n'.join(lines)]) + '\n')
-    print('\n'.join(lines))
+            summary]) + '\n')
+    print(summary)
 
 
 def draw(distances: Dict[str, Dict[str, np.ndarray]], path: str) -> None:

@@ -33,6 +33,7 @@ from torch.autograd.profiler import profile
 from distpro_mm.engine.launch import build_trainer, load_config
 from distpro_mm.process import DistillationProcess, Weighting
 from distpro_mm.reporting.figures import save_figure
+from distpro_mm.reporting.table import markdown
 
 PAIR = 'resnet56_resnet20_cifar100'
 TRANSFORM = 'ConvAttentionTransform'
@@ -270,9 +271,7 @@ def draw(rows: Sequence[dict], path: str) -> None:
 
 def table(rows: Sequence[dict], columns: Dict[str, str]) -> str:
     """Markdown table of some columns under some titles."""
-    lines = ['| ' + ' | '.join(columns.values()) + ' |', '|' + ' --- |' * len(columns)]
-    lines += ['| ' + ' | '.join(str(row.get(column, '')) for column in columns) + ' |' for row in rows]
-    return '\n'.join(lines)
+    return markdown([list(columns.values()), *([str(row.get(column, '')) for column in columns] for row in rows)])
 
 
 def page(rows: Sequence[dict], where: str) -> str:

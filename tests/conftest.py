@@ -6,6 +6,7 @@ import time
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.runner import Runner
 
 import distpro_mm  # noqa: F401  registers everything
@@ -23,6 +24,12 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def no_pair_from_outside(monkeypatch):
     monkeypatch.delenv('PAIR', raising=False)
+
+
+@pytest.fixture
+def configs_are_logged_plainly(monkeypatch):
+    """Formatting a config prettily takes mmengine longer than a few iterations."""
+    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: repr(self._cfg_dict)))
 
 
 def small_config(folder, kind, name=None, **options):

@@ -3,7 +3,6 @@ import pathlib
 
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
@@ -11,15 +10,11 @@ from mmrazor.registry import MODELS
 
 from distpro_mm.engine.launch import load_config
 
+pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
+
 ROOT = pathlib.Path(__file__).parent.parent
 PAIR = 'resnet20_resnet8-half_digits'
 METHODS = sorted(path.stem for path in (ROOT / 'configs' / 'baselines').glob('*.py'))
-
-
-@pytest.fixture(autouse=True)
-def configs_are_logged_plainly(monkeypatch):
-    """Formatting a config prettily takes mmengine longer than two iterations."""
-    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: repr(self._cfg_dict)))
 
 
 FIRST = ('ab_initial', 'ft_paraphraser')

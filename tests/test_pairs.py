@@ -5,7 +5,6 @@ import pathlib
 import numpy as np
 import pytest
 import torch
-from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.datasets.base_dataset import BaseDataset
 from mmpretrain.registry import DATASETS
@@ -13,6 +12,8 @@ from mmrazor.registry import MODELS
 
 from distpro_mm.engine.launch import load_config
 from distpro_mm.process import DistillationProcess
+
+pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 PAIRS = sorted(path.stem for path in (CONFIGS / '_base_' / 'pairs').glob('*.py'))
@@ -40,12 +41,6 @@ class Noise(BaseDataset):
     def load_data_list(self):
         noise = np.random.RandomState(0).randint(0, 256, (self.count, *self.shape)).astype(np.uint8)
         return [dict(img=image, gt_label=index % 2) for index, image in enumerate(noise)]
-
-
-@pytest.fixture(autouse=True)
-def configs_are_logged_plainly(monkeypatch):
-    """Formatting a config prettily takes mmengine longer than two iterations."""
-    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: repr(self._cfg_dict)))
 
 
 def config(path, pair, folder, options):

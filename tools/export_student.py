@@ -2,7 +2,7 @@
 import argparse
 import sys
 
-from distpro_mm.engine.command_line import OptionsAction, run
+from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.launch import load_config
 from distpro_mm.export import export_student
 
@@ -11,10 +11,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config of the training')
     parser.add_argument('checkpoint', help='its checkpoint')
-    parser.add_argument('--pair', help='pair of networks, a file of configs/_base_/pairs, that the config is read for')
+    add_config_options(parser)
     parser.add_argument('--out', default='student', help='folder to write to (default: student)')
-    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE',
-                        help='override settings of the config')
     args = parser.parse_args()
     paths = export_student(load_config(args.config, args.cfg_options, args.pair), args.checkpoint, args.out)
     for name, path in paths.items():

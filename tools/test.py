@@ -3,7 +3,7 @@ import argparse
 import os
 import sys
 
-from distpro_mm.engine.command_line import OptionsAction, run
+from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.launch import evaluate_student, load_config
 
 
@@ -11,10 +11,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config that the checkpoint was trained with')
     parser.add_argument('checkpoint', help='checkpoint of a training, or an exported student')
-    parser.add_argument('--pair', help='pair of networks, a file of configs/_base_/pairs, that the config is read for')
+    add_config_options(parser)
     parser.add_argument('--work-dir', help='where the log goes (default: work_dirs/<pair>/<name of the config>)')
-    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE',
-                        help='override settings of the config')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

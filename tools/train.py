@@ -3,22 +3,20 @@ import argparse
 import os
 import sys
 
-from distpro_mm.engine.command_line import OptionsAction, run
+from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.launch import build_trainer, load_config
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
-    parser.add_argument('--pair', help='pair of networks, a file of configs/_base_/pairs, that the config is read for')
+    add_config_options(parser)
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<pair>/<name of the config>)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
                         help='go on from this checkpoint; without a value from the newest in the work_dir')
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
     parser.add_argument('--profile', action='store_true',
                         help='say every 50 iterations what a step costs: passes, seconds, memory')
-    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE',
-                        help='override settings of the config, e.g. optim_wrapper.optimizer.lr=0.05')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

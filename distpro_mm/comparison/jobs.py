@@ -10,7 +10,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 from mmengine.config import Config
 
 from ..datasets import HeldOutSplit, InMemoryDataset
-from ..engine.launch import load_config
+from ..engine.launch import load_config, student_config
 from .benchmark import Benchmark, Method
 
 
@@ -52,11 +52,14 @@ class JobMaker:
 
     def __init__(self, benchmark: Benchmark) -> None:
         self.benchmark = benchmark
+        reference = benchmark.methods[benchmark.reference]
+        self.student = student_config(load_config(reference.config, reference.options, benchmark.pair))
         self.teacher = self._job('teacher', benchmark.teacher, benchmark.seeds[0], 'teacher')
 
     def initial_student(self, seed: int) -> str:
-        """str: Path of the weights that every student of a seed starts from."""
-        return os.path.join(self.benchmark.work_dir, 'initial', f'seed_{seed}.pth')
+        """str: Path of the weights that every student of a seed starts from; another network has another file."""
+        network = _digest(self.student.model.to_dict())
+        return os.path.join(self.benchmark.work_dir, 'initial', f'seed_{seed}_{network}.pth')
 
     def run(self, method: Method, seed: int, budget: float = 1, settings: Optional[dict] = None) -> Job:
         """A run that is reported, with the stage that it needs among its ``needs``."""
@@ -65,29 +68,26 @@ class JobMaker:
         needs: Tuple[Job, ...] = (self.teacher, )
         if method.after:
             stage = self.benchmark.stages[method.after]
-            if stage.seeds:
-                seed_of_stage = stage.seeds[self.benchmark.seeds.index(seed) % len(stage.seeds)]
-            else:
-                seed_of_stage = seed
-            own = _of_the_model(settings)
-            name = f'{stage.name}_for_{method.like or method.name}' if own else stage.name
-            needs += (self._job(stage.name, stage.config, seed_of_stage, os.path.join(name, f'seed_{seed_of_stage}'),
-                                {**stage.options, **own}, (self.teacher, )), )
-        return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs, budget,
-                         settings=settings)
+            turn = self.benchmark.seeds.index(seed)
+            own = f'_for_{method.like or method.name}' if _of_the_model(settings) else ''
+            needs += (self._stage(stage, stage.seeds[turn % len(stage.seeds)] if stage.seeds else seed, settings,
+                                  stage.name + own), )
+        return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs, budget, settings)
 
     def trial(self, method: Method, place: int, settings: dict, seed: int) -> Job:
         """A run that tries settings of the grid on the held-out part of the training set."""
-        share = self.benchmark.tuning['budget']
         folder = os.path.join('tuning', method.name, str(place), f'seed_{seed}')
         needs: Tuple[Job, ...] = (self.teacher, )
         if method.after:
-            stage, own = self.benchmark.stages[method.after], _of_the_model(settings)
-            shared = '_'.join(f'{option.rpartition(".")[2]}={value}' for option, value in own.items()) or 'as_given'
-            needs += (self._job(stage.name, stage.config, seed, os.path.join('tuning', stage.name, shared, f'seed_{seed}'),
-                                {**stage.options, **own}, (self.teacher, ), tuning=True), )
-        return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs, share, settings,
-                         tuning=True)
+            shared = [f'{option.rpartition(".")[2]}={value}' for option, value in _of_the_model(settings).items()]
+            needs += (self._stage(self.benchmark.stages[method.after], seed, settings, os.path.join(
+                'tuning', method.after, '_'.join(shared) or 'as_given'), tuning=True), )
+        return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs,
+                         self.benchmark.tuning['budget'], settings, tuning=True)
+
+    def _stage(self, stage: Method, seed: int, settings: dict, folder: str, tuning: bool = False) -> Job:
+        return self._job(stage.name, stage.config, seed, os.path.join(folder, f'seed_{seed}'),
+                         {**stage.options, **_of_the_model(settings)}, (self.teacher, ), tuning=tuning)
 
     def _job(self, name: str, path: str, seed: int, folder: str, options: Optional[dict] = None,
              needs: Tuple[Job, ...] = (), budget: float = 1, settings: Optional[dict] = None, tuning: bool = False) -> Job:
@@ -105,9 +105,12 @@ class JobMaker:
         if name != 'teacher' and not _starts_from_a_stage(cfg):
             cfg.custom_hooks = [*cfg.get('custom_hooks', []),
                                 dict(type='mmrazor.InitialStudentHook', checkpoint=self.initial_student(seed))]
-        text = json.dumps([cfg._cfg_dict.to_dict(), [other.key for other in needs]], sort_keys=True, default=str)
-        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        key = _digest([cfg._cfg_dict.to_dict(), [other.key for other in needs]])
         return Job(name, seed, cfg, key, needs, budget, settings or {}, tuning)
+
+
+def _digest(settings: Any) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _of_the_model(settings: dict) -> dict:

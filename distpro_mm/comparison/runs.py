@@ -1,6 +1,7 @@
 """Runs the trainings of a benchmark, some at once, going on where an earlier call stopped."""
 import concurrent.futures as futures
 import contextlib
+import glob
 import json
 import multiprocessing
 import os
@@ -16,7 +17,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 
 from ..datasets import keep_loaded, seed_all
-from ..engine.launch import build_trainer, student_config
+from ..engine.launch import build_trainer
 from ..files import whole_file
 from .benchmark import Benchmark, Method
 from .jobs import Job, JobMaker
@@ -36,7 +37,6 @@ class Results:
     def __init__(self, processes: int, tell: Callable[[str], None], planned: int) -> None:
         self.processes, self.tell, self.planned = processes, tell, planned
         self.found: Dict[str, dict] = {}  # by the job's key; {} for one that failed
-        self.jobs: Dict[str, Job] = {}
         self.started, self.trained = time.time(), 0
 
     def __getitem__(self, job: Job) -> Optional[dict]:
@@ -57,13 +57,11 @@ class Results:
 
         for job in asked:
             collect(job)
-        before = len(self.found)
-        for key, job in jobs.items():
-            self.jobs[key] = job
-            if key not in self.found and finished(job):
-                self.found[key] = finished(job)
-        if len(self.found) > before:
-            self.tell(f'{len(self.found) - before} of {len(jobs)} trainings were done before')
+        done = {key: finished(job) for key, job in jobs.items() if key not in self.found}
+        done = {key: result for key, result in done.items() if result}
+        self.found.update(done)
+        if done:
+            self.tell(f'{len(done)} of {len(jobs)} trainings were done before')
         waiting = [job for key, job in jobs.items() if key not in self.found]
         if waiting:
             self._run(waiting)
@@ -136,8 +134,9 @@ def run_benchmark(benchmark: Benchmark, processes: int, tell: Callable[[str], No
                 for method, seed, budget in _runs(benchmark)]
     results.train(reported)
     if benchmark.longer:
-        reported += _longer(benchmark, maker, results, reported, chosen)
-    results.train(reported)
+        longer = _longer(benchmark, maker, results, reported, chosen)
+        results.train(longer)
+        reported += longer
     shown = {job.key: job for job in (other for job in reported for other in (*job.needs, job))}
     return dict(results=[dict(results[job], settings=job.settings) for job in shown.values() if results[job]],
                 failed=sum(results[job] is None for job in shown.values()), choices=choices)
@@ -181,11 +180,9 @@ def make_initial_student(maker: JobMaker, seed: int) -> None:
     path = maker.initial_student(seed)
     if os.path.exists(path):
         return
-    benchmark = maker.benchmark
-    cfg = student_config(maker.run(benchmark.methods[benchmark.reference], benchmark.seeds[0]).config)
     seed_all(seed)
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    student = MODELS.build(cfg.model)
+    init_default_scope(maker.student.get('default_scope', 'mmpretrain'))
+    student = MODELS.build(maker.student.model)
     student.init_weights()
     with whole_file(path) as beside:
         torch.save(dict(state_dict=student.state_dict()), beside)
@@ -232,6 +229,9 @@ def train_job(job: Job) -> dict:
             contextlib.redirect_stderr(log):
         try:
             resume = 'auto' if _read(started).get('key') == job.key else None
+            if resume is None:  # what another config left here must not be gone on with after a kill
+                for checkpoint in glob.glob(os.path.join(glob.escape(cfg.work_dir), '*.pth')):
+                    os.unlink(checkpoint)
             with whole_file(started) as beside, open(beside, 'w') as file:
                 json.dump(dict(key=job.key), file)
             seconds, compute = time.time(), time.process_time()

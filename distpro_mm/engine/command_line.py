@@ -21,6 +21,13 @@ class OptionsAction(DictAction):
         super().__call__(parser, namespace, values, option_string)
 
 
+def add_config_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of every tool that reads a config: ``--pair`` and ``--cfg-options``."""
+    parser.add_argument('--pair', help='pair of networks, a file of configs/_base_/pairs, that the config is read for')
+    parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE',
+                        help='override settings of the config, e.g. optim_wrapper.optimizer.lr=0.05')
+
+
 def run(main: Callable[[], None]) -> int:
     """Run a tool; an error that the user can mend is one sentence on stderr.
 

@@ -3,6 +3,7 @@ from .algorithms import L2T, DistPro, SimKD, TapDistill
 from .backbones import (
     CIFARVGG,
     CIFARMobileNetV2,
+    CIFARPyramidNet,
     CIFARResNet,
     CIFARShuffleNetV1,
     CIFARShuffleNetV2,
@@ -35,9 +36,9 @@ from .losses import (
 from .necks import NORMNeck, SimKDNeck
 
 __all__ = [
-    'ABFConnector', 'AttentionTransform', 'BatchPreprocessor', 'CCLoss', 'CIFARMobileNetV2', 'CIFARResNet',
-    'CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'CIFARVGG', 'CIFARWideResNet', 'ConvAttentionTransform', 'DecoupledKDLoss',
-    'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'L2T', 'L2TDistiller',
+    'ABFConnector', 'AttentionTransform', 'BatchPreprocessor', 'CCLoss', 'CIFARMobileNetV2', 'CIFARPyramidNet',
+    'CIFARResNet', 'CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'CIFARVGG', 'CIFARWideResNet', 'ConvAttentionTransform',
+    'DecoupledKDLoss', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'L2T', 'L2TDistiller',
     'MarginOFDTeacherConnector', 'MobileNetV1', 'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck', 'PairDistiller',
     'PointwiseTransform', 'ReconstructionLoss', 'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck',
     'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'WSLDLoss'

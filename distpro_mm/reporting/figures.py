@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from ..files import whole_file
 from ..process import DistillationProcess
-from .table import compute
+from .table import budgets_of, compute, runs_of
 
 MAX_POINTS = 400  # a line of more points is no clearer, only slower to draw
 NAMED = 12  # as many pathways as a legend can hold; the others are drawn without a name
@@ -60,8 +60,8 @@ def draw_accuracy(results: Sequence[dict], methods: Sequence[str], path: str) ->
     colours = matplotlib.colormaps['turbo'](np.linspace(0.05, 0.95, max(len(methods), 2)))
     for colour, name in zip(colours, methods):
         points = []
-        for budget in sorted({result['budget'] for result in results if result['name'] == name}):
-            runs = [result for result in results if result['name'] == name and result['budget'] == budget]
+        for budget in budgets_of(results, name):
+            runs = runs_of(results, name, budget)
             values = np.array([run['accuracy'] for run in runs])
             error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
             points.append((runs[0]['epochs'], compute(results, name, budget), values.mean(), error))

@@ -7,15 +7,22 @@ import numpy as np
 RESAMPLES = 10000
 
 
-def accuracies(results: Sequence[dict], name: str, budget: float) -> Dict[int, float]:
-    """Accuracy in % by seed of one method at one budget."""
-    return {result['seed']: result['accuracy'] for result in results
-            if result['name'] == name and result['budget'] == budget and not result['tuning']}
+def runs_of(results: Sequence[dict], name: str, budget: Optional[float] = None) -> List[dict]:
+    """The runs of one method, of all budgets or of one; trials of settings are left out."""
+    return [result for result in results
+            if result['name'] == name and budget in (None, result['budget']) and not result['tuning']]
 
 
-def budget_of(results: Sequence[dict], name: str) -> float:
-    """The largest budget that a method was trained with."""
-    return max((result['budget'] for result in results if result['name'] == name and not result['tuning']), default=1)
+def budgets_of(results: Sequence[dict], name: str) -> List[float]:
+    """The budgets that a method was trained with, rising."""
+    return sorted({run['budget'] for run in runs_of(results, name)})
+
+
+def accuracies(results: Sequence[dict], name: str, budget: Optional[float] = None) -> Dict[int, float]:
+    """Accuracy in % by seed of one method, at one budget or at its largest."""
+    if budget is None:
+        budget = max(budgets_of(results, name), default=1)
+    return {run['seed']: run['accuracy'] for run in runs_of(results, name, budget)}
 
 
 def paired_difference(mine: Dict[int, float], other: Dict[int, float]) -> Optional[Tuple[float, float, float]]:
@@ -40,9 +47,8 @@ def paired_difference(mine: Dict[int, float], other: Dict[int, float]) -> Option
 
 def compute(results: Sequence[dict], name: str, budget: float) -> float:
     """Median seconds of all cores (or of the GPU) of a run, and of the stage that it needs."""
-    runs = [result for result in results if result['name'] == name and result['budget'] == budget and not result['tuning']]
-    stages = [result['compute'] for result in results
-              if result['name'] in {run['after'] for run in runs} and not result['tuning']]
+    runs = runs_of(results, name, budget)
+    stages = [stage['compute'] for after in {run['after'] for run in runs} for stage in runs_of(results, after)]
     return float(np.nanmedian([run['compute'] for run in runs]) + (np.nanmedian(stages) if stages else 0))
 
 
@@ -60,14 +66,13 @@ def comparison_table(results: Sequence[dict], methods: Sequence[str], reference:
     """
     rows: List[List[str]] = [['method', 'top-1 (%)', f'against {reference}', '95% interval', 'runs', 'epochs',
                               'compute (s)', 'with stage (s)']]
-    base = accuracies(results, reference, budget_of(results, reference))
+    base = accuracies(results, reference)
     for name in methods:
-        budget = budget_of(results, name)
-        found = accuracies(results, name, budget)
+        found = accuracies(results, name)
         if not found:
             continue
-        runs = [result for result in results
-                if result['name'] == name and result['budget'] == budget and not result['tuning']]
+        budget = budgets_of(results, name)[-1]
+        runs = runs_of(results, name, budget)
         values = np.array(list(found.values()))
         paired = paired_difference(found, base) if name not in (reference, 'teacher') else None
         spread = f' +- {values.std(ddof=1):.2f}' if len(values) > 1 else ''
@@ -98,14 +103,15 @@ def reach_table(results: Sequence[dict], methods: Sequence[str], rivals: Sequenc
     """
     rows = [['to reach', 'its top-1 (%)', *methods]]
     for rival in rivals:
-        goal = accuracies(results, rival, budget_of(results, rival))
+        goal = accuracies(results, rival)
         if not goal:
             continue
-        row, mean = [rival, f'{np.mean(list(goal.values())):.2f}'], np.mean(list(goal.values()))
-        spent = compute(results, rival, budget_of(results, rival))
+        mean = np.mean(list(goal.values()))
+        row = [rival, f'{mean:.2f}']
+        spent = compute(results, rival, budgets_of(results, rival)[-1])
         for name in methods:
-            budgets = sorted({result['budget'] for result in results if result['name'] == name and not result['tuning']})
-            enough = [b for b in budgets if np.mean(list(accuracies(results, name, b).values())) >= mean]
+            enough = [budget for budget in budgets_of(results, name)
+                      if np.mean(list(accuracies(results, name, budget).values())) >= mean]
             row.append(f'{enough[0]:.0%} of the epochs, {compute(results, name, enough[0]) / spent:.2f} x the compute'
                        if enough else 'not reached')
         rows.append(row)

@@ -6,11 +6,12 @@ import textwrap
 
 import pytest
 import torch
-from mmengine.config import Config
 
 from distpro_mm.comparison import Benchmark, JobMaker, run_benchmark, runs
 from distpro_mm.errors import ConfigError
 from distpro_mm.process import DistillationProcess
+
+pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 SMALL = textwrap.dedent("""
@@ -45,12 +46,6 @@ def benchmark(tmp_path):
             stages=dict(search=dict(config='search.py', seeds=[0])),
             methods=dict(student='student.py', kd='kd.py', distpro=dict(config='distpro.py', after='search')),
             reference='student', seeds=[0, 1])''')
-
-
-@pytest.fixture(autouse=True)
-def configs_are_logged_plainly(monkeypatch):
-    """Formatting a config prettily takes mmengine longer than these trainings."""
-    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: repr(self._cfg_dict)))
 
 
 class InOrder:
@@ -135,6 +130,36 @@ def test_a_killed_run_goes_on_from_its_checkpoint(benchmark, here, tmp_path, mon
     assert first['failed'] == 1
     second = run_in(tmp_path, benchmark)
     assert second['failed'] == 0 and resumed[0] is None and resumed[1].endswith('.pth')
+
+
+def test_what_another_config_left_is_not_gone_on_with(benchmark, here, tmp_path, monkeypatch):
+    run_in(tmp_path, benchmark)
+    with open(tmp_path / 'kd.py', 'a') as file:
+        file.write('optim_wrapper = dict(optimizer=dict(lr=0.01))\n')
+    trained, loaded = runs.build_trainer, []
+
+    def killed_at_first(cfg, resume=None):
+        runner = trained(cfg, resume=resume)
+        loaded.append(runner._load_from)
+        if len(loaded) == 1:
+            raise RuntimeError('killed before the first checkpoint')
+        return runner
+
+    monkeypatch.setattr(runs, 'build_trainer', killed_at_first)
+    assert run_in(tmp_path, benchmark)['failed'] == 1
+    assert run_in(tmp_path, benchmark)['failed'] == 0
+    assert loaded == [None, None, None]  # seed 0 killed, seed 1, and seed 0 from its beginning
+
+
+def test_another_network_has_other_initial_weights(benchmark, tmp_path):
+    def initial():
+        return JobMaker(Benchmark(benchmark, str(tmp_path / 'work'))).initial_student(0)
+
+    before = initial()
+    assert initial() == before
+    with open(tmp_path / 'student.py', 'a') as file:
+        file.write('model = dict(backbone=dict(channels=(4, 8, 16)), head=dict(in_channels=16))\n')
+    assert initial() != before
 
 
 def test_all_students_of_a_seed_start_alike(benchmark, tmp_path, here, monkeypatch):

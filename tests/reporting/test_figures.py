@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from distpro_mm.process import DistillationProcess, Weighting
-from distpro_mm.reporting import draw_process, figures
+from distpro_mm.reporting import draw_accuracy, draw_process, figures
 
 
 def process(pathways=3, knots=5):
@@ -50,3 +50,23 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path):
     with pytest.raises(OSError, match='No space'):
         figures.save_figure(Broken(), str(path))
     assert path.read_bytes() == b'old' and os.listdir(tmp_path) == ['process.png']
+
+
+def test_accuracy_is_drawn_against_epochs_and_against_compute(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, 'save_figure', lambda figure, path: drawn.append(figure))
+
+    def run(name, seed, budget, accuracy, after=None):
+        return dict(name=name, seed=seed, budget=budget, accuracy=accuracy, epochs=int(20 * budget), compute=10 * budget,
+                    after=after, tuning=False)
+
+    results = [run('search', 0, 1, 50.0), *(run('kd', seed, budget, 80 + seed + 10 * budget) for seed in (0, 2)
+                                            for budget in (0.5, 1)), run('distpro', 0, 1, 95.0, 'search')]
+    draw_accuracy(results, ['kd', 'distpro', 'none'], 'unused')
+    epochs, compute = drawn[0].axes
+    lines = {axis: [container.lines[0] for container in axis.containers] for axis in drawn[0].axes}
+    assert [line.get_xydata().tolist() for line in lines[epochs]] == [[[10, 86], [20, 91]], [[20, 95]]]
+    assert [line.get_xydata().tolist() for line in lines[compute]] == [[[5, 86], [10, 91]], [[20, 95]]]  # with the search
+    error = epochs.containers[0].lines[2][0].get_segments()[0]
+    assert error[:, 1].tolist() == [85, 87]  # two runs 2 apart: a standard error of 1
+    assert [text.get_text() for text in compute.get_legend().get_texts()] == ['kd', 'distpro']
