@@ -1,0 +1,65 @@
+"""Students that are compared start from the same weights, but for what a method adds to them or freezes."""
+import types
+
+import pytest
+import torch
+from torch import nn
+
+from distpro_mm.engine.hooks import InitialStudentHook
+from distpro_mm.errors import ConfigError
+
+
+def student(width=3):
+    return nn.ModuleDict(dict(backbone=nn.Linear(2, width), head=nn.Linear(width, 2)))
+
+
+def start(model, path, iteration=0):
+    InitialStudentHook(path).before_train(types.SimpleNamespace(iter=iteration, model=model))
+
+
+@pytest.fixture
+def initial(tmp_path):
+    path = str(tmp_path / 'initial.pth')
+    torch.save(dict(state_dict=student().state_dict()), path)
+    return path
+
+
+def same(model, path):
+    weights = torch.load(path)['state_dict']
+    return {name for name, value in model.state_dict().items()
+            if name in weights and value.shape == weights[name].shape and torch.equal(value, weights[name])}
+
+
+ALL = {'backbone.weight', 'backbone.bias', 'head.weight', 'head.bias'}
+
+
+def test_all_weights_are_taken(initial):
+    model = student()
+    start(model, initial)
+    assert same(model, initial) == ALL
+
+
+def test_what_is_frozen_and_what_has_another_shape_stays(initial):
+    model = student()
+    for parameter in model.head.parameters():  # the teacher's, say
+        parameter.requires_grad = False
+    start(model, initial)
+    assert same(model, initial) == {'backbone.weight', 'backbone.bias'}
+    model = student()
+    model.head = nn.Linear(3, 5)
+    start(model, initial)
+    assert same(model, initial) == {'backbone.weight', 'backbone.bias'}
+
+
+def test_a_student_in_a_distillation_is_found_and_a_resumed_one_left(initial):
+    model = nn.Module()
+    model.architecture = student()
+    start(model, initial, iteration=5)
+    assert same(model.architecture, initial) == set()
+    start(model, initial)
+    assert same(model.architecture, initial) == ALL
+
+
+def test_the_weights_of_another_network_are_refused(initial):
+    with pytest.raises(ConfigError, match="InitialStudentHook.checkpoint='.*initial.pth' holds the weights of another"):
+        start(nn.ModuleDict(dict(backbone=nn.Linear(5, 7))), initial)
