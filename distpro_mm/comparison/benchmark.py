@@ -1,7 +1,7 @@
 import dataclasses
 import itertools
 import os
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
 from mmengine.config import Config
 
@@ -21,7 +21,8 @@ class Method:
         config (str): Path of its config.
         options (dict): Settings by dotted key on top of the config.
         after (str, optional): Name of the stage that must be done before: a search, or a first stage of training.
-        grid (dict): Values to try by dotted key. Those under ``model.`` hold for the stage before too.
+        grid (dict or list): Values to try by dotted key, in every combination; or the settings to try, one dict each. Those
+            under ``model.`` hold for the stage before too.
         like (str, optional): The method whose tuned settings this one takes, an ablation of it.
         budgets (tuple, optional): Shares of the schedule's epochs; None for those of the benchmark.
         seeds (tuple, optional): Of a stage: its seeds, taken in turn by the methods' runs; None for each run's own.
@@ -30,13 +31,15 @@ class Method:
     config: str
     options: Dict[str, Any] = dataclasses.field(default_factory=dict)
     after: Optional[str] = None
-    grid: Dict[str, Sequence] = dataclasses.field(default_factory=dict)
+    grid: Union[Dict[str, Sequence], List[Dict[str, Any]]] = dataclasses.field(default_factory=dict)
     like: Optional[str] = None
     budgets: Optional[Tuple[float, ...]] = None
     seeds: Optional[Tuple[int, ...]] = None
 
     def choices(self) -> List[Dict[str, Any]]:
         """list[dict]: All settings of the grid, at least one."""
+        if isinstance(self.grid, list):
+            return self.grid
         return [dict(zip(self.grid, values)) for values in itertools.product(*self.grid.values())]
 
 
@@ -136,7 +139,9 @@ class Benchmark:
                 given = dict(given, config=other.config, after=other.after)
             else:
                 given['config'] = self._existing(given['config'])
-                given['grid'] = {option: list(values) for option, values in given.get('grid', {}).items()}
+                grid = given.get('grid', {})
+                given['grid'] = ([dict(settings) for settings in grid] if isinstance(grid, list) else
+                                 {option: list(values) for option, values in grid.items()})
             if 'seeds' in given:
                 given['seeds'] = tuple(given['seeds'])
             if 'budgets' in given:

@@ -99,7 +99,7 @@ class JobMaker:
         if budget != 1:
             shorten(cfg, budget)
         epochs = cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
-        cfg.default_hooks.checkpoint.interval = min(cfg.default_hooks.checkpoint.get('interval', 1), epochs)
+        cfg.default_hooks.checkpoint.interval = max(1, epochs // 20)  # a kill costs a twentieth
         if tuning:
             hold_out(cfg, self.benchmark.tuning['ratio'])
         if name != 'teacher' and not _starts_from_a_stage(cfg):

@@ -70,21 +70,29 @@ class Results:
         threads = max(1, (os.cpu_count() or 1) // self.processes)
         context = multiprocessing.get_context('spawn')
         with futures.ProcessPoolExecutor(self.processes, context, _prepare, (threads, )) as pool:
-            running: Dict[futures.Future, Job] = {}
-            while waiting or running:
-                for job in list(waiting):
-                    hopeless = [other.name for other in job.needs if self.found.get(other.key) == {}]
-                    if hopeless:
-                        waiting.remove(job)
-                        self.found[job.key] = {}
-                        self.tell(f'{_title(job)}: left out, because it needs {" and ".join(hopeless)}')
-                    elif len(running) < 2 * self.processes and all(self[other] for other in job.needs):
-                        waiting.remove(job)
-                        running[pool.submit(train_job, job)] = job
-                if not running:
-                    break
-                for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
-                    self._note(running.pop(future), future)
+            try:
+                self._keep_busy(pool, waiting)
+            except BaseException:  # a Ctrl-C or a time limit must not wait for the trainings to end
+                for process in multiprocessing.active_children():
+                    process.kill()
+                raise
+
+    def _keep_busy(self, pool: futures.Executor, waiting: List[Job]) -> None:
+        running: Dict[futures.Future, Job] = {}
+        while waiting or running:
+            for job in list(waiting):
+                hopeless = [other.name for other in job.needs if self.found.get(other.key) == {}]
+                if hopeless:
+                    waiting.remove(job)
+                    self.found[job.key] = {}
+                    self.tell(f'{_title(job)}: left out, because it needs {" and ".join(hopeless)}')
+                elif len(running) < 2 * self.processes and all(self[other] for other in job.needs):
+                    waiting.remove(job)
+                    running[pool.submit(train_job, job)] = job
+            if not running:
+                break
+            for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
+                self._note(running.pop(future), future)
 
     def _note(self, job: Job, future: futures.Future) -> None:
         self.trained += 1

@@ -224,6 +224,17 @@ def test_settings_are_chosen_on_held_out_training_images(benchmark, here, tmp_pa
     assert not {image.numpy().tobytes() for image in train.images} & {image.numpy().tobytes() for image in val.images}
 
 
+def test_a_grid_is_every_combination_or_a_list_of_settings(benchmark, tmp_path):
+    text = (tmp_path / 'small.py').read_text()
+
+    def choices(grid):
+        path = write(tmp_path, text.replace("kd='kd.py'", f"kd=dict(config='kd.py', grid={grid})"))
+        return Benchmark(path).methods['kd'].choices()
+
+    assert choices(dict(a=[1, 2], b=[3, 4])) == [dict(a=1, b=3), dict(a=1, b=4), dict(a=2, b=3), dict(a=2, b=4)]
+    assert choices([dict(a=1, b=3), dict(a=2, b=4)]) == [dict(a=1, b=3), dict(a=2, b=4)]
+
+
 def test_budgets_are_runs_with_schedules_of_their_own(benchmark, tmp_path):
     text = (tmp_path / 'small.py').read_text().replace('seeds=[0, 1]', 'seeds=[0], budgets=[0.25, 1]')
     with open(tmp_path / 'kd.py', 'a') as file:

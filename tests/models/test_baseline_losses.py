@@ -266,6 +266,15 @@ def test_crd_draws_no_negative_of_the_images_own_class():
     assert sorted(loss._negatives(torch.tensor([0]))[0].tolist()) == [i for i in range(SIZE) if i % 3]  # without repetition
 
 
+def test_crd_draws_images_that_were_never_seen_only_until_there_are_enough_others():
+    loss = crd()
+    loss.contrast.neg_sample = 3
+    loss.labels[:5] = torch.tensor([0, 0, 1, 1, 1])
+    assert set(loss._negatives(torch.tensor([0]))[0].tolist()) == {2, 3, 4}
+    drawn = {place for _ in range(50) for place in loss._negatives(torch.tensor([1]))[0].tolist()}  # two others were seen
+    assert drawn == {0, 1, *range(5, SIZE)}
+
+
 def test_crd_can_be_copied_after_a_batch():
     s, t = embedded(0)
     s.requires_grad_()

@@ -17,11 +17,12 @@ class SupervisedCRDLoss(CRDLoss):
     keeps the first batch's graph alive in a buffer, so that the model cannot be copied.
 
     Here the place of an image in the memory is its ``sample_idx``, which mmpretrain's ``PackInputs`` carries along, and
-    negatives are drawn from the images of other classes. An image that has not been seen yet may be drawn as a negative
-    whatever its class: its place still holds the random vector that it was filled with, which is of no class.
+    negatives are drawn from the images of other classes that have been seen. Until there are enough of them, the places of
+    images that have not been seen serve too: they still hold the random vectors that they were filled with, which are of no
+    class.
 
     Args:
-        sample_n (int): Number of training images.
+        sample_n (int): Number of training images; of the whole data set, where the training images are a part of one.
         neg_num (int): Negatives an image; drawn without repetition where there are as many. Defaults to 16384.
         **kwargs: ``loss_weight``, ``temperature``, ``dim_out``, ``momentum`` and ``eps`` of mmrazor's ``CRDLoss``.
 
@@ -71,4 +72,7 @@ class SupervisedCRDLoss(CRDLoss):
         """Places of images of other classes [B, neg_num]."""
         others = self.labels[None] != gt_labels[:, None]
         count = int(self.contrast.neg_sample)
+        seen = others & (self.labels >= 0)
+        if count <= seen.sum(1).min():
+            others = seen
         return torch.multinomial(others.float(), count, replacement=bool(count > others.sum(1).min()))

@@ -1,0 +1,75 @@
+# Every method on CIFAR-100 at 16 x 16 pixels, for a CPU; docs/results/cifar100_small.md says what it can tell.
+# Each method tries a third, once and three times its usual weight on images held out of the training set.
+factors = [1 / 3, 1, 3]
+distiller = 'model.distiller'
+kd_weights = {f'{distiller}.weighting.kd_weight': factors}
+# DistPro with the logits among the pathways and a free total weight, and all of these at one constant weight.
+pathways = {
+    f'{distiller}.logits': [dict(type='KLDivergence', tau=4, name='kl')],
+    f'{distiller}.weighting.type': 'exponential',
+    f'{distiller}.weighting.scale': 1.0
+}
+alpha = {'optim_wrapper.alpha': dict(optimizer=dict(type='Adam', lr=0.02, betas=(0.5, 0.999)))}
+
+
+def weighed(config, option, usual, **others):
+    return dict(config=f'../baselines/{config}.py', grid={f'{distiller}.{option}': [usual * f for f in factors]},
+                budgets=[1], **others)
+
+
+def weighed_pairs(config, *usual):
+    return dict(config=f'../baselines/{config}.py', budgets=[1],
+                grid={f'{distiller}.weights': [[weight * f for weight in usual] for f in factors]})
+
+
+benchmark = dict(
+    pair='resnet20_resnet8_cifar100-small',
+    teacher='../teachers/resnet20_cifar100-16px.py',
+    stages=dict(
+        search=dict(config='../distpro/search.py', options={**pathways, **alpha}, seeds=[0]),
+        published_search=dict(config='../distpro/search.py', seeds=[0]),
+        ab_initial=dict(config='../baselines/ab_initial.py'),
+        ft_paraphraser=dict(config='../baselines/ft_paraphraser.py')),
+    methods=dict(
+        student='../baselines/student.py',
+        kd={**weighed('kd', 'distill_losses.loss_kl.loss_weight', 0.9), 'budgets': [0.1, 0.2, 0.3, 0.5, 1]},
+        equal=dict(config='../baselines/equal.py', options=pathways, grid=kd_weights),
+        distpro=dict(config='../distpro/distill.py', options=pathways, after='search', grid=kd_weights),
+        uniform=dict(like='distpro', options={'custom_hooks.0.form': 'uniform'}, budgets=[1]),
+        random=dict(like='distpro', options={'custom_hooks.0.form': 'random'}, budgets=[1]),
+        last=dict(like='distpro', options={'custom_hooks.0.form': 'last'}, budgets=[1]),
+        shuffled=dict(like='distpro', options={'custom_hooks.0.form': 'shuffled'}, budgets=[1]),
+        published=dict(
+            config='../distpro/distill.py', options={'custom_hooks.0.skip_below': 0.5}, after='published_search',
+            grid=kd_weights),
+        published_uniform=dict(like='published', options={'custom_hooks.0.form': 'uniform'}, budgets=[1]),
+        reviewkd={**weighed('reviewkd', 'loss.loss_weight', 1.0), 'budgets': [0.1, 0.2, 0.3, 0.5, 1]},
+        dkd={**weighed('dkd', 'distill_losses.loss_dkd.beta', 8.0), 'budgets': [0.1, 0.2, 0.3, 0.5, 1]},
+        dist=weighed('dist', 'distill_losses.loss_dist.loss_weight', 2.0),
+        mlkd=weighed('mlkd', 'distill_losses.loss_levels.loss_weight', 0.45),
+        lskd=weighed('lskd', 'distill_losses.loss_kl.loss_weight', 9.0),
+        wsld=weighed('wsld', 'distill_losses.loss_wsld.loss_weight', 2.5),
+        rkd=dict(
+            config='../baselines/rkd.py', budgets=[1],
+            grid=[{f'{distiller}.distill_losses.loss_distance.loss_weight': 25 * f,
+                   f'{distiller}.distill_losses.loss_angle.loss_weight': 50 * f} for f in factors]),
+        fitnet=weighed('fitnet', 'loss.loss_weight', 100.0),
+        at=weighed('at', 'loss.loss_weight', 1000.0),
+        sp=weighed('sp', 'loss.loss_weight', 3000.0),
+        cc=weighed('cc', 'loss.loss_weight', 100.0),
+        vid=weighed_pairs('vid', 1, 1, 1),
+        crd=weighed('crd', 'loss.loss_weight', 0.8),
+        ofd=weighed_pairs('ofd', 0.25, 0.5, 1),
+        ab=dict(config='../baselines/ab.py', after='ab_initial', budgets=[1]),  # its second stage has no weight
+        ft=weighed('ft', 'loss.loss_weight', 500.0, after='ft_paraphraser'),
+        cwd=weighed('cwd', 'loss.loss_weight', 5.0),
+        mgd=weighed('mgd', 'loss.alpha_mgd', 7e-5),
+        pkd=weighed('pkd', 'loss.loss_weight', 6.0),
+        simkd=weighed_pairs('simkd', 1),
+        norm=weighed_pairs('norm', 1),
+        l2tww=weighed('l2tww', 'beta', 0.5)),
+    reference='kd',
+    seeds=[0, 1, 2],
+    budgets=[0.1, 0.2, 0.3, 0.5, 1],
+    tuning=dict(ratio=0.2, seeds=[100], budget=0.3),
+    longer=dict(than='distpro', of=['kd', 'equal', 'reviewkd', 'dkd', 'dist', 'mlkd', 'lskd']))
