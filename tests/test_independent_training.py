@@ -1,7 +1,7 @@
 """ReviewKD and NORM, trained by the library and by a loop of plain torch that is written from their definitions.
 
-Both see the same batches and start from the same weights. The plain side has its own networks, fusion, losses and schedule; it
-takes nothing from the library but those batches and weights, whose names must fit.
+Both see the same batches and start from the same weights. The plain side has its own networks, fusion, losses and schedule;
+it takes nothing from the library but those batches and weights, whose names must fit.
 
 The real images: CIFAR100=cifar100_folder TEACHER=<checkpoint of the teacher> python -m pytest -m slow <this file>
 """
@@ -41,8 +41,9 @@ class ResNet(nn.Module):
         self.conv1, self.bn1 = nn.Conv2d(image_channels, stem, 3, padding=1, bias=False), nn.BatchNorm2d(stem)
         for stage, width in enumerate(widths):
             wide = stem if stage == 0 else widths[stage - 1]
-            setattr(self, f'layer{stage + 1}', nn.Sequential(*(
-                Block(width if block else wide, width, 2 if stage and not block else 1) for block in range((depth - 2) // 6))))
+            blocks = [Block(width if block else wide, width, 2 if stage and not block else 1)
+                      for block in range((depth - 2) // 6)]
+            setattr(self, f'layer{stage + 1}', nn.Sequential(*blocks))
         self.fc = nn.Linear(widths[-1], classes)
 
     def maps(self, x):

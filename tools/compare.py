@@ -4,6 +4,8 @@ import glob
 import os
 import sys
 
+import torch
+
 from distpro_mm.comparison import Benchmark, run_benchmark
 from distpro_mm.engine.command_line import run
 from distpro_mm.errors import ConfigError
@@ -32,11 +34,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('benchmark', help='benchmark config, e.g. configs/benchmarks/digits.py')
     parser.add_argument('--work-dir', help='where everything goes (default: work_dirs/benchmark_<name>)')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='trainings at once (default: one a core)')
+    parser.add_argument('--teacher-ckpt', help='a checkpoint of the teacher, which is not trained then')
+    parser.add_argument('--jobs', type=int, default=torch.cuda.device_count() or os.cpu_count() or 1,
+                        help='trainings at once, spread over the GPUs (default: one a GPU, or one a core without)')
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error(f'--jobs {args.jobs}: must be 1 or more')
-    benchmark = Benchmark(args.benchmark, args.work_dir)
+    benchmark = Benchmark(args.benchmark, args.work_dir, args.teacher_ckpt)
     print(f'{benchmark.name}: {len(benchmark.methods)} methods, {len(benchmark.seeds)} seeds, {args.jobs} trainings at '
           f'once, in {benchmark.work_dir}', flush=True)
     done = run_benchmark(benchmark, args.jobs, lambda line: print(line, flush=True))

@@ -9,7 +9,7 @@ from ..engine.launch import load_config
 from ..errors import ConfigError
 
 NEEDED = {'teacher', 'methods', 'reference', 'seeds'}
-OPTIONAL = {'pair', 'stages', 'budgets', 'tuning', 'longer'}
+OPTIONAL = {'pair', 'teacher_ckpt', 'stages', 'budgets', 'tuning', 'longer'}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -50,6 +50,7 @@ class Benchmark:
 
     - ``pair`` (optional): the pair of networks, for configs that take one;
     - ``teacher``: config of the teacher, trained once;
+    - ``teacher_ckpt`` (optional): a checkpoint of it; it is evaluated and used, and nothing is trained;
     - ``methods``: by name, a config or a dict of ``config``, ``options``, ``after``, ``grid``, ``budgets`` (see
       :class:`Method`); or a dict of ``like``, the name of a method above, and further ``options``;
     - ``stages`` (optional): likewise, what comes before: searches and first stages of training; ``seeds`` gives a stage
@@ -67,12 +68,13 @@ class Benchmark:
     Args:
         path (str): The benchmark's file.
         work_dir (str, optional): Defaults to ``work_dirs/benchmark_<name of the file>``.
+        teacher_ckpt (str, optional): In place of the file's.
 
     Raises:
         ConfigError: If a key is missing, unknown or out of range, or a config does not exist.
     """
 
-    def __init__(self, path: str, work_dir: Optional[str] = None) -> None:
+    def __init__(self, path: str, work_dir: Optional[str] = None, teacher_ckpt: Optional[str] = None) -> None:
         if not os.path.isfile(path):
             raise ConfigError(f"there is no benchmark '{path}'; those that come with the project are in configs/benchmarks/")
         settings = Config.fromfile(path).get('benchmark')
@@ -84,6 +86,10 @@ class Benchmark:
         self.work_dir = work_dir or os.path.join('work_dirs', f'benchmark_{self.name}')
         self.pair: Optional[str] = settings.get('pair')
         self.teacher = self._existing(settings.teacher)
+        self.teacher_ckpt: Optional[str] = teacher_ckpt or settings.get('teacher_ckpt')
+        if self.teacher_ckpt is not None and not os.path.isfile(self.teacher_ckpt):
+            raise ConfigError(f"benchmark.teacher_ckpt='{self.teacher_ckpt}': there is no such file; leave it out to train "
+                              'the teacher')
         self.seeds: List[int] = list(settings.seeds)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f'benchmark.seeds={settings.seeds} must be one or more different numbers')

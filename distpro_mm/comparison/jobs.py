@@ -27,6 +27,7 @@ class Job:
         budget (float): Share of the schedule's epochs. Defaults to 1.
         settings (dict): What the grid chose or tries. Defaults to none.
         tuning (bool): Whether it serves to choose settings. Defaults to False.
+        checkpoint (str, optional): Weights that were trained elsewhere: these are evaluated instead. Defaults to None.
     """
     name: str
     seed: int
@@ -36,6 +37,7 @@ class Job:
     budget: float = 1
     settings: Dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
     tuning: bool = False
+    checkpoint: Optional[str] = None
 
     @property
     def work_dir(self) -> str:
@@ -55,6 +57,10 @@ class JobMaker:
         reference = benchmark.methods[benchmark.reference]
         self.student = student_config(load_config(reference.config, reference.options, benchmark.pair))
         self.teacher = self._job('teacher', benchmark.teacher, benchmark.seeds[0], 'teacher')
+        if benchmark.teacher_ckpt is not None:
+            with open(benchmark.teacher_ckpt, 'rb') as file:
+                key = _digest([self.teacher.key, hashlib.file_digest(file, 'sha256').hexdigest()])
+            self.teacher = dataclasses.replace(self.teacher, key=key, checkpoint=benchmark.teacher_ckpt)
 
     def initial_student(self, seed: int) -> str:
         """str: Path of the weights that every student of a seed starts from; another network has another file."""

@@ -5,6 +5,7 @@ import glob
 import json
 import multiprocessing
 import os
+import shutil
 import time
 import traceback
 from typing import Callable, Dict, Iterable, List, Optional
@@ -17,7 +18,7 @@ from mmengine.registry import init_default_scope
 from mmpretrain.registry import MODELS
 
 from ..datasets import keep_loaded, seed_all
-from ..engine.launch import build_trainer
+from ..engine.launch import build_trainer, evaluate_student
 from ..files import whole_file
 from .benchmark import Benchmark, Method
 from .jobs import Job, JobMaker
@@ -69,7 +70,10 @@ class Results:
     def _run(self, waiting: List[Job]) -> None:
         threads = max(1, (os.cpu_count() or 1) // self.processes)
         context = multiprocessing.get_context('spawn')
-        with futures.ProcessPoolExecutor(self.processes, context, _prepare, (threads, )) as pool:
+        places = context.SimpleQueue()
+        for place in range(self.processes):
+            places.put(place)
+        with futures.ProcessPoolExecutor(self.processes, context, _prepare, (threads, places)) as pool:
             try:
                 self._keep_busy(pool, waiting)
             except BaseException:  # a Ctrl-C or a time limit must not wait for the trainings to end
@@ -230,44 +234,59 @@ def train_job(job: Job) -> dict:
     """
     cfg = Config(job.config._cfg_dict.to_dict(), filename=job.config.filename)
     cfg.pop('default_dir')
-    started = os.path.join(cfg.work_dir, 'started.json')
     os.makedirs(cfg.work_dir, exist_ok=True)
     cfg.experiment_name = f'{job.name}_{job.seed}_{time.time_ns()}'
     with open(os.path.join(cfg.work_dir, 'run.log'), 'a') as log, contextlib.redirect_stdout(log), \
             contextlib.redirect_stderr(log):
         try:
-            resume = 'auto' if _read(started).get('key') == job.key else None
-            if resume is None:  # what another config left here must not be gone on with after a kill
-                for checkpoint in glob.glob(os.path.join(glob.escape(cfg.work_dir), '*.pth')):
-                    os.unlink(checkpoint)
-            with whole_file(started) as beside, open(beside, 'w') as file:
-                json.dump(dict(key=job.key), file)
-            seconds, compute = time.time(), time.process_time()
-            runner = build_trainer(cfg, resume=resume)
-            start = Start()
-            runner.register_hook(start)
-            runner.train()
-            if 'val/accuracy/top1' not in runner.message_hub.log_scalars:  # killed after the last checkpoint
-                runner.val_loop.run()
-            # A run that went on is rated by the part that was seen of it.
-            share = (runner.max_iters - start.iteration) / runner.max_iters or float('nan')
-            seconds, compute = (time.time() - seconds) / share, (time.process_time() - compute) / share
-            accuracy = float(runner.message_hub.get_scalar('val/accuracy/top1').current())
+            figures = _take(job.checkpoint, cfg) if job.checkpoint else _train(cfg, job.key)
         except Exception:
             traceback.print_exc(file=log)
             raise
-    result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=job.tuning, accuracy=accuracy,
-                  epochs=runner.max_epochs, iterations=runner.max_iters, seconds=seconds,
-                  compute=seconds if torch.cuda.is_available() else compute,
+    result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=job.tuning, **figures,
                   after=job.needs[-1].name if len(job.needs) > 1 else None, key=job.key)
     with whole_file(os.path.join(cfg.work_dir, RESULT)) as beside, open(beside, 'w') as file:
         json.dump(result, file, indent=1)
     return result
 
 
-def _prepare(threads: int) -> None:
-    """Make a process ready to train one job after another."""
+def _train(cfg: Config, key: str) -> dict:
+    started = os.path.join(cfg.work_dir, 'started.json')
+    resume = 'auto' if _read(started).get('key') == key else None
+    if resume is None:  # what another config left here must not be gone on with after a kill
+        for checkpoint in glob.glob(os.path.join(glob.escape(cfg.work_dir), '*.pth')):
+            os.unlink(checkpoint)
+    with whole_file(started) as beside, open(beside, 'w') as file:
+        json.dump(dict(key=key), file)
+    seconds, compute = time.time(), time.process_time()
+    runner = build_trainer(cfg, resume=resume)
+    start = Start()
+    runner.register_hook(start)
+    runner.train()
+    if 'val/accuracy/top1' not in runner.message_hub.log_scalars:  # killed after the last checkpoint
+        runner.val_loop.run()
+    # A run that went on is rated by the part that was seen of it.
+    share = (runner.max_iters - start.iteration) / runner.max_iters or float('nan')
+    seconds, compute = (time.time() - seconds) / share, (time.process_time() - compute) / share
+    return dict(accuracy=float(runner.message_hub.get_scalar('val/accuracy/top1').current()), epochs=runner.max_epochs,
+                iterations=runner.max_iters, seconds=seconds, compute=seconds if torch.cuda.is_available() else compute)
+
+
+def _take(checkpoint: str, cfg: Config) -> dict:
+    """Evaluate a checkpoint that was trained elsewhere, and put it where a training would have."""
+    seconds = time.time()
+    cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator  # what trainings are evaluated on
+    accuracy = evaluate_student(cfg, checkpoint)['accuracy/top1']
+    with whole_file(os.path.join(cfg.work_dir, f'epoch_{cfg.train_cfg.max_epochs}.pth')) as beside:
+        shutil.copyfile(checkpoint, beside)
+    return dict(accuracy=float(accuracy), epochs=0, iterations=0, seconds=time.time() - seconds, compute=0.)
+
+
+def _prepare(threads: int, places: multiprocessing.SimpleQueue) -> None:
+    """Make a process ready to train one job after another, on a GPU of its own where there are several."""
     torch.set_num_threads(threads)
+    if torch.cuda.is_available():
+        torch.cuda.set_device(places.get() % torch.cuda.device_count())
     keep_loaded(6)  # training and test images, whole and in the parts of a trial
 
 

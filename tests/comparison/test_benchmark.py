@@ -266,6 +266,34 @@ def test_the_best_rival_gets_the_compute_of_search_and_distillation(benchmark, h
     assert any(f'{best} is the best rival' in line for line in told)
 
 
+def test_a_teacher_that_was_trained_elsewhere_is_evaluated_and_used(benchmark, here, tmp_path):
+    trained = {r['name']: r for r in run_in(tmp_path, benchmark)['results']}
+    checkpoint = str(tmp_path / 'elsewhere.pth')
+    os.rename(tmp_path / 'work' / 'teacher' / 'epoch_2.pth', checkpoint)
+    given = Benchmark(benchmark, str(tmp_path / 'again'), teacher_ckpt=checkpoint)
+    results = {r['name']: r for r in run_benchmark(given, 1)['results']}
+    assert results['teacher']['accuracy'] == trained['teacher']['accuracy'] and results['teacher']['iterations'] == 0
+    assert results['kd']['accuracy'] == trained['kd']['accuracy']
+    before = JobMaker(given)
+    torch.save(dict(torch.load(checkpoint), more=1), checkpoint)  # another file: all that it taught is done again
+    assert JobMaker(given).teacher.key != before.teacher.key
+    with pytest.raises(ConfigError, match="teacher_ckpt='nowhere.pth': there is no such file"):
+        Benchmark(benchmark, teacher_ckpt='nowhere.pth')
+
+
+def test_processes_take_the_gpus_in_turn(monkeypatch):
+    taken, places = [], runs.multiprocessing.get_context('spawn').SimpleQueue()
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
+    monkeypatch.setattr(torch.cuda, 'set_device', taken.append)
+    monkeypatch.setattr(runs, 'keep_loaded', lambda count: None)
+    for place in range(3):
+        places.put(place)
+    for _ in range(3):
+        runs._prepare(torch.get_num_threads(), places)
+    assert taken == [0, 1, 0]
+
+
 def test_a_failure_leaves_out_what_needs_it_and_no_more(benchmark, here, tmp_path):
     with open(tmp_path / 'search.py', 'a') as file:
         file.write("train_cfg = dict(max_epochs=1, held_out=dict(ratio=0.001))\n")
