@@ -1,0 +1,39 @@
+# The full-size comparison on CIFAR-100, for GPUs: the literature's schedule of 240 epochs, and a twelfth, a quarter and half
+# of it. Where a weight is published for the pair it is among those tried; all are chosen on images held out of the training
+# set, at a twelfth of the schedule.
+factors = [1 / 3, 1, 3]
+distiller = 'model.distiller'
+kd_weights = {f'{distiller}.weighting.kd_weight': factors}
+pathways = {
+    f'{distiller}.logits': [dict(type='KLDivergence', tau=4, name='kl')],
+    f'{distiller}.weighting.type': 'exponential',
+    f'{distiller}.weighting.scale': 1.0
+}
+alpha = {'optim_wrapper.alpha': dict(optimizer=dict(type='Adam', lr=0.02, betas=(0.5, 0.999)))}
+benchmark = dict(
+    stages=dict(
+        search=dict(config='../distpro/search.py', options={**pathways, **alpha}, seeds=[0]),
+        published_search=dict(config='../distpro/search.py', seeds=[0])),
+    methods=dict(
+        student='../baselines/student.py',
+        kd=dict(
+            config='../baselines/kd.py', grid={f'{distiller}.distill_losses.loss_kl.loss_weight': [0.3, 0.9, 2.7]}),
+        equal=dict(config='../baselines/equal.py', options=pathways, grid=kd_weights),
+        distpro=dict(config='../distpro/distill.py', options=pathways, after='search', grid=kd_weights),
+        uniform=dict(like='distpro', options={'custom_hooks.0.form': 'uniform'}),
+        random=dict(like='distpro', options={'custom_hooks.0.form': 'random'}),
+        last=dict(like='distpro', options={'custom_hooks.0.form': 'last'}),
+        shuffled=dict(like='distpro', options={'custom_hooks.0.form': 'shuffled'}),
+        published=dict(config='../distpro/distill.py', after='published_search', grid=kd_weights),
+        published_uniform=dict(like='published', options={'custom_hooks.0.form': 'uniform'}),
+        reviewkd=dict(config='../baselines/reviewkd.py', grid={f'{distiller}.loss.loss_weight': [0.6, 1, 3, 8]}),
+        dkd=dict(config='../baselines/dkd.py', grid={f'{distiller}.distill_losses.loss_dkd.beta': [1, 2, 6, 8]}),
+        dist=dict(
+            config='../baselines/dist.py', grid={f'{distiller}.distill_losses.loss_dist.loss_weight': [2 / 3, 2, 6]}),
+        crd=dict(config='../baselines/crd.py', grid={f'{distiller}.loss.loss_weight': [0.27, 0.8, 2.4]}),
+        norm=dict(config='../baselines/norm.py', grid={f'{distiller}.weights': [[1 / 3], [1], [3]]})),
+    reference='kd',
+    seeds=[0, 1, 2],
+    budgets=[1 / 12, 0.25, 0.5, 1],
+    tuning=dict(ratio=0.2, seeds=[100], budget=1 / 12),
+    longer=dict(than='distpro', of=['kd', 'equal', 'reviewkd', 'dkd', 'dist']))
