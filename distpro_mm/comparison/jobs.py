@@ -93,7 +93,8 @@ class JobMaker:
 
     def _stage(self, stage: Method, seed: int, settings: dict, folder: str, tuning: bool = False) -> Job:
         return self._job(stage.name, stage.config, seed, os.path.join(folder, f'seed_{seed}'),
-                         {**stage.options, **_of_the_model(settings)}, (self.teacher, ), tuning=tuning)
+                         {**stage.options, **_of_the_model(settings)}, (self.teacher, ),
+                         self.benchmark.tuning['budget'] if tuning else 1, tuning=tuning)
 
     def _job(self, name: str, path: str, seed: int, folder: str, options: Optional[dict] = None,
              needs: Tuple[Job, ...] = (), budget: float = 1, settings: Optional[dict] = None, tuning: bool = False) -> Job:
