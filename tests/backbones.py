@@ -43,8 +43,9 @@ def named(**entries):
     return {name: replace(entry, backbone={'type': name, **entry.backbone}) for name, entry in entries.items()}
 
 
-WIDTHS = [8, 16, 24, 32]  # of four stages; at 64 pixels their maps are 16, 8, 4 and 2 wide, so that no size is a width
+WIDTHS = [8, 16, 24, 32]  # channels of four stages; at 64 pixels the maps have sizes of 16, 8, 4 and 2, never the same
 ONES = [1, 1, 1, 1]
+UNDISTILLED = dict(distillation=False)  # mmpretrain trains these heads in no other way
 TRUNK = dict(stem_channels=8, base_channels=8)  # of ResNets
 VIT = dict(embed_dims=48, num_layers=2, num_heads=2, feedforward_channels=96)  # at 64 pixels 4 x 4 tokens
 WINDOWS = dict(embed_dims=24, depths=[2, 1, 1, 2], num_heads=[1, 2, 4, 8])  # the second block of a stage shifts its windows
@@ -52,7 +53,8 @@ POOLING = dict(layers=ONES, embed_dims=WIDTHS, mlp_ratios=[2, 2, 2, 2], layer_sc
 TWINS = dict(embed_dims=WIDTHS, depths=[2, 1, 1, 2], num_heads=[1, 2, 2, 2], patch_sizes=[4, 2, 2, 2], strides=[4, 2, 2, 2],
              mlp_ratios=[2, 2, 2, 2], sr_ratios=[8, 4, 2, 1])
 
-# These know only the names of their own tables, and the smallest are not small.
+# These know only the names of their own tables, and the smallest are not small. (LeViT takes a dict, but asks for other keys
+# than it reads.)
 CSPDarkNet.arch_settings['least'] = dict(
     CSPDarkNet.arch_settings[53], in_channels=(8, 16, 24, 32, 40), out_channels=(16, 24, 32, 40, 48),
     num_blocks=(1, 1, 1, 1, 1))
@@ -87,7 +89,7 @@ CONVOLUTIONS = named(
     Res2Net=small(64, 256, depth=50, scales=4, base_width=26, **TRUNK),
     RegNet=small(64, 64, arch=dict(w0=8, wa=12, wm=2, group_w=8, depth=5, bot_mul=1.0)),
     DenseNet=small(64, 16, arch=dict(growth_rate=4, depths=[2, 2, 2, 2], init_channels=8)),
-    CSPNet=small(64, 32, type=CSPNet,  # not registered: the base of the three below, and of one's own
+    CSPNet=small(64, 32, type=CSPNet,  # the base of the three below; not registered, and no file can hold its config
                  arch=dict(block_fn=DarknetBottleneck, in_channels=(8, 16), out_channels=(16, 32), num_blocks=(1, 1)),
                  stem_fn=functools.partial(nn.Conv2d, out_channels=8, kernel_size=3)),
     CSPDarkNet=small(64, 48, depth='least'),
@@ -122,7 +124,8 @@ ATTENTION = named(
     DeiT3=small(64, 48, neck=None, head='VisionTransformerClsHead', arch=VIT, img_size=64),
     BEiTViT=small(64, 48, neck=None, arch=VIT, img_size=64),
     ViTEVA02=small(64, 48, neck=None, arch=VIT, img_size=64, out_type='avg_featmap', final_norm=False),
-    RevVisionTransformer=small(64, 96, neck=None, arch=VIT, img_size=64),  # its two streams side by side
+    # Two streams side by side, without a graph in training: backward computes them anew, unless no_custom_backward is set.
+    RevVisionTransformer=small(64, 96, neck=None, arch=VIT, img_size=64),
     ViTSAM=small(64, 24, arch=dict(VIT, global_attn_indexes=[1]), img_size=64, out_channels=24, window_size=3),
     T2T_ViT=small(64, 48, neck=None, head='VisionTransformerClsHead', img_size=64, embed_dims=48, num_layers=2,
                   t2t_cfg=dict(token_dims=16, use_performer=False), layer_cfgs=dict(num_heads=2, feedforward_channels=96)),
@@ -142,13 +145,13 @@ ATTENTION = named(
     MViT=small(64, 192, img_size=64, arch=dict(embed_dims=24, num_layers=4, num_heads=1, downscale_indices=[1, 2, 3])),
     # The number of the last block is also looked for among the blocks before, of which there are six.
     HiViT=small(64, 96, arch=dict(embed_dims=96, depths=[1, 1, 7], num_heads=2), img_size=64, rpe=True, out_indices=[-1]),
-    LeViT=small(96, 64, head=dict(type='LeViTClsHead', distillation=False), arch='least', img_size=96),
+    LeViT=small(96, 64, head=dict(type='LeViTClsHead', **UNDISTILLED), arch='least', img_size=96),
     TinyViT=small(64, 32, neck=None, img_size=(64, 64), window_size=[7, 4, 2, 2],
                   arch=dict(channels=WIDTHS, num_heads=[1, 2, 2, 2], depths=[1, 1, 2, 1])),
     EdgeNeXt=small(64, 32, neck=None, arch=dict(channels=WIDTHS, depths=[1, 2, 2, 2], num_heads=[4, 4, 4, 4])),
     MobileViT=small(64, 160, arch=[['mobilenetv2', 8, 1, 1, 2], ['mobilenetv2', 16, 2, 1, 2],
                                    *[['mobilevit', width, 2, 48, 96, 1, 2] for width in (24, 32, 40)]]),
-    EfficientFormer=small(224, 32, neck=TOKENS, head=dict(type='EfficientFormerClsHead', distillation=False), arch=dict(
+    EfficientFormer=small(224, 32, neck=TOKENS, head=dict(type='EfficientFormerClsHead', **UNDISTILLED), arch=dict(
         layers=[1, 1, 1, 2], embed_dims=WIDTHS, downsamples=[False, True, True, True], vit_num=1)),  # of 7 x 7 tokens only
     RepMLPNet=small(64, 32, img_size=64, reparam_conv_kernels=(1, 3), arch=dict(
         channels=WIDTHS, depths=ONES, sharesets_nums=[1, 2, 4, 8])),
