@@ -5,14 +5,17 @@ questions (what does this layer put out, which activation produced it, where do 
 """
 import dataclasses
 import difflib
+import math
 from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .maps import Layout, Reader
 
 LAST_CALL = -1
+DEPTHS = 4  # layers that 'auto' reads of a network whose maps all have one size
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,25 +27,31 @@ class FeatureTap:
         module (str): Name of the module as in ``model.named_modules()``.
         side (str): 'output' or 'input' of that module.
         call (int): Which call of the module within one forward, from 0; a module may be called several times.
-        element (int, optional): Which element, if the module puts out (takes in) several tensors.
-        shape (tuple): Shape [C, H, W] seen when the model was probed.
+        element (int or str, optional): Which element, if the module puts out (takes in) several values.
+        shape (tuple): Shape [C, H, W] of the map when the model was probed; [K] of logits.
         layer (str): The layer as the config names it; the module is another where a feature before the activation that
             ends the layer is read.
+        layout (Layout): How what is read there holds the map. Defaults to a map as it is.
     """
     name: str
     module: str
     side: str = 'output'
     call: int = 0
-    element: Optional[int] = None
+    element: Union[None, int, str] = None
     shape: Tuple[int, ...] = ()
     layer: str = ''
+    layout: Layout = Layout()
 
     def pick(self, inputs: Tuple, output: Any) -> Any:
-        """Pick the feature out of what a forward hook sees."""
+        """Pick the value out of what a forward hook sees, as the network holds it."""
         value = inputs if self.side == 'input' else output
-        if isinstance(value, (tuple, list)):
+        if isinstance(value, (tuple, list, dict)):
             return value[self.element or 0]
         return value
+
+    def read(self, inputs: Tuple, output: Any) -> Tensor:
+        """The feature as a map [B, C, H, W], out of what a forward hook sees; logits as they are."""
+        return self.layout(self.pick(inputs, output))
 
 
 class _EverythingRead(Exception):
@@ -87,7 +96,7 @@ class TapReader:
             nonlocal calls
             for tap in taps:
                 if tap.call == calls:
-                    self.features[tap.name] = tap.pick(inputs, output)
+                    self.features[tap.name] = tap.read(inputs, output)
             calls += 1
             if self.stop_early and len(self.features) == len(self.taps):
                 raise _EverythingRead(self)
@@ -123,6 +132,7 @@ class Trace:
     def __init__(self, calls: List[Call], model: nn.Module) -> None:
         self.calls = calls
         self.modules = dict(model.named_modules())
+        self.reader = Reader(calls)
 
     def of(self, name: str) -> List[Call]:
         """The calls of one module."""
@@ -139,7 +149,8 @@ def in_place_off(model: nn.Module) -> None:
 def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
     """Run ``forward`` once and write down every module call of ``model``.
 
-    The model is in eval mode meanwhile and gradients are off; modes, buffers and random states are as before afterwards.
+    The model is in eval mode meanwhile; modes, buffers and random states are as before afterwards. Gradients are on, so
+    that an output tells whether anything that is trained lies before it.
 
     Args:
         model (nn.Module): The model to look at.
@@ -174,7 +185,7 @@ def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
             handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after(name))]
     try:
         model.eval()
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
             forward()
     finally:
         for handle in handles:
@@ -204,8 +215,8 @@ def probe_input(model: nn.Module, shape: Optional[Sequence[int]] = None) -> Tens
     return images.to(parameter.device, parameter.dtype)
 
 
-def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, key: str,
-                 root: str = 'backbone') -> List[FeatureTap]:
+def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, key: str, root: str = 'backbone',
+                 trained: bool = False) -> List[FeatureTap]:
     """Turn the config's list of layers into taps, checked against a traced forward.
 
     Args:
@@ -215,6 +226,7 @@ def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, 
         traced (Trace): A forward of the model that the layers belong to.
         key (str): The config key, for errors.
         root (str): The module within which 'auto' looks for stages; the whole model if there is none of that name.
+        trained (bool): Leave out of 'auto', and refuse, layers up to which nothing is trained. Defaults to False.
 
     Returns:
         list[FeatureTap]: From shallow to deep, with their shapes.
@@ -233,8 +245,8 @@ def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, 
     taps = []
     for item in config:
         spec = dict(module=item) if isinstance(item, str) else dict(item)
-        for layer in _found(spec, traced, key, root) if spec.get('module') == 'auto' else [spec]:
-            taps.append(_resolve(layer, traced, key, root))
+        for layer in _found(spec, traced, key, root, trained) if spec.get('module') == 'auto' else [spec]:
+            taps.append(_resolve(layer, traced, key, root, trained))
     names = [tap.name for tap in taps]
     for name in names:
         if names.count(name) > 1:
@@ -262,23 +274,24 @@ def resolve_logits(traced: Trace, key: str) -> FeatureTap:
     return FeatureTap('logits', call.name, 'output', call.index, shape=tuple(call.output.shape[1:]), layer=call.name)
 
 
-def _found(spec: dict, traced: Trace, key: str, root: str) -> List[dict]:
+def _found(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> List[dict]:
     """The layers that 'auto' in a list stands for, read as its dict says."""
     if not set(spec) <= {'module', 'before_activation'}:
         raise ConfigError(f"{key}: module='auto' stands for several layers and may have before_activation only, got {spec}")
     after = {} if spec.get('before_activation', True) else dict(before_activation=False)
-    return [{**layer, **after} for layer in find_stages(traced, root if root in traced.modules else '', key)]
+    return [{**layer, **after} for layer in find_stages(traced, root if root in traced.modules else '', key, trained)]
 
 
-def _resolve(spec: dict, traced: Trace, key: str, root: str) -> FeatureTap:
+def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> FeatureTap:
     """Resolve one layer of the config."""
     known = {'module', 'before_activation', 'call', 'element', 'name'}
     if not set(spec) <= known or 'module' not in spec:
         raise ConfigError(f"{key}: a layer needs 'module' and may have {sorted(known - {'module'})}, got {spec}")
     name = spec['module']
-    for entry, kinds in (('module', str), ('name', str), ('call', int), ('element', int)):
-        if not isinstance(spec.get(entry, kinds()), kinds):
-            raise ConfigError(f'{key}: {entry}={spec[entry]!r} of a layer must be of type {kinds.__name__}')
+    for entry, kinds in (('module', (str, )), ('name', (str, )), ('call', (int, )), ('element', (int, str))):
+        if not isinstance(spec.get(entry, kinds[0]()), kinds):
+            raise ConfigError(f'{key}: {entry}={spec[entry]!r} of a layer must be of type '
+                              f'{" or ".join(kind.__name__ for kind in kinds)}')
     if set('.>:') & set(spec.get('name', '')):
         raise ConfigError(f"{key}: name='{spec['name']}' of a layer may not contain '.', '>' or ':', which divide the names "
                          'of pathways')
@@ -296,28 +309,46 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str) -> FeatureTap:
                          'not exist')
     call = calls[position]
     short = spec.get('name') or (name[len(root) + 1:] if name.startswith(root + '.') else name).replace('.', '_')
-    tap = FeatureTap(short, name, 'output', call.index, spec.get('element'), layer=name)
-    if tap.element is None and isinstance(call.output, (tuple, list)) and len(call.output) > 1:
-        raise ConfigError(f"{key}: layer '{name}' puts out {len(call.output)} values: say which with element=")
-    count = len(call.output) if isinstance(call.output, (tuple, list)) else 1
-    if not -count <= spec.get('element', 0) < count:
-        raise ConfigError(f"{key}: layer '{name}' puts out {count} value(s), so element={spec['element']} does not exist")
-    feature, version = tap.pick(call.inputs, call.output), call.output_version
+    element, layout = _map_in(call.output, spec, traced, f"{key}: layer '{name}'")
+    tap = FeatureTap(short, name, 'output', call.index, element, layer=name, layout=layout)
+    value, version = tap.pick(call.inputs, call.output), call.output_version
     if spec.get('before_activation', True):
-        activation = _activation_of(feature, traced)
+        activation = _activation_of(value, traced)
         if activation is not None:
             tap = dataclasses.replace(tap, module=activation.name, side='input', call=activation.index, element=None)
-            feature, version = activation.inputs[0], activation.input_version
+            value, version = activation.inputs[0], activation.input_version
         elif 'before_activation' in spec:
             raise ConfigError(f"{key}: what layer '{name}' puts out does not come from an activation module, so there is "
                              'nothing before it; leave before_activation out')
-    if not isinstance(feature, Tensor) or feature.dim() != 4:
-        seen = tuple(feature.shape) if isinstance(feature, Tensor) else type(feature).__name__
-        raise ConfigError(f"{key}: layer '{name}' puts out {seen}, not a map [B, C, H, W]")
-    if version is not None and feature._version != version:
+    if version is not None and value._version != version:
         raise ConfigError(f"{key}: what layer '{name}' puts out is overwritten in place later in the forward, so the "
                          'feature read there would not be its own; set inplace=False in that layer or name another')
-    return dataclasses.replace(tap, shape=tuple(feature.shape[1:]))
+    if trained and not value.requires_grad:
+        raise ConfigError(f"{key}: nothing up to layer '{name}' is trained (frozen_stages?), so it could learn nothing "
+                          "there; leave it out, as 'auto' does")
+    return dataclasses.replace(tap, shape=tuple(layout(value).shape[1:]))
+
+
+def _map_in(output: Any, spec: dict, traced: Trace, layer: str) -> Tuple[Union[None, int, str], Layout]:
+    """Which element of what a layer puts out is read, and how that holds a map."""
+    several = isinstance(output, (tuple, list, dict))
+    places = list(output) if isinstance(output, dict) else list(range(len(output))) if several else [0]
+    element = spec.get('element')
+    found = traced.reader.maps(output)
+    if element is None and len(found) == 1:
+        return found[0]
+    if element is None and (len(found) > 1 or several and len(places) > 1):
+        raise ConfigError(f'{layer} puts out {len(places)} values: say which with element=, one of {places}')
+    if element is not None and element not in places and not (isinstance(element, int) and -len(places) <= element < 0):
+        raise ConfigError(f'{layer} puts out {len(places)} value(s), so element={element!r} does not exist; '
+                          f'there are {places}')
+    value = output[element or 0] if several else output
+    layout = traced.reader.layout(value)
+    if layout is None:
+        seen = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ConfigError(f'{layer} puts out {seen}, which holds no map: neither [B, C, H, W] nor [B, H, W, C] nor tokens '
+                          '[B, L, C] that fill a grid of the proportions of the images')
+    return (element if several else None), layout
 
 
 def _activation_of(feature: Any, traced: Trace) -> Optional[Call]:
@@ -356,65 +387,94 @@ def _is_elementwise(call: Call) -> bool:
     return torch.allclose(image.flatten(), call.output.flatten()[order], atol=1e-6)
 
 
-def find_stages(traced: Trace, root: str, key: str) -> List[dict]:
-    """Find the stem and the end of each stage of a backbone.
+def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> List[dict]:
+    """Find the layers of a backbone that are worth comparing.
 
     The parts of the backbone are its children that are called, looking into lists that are not. Parts that hold at
-    least two weight matrices are its blocks (where there are none, every part with weights is); a stage is a run of
-    blocks with maps of one size, and is read at its last block. The stem is what comes before the first block.
+    least two weight matrices are its blocks (where there are none, every part with weights is). A stage is a run of
+    blocks with maps of one size, and is read at its last block; the stem is what comes before the first block. Where all
+    blocks have maps of one size, as those of a plain transformer, :data:`DEPTHS` of them are read, at even depths.
 
     Args:
         traced (Trace): A forward of the model.
         root (str): Name of the backbone within the model.
         key (str): The config key, for errors.
+        trained (bool): Leave out layers up to which nothing is trained. Defaults to False.
 
     Returns:
         list[dict]: Layers as in the config, from shallow to deep.
 
     Raises:
-        ConfigError: If fewer than two stages are found.
+        ConfigError: If fewer than two layers are found.
     """
     parts = _called_parts(traced, root)
     while len(parts) == 1:
-        parts = _called_parts(traced, parts[0].name)
-    matrices = {part.name: sum(p.dim() >= 2 for p in part.module.parameters()) for part in parts}
-    blocks = [part for part in parts if matrices[part.name] >= 2]
+        parts = _called_parts(traced, parts[0].call.name)
+    matrices = {part.call.name: sum(p.dim() >= 2 for p in part.call.module.parameters()) for part in parts}
+    blocks = [part for part in parts if matrices[part.call.name] >= 2]
     if len(blocks) < 2:
-        blocks = [part for part in parts if matrices[part.name] >= 1]
-    stages = [block for block, following in zip(blocks, blocks[1:] + [None])
-              if following is None or block.output.shape[2:] != following.output.shape[2:]]
-    if len(stages) < 2:
-        raise ConfigError(f"{key}='auto' found {len(stages)} stage(s) in '{root or 'the model'}': name its layers, e.g. "
+        blocks = [part for part in parts if matrices[part.call.name] >= 1]
+    plain = len({block.size for block in blocks}) == 1
+    if plain:
+        count = min(DEPTHS, len(blocks))
+        layers = [blocks[math.ceil(len(blocks) * (place + 1) / count) - 1] for place in range(count)]
+    else:
+        layers = [block for block, following in zip(blocks, blocks[1:] + [None])
+                  if following is None or block.size != following.size]
+    if trained:
+        layers = [layer for layer in layers if layer.value.requires_grad]
+    if len(layers) < 2:
+        raise ConfigError(f"{key}='auto' found {len(layers)} layer(s) in '{root or 'the model'}': name its layers, e.g. "
                          f"{key}=['backbone.layer1', 'backbone.layer2']")
-    before = parts[:parts.index(blocks[0])]
-    stem = [dict(module=before[-1].name, name='stem')] if before else []
-    return stem + [dict(module=stage.name) for stage in stages]
+    before = [part for part in parts[:parts.index(blocks[0])] if not plain and (part.value.requires_grad or not trained)]
+    stem = [{**before[-1].spec, 'name': 'stem'}] if before else []
+    return stem + [layer.spec for layer in layers]
 
 
-def _called_parts(traced: Trace, root: str) -> List[Call]:
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A part of a backbone that puts out a map."""
+    call: Call
+    element: Union[None, int, str]
+    size: Tuple[int, int]
+
+    @property
+    def value(self) -> Tensor:
+        """Tensor: What holds the map."""
+        return self.call.output if self.element is None else self.call.output[self.element]
+
+    @property
+    def spec(self) -> dict:
+        """dict: The part as a layer of the config."""
+        return dict(module=self.call.name, **({} if self.element is None else dict(element=self.element)))
+
+
+def _called_parts(traced: Trace, root: str) -> List[_Part]:
     """Last calls of the outermost modules under ``root`` that put out maps, in the order of the forward.
 
     What comes after a global pooling (a module without weights that makes a map 1 x 1) is no map any more.
     """
     last = {call.name: (order, call) for order, call in enumerate(traced.calls)}
-    names: List[str] = []
+    found: List[Tuple[int, _Part]] = []
 
     def collect(prefix: str) -> None:
         for child, _ in traced.modules[prefix].named_children():
             name = f'{prefix}.{child}' if prefix else child
-            if name in last:
-                output = last[name][1].output
-                if isinstance(output, Tensor) and output.dim() == 4:
-                    names.append(name)
-            else:
-                collect(name)
+            if name not in last:
+                if name in traced.modules:  # else another name of a module that has one
+                    collect(name)
+                continue
+            order, call = last[name]
+            for element, layout in traced.reader.maps(call.output)[:1]:
+                value = call.output if element is None else call.output[element]
+                found.append((order, _Part(call, element, tuple(layout(value).shape[2:]))))
 
     collect(root)
     parts = []
-    for name in sorted(names, key=lambda name: last[name][0]):
-        call = last[name][1]
-        if call.output.shape[2:] == (1, 1) and not any(True for _ in call.module.parameters()) and \
-                isinstance(call.inputs[0], Tensor) and call.inputs[0].shape[2:] != (1, 1):
+    for _, part in sorted(found, key=lambda entry: entry[0]):
+        came = part.call.inputs[0] if part.call.inputs else None
+        if part.size == (1, 1) and not any(True for _ in part.call.module.parameters()) and \
+                isinstance(came, Tensor) and came.shape[2:] != (1, 1):
             break
-        parts.append(call)
+        parts.append(part)
     return parts

@@ -454,7 +454,7 @@ def test_a_trace_holds_every_call_in_order(network):
         ('conv', 0), ('bn', 0), ('relu', 0), ('layer1.conv1', 0), ('layer1.bn1', 0), ('layer1.relu', 0), ('layer1.conv2', 0),
         ('layer1.bn2', 0), ('layer1.relu', 1), ('layer1', 0), ('pool', 0)]
     assert [call.index for call in calls.of('layer2.relu')] == [0, 1] and calls.of('spare') == calls.of('blocks') == []
-    assert not any(call.output.requires_grad for call in calls.calls)
+    assert all(call.output.requires_grad for call in calls.calls)
 
 
 def test_probing_images_are_the_same_every_time_and_cost_no_random_numbers(network):
@@ -482,11 +482,12 @@ def test_probing_images_are_the_same_every_time_and_cost_no_random_numbers(netwo
     ('blocks', r"layer 'blocks' is not called in a forward .*name one of them: blocks\.0, blocks\.1\)"),
     (dict(module='layer1.relu', call=2), "layer 'layer1.relu' is called 2 times in a forward, so call=2 does not exist"),
     (dict(module='layer1.relu', call=-3), "layer 'layer1.relu' is called 2 times in a forward, so call=-3 does not exist"),
-    ('fc', r"layer 'fc' puts out \(2, 5\), not a map \[B, C, H, W\]"),
+    ('fc', r"layer 'fc' puts out \(2, 5\), which holds no map: neither \[B, C, H, W\]"),
     (dict(module='pool', before_activation=True), "what layer 'pool' puts out does not come from an activation"),
     (dict(module='layer1.conv1', before_activation=True), "what layer 'layer1.conv1' puts out does not come from"),
     (dict(module='layer1', element=2), r"layer 'layer1' puts out 1 value\(s\), so element=2 does not exist"),
     (dict(module='layer1', call=None), 'call=None of a layer must be of type int'),
+    (dict(module='layer1', element=1.0), 'element=1.0 of a layer must be of type int or str'),
     (dict(module=3), 'module=3 of a layer must be of type str'),
     (dict(module='layer1', name='a.b'), r"name='a\.b' of a layer may not contain"),
     (dict(name='stem'), "a layer needs 'module' and may have .*, got {'name': 'stem'}"),
@@ -518,10 +519,14 @@ def test_values_that_are_no_single_map_are_refused():
         resolve(put_out(lambda x: (x, 2 * x)), 'layer')
     with pytest.raises(ConfigError, match="'layer' puts out 3 values"):
         resolve(put_out(lambda x: [x, x, x]), dict(module='layer', before_activation=False))
-    with pytest.raises(ConfigError, match=f"^{KEY}: layer 'layer' puts out dict, not a map"):
-        resolve(put_out(lambda x: dict(x=x)), 'layer')
-    with pytest.raises(ConfigError, match=r"'layer' puts out \(2, 3, 64\), not a map"):
+    with pytest.raises(ConfigError, match=f"^{KEY}: layer 'layer' puts out 2 values: say .* one of \\['a', 'b'\\]"):
+        resolve(put_out(lambda x: dict(a=x, b=x)), 'layer')
+    with pytest.raises(ConfigError, match=r"'layer' puts out \(2, 3, 64\), which holds no map"):
         resolve(put_out(lambda x: (x, x.flatten(2))), dict(module='layer', element=1))
+    with pytest.raises(ConfigError, match=r"so element='c' does not exist; there are \['a', 'b'\]"):
+        resolve(put_out(lambda x: dict(a=x, b=x)), dict(module='layer', element='c'))
+    with pytest.raises(ConfigError, match="'layer' puts out 2 values: say which"):
+        resolve(put_out(lambda x: (x.sum(), (8, 8))), 'layer')
     assert resolve(put_out(lambda x: (x[:, :2], )), 'layer')[0].shape == (2, 8, 8)  # a tuple of one needs no element
 
 
@@ -650,10 +655,10 @@ def test_auto_looks_into_lists_that_are_not_called_themselves():
 
 
 def test_auto_without_stages_is_refused():
-    flat = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1))
-    with pytest.raises(ConfigError, match=f"^{KEY}='auto' found 1 stage.*name its layers, e.g. {KEY}="):
+    flat = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
+    with pytest.raises(ConfigError, match=f"^{KEY}='auto' found 1 layer.*name its layers, e.g. {KEY}="):
         resolve_taps('auto', traced(flat), KEY)
-    with pytest.raises(ConfigError, match=f"^{KEY}='auto' found 0 stage"):
+    with pytest.raises(ConfigError, match=f"^{KEY}='auto' found 0 layer"):
         resolve_taps('auto', traced(nn.Sequential(nn.ReLU(), nn.AvgPool2d(2))), KEY)
 
 
@@ -712,6 +717,18 @@ def test_auto_in_a_list_reads_all_it_finds_as_its_dict_says():
 def test_auto_in_a_list_takes_no_other_option():
     with pytest.raises(ConfigError, match=f"^{KEY}: module='auto' stands for several layers and may have before_activation"):
         resolve_taps([dict(module='auto', call=0)], traced(classifier(RESNET20), size=32), KEY)
+
+
+def test_frozen_layers_are_no_receivers():
+    backbone = dict(type='ResNet', depth=18, base_channels=8, frozen_stages=1)
+    model = classifier(backbone)
+    in_place_off(model)
+    images = torch.randn(2, 3, 64, 64)
+    found = trace(model, lambda: model(images))
+    assert [tap.name for tap in resolve_taps('auto', found, KEY)] == list(IMAGENET)
+    assert [tap.name for tap in resolve_taps('auto', found, KEY, trained=True)] == ['layer2', 'layer3', 'layer4']
+    with pytest.raises(ConfigError, match=f"^{KEY}: nothing up to layer 'backbone.layer1' is trained"):
+        resolve_taps(['backbone.layer1', 'backbone.layer2'], found, KEY, trained=True)
 
 
 def test_logits_are_what_a_classifier_gives_in_every_mode():

@@ -88,6 +88,11 @@ class TapDistill(SingleTeacherDistill):
             with torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()):
                 student_losses = self.student(batch_inputs, data_samples, mode='loss')
         self.passes['student'] += 1
+        for name, feature in reader.features.items():
+            if self.student_trainable and torch.is_grad_enabled() and not feature.requires_grad:
+                raise ConfigError(f"model.distiller.receivers: in training, layer '{name}' of the student is computed "
+                                  'without a graph, so it could learn nothing there: turn checkpointing or the '
+                                  "backbone's own backward off, or name layers outside of it")
         losses = add_prefix(student_losses, 'student') if self.calculate_student_loss else {}
         if distilling:
             losses.update(add_prefix(distiller.tap_losses(reader.features, transmitted, data_samples), 'distill'))

@@ -37,7 +37,7 @@ class TapDistiller(ConfigurableDistiller):
             ConfigError: If the layers do not fit the models; names the config key.
         """
         self.build(resolve_taps(self.layers['transmitters'], teacher, 'model.distiller.transmitters'),
-                   resolve_taps(self.layers['receivers'], student, 'model.distiller.receivers'))
+                   resolve_taps(self.layers['receivers'], student, 'model.distiller.receivers', trained=True))
 
     def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
         """Build what compares the layers; their shapes are known."""

@@ -1,0 +1,223 @@
+"""Which backbones of mmpretrain, and of this package, can teach and be taught: each is tried, as teacher and as student.
+
+Against one partner, and in a sample of pairs drawn at random: built, probed, searched for two steps and distilled for two
+steps on made-up images; losses, weights and alpha must be finite and have moved; the student is exported, read by plain
+mmpretrain and must give the same logits.
+
+    python benchmarks/backbone_matrix.py                       # writes docs/backbones.md; about ten minutes
+    python benchmarks/backbone_matrix.py ResNet SwinTransformer --pairs 0 --out /tmp/some.md
+"""
+import argparse
+import contextlib
+import copy
+import io
+import os
+import pathlib
+import random
+import tempfile
+import time
+from typing import Dict, List, NamedTuple, Optional
+
+import distpro_mm  # noqa: F401  first: makes the others importable
+
+# isort: split
+import numpy as np
+import torch
+from backbones import BACKBONES, CLASSES, REFUSED
+from machine import ROOT, describe
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner, load_checkpoint
+from mmpretrain.datasets.base_dataset import BaseDataset
+from mmpretrain.registry import DATASETS, MODELS
+
+from distpro_mm.engine.launch import load_config
+from distpro_mm.export import export_student
+from distpro_mm.reporting.table import markdown
+
+PARTNER = 'CIFARResNet'
+
+
+class Outcome(NamedTuple):
+    """What came of one pair: the layers found on both sides, seconds, and what went wrong, if anything did."""
+    teacher_layers: str
+    student_layers: str
+    seconds: float
+    error: Optional[str]
+
+
+@DATASETS.register_module()
+class MadeUpPictures(BaseDataset):
+    """Noise of any shape [C, H, W]."""
+    METAINFO = dict(classes=[str(label) for label in range(CLASSES)])
+
+    def __init__(self, shape, count: int, **kwargs) -> None:
+        self.shape, self.count = shape, count
+        super().__init__(ann_file='', **kwargs)
+
+    def load_data_list(self) -> List[dict]:
+        """list[dict]: Images and labels; two of each class first, so that a search can hold one out."""
+        channels, *size = self.shape
+        noise = np.random.RandomState(0).randint(0, 256, (self.count, *size, channels)).astype(np.uint8)
+        return [dict(img=image, gt_label=index // 3) for index, image in enumerate(noise)]
+
+
+def classifier(name: str, shape) -> dict:
+    """Config of a small classifier for images of a shape; the partner takes any."""
+    cfg = BACKBONES[name].classifier
+    if name == PARTNER:
+        cfg['backbone'].update(in_channels=shape[0])
+    return cfg
+
+
+def config(kind: str, teacher: str, student: str, shape, folder: str) -> Config:
+    """A shipped config of 'search' or 'distill' for two steps of two images with other networks."""
+    cfg = load_config(str(ROOT / f'configs/distpro/{kind}.py'), pair='resnet20_resnet8-half_digits')
+    cfg.update(work_dir=os.path.join(folder, kind), experiment_name=f'{kind}_{time.time_ns()}', log_level='ERROR')
+    cfg.model.teacher, cfg.model.architecture = classifier(teacher, shape), classifier(student, shape)
+    cfg.model.teacher_ckpt, cfg.model.input_shape = None, shape
+    cfg.model.distiller = dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')])
+    cfg.data_preprocessor = dict(
+        type='mmrazor.BatchPreprocessor', num_classes=CLASSES, mean=[128.] * shape[0], std=[64.] * shape[0])
+    loader = cfg.train_dataloader
+    loader.batch_size, loader.collate_fn = 2, dict(type='default_collate')
+    count = 6 if kind == 'search' else 4
+    loader.dataset = dict(type='MadeUpPictures', shape=shape, count=count, pipeline=[dict(type='PackInputs')])
+    cfg.test_pipeline = [dict(type='PackInputs')]
+    cfg.optim_wrapper.optimizer.lr = 1e-3
+    cfg.train_cfg.max_epochs = 1
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
+        cfg.pop(key)
+    cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=1)
+    if kind == 'search':
+        cfg.train_cfg.held_out = dict(ratio=0.34)
+        cfg.optim_wrapper.alpha = dict(optimizer=dict(type='Adam', lr=0.1))
+    else:
+        cfg.custom_hooks[0].process = os.path.join(folder, 'search', 'process.json')
+    return cfg
+
+
+def train(cfg: Config) -> Runner:
+    """Two steps; losses and weights must be finite, and the student must have moved."""
+    runner = Runner.from_cfg(cfg)
+    before = {}
+    call = runner.call_hook
+
+    def note(name, **kwargs):
+        call(name, **kwargs)
+        if name == 'before_train':
+            before.update({key: value.detach().clone() for key, value in runner.model.student.named_parameters()})
+
+    runner.call_hook = note
+    runner.train()
+    losses = {name: list(buffer.data[0]) for name, buffer in runner.message_hub.log_scalars.items() if 'loss' in name}
+    pathways = losses['train/distill.loss_pathways']
+    assert runner.iter == 2 and all(np.isfinite(values).all() for values in losses.values()), f'losses {losses}'
+    assert all(value > 0 for value in pathways), f'pathways {pathways}'
+    after = dict(runner.model.student.named_parameters())
+    assert all(value.isfinite().all() for value in after.values()), 'weights are not finite'
+    assert any(not torch.equal(before[key], value) for key, value in after.items()), 'the student has not moved'
+    return runner
+
+
+def check_export(cfg: Config, runner: Runner, shape, folder: str) -> None:
+    """The exported student, built by plain mmpretrain, gives the logits of the trained one."""
+    paths = export_student(cfg, os.path.join(cfg.work_dir, 'epoch_1.pth'), os.path.join(folder, 'exported'))
+    exported = Config.fromfile(paths['config'])
+    init_default_scope('mmpretrain')
+    plain = MODELS.build(exported.model)
+    load_checkpoint(plain, paths['checkpoint'], map_location='cpu', strict=True)
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(3))
+    with torch.no_grad():
+        mine, its = (model.eval()(images, mode='tensor') for model in (runner.model.student, plain))
+    for one, other in zip(*([x] if isinstance(x, torch.Tensor) else x for x in (mine, its))):
+        torch.testing.assert_close(one, other)
+
+
+def layers(taps) -> str:
+    """The layers that 'auto' found, with what they hold."""
+    kinds = dict(map='', channels_last=' (channels last)', tokens=' (tokens)')
+    return ', '.join(tap.layer.replace('backbone.', '') + kinds[tap.layout.kind] for tap in dict.fromkeys(taps))
+
+
+def attempt(teacher: str, student: str) -> Outcome:
+    """Search, distil and export one pair; never raises."""
+    shape = BACKBONES[student if teacher == PARTNER else teacher].shape
+    started, found = time.time(), ('', '')
+    torch.manual_seed(0)
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+        try:
+            search = train(config('search', teacher, student, shape, folder))
+            distiller = search.model.distiller
+            found = tuple(layers(distiller.taps(side)) for side in ('transmitter', 'receiver'))
+            assert distiller.alpha.isfinite().all() and distiller.alpha.std() > 0, f'alpha {distiller.alpha}'
+            cfg = config('distill', teacher, student, shape, folder)
+            saved = copy.deepcopy(cfg)
+            check_export(saved, train(cfg), shape, folder)
+            error = None
+        except Exception as caught:
+            error = f'{type(caught).__name__}: {" ".join(str(caught).split())}'
+    return Outcome(*found, time.time() - started, error)
+
+
+def sample(count: int, names: List[str]) -> List[tuple]:
+    """Pairs of different backbones for images of one shape, drawn at random but the same every time."""
+    draw = random.Random(0)
+    pairs = [(one, other) for one in names for other in names if one != other and PARTNER not in (one, other) and
+             BACKBONES[one].shape == BACKBONES[other].shape]
+    return draw.sample(pairs, min(count, len(pairs)))
+
+
+def report(alone: Dict[str, Dict[str, Outcome]], pairs: Dict[tuple, Outcome], where: str) -> str:
+    """The page."""
+    works = [name for name, both in alone.items() if not any(outcome.error for outcome in both.values())]
+    rows = [['backbone', 'teaches', 'is taught', "layers that 'auto' finds"]]
+    for name, both in alone.items():
+        said = {role: 'yes' if outcome.error is None else f'no: {outcome.error}' for role, outcome in both.items()}
+        found = both['teacher'].teacher_layers or both['student'].student_layers
+        rows.append([f'`{name}`', said['teacher'], said['student'], found])
+    text = [f'''# Backbones
+
+Written by {where}.
+
+A small variant of every backbone that is registered in mmpretrain {_version("mmpretrain")} and in this package, as teacher and
+as student of a `{PARTNER}` of depth 8: probed with `transmitters='auto'`, `receivers='auto'`, searched and distilled for two
+steps, exported, read by plain mmpretrain with the same logits. {len(works)} of {len(alone) + len(REFUSED)} work on both sides.
+"Tokens" and "channels last" say what the network holds there; they are read as maps.''', markdown(rows)]
+    if pairs:
+        told = [['teacher', 'student', 'works']] + [
+            [f'`{teacher}`', f'`{student}`', 'yes' if outcome.error is None else f'no: {outcome.error}']
+            for (teacher, student), outcome in pairs.items()]
+        text += ['## Pairs drawn at random', markdown(told)]
+    text += ['## What is no classifier of images by itself', 'These do not train in an `ImageClassifier`, with or without '
+             'distillation.', markdown([['backbone', 'cause']] + [[f'`{name}`', cause] for name, cause in REFUSED.items()])]
+    return '\n\n'.join(text) + '\n'
+
+
+def _version(package: str) -> str:
+    from importlib.metadata import version
+    return version(package)
+
+
+def main() -> None:
+    """Try all, and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('names', nargs='*', default=list(BACKBONES), help='backbones (default: all)')
+    parser.add_argument('--pairs', type=int, default=30, help='pairs drawn at random')
+    parser.add_argument('--out', type=pathlib.Path, default=ROOT / 'docs/backbones.md')
+    args = parser.parse_args()
+    Config.pretty_text = property(lambda self: repr(self._cfg_dict))  # formatting takes longer than the steps
+    torch.set_num_threads(1)
+    where, alone, pairs = describe(), {}, {}
+    for name in args.names:
+        alone[name] = dict(teacher=attempt(name, PARTNER), student=attempt(PARTNER, name))
+        for role, outcome in alone[name].items():
+            print(f'{name} as {role}: {outcome.error or "works"} ({outcome.seconds:.1f} s)', flush=True)
+    for teacher, student in sample(args.pairs, args.names):
+        outcome = pairs[teacher, student] = attempt(teacher, student)
+        print(f'{teacher} teaches {student}: {outcome.error or "works"} ({outcome.seconds:.1f} s)', flush=True)
+    args.out.write_text(report(alone, pairs, where))
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,142 @@
+"""Reading any feature as a map [B, C, H, W]: maps, maps with the channels last, and sequences of tokens.
+
+What a feature is, is told from its shape and from the one forward in which it was seen, never from the network's name.
+"""
+import dataclasses
+import math
+from typing import Any, Iterable, List, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a tensor holds a map.
+
+    Args:
+        kind (str): 'map': [B, C, H, W]; 'channels_last': [B, H, W, C]; 'tokens': [B, before + H W + after, C], row by
+            row.
+        size (tuple[int, int]): H and W when the model was probed. Of 'tokens' only.
+        before (int): Tokens before those of the image: class tokens, registers. Defaults to 0.
+        after (int): Tokens behind them. Defaults to 0.
+    """
+    kind: str = 'map'
+    size: Tuple[int, int] = (1, 1)
+    before: int = 0
+    after: int = 0
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """The map [B, C, H, W] that a tensor holds, mostly a view of it.
+
+        Raises:
+            ConfigError: If tokens of another number than when the model was probed fill no grid of the same proportions.
+        """
+        if self.kind == 'map':
+            return value
+        if self.kind == 'channels_last':
+            return value.permute(0, 3, 1, 2)
+        count = value.size(1) - self.before - self.after
+        height, width = self.size
+        if count != height * width:
+            height = round(math.sqrt(count * height / width))
+            if height < 1 or count % height or round(height * self.size[1] / self.size[0]) != count // height:
+                raise ConfigError(f'{count} tokens of an image fill no grid of the proportions {self.size[0]} x '
+                                  f'{self.size[1]}, with which the model was probed: set model.input_shape to the size of '
+                                  'the images that are trained on')
+            width = count // height
+        tokens = value[:, self.before:self.before + count]
+        return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+
+class Reader:
+    """Tells how the tensors of one forward hold maps.
+
+    Args:
+        calls (Sequence): All module calls of the forward, of two different images, in the order in which they ended.
+    """
+
+    def __init__(self, calls: Sequence) -> None:
+        self.calls = calls
+        images = next((call.inputs[0] for call in calls if call.inputs and _is(call.inputs[0], 4)), None)
+        self.image = None if images is None else tuple(images.shape[2:])
+
+    def layout(self, value: Any) -> Optional[Layout]:
+        """Layout: How a tensor of the forward holds a map; None if it holds none."""
+        if _is(value, 4):
+            _, first, second, third = value.shape
+            if not self.fits(first, second) or self.fits(second, third) and not self._has_last_channels(value):
+                return Layout()
+            return Layout('channels_last')
+        if _is(value, 3):
+            return self._tokens(value)
+        return None
+
+    def maps(self, output: Any) -> List[Tuple[Union[None, int, str], Layout]]:
+        """Where in what a module puts out (takes in) maps are held: the place, None for the whole, and the layout."""
+        if isinstance(output, dict):
+            entries: Iterable = output.items()
+        elif isinstance(output, (tuple, list)):
+            entries = enumerate(output)
+        else:
+            entries = [(None, output)]
+        found = [(place, self.layout(value)) for place, value in entries]
+        return [(place, layout) for place, layout in found if layout is not None]
+
+    def fits(self, height: int, width: int) -> bool:
+        """Whether a map of this size is what some stride makes of the images, rounded up or down."""
+        if self.image is None:
+            return False
+        tall, wide = self.image
+        if tall == wide:
+            return height == width <= tall
+        smallest = max(tall / (height + 1), wide / (width + 1))
+        largest = min(tall / (height - 1) if height > 1 else math.inf, wide / (width - 1) if width > 1 else math.inf)
+        return smallest < largest and height <= tall and width <= wide
+
+    def _has_last_channels(self, value: Tensor) -> bool:
+        """Whether the module that made a tensor works on the last dimension of such ones, and convolves none."""
+        maker = next((call.name for call in reversed(self.calls) if call.output is value), '')
+        inside = [call.module for call in self.calls if f'{call.name}.'.startswith(f'{maker}.') and call.inputs and
+                  any(_is(seen, 4) and seen.shape == value.shape for seen in (call.inputs[0], call.output))]
+        return any(isinstance(module, (nn.Linear, nn.LayerNorm)) for module in inside) and not any(
+            isinstance(module, (nn.Conv2d, nn.BatchNorm2d)) for module in inside)
+
+    def _tokens(self, value: Tensor) -> Optional[Layout]:
+        """Tokens may stand before and behind those of the image: the same for any image where their number first appears.
+
+        In a later stage they have mixed with the image, and are as many as before.
+        """
+        for before, after in dict.fromkeys([self._fixed(value.size(1)), *self._fixed_elsewhere()]):
+            size = self._grid(value.size(1) - before - after)
+            if size is not None:
+                return Layout('tokens', size, before, after)
+        return None
+
+    def _fixed(self, length: int) -> Tuple[int, int]:
+        """How many tokens at both ends of the first sequence of a length are the same for both images."""
+        for call in self.calls:
+            for value in (*call.inputs[:1], call.output):
+                if _is(value, 3) and value.size(1) == length and len(value) > 1:
+                    moved = (value[0] != value[1]).any(1).nonzero().flatten()
+                    return (int(moved[0]), length - 1 - int(moved[-1])) if len(moved) else (0, 0)
+        return 0, 0
+
+    def _fixed_elsewhere(self) -> List[Tuple[int, int]]:
+        lengths = dict.fromkeys(call.output.size(1) for call in self.calls if _is(call.output, 3))
+        return [found for found in map(self._fixed, lengths) if sum(found) <= 16] + [(0, 0)]
+
+    def _grid(self, count: int) -> Optional[Tuple[int, int]]:
+        """Height and width of so many tokens, in the images' proportions."""
+        if self.image is None or count < 1:
+            return None
+        grids = [(height, count // height) for height in range(1, count + 1) if count % height == 0]
+        wanted = math.log(self.image[0] / self.image[1])
+        grids = [grid for grid in grids if self.fits(*grid)]
+        return min(grids, key=lambda grid: abs(math.log(grid[0] / grid[1]) - wanted), default=None)
+
+
+def _is(value: Any, dims: int) -> bool:
+    return isinstance(value, Tensor) and value.dim() == dims and torch.is_floating_point(value)
