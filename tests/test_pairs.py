@@ -22,6 +22,8 @@ BASELINES = sorted(path.stem for path in (CONFIGS / 'baselines').glob('*.py'))
 SMALL = ('resnet110_resnet32_cifar100', 'resnet20_resnet8-half_digits', 'resnet56_resnet20_cifar100',
          'wrn-28-4_resnet56_cifar100', 'wrn-28-4_wrn-16-2_cifar100', 'wrn-40-2_shufflenetv1_cifar100',
          'wrn-40-2_wrn-16-2_cifar100', 'wrn-40-2_wrn-40-1_cifar100')
+# These work on the map before the pooling, and a plain transformer has its class token there.
+NOT_FOR = {('deit-small_deit-tiny_imagenet', 'norm'), ('deit-small_deit-tiny_imagenet', 'simkd')}
 FIRST_STAGES = {
     'ab': ('ab_initial', 'model.init_cfg.checkpoint'),
     'ft': ('ft_paraphraser', 'model.distiller.teacher_connector.init_cfg.checkpoint'),
@@ -93,7 +95,7 @@ def train(path, pair, folder, **options):
     assert all(np.isfinite(values).all() for values in losses.values()), losses
     if 'distiller' in cfg.model:
         distilled = [values for name, values in losses.items() if name.startswith('train/distill.')]
-        assert distilled and all(value >= 0 for values in distilled for value in values), losses
+        assert distilled and all(value > -1e-5 for values in distilled for value in values), losses
     else:
         assert losses
     return runner
@@ -157,8 +159,8 @@ def test_what_is_pooled_is_what_the_classifiers_are_given(pair):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('method', BASELINES)
-@pytest.mark.parametrize('pair', PAIRS)
+@pytest.mark.parametrize('pair, method', [
+    (pair, method) for pair in PAIRS for method in BASELINES if (pair, method) not in NOT_FOR])
 def test_every_baseline_of_every_pair(pair, method, tmp_path):
     options = {}
     if method in FIRST_STAGES:

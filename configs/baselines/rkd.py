@@ -5,4 +5,7 @@ model = dict(
     architecture=_base_.student,
     teacher=_base_.teacher,
     teacher_ckpt=_base_.teacher_ckpt,
-    distiller=_base_.rkd)
+    distiller=dict(
+        _base_.rkd,
+        teacher_recorders=dict(features=dict(type='ModuleOutputs', source=_base_.feature_modules[0])),
+        student_recorders=dict(features=dict(type='ModuleOutputs', source=_base_.feature_modules[1]))))

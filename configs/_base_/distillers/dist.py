@@ -4,10 +4,10 @@
 # so it is initialised as PyTorch does, like the release's.
 dist = dict(
     type='ConfigurableDistiller',
-    student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-    teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+    student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
+    teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     distill_losses=dict(loss_dist=dict(type='DISTLoss', tau=4, loss_weight=2.0)),
     loss_forward_mappings=dict(
         loss_dist=dict(
-            logits_S=dict(from_student=True, recorder='fc'), logits_T=dict(from_student=False, recorder='fc'))))
+            logits_S=dict(from_student=True, recorder='head'), logits_T=dict(from_student=False, recorder='head'))))
 dist_head = dict(init_cfg=None)

@@ -3,12 +3,12 @@
 dkd = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(
-        fc=dict(type='ModuleOutputs', source='head.fc'), labels=dict(type='ModuleInputs', source='head.loss_module')),
-    teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+        head=dict(type='ModuleOutputs', source='head'), labels=dict(type='ModuleInputs', source='head.loss_module')),
+    teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     distill_losses=dict(loss_dkd=dict(type='DecoupledKDLoss', tau=4, alpha=1.0)),
     loss_forward_mappings=dict(
         loss_dkd=dict(
-            preds_S=dict(from_student=True, recorder='fc'),
-            preds_T=dict(from_student=False, recorder='fc'),
+            preds_S=dict(from_student=True, recorder='head'),
+            preds_T=dict(from_student=False, recorder='head'),
             gt_labels=dict(from_student=True, recorder='labels', data_idx=1))))
 dkd_warm_up = dict(type='mmrazor.DistillWarmUpHook')

@@ -2,8 +2,8 @@
 # softened logits at temperature 4. A config takes it by name: _base_.kd.
 kd = dict(
     type='ConfigurableDistiller',
-    student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-    teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+    student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
+    teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=4, loss_weight=0.9)),
     loss_forward_mappings=dict(
-        loss_kl=dict(preds_S=dict(from_student=True, recorder='fc'), preds_T=dict(from_student=False, recorder='fc'))))
+        loss_kl=dict(preds_S=dict(from_student=True, recorder='head'), preds_T=dict(from_student=False, recorder='head'))))

@@ -4,9 +4,9 @@
 # PyTorch does, like the release's.
 lskd = dict(
     type='ConfigurableDistiller',
-    student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-    teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+    student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
+    teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     distill_losses=dict(loss_kl=dict(type='StandardizedKLDivergence', tau=2, loss_weight=9.0)),
     loss_forward_mappings=dict(
-        loss_kl=dict(preds_S=dict(from_student=True, recorder='fc'), preds_T=dict(from_student=False, recorder='fc'))))
+        loss_kl=dict(preds_S=dict(from_student=True, recorder='head'), preds_T=dict(from_student=False, recorder='head'))))
 lskd_head = dict(init_cfg=None, loss=dict(type='CrossEntropyLoss', loss_weight=0.1))

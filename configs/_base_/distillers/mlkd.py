@@ -4,9 +4,9 @@
 # rate of 0.025.
 mlkd = dict(
     type='ConfigurableDistiller',
-    student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-    teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+    student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
+    teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     distill_losses=dict(loss_levels=dict(type='MultiLevelLogitLoss', loss_weight=0.45)),
     loss_forward_mappings=dict(
-        loss_levels=dict(preds_S=dict(from_student=True, recorder='fc'), preds_T=dict(from_student=False, recorder='fc'))))
+        loss_levels=dict(preds_S=dict(from_student=True, recorder='head'), preds_T=dict(from_student=False, recorder='head'))))
 mlkd_head = dict(loss=dict(type='CrossEntropyLoss', loss_weight=0.1))

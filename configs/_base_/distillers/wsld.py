@@ -3,11 +3,11 @@
 wsld = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(
-        fc=dict(type='ModuleOutputs', source='head.fc'), labels=dict(type='ModuleInputs', source='head.loss_module')),
-    teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
+        head=dict(type='ModuleOutputs', source='head'), labels=dict(type='ModuleInputs', source='head.loss_module')),
+    teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     distill_losses=dict(loss_wsld=dict(type='WSLDLoss', tau=2, loss_weight=2.5)),
     loss_forward_mappings=dict(
         loss_wsld=dict(
-            student=dict(from_student=True, recorder='fc'),
-            teacher=dict(from_student=False, recorder='fc'),
+            student=dict(from_student=True, recorder='head'),
+            teacher=dict(from_student=False, recorder='head'),
             gt_labels=dict(from_student=True, recorder='labels', data_idx=1))))

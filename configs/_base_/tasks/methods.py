@@ -7,6 +7,8 @@ last_stages = 'layer3>layer3'  # names of the last ones, by which FT finds its p
 # (AT, CWD, FitNet, FT, MGD, PKD, SP, VID), and the map for the classifier, if it is not the last stage's (CC, CRD, NORM,
 # SimKD).
 layers_before, layers_after, layers_pooled = dict(), dict(), dict()
+# Modules of teacher and student that put out the features that RKD compares.
+feature_modules = ['neck', 'neck']
 # Arguments of losses.
 kd_loss = dict()
 reviewkd_options = dict()

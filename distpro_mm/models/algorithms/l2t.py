@@ -3,6 +3,7 @@ from typing import Dict, List, Optional
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ...search import unrolled, untouched
 from .tap_distill import TapDistill
@@ -64,6 +65,7 @@ class L2T(TapDistill):
 
         parameters = {f'{part}.{name}': p for part, module in parts.items()
                       for name, p in module.named_parameters() if p.requires_grad}
-        with untouched(self.student), torch.enable_grad():
+        # Of torch's attention kernels the plain one alone can be differentiated twice.
+        with untouched(self.student), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
             ended = unrolled(parameters, [transfer] * inner_steps + [cross_entropy], lr, weight_decay)
             return list(torch.autograd.grad(cross_entropy(ended), distiller.meta_parameters()))
