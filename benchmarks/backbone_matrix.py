@@ -16,6 +16,7 @@ import pathlib
 import random
 import tempfile
 import time
+from importlib.metadata import version
 from typing import Dict, List, NamedTuple, Optional
 
 import distpro_mm  # noqa: F401  first: makes the others importable
@@ -23,7 +24,7 @@ import distpro_mm  # noqa: F401  first: makes the others importable
 # isort: split
 import numpy as np
 import torch
-from backbones import BACKBONES, CLASSES, REFUSED
+from backbones import BACKBONES, CLASSES, NOTES, REFUSED
 from machine import ROOT, describe
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
@@ -126,7 +127,7 @@ def check_export(cfg: Config, runner: Runner, shape, folder: str) -> None:
     exported = Config.fromfile(paths['config'])
     init_default_scope('mmpretrain')
     plain = MODELS.build(exported.model)
-    load_checkpoint(plain, paths['checkpoint'], map_location='cpu', strict=True)
+    load_checkpoint(plain, paths['checkpoint'], map_location='cpu')  # some drop buffers while they load
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
         mine, its = (model.eval()(images, mode='tensor') for model in (runner.model.student, plain))
@@ -175,15 +176,16 @@ def report(alone: Dict[str, Dict[str, Outcome]], pairs: Dict[tuple, Outcome], wh
     for name, both in alone.items():
         said = {role: 'yes' if outcome.error is None else f'no: {outcome.error}' for role, outcome in both.items()}
         found = both['teacher'].teacher_layers or both['student'].student_layers
-        rows.append([f'`{name}`', said['teacher'], said['student'], found])
+        rows.append([f'`{name}`', said['teacher'], said['student'], found + (f'; {NOTES[name]}' if name in NOTES else '')])
+    tried = len(alone) + len(REFUSED)
     text = [f'''# Backbones
 
 Written by {where}.
 
-A small variant of every backbone that is registered in mmpretrain {_version("mmpretrain")} and in this package, as teacher and
-as student of a `{PARTNER}` of depth 8: probed with `transmitters='auto'`, `receivers='auto'`, searched and distilled for two
-steps, exported, read by plain mmpretrain with the same logits. {len(works)} of {len(alone) + len(REFUSED)} work on both sides.
-"Tokens" and "channels last" say what the network holds there; they are read as maps.''', markdown(rows)]
+A small variant of every backbone of mmpretrain {version("mmpretrain")} and of this package, as teacher and as student of a
+`{PARTNER}` of depth 8: probed with `transmitters='auto'` and `receivers='auto'`, searched and distilled for two steps,
+exported, and read by plain mmpretrain with the same logits. {len(works)} of {tried} work on both sides. "Tokens" and
+"channels last" say what the network holds there; they are read as maps.''', markdown(rows)]
     if pairs:
         told = [['teacher', 'student', 'works']] + [
             [f'`{teacher}`', f'`{student}`', 'yes' if outcome.error is None else f'no: {outcome.error}']
@@ -192,11 +194,6 @@ steps, exported, read by plain mmpretrain with the same logits. {len(works)} of 
     text += ['## What is no classifier of images by itself', 'These do not train in an `ImageClassifier`, with or without '
              'distillation.', markdown([['backbone', 'cause']] + [[f'`{name}`', cause] for name, cause in REFUSED.items()])]
     return '\n\n'.join(text) + '\n'
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-    return version(package)
 
 
 def main() -> None:

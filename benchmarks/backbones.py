@@ -125,7 +125,7 @@ ATTENTION = named(
     BEiTViT=small(64, 48, neck=None, arch=VIT, img_size=64),
     ViTEVA02=small(64, 48, neck=None, arch=VIT, img_size=64, out_type='avg_featmap', final_norm=False),
     # Two streams side by side, without a graph in training: backward computes them anew, unless no_custom_backward is set.
-    RevVisionTransformer=small(64, 96, neck=None, arch=VIT, img_size=64),
+    RevVisionTransformer=small(64, 96, neck=None, arch=VIT, img_size=64, no_custom_backward=True),
     ViTSAM=small(64, 24, arch=dict(VIT, global_attn_indexes=[1]), img_size=64, out_channels=24, window_size=3),
     T2T_ViT=small(64, 48, neck=None, head='VisionTransformerClsHead', img_size=64, embed_dims=48, num_layers=2,
                   t2t_cfg=dict(token_dims=16, use_performer=False), layer_cfgs=dict(num_heads=2, feedforward_channels=96)),
@@ -174,6 +174,10 @@ OURS = named(
 BACKBONES = {**CONVOLUTIONS, **ATTENTION, **OURS}
 
 MASKED = 'a pre-training on masked images: '
+NOTES = dict(
+    RevVisionTransformer='as a student with `no_custom_backward=True`: its own backward keeps no graph, and is refused',
+    Conformer='without logits among the pathways: it puts out a pair of them')
+
 REFUSED = dict(
     TIMMBackbone='needs the package timm, which no requirement of ours brings',
     SparseResNet=MASKED + 'ResNet whose layers read a mask of the batch that only SparK sets, and fail without it',

@@ -94,8 +94,16 @@ def _merged(model: nn.Module, cfg: dict) -> Tuple[nn.Module, dict]:
 def _plain(value):
     """A config without scopes, which a plain mmpretrain config does not need."""
     if isinstance(value, dict):
-        plain = {key: _plain(item) for key, item in value.items() if key != '_scope_'}
-        if isinstance(plain.get('type'), str):
-            plain['type'] = plain['type'].replace('mmpretrain.', '')
+        plain = {key: _plain(item) for key, item in value.items() if key not in ('_scope_', 'type')}
+        kind = value.get('type')
+        if isinstance(kind, str):
+            plain = {'type': kind.replace('mmpretrain.', ''), **plain}
+        elif kind is not None:
+            plain = {'type': f'{kind.__module__}.{kind.__qualname__}', **plain}
         return plain
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if callable(value):
+        raise ConfigError(f'model.architecture holds the function {value}, which no exported config can hold: give the '
+                          'network by names and numbers')
+    return value

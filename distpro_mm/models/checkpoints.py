@@ -51,6 +51,7 @@ def load_whole(model: nn.Module, path: str, key: str) -> None:
         ConfigError: If it cannot be read, or does not fit, or fits only partly.
     """
     state = read_weights(path, key)
+    inside = set(state)  # some networks take out of it, while they load, what they compute themselves
     key, network = f"{key}='{path}'", f'{type(getattr(model, "backbone", model)).__name__} of the config'
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
@@ -58,6 +59,7 @@ def load_whole(model: nn.Module, path: str, key: str) -> None:
         mismatches = [line.strip() for line in str(error).splitlines() if 'size mismatch' in line] or [str(error)]
         raise ConfigError(f'{key} does not fit the {network}: {len(mismatches)} weights have other shapes, first '
                           f'"{mismatches[0]}"; is that the network it was trained as?') from error
+    missing = [name for name in missing if name not in inside]
     if missing:
         raise ConfigError(f'{key} fits the {network} only partly: {len(missing)} of its {len(model.state_dict())} weights '
                           f'are not in the file, first {missing[:3]}, and the file has {len(unexpected)} others, first '

@@ -61,10 +61,12 @@ class Reader:
     def __init__(self, calls: Sequence) -> None:
         self.calls = calls
         images = next((call.inputs[0] for call in calls if call.inputs and _is(call.inputs[0], 4)), None)
-        self.image = None if images is None else tuple(images.shape[2:])
+        self.count, self.image = (None, None) if images is None else (len(images), tuple(images.shape[2:]))
 
     def layout(self, value: Any) -> Optional[Layout]:
-        """Layout: How a tensor of the forward holds a map; None if it holds none."""
+        """Layout: How a tensor of the forward holds a map of each image; None if it holds none."""
+        if isinstance(value, Tensor) and len(value.shape) and len(value) != self.count:
+            return None
         if _is(value, 4):
             _, first, second, third = value.shape
             if not self.fits(first, second) or self.fits(second, third) and not self._has_last_channels(value):

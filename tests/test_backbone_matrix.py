@@ -1,0 +1,57 @@
+"""Any backbone teaches and is taught: the matrix of benchmarks/backbone_matrix.py, a few of it here, all of it on demand."""
+import pytest
+from backbone_matrix import PARTNER, attempt, sample
+from backbones import BACKBONES, REFUSED
+from mmpretrain.models import backbones
+from mmpretrain.registry import MODELS
+
+from distpro_mm.pathways import probe_input, trace
+
+pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
+
+# The base class of three registered ones: its config holds functions, so that it can be trained and not exported.
+NOT_EXPORTED = {'CSPNet': 'ConfigError: model.architecture holds the function'}
+FEW = ('SwinTransformer', 'VisionTransformer')
+
+
+def some(names, quick):
+    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+
+
+@pytest.mark.parametrize('name', some(BACKBONES, FEW))
+def test_every_backbone_is_taught(name):
+    error = attempt(PARTNER, name).error
+    assert error is None or error.startswith(NOT_EXPORTED.get(name, 'nothing'))
+
+
+@pytest.mark.parametrize('name', some(BACKBONES, FEW))
+def test_every_backbone_teaches(name):
+    assert attempt(name, PARTNER).error is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('teacher, student', sample(30, list(BACKBONES)))
+def test_pairs_of_different_families(teacher, student):
+    assert attempt(teacher, student).error is None
+
+
+def test_every_backbone_of_mmpretrain_is_in_the_matrix():
+    assert set(backbones.__all__) <= set(BACKBONES) | set(REFUSED)
+
+
+def test_what_a_student_computes_without_a_graph_is_refused(monkeypatch):
+    own = BACKBONES['RevVisionTransformer'].backbone
+    monkeypatch.setitem(own, 'no_custom_backward', False)
+    error = attempt(PARTNER, 'RevVisionTransformer').error
+    assert error.startswith("ConfigError: model.distiller.receivers: in training, layer 'layers_0' of the student is "
+                            'computed without a graph')
+
+
+def test_inner_patches_are_not_taken_for_images():
+    small = BACKBONES['TNT']
+    model = MODELS.build(small.classifier)
+    found = trace(model, lambda: model(probe_input(model, small.shape), mode='tensor'))
+    pixels, patches = found.of('backbone.layers.1')[0].output
+    assert len(pixels) == 32 and found.reader.layout(pixels) is None
+    layout = found.reader.layout(patches)
+    assert (layout.kind, layout.size, layout.before) == ('tokens', (4, 4), 1)
