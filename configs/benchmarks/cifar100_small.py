@@ -9,6 +9,7 @@ pathways = {
     f'{distiller}.weighting.type': 'exponential',
     f'{distiller}.weighting.scale': 1.0
 }
+scaled = {f'{distiller}.weighting.scale': 'num_pathways'}  # the release's
 alpha = {'optim_wrapper.alpha': dict(optimizer=dict(type='Adam', lr=0.02, betas=(0.5, 0.999)))}
 
 
@@ -27,7 +28,7 @@ benchmark = dict(
     teacher='../teachers/resnet20_cifar100-16px.py',
     stages=dict(
         search=dict(config='../distpro/search.py', options={**pathways, **alpha}, seeds=[0]),
-        published_search=dict(config='../distpro/search.py', seeds=[0]),
+        published_search=dict(config='../distpro/search.py', options=scaled, seeds=[0]),
         ab_initial=dict(config='../baselines/ab_initial.py'),
         ft_paraphraser=dict(config='../baselines/ft_paraphraser.py')),
     methods=dict(
@@ -42,7 +43,7 @@ benchmark = dict(
         last=dict(like='distpro', options={'custom_hooks.0.form': 'last'}, budgets=[1]),
         shuffled=dict(like='distpro', options={'custom_hooks.0.form': 'shuffled'}, budgets=[1]),
         published=dict(
-            config='../distpro/distill.py', options={'custom_hooks.0.skip_below': 0.5}, after='published_search',
+            config='../distpro/distill.py', options={**scaled, 'custom_hooks.0.skip_below': 0.5}, after='published_search',
             grid=kd_weights),
         published_uniform=dict(like='published', options={'custom_hooks.0.form': 'uniform'}, budgets=[1]),
         reviewkd=weighed('reviewkd', 'loss.loss_weight', 1.0),

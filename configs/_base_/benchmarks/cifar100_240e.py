@@ -9,11 +9,12 @@ pathways = {
     f'{distiller}.weighting.type': 'exponential',
     f'{distiller}.weighting.scale': 1.0
 }
+scaled = {f'{distiller}.weighting.scale': 'num_pathways'}  # the release's
 alpha = {'optim_wrapper.alpha': dict(optimizer=dict(type='Adam', lr=0.02, betas=(0.5, 0.999)))}
 benchmark = dict(
     stages=dict(
         search=dict(config='../distpro/search.py', options={**pathways, **alpha}, seeds=[0]),
-        published_search=dict(config='../distpro/search.py', seeds=[0])),
+        published_search=dict(config='../distpro/search.py', options=scaled, seeds=[0])),
     methods=dict(
         student='../baselines/student.py',
         kd=dict(
@@ -24,7 +25,7 @@ benchmark = dict(
         random=dict(like='distpro', options={'custom_hooks.0.form': 'random'}),
         last=dict(like='distpro', options={'custom_hooks.0.form': 'last'}),
         shuffled=dict(like='distpro', options={'custom_hooks.0.form': 'shuffled'}),
-        published=dict(config='../distpro/distill.py', after='published_search', grid=kd_weights),
+        published=dict(config='../distpro/distill.py', options=scaled, after='published_search', grid=kd_weights),
         published_uniform=dict(like='published', options={'custom_hooks.0.form': 'uniform'}),
         reviewkd=dict(config='../baselines/reviewkd.py', grid={f'{distiller}.loss.loss_weight': [0.6, 1, 3, 8]}),
         dkd=dict(config='../baselines/dkd.py', grid={f'{distiller}.distill_losses.loss_dkd.beta': [1, 2, 6, 8]}),
