@@ -47,8 +47,8 @@ class DistProDistiller(TapDistiller):
             classifiers' outputs, without transform, e.g. ``[dict(type='KLDivergence', tau=4)]``. ``name`` sets the label,
             else it is the type without "Loss" or "Divergence". One whose forward has ``gt_labels`` is given the labels.
             Defaults to none.
-        weighting (dict): See :class:`distpro_mm.process.Weighting`. Defaults to the release's biased softmax scaled by
-            the number of pathways.
+        weighting (dict): See :class:`distpro_mm.process.Weighting`. Defaults to the release's biased softmax, which, if
+            nothing else is said, is scaled by the number of pathways.
         compare_at (str): Size at which maps are compared: 'teacher': the teacher's, to which the student's is resized; or
             'smaller': the smaller of both, to which a larger teacher's map is averaged, which is cheaper. Defaults to
             'teacher'.
@@ -72,7 +72,7 @@ class DistProDistiller(TapDistiller):
                  transforms: Sequence[dict] = (dict(type='ConvAttentionTransform'), ),
                  distance: dict = dict(type='HCLLoss'),
                  logits: Sequence[dict] = (),
-                 weighting: dict = dict(type='biased_softmax', bias=1.0, scale='num_pathways'),
+                 weighting: dict = dict(type='biased_softmax'),
                  compare_at: str = 'teacher',
                  compile_transforms: bool = False,
                  **kwargs) -> None:
@@ -84,6 +84,8 @@ class DistProDistiller(TapDistiller):
             label: MODELS.build(cfg)
             for label, cfg in (_labelled(logits, 'model.distiller.logits', 'KLDivergence') if logits else {}).items()})
         _check_weighting(weighting)
+        if weighting.get('type', 'biased_softmax') == 'biased_softmax':
+            weighting = {'scale': 'num_pathways', **weighting}
         self.weighting = Weighting(**weighting)
         if compare_at not in COMPARE_AT:
             raise ConfigError(f"model.distiller.compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
