@@ -5,7 +5,8 @@ from backbones import BACKBONES, REFUSED
 from mmpretrain.models import backbones
 from mmpretrain.registry import MODELS
 
-from distpro_mm.pathways import probe_input, trace
+from distpro_mm.pathways import in_place_off, probe_input, resolve_taps, trace
+from distpro_mm.pathways.inspection import as_config
 
 pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 
@@ -45,6 +46,16 @@ def test_what_a_student_computes_without_a_graph_is_refused(monkeypatch):
     error = attempt(PARTNER, 'RevVisionTransformer').error
     assert error.startswith("ConfigError: model.distiller.receivers: in training, layer 'layers_0' of the student is "
                             'computed without a graph')
+
+
+@pytest.mark.parametrize('name', some(BACKBONES, ('ResNet', 'VGG', 'SwinTransformer', 'ViTSAM', 'TNT', 'VAN')))
+def test_the_layers_that_auto_finds_can_be_spelt_out(name):
+    small = BACKBONES[name]
+    model = MODELS.build(small.classifier)
+    in_place_off(model)
+    found = trace(model, lambda: model(probe_input(model, small.shape), mode='tensor'))
+    taps = resolve_taps('auto', found, 'receivers')
+    assert resolve_taps([as_config(tap) for tap in taps], found, 'receivers') == taps and len(taps) >= 2
 
 
 def test_inner_patches_are_not_taken_for_images():

@@ -54,6 +54,19 @@ def test_train_resume_test_and_export(tmp_path, tool):
     assert done.returncode == 0 and sorted(os.listdir(tmp_path / 'out')) == ['cifar_resnet.py', 'student.pth', 'student.py']
 
 
+def test_inspect_shows_the_layers_and_a_config_that_gives_the_same_pathways(tool, tmp_path):
+    done = tool('inspect_pathways', SEARCH, *PAIR)
+    assert done.returncode == 0 and 'Teacher: CIFARResNet' in done.stdout and 'stem>layer3:pointwise' in done.stdout
+    found = [line for line in done.stdout.splitlines() if ':pointwise' in line]
+    spelt = done.stdout.partition('spelt out:')[2]
+    (tmp_path / 'mine.py').write_text(f"_base_ = '{ROOT / SEARCH}'\nmodel = dict(distiller=dict({spelt}))\n")
+    again = tool('inspect_pathways', tmp_path / 'mine.py', *PAIR)
+    assert again.returncode == 0, again.stderr
+    assert [line for line in again.stdout.splitlines() if ':pointwise' in line] == found and len(found) == 10
+    done = tool('inspect_pathways', 'configs/baselines/kd.py')
+    assert done.returncode == 1 and 'error: model.type=SingleTeacherDistill has no pathways' in done.stderr
+
+
 def test_a_published_teacher_is_converted_name_by_name(tmp_path, tool):
     network = MODELS.build(NETWORKS.resnet8)
     published = {re.sub(r'^(backbone|head)\.', '', name): value for name, value in network.state_dict().items()}

@@ -8,8 +8,11 @@ from typing import Iterator, List, Optional
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
+from mmpretrain.registry import MODELS
+from torch import nn
 
 from ..errors import ConfigError
 from ..models.checkpoints import load_whole
@@ -111,6 +114,22 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
                               'precision in the config')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
     return Runner.from_cfg(cfg)
+
+
+def build_model(cfg: Config) -> nn.Module:
+    """Build the model of a config alone: no data, no folder, no log.
+
+    Args:
+        cfg (Config): The config.
+
+    Returns:
+        nn.Module: The model, with weights as they come.
+
+    Raises:
+        ConfigError: If its parts do not fit.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    return MODELS.build(cfg.model)
 
 
 def _join_processes(cfg: Config) -> None:

@@ -1,0 +1,66 @@
+"""What a config's layers and pathways turn out to be, as text."""
+import pprint
+from typing import Iterable, List, Sequence
+
+from .pathway import Pathway
+from .taps import FeatureTap
+
+HOLDS = dict(map='', channels_last='channels last', tokens='tokens')
+
+
+def as_config(tap: FeatureTap) -> dict:
+    """The layer of a config that a tap was found as, spelt out.
+
+    Args:
+        tap (FeatureTap): A tap at the last call of its layer.
+
+    Returns:
+        dict: For ``transmitters`` or ``receivers``; it gives the same tap again.
+    """
+    spec = dict(module=tap.layer, name=tap.name)
+    if tap.side == 'output':
+        spec['before_activation'] = False
+        if tap.element is not None:
+            spec['element'] = tap.element
+    return spec
+
+
+def layer_rows(taps: Iterable[FeatureTap]) -> List[List[str]]:
+    """Rows of a table of layers, its titles first."""
+    rows = [['layer', 'name', 'map [C, H, W]', 'read as']]
+    for tap in taps:
+        read = [HOLDS[tap.layout.kind]]
+        if tap.layout.before or tap.layout.after:
+            read.append(f'without {tap.layout.before} before and {tap.layout.after} behind')
+        if tap.element is not None:
+            read.append(f'element {tap.element!r}')
+        if tap.side == 'input':
+            read.append(f'before the activation {tap.module}')
+        rows.append([tap.layer, tap.name, ' x '.join(map(str, tap.shape)), ', '.join(filter(None, read))])
+    return rows
+
+
+def pathway_rows(pathways: Sequence[Pathway], parameters: Sequence[int], costs: Sequence[float],
+                 weights: Sequence[float]) -> List[List[str]]:
+    """Rows of a table of pathways, its titles first.
+
+    Args:
+        pathways (Sequence[Pathway]): The pathways [N].
+        parameters (Sequence[int]): Parameters of each one's transform [N].
+        costs (Sequence[float]): What each adds to a training step, in steps of the student alone [N].
+        weights (Sequence[float]): Weights at the start [N].
+    """
+    rows = [['pathway', 'student', 'teacher', 'parameters', 'cost', 'weight']]
+    for pathway, count, cost, weight in zip(pathways, parameters, costs, weights):
+        shapes = (' x '.join(map(str, tap.shape)) for tap in (pathway.receiver, pathway.transmitter))
+        rows.append([pathway.name, *shapes, f'{count:,}', f'{cost:.2f}', f'{weight:.2f}'])
+    return rows
+
+
+def explicit_config(pathways: Sequence[Pathway]) -> str:
+    """The layers and connections of feature pathways, spelt out for ``model.distiller``."""
+    parts = dict(
+        transmitters=[as_config(tap) for tap in dict.fromkeys(pathway.transmitter for pathway in pathways)],
+        receivers=[as_config(tap) for tap in dict.fromkeys(pathway.receiver for pathway in pathways)],
+        connections=list(dict.fromkeys((pathway.transmitter.name, pathway.receiver.name) for pathway in pathways)))
+    return ',\n'.join(f'{key}={pprint.pformat(value, width=100, sort_dicts=False)}' for key, value in parts.items())
