@@ -30,7 +30,7 @@ benchmark = dict(
         search=dict(config='../distpro/search.py', options={**pathways, **alpha}, seeds=[0]),
         published_search=dict(config='../distpro/search.py', options=scaled, seeds=[0]),
         ab_initial=dict(config='../baselines/ab_initial.py'),
-        ft_paraphraser=dict(config='../baselines/ft_paraphraser.py')),
+        ft_paraphraser=dict(config='../baselines/ft_paraphraser.py', shares=False)),
     methods=dict(
         student='../baselines/student.py',
         kd=dict(

@@ -26,6 +26,7 @@ class Method:
         like (str, optional): The method whose tuned settings this one takes, an ablation of it.
         budgets (tuple, optional): Shares of the schedule's epochs; None for those of the benchmark.
         seeds (tuple, optional): Of a stage: its seeds, taken in turn by the methods' runs; None for each run's own.
+        shares (bool): Of a stage: whether a method's settings under ``model.`` hold for it. Defaults to True.
     """
     name: str
     config: str
@@ -35,6 +36,7 @@ class Method:
     like: Optional[str] = None
     budgets: Optional[Tuple[float, ...]] = None
     seeds: Optional[Tuple[int, ...]] = None
+    shares: bool = True
 
     def choices(self) -> List[Dict[str, Any]]:
         """list[dict]: All settings of the grid, at least one."""
@@ -54,7 +56,7 @@ class Benchmark:
     - ``methods``: by name, a config or a dict of ``config``, ``options``, ``after``, ``grid``, ``budgets`` (see
       :class:`Method`); or a dict of ``like``, the name of a method above, and further ``options``;
     - ``stages`` (optional): likewise, what comes before: searches and first stages of training; ``seeds`` gives a stage
-      its own, e.g. one search for all runs;
+      its own, e.g. one search for all runs; ``shares=False``: a method's grid does not hold for it;
     - ``reference``: the method that the others are compared with, pair by pair of seeds;
     - ``seeds``: seeds of every method;
     - ``budgets`` (optional): shares of the schedule's epochs, each a run with a schedule of its own. Defaults to (1, );
@@ -132,7 +134,7 @@ class Benchmark:
             given = dict(config=given) if isinstance(given, str) else dict(given)
             known = {'like', 'options', 'budgets'} if 'like' in given else {'config', 'options', 'after', 'grid', 'budgets'}
             if key == 'benchmark.stages':
-                known = {'config', 'options', 'seeds'}
+                known = {'config', 'options', 'seeds', 'shares'}
             if set(given) - known or not {'config', 'like'} & set(given):
                 raise ConfigError(f"{key}: '{name}' has {sorted(given)}; it may have {sorted(known)}")
             given['options'] = dict(given.get('options', {}))

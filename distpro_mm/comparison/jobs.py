@@ -75,7 +75,7 @@ class JobMaker:
         if method.after:
             stage = self.benchmark.stages[method.after]
             turn = self.benchmark.seeds.index(seed)
-            own = f'_for_{method.like or method.name}' if _of_the_model(settings) else ''
+            own = f'_for_{method.like or method.name}' if stage.shares and _of_the_model(settings) else ''
             needs += (self._stage(stage, stage.seeds[turn % len(stage.seeds)] if stage.seeds else seed, settings,
                                   stage.name + own), )
         return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs, budget, settings)
@@ -85,15 +85,17 @@ class JobMaker:
         folder = os.path.join('tuning', method.name, str(place), f'seed_{seed}')
         needs: Tuple[Job, ...] = (self.teacher, )
         if method.after:
-            shared = [f'{option.rpartition(".")[2]}={value}' for option, value in _of_the_model(settings).items()]
-            needs += (self._stage(self.benchmark.stages[method.after], seed, settings, os.path.join(
+            stage = self.benchmark.stages[method.after]
+            shared = [f'{option.rpartition(".")[2]}={value}' for option, value in _of_the_model(settings).items()
+                      if stage.shares]
+            needs += (self._stage(stage, seed, settings, os.path.join(
                 'tuning', method.after, '_'.join(shared) or 'as_given'), tuning=True), )
         return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs,
                          self.benchmark.tuning['budget'], settings, tuning=True)
 
     def _stage(self, stage: Method, seed: int, settings: dict, folder: str, tuning: bool = False) -> Job:
         return self._job(stage.name, stage.config, seed, os.path.join(folder, f'seed_{seed}'),
-                         {**stage.options, **_of_the_model(settings)}, (self.teacher, ),
+                         {**stage.options, **(_of_the_model(settings) if stage.shares else {})}, (self.teacher, ),
                          self.benchmark.tuning['budget'] if tuning else 1, tuning=tuning)
 
     def _job(self, name: str, path: str, seed: int, folder: str, options: Optional[dict] = None,

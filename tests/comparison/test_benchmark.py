@@ -235,6 +235,20 @@ def test_a_grid_is_every_combination_or_a_list_of_settings(benchmark, tmp_path):
     assert choices([dict(a=1, b=3), dict(a=2, b=4)]) == [dict(a=1, b=3), dict(a=2, b=4)]
 
 
+@pytest.mark.parametrize('shares', [True, False])
+def test_a_stage_may_keep_to_its_own_settings(benchmark, tmp_path, shares):
+    text = (tmp_path / 'small.py').read_text().replace("seeds=[0])", f"seeds=[0], shares={shares})")
+    benchmark = Benchmark(write(tmp_path, text), str(tmp_path / 'work'))
+    maker, method = JobMaker(benchmark), benchmark.methods['distpro']
+    run, trial = maker.run(method, 0, 1, {KD_WEIGHT: 2.5}), maker.trial(method, 0, {KD_WEIGHT: 2.5}, 100)
+    for job, folder in ((run, 'search_for_distpro'), (trial, 'tuning/search/kd_weight=2.5')):
+        stage = job.needs[-1]
+        assert job.config.model.distiller.weighting.kd_weight == 2.5
+        assert (stage.config.model.distiller.weighting.kd_weight == 2.5) == shares
+        assert (folder in stage.work_dir) == shares
+        assert job.config.custom_hooks[0].process == os.path.join(stage.work_dir, 'process.json')
+
+
 def test_budgets_are_runs_with_schedules_of_their_own(benchmark, tmp_path):
     text = (tmp_path / 'small.py').read_text().replace('seeds=[0, 1]', 'seeds=[0], budgets=[0.25, 1]')
     with open(tmp_path / 'kd.py', 'a') as file:
