@@ -1,0 +1,69 @@
+"""Students as they come: averaged, partly frozen, checkpointed, with several heads, taught by layers of two sets."""
+import os
+
+import pytest
+import torch
+from backbone_matrix import PARTNER, config, train
+from backbones import BACKBONES
+
+from distpro_mm.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
+
+
+def run(folder, change, kinds=('search', 'distill'), student='ResNet'):
+    runners = {}
+    for kind in kinds:
+        cfg = config(kind, PARTNER, student, BACKBONES[student].shape, str(folder))
+        change(cfg)
+        runners[kind] = train(cfg)
+    return runners
+
+
+def names(runner, side='receiver'):
+    return [tap.name for tap in runner.model.distiller.taps(side)]
+
+
+def test_an_average_of_the_weights_is_kept_beside(tmp_path):
+    def change(cfg):
+        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='EMAHook', momentum=0.25)]
+
+    runners = run(tmp_path, change)
+    for kind, runner in runners.items():
+        saved = torch.load(os.path.join(runner.cfg.work_dir, 'epoch_1.pth'), weights_only=False)
+        key = 'architecture.head.fc.weight'  # the hook puts the average where evaluation looks, and the weights beside it
+        assert not torch.equal(saved['state_dict'][key], saved['ema_state_dict'][f'module.{key}'])
+        assert torch.equal(saved['ema_state_dict'][f'module.{key}'], runner.model.state_dict()[key]), kind
+
+
+def test_frozen_stages_are_left_out_and_stay_as_they_are(tmp_path):
+    for runner in run(tmp_path, lambda cfg: cfg.model.architecture.backbone.update(frozen_stages=1)).values():
+        assert names(runner) == ['layer2', 'layer3', 'layer4']
+        assert not any(p.requires_grad for p in runner.model.student.backbone.layer1.parameters())
+
+
+def test_checkpointing_is_refused_in_a_search_and_changes_nothing_in_a_distillation(tmp_path):
+    def checkpoint(cfg):
+        cfg.model.architecture.backbone.with_cp = True
+
+    plain = run(tmp_path, lambda cfg: None)['distill']
+    checkpointed = run(tmp_path, checkpoint, ['distill'])['distill']
+    assert names(checkpointed) == names(plain)
+    for name, value in plain.model.student.named_parameters():
+        torch.testing.assert_close(checkpointed.model.student.state_dict()[name], value)
+    with pytest.raises(ConfigError, match='with_cp=True.*set it to False for the search'):
+        run(tmp_path, checkpoint, ['search'])
+
+
+def test_layers_of_two_sets_teach_together(tmp_path):
+    def change(cfg):
+        cfg.model.distiller.transmitters = ['auto', dict(module='backbone.layer3.0', name='inner')]
+
+    for runner in run(tmp_path, change).values():
+        assert names(runner, 'transmitter') == ['stem', 'layer1', 'layer2', 'layer3', 'inner']
+
+
+def test_a_student_with_several_losses_is_searched_by_their_sum(tmp_path):
+    runner = run(tmp_path, lambda cfg: None, ['search'], 'Conformer')['search']
+    losses = [name for name in runner.message_hub.log_scalars if name.startswith('train/student.')]
+    assert len(losses) >= 2 and runner.model.distiller.alpha.std() > 0
