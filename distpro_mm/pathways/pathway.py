@@ -63,7 +63,7 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
     elif connections not in CONNECTIONS:
         raise ConfigError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
     else:
-        teacher_depth, student_depth = _depths(transmitters), _depths(receivers)
+        teacher_depth, student_depth = depths(len(transmitters)), depths(len(receivers))
         keep = {'all': lambda i, j: True,
                 'student_not_shallower': lambda i, j: student_depth[j] >= teacher_depth[i] - 1e-9,
                 'same_depth': lambda i, j: abs(student_depth[j] - teacher_depth[i]) < 1e-9}[connections]
@@ -79,9 +79,9 @@ def span(pairs: Sequence[Tuple[FeatureTap, FeatureTap]], transforms: Sequence[st
     return [Pathway(transmitter, receiver, transform) for transmitter, receiver in pairs for transform in transforms]
 
 
-def _depths(taps: Sequence[FeatureTap]) -> List[float]:
-    """Relative depths in [0, 1]; a single layer is the deepest."""
-    return [index / (len(taps) - 1) if len(taps) > 1 else 1.0 for index in range(len(taps))]
+def depths(count: int) -> List[float]:
+    """Relative depths in [0, 1] of so many layers, from shallow to deep; a single layer is the deepest."""
+    return [index / (count - 1) if count > 1 else 1.0 for index in range(count)]
 
 
 def _named(taps: Sequence[FeatureTap], name: Union[str, int], key: str, where: str) -> FeatureTap:

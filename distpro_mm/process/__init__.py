@@ -1,6 +1,7 @@
 """HOW MUCH each pathway counts, and when."""
 from ..errors import ProcessError
 from .process import FORMS, DistillationProcess, interpolate
+from .transfer import TRANSFERS, map_process
 from .weighting import Weighting
 
-__all__ = ['FORMS', 'DistillationProcess', 'ProcessError', 'Weighting', 'interpolate']
+__all__ = ['FORMS', 'TRANSFERS', 'DistillationProcess', 'ProcessError', 'Weighting', 'interpolate', 'map_process']

@@ -27,18 +27,22 @@ class DistillationProcess:
         progress (Sequence[float]): Knots [K], rising, in [0, 1] of the run.
         alpha (Sequence[Sequence[float]]): Free parameters [K, N].
         origin (dict, optional): Where the process came from (config, data set, pair, seed, versions); kept as it is.
+        layers (dict[str, list[str]], optional): All 'transmitters' and all 'receivers', connected or not, from shallow to
+            deep: what the depth of a pathway's layers is told by. Defaults to None: not known.
 
     Raises:
         ProcessError: If the parts do not fit together or are not finite.
     """
 
     def __init__(self, names: Sequence[str], weighting: Weighting, progress: Sequence[float] = (),
-                 alpha: Sequence[Sequence[float]] = (), origin: Optional[dict] = None) -> None:
+                 alpha: Sequence[Sequence[float]] = (), origin: Optional[dict] = None,
+                 layers: Optional[Dict[str, List[str]]] = None) -> None:
         self.names = list(names)
         self.weighting = weighting
         self.progress: List[float] = [float(p) for p in progress]
         self.alpha: List[np.ndarray] = [np.array(a, dtype=np.float64) for a in alpha]
         self.origin = dict(origin or {})
+        self.layers = layers
         self._weights: Optional[np.ndarray] = None
         if not self.names or len(set(self.names)) != len(self.names):
             raise ProcessError(f'a process needs one or more different pathways, got {self.names}')
@@ -51,6 +55,11 @@ class DistillationProcess:
             raise ProcessError('a process needs finite alpha at every knot')
         if any(not 0 <= p <= 1 for p in self.progress) or any(np.diff(self.progress) <= 0):
             raise ProcessError('the knots of a process must rise within [0, 1]')
+        if layers is not None and not (isinstance(layers, dict) and set(layers) == {'transmitters', 'receivers'}
+                                       and all(isinstance(side, list) and all(isinstance(name, str) for name in side)
+                                               and len(set(side)) == len(side) for side in layers.values())):
+            raise ProcessError('the layers of a process are lists of different names, transmitters and receivers, got '
+                               f'{layers}')
 
     def __len__(self) -> int:
         return len(self.progress)
@@ -158,14 +167,15 @@ class DistillationProcess:
         last = np.searchsorted(progress, progress + window / 2 + 1e-12)
         sums = np.concatenate([np.zeros((1, len(self.names))), alpha.cumsum(axis=0)])
         smoothed = (sums[last] - sums[first]) / (last - first)[:, None] if window else alpha
-        return DistillationProcess(self.names, self.weighting, self.progress, smoothed, self.origin)
+        return DistillationProcess(self.names, self.weighting, self.progress, smoothed, self.origin, self.layers)
 
-    def reorder(self, names: Sequence[str], where: str) -> 'DistillationProcess':
+    def reorder(self, names: Sequence[str], where: str, instead: str = '') -> 'DistillationProcess':
         """A copy with the pathways in another order.
 
         Args:
             names (Sequence[str]): The same names in the order wanted.
             where (str): Names the other side in the error.
+            instead (str): What else would do, for the error. Defaults to nothing.
 
         Returns:
             DistillationProcess: The copy.
@@ -179,13 +189,15 @@ class DistillationProcess:
             parts = ([f'lacks {", ".join(missing)}'] if missing else []) + \
                 ([f'has {", ".join(unknown)}, which {where} has not'] if unknown else [])
             raise ProcessError(f'the process does not fit the pathways of {where}: it {" and ".join(parts)}; use the '
-                               'transmitters, receivers, connections and transforms that it was searched with')
+                               f'transmitters, receivers, connections and transforms that it was searched with{instead}')
         order = [self.names.index(name) for name in names]
-        return DistillationProcess(names, self.weighting, self.progress, [a[order] for a in self.alpha], self.origin)
+        return DistillationProcess(names, self.weighting, self.progress, [a[order] for a in self.alpha], self.origin,
+                                   self.layers)
 
     def to_dict(self) -> dict:
         """dict: The process as it is written to a file; see docs/process_file.md."""
-        return dict(format=FORMAT, version=VERSION, pathways=self.names, weighting=self.weighting.to_dict(),
+        layers = {} if self.layers is None else dict(layers=self.layers)
+        return dict(format=FORMAT, version=VERSION, pathways=self.names, **layers, weighting=self.weighting.to_dict(),
                     progress=self.progress, alpha=[_shortest(a) for a in self.alpha], origin=self.origin)
 
     @classmethod
@@ -210,7 +222,7 @@ class DistillationProcess:
             raise ProcessError(f'{source} lacks {", ".join(missing)}: it is damaged; search again or restore a copy')
         try:
             process = cls(data['pathways'], Weighting(**data['weighting']), data['progress'], data['alpha'],
-                          data.get('origin'))
+                          data.get('origin'), data.get('layers'))
             if len(process):
                 process.weights  # noqa: B018  refuses weights that are not finite
         except (TypeError, ValueError, OverflowError) as error:

@@ -120,6 +120,7 @@ def test_a_broken_off_search_is_told(make_config, process_file):
     (dict(process='nowhere.json'), "there is no process file 'nowhere.json': run the search first"),
     (dict(form='best'), "form='best' is not one of process, uniform, last, shuffled, mean"),
     (dict(skip_below=-1), 'skip_below=-1'),
+    (dict(transfer='by_name'), "transfer='by_name' is neither None nor one of by_depth"),
 ])
 def test_bad_arguments_name_the_hook(make_config, process_file, change, message):
     with pytest.raises(ConfigError, match=message):
@@ -131,8 +132,46 @@ def test_a_process_of_other_pathways_is_refused(make_config, process_file):
     process = DistillationProcess.load(process_file)
     DistillationProcess([*NAMES[:3], 'layer9>layer3:pointwise'], process.weighting, process.progress,
                         process.alpha).save(process_file)
-    with pytest.raises(ProcessError, match='ProcessReplayHook.process: .*lacks layer3>layer3:pointwise and has layer9>'):
+    with pytest.raises(ProcessError, match='ProcessReplayHook.process: .*lacks layer3>layer3:pointwise and has layer9>.*'
+                       "searched with, or set transfer='by_depth' to carry it over to other layers$"):
         distil(make_config, process_file)
+
+
+def test_a_process_of_another_pair_is_carried_over(make_config, process_file):
+    """Searched on three layers of each network, replayed on four."""
+    searched = np.random.RandomState(1).uniform(0.2, 2, (5, 3))
+    names = ['a>x:wide', 'b>y:wide', 'c>z:wide']
+    process = DistillationProcess(names, Weighting('absolute'), np.linspace(0, 1, 5), searched)
+    process.save(process_file)
+    runner, weights, live = distil(make_config, process_file, transfer='by_depth')
+    wanted = np.stack([np.interp([0, 1 / 3, 2 / 3, 1], [0, 0.5, 1], row) for row in searched])
+    wanted *= searched.sum(axis=1, keepdims=True) / wanted.sum(axis=1, keepdims=True)
+    wanted = np.stack([np.interp(np.arange(10) / 9, np.linspace(0, 1, 5), column) for column in wanted.T], axis=1)
+    assert runner.model.distiller.names == NAMES and live == [[0, 1, 2, 3]] * 10
+    assert np.allclose(weights, wanted, rtol=1e-6)
+
+
+def test_a_search_of_some_layers_is_carried_over_by_their_place_among_all(make_config):
+    """Known at depths (1/3, 0) and (1, 1); the new pathways, on the diagonal, take the nearest point between the two."""
+    cfg = make_config('search', train_cfg__max_epochs=1)
+    cfg.model.distiller.connections = [('layer3', 'layer3'), ('layer1', 'stem')]
+    Runner.from_cfg(cfg).train()
+    path, layers = os.path.join(cfg.work_dir, 'process.json'), ['stem', 'layer1', 'layer2', 'layer3']
+    process = DistillationProcess.load(path)
+    assert process.layers == dict(transmitters=layers, receivers=layers)
+    runner, weights, _ = distil(make_config, path, transfer='by_depth')
+    deep, shallow = process.weights[-1]
+    wanted = np.array([shallow + (deep - shallow) * share for share in (0, 3 / 13, 8 / 13, 1)])
+    assert abs(deep - shallow) > 0.01
+    assert np.allclose(weights[-1], wanted * (deep + shallow) / wanted.sum(), rtol=1e-6)
+
+
+def test_what_cannot_be_carried_over_names_the_hook_and_the_key(make_config, process_file):
+    names = ['a>x:wide', 'b>y:narrow']
+    DistillationProcess(names, Weighting('absolute'), [0], [[1, 1]]).save(process_file)
+    with pytest.raises(ProcessError, match='^custom_hooks: ProcessReplayHook.process: the process has the transforms wide, '
+                       'narrow and model.distiller.transforms pointwise: give both the same'):
+        distil(make_config, process_file, transfer='by_depth')
 
 
 def test_two_replays_and_replays_without_pathways_are_refused(make_config, process_file):

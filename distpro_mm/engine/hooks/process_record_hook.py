@@ -48,9 +48,10 @@ class ProcessRecordHook(Hook):
             before, now = (max(iterations - 1, 1) for iterations in (process.origin['iterations'], runner.max_iters))
             self.process = DistillationProcess(process.names, distiller.weighting,
                                                [round(p * before) / now for p in process.progress], process.alpha,
-                                               origin(runner))
+                                               origin(runner), distiller.layer_names)
         else:
-            self.process = DistillationProcess(distiller.names, distiller.weighting, origin=origin(runner))
+            self.process = DistillationProcess(distiller.names, distiller.weighting, origin=origin(runner),
+                                               layers=distiller.layer_names)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Record the alpha that this iteration's step is taken with."""

@@ -7,7 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
 from ...errors import ConfigError, ProcessError
-from ...process import FORMS, DistillationProcess, interpolate
+from ...process import FORMS, TRANSFERS, DistillationProcess, interpolate, map_process
 
 
 @HOOKS.register_module()
@@ -25,6 +25,9 @@ class ProcessReplayHook(Hook):
         skip_below (float): Pathways of a weight below this are not computed. The release uses 0.5 with its scaled
             weighting. Defaults to 0: only weights of exactly 0 are skipped.
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
+        transfer (str, optional): 'by_depth' carries a process that was searched on other networks over to the pathways of
+            the config, see :func:`distpro_mm.process.map_process`. Defaults to None: a process of other pathways is
+            refused.
 
     Raises:
         ProcessError: If the file cannot be read or does not fit the pathways of the config.
@@ -36,15 +39,20 @@ class ProcessReplayHook(Hook):
     """
     priority = 'NORMAL'
 
-    def __init__(self, process: str, form: str = 'process', skip_below: float = 0.0, seed: int = 0) -> None:
+    def __init__(self, process: str, form: str = 'process', skip_below: float = 0.0, seed: int = 0,
+                 transfer: Optional[str] = None) -> None:
         if form not in FORMS:
             raise ConfigError(f"custom_hooks: ProcessReplayHook.form='{form}' is not one of {', '.join(FORMS)}")
         if not skip_below >= 0:
             raise ConfigError(f'custom_hooks: ProcessReplayHook.skip_below={skip_below} must be 0 or more')
+        if transfer is not None and transfer not in TRANSFERS:
+            raise ConfigError(f"custom_hooks: ProcessReplayHook.transfer={transfer!r} is neither None nor one of "
+                              f'{", ".join(TRANSFERS)}')
         self.process = process
         self.form = form
         self.skip_below = skip_below
         self.seed = seed
+        self.transfer = transfer
         self.schedule: Optional[np.ndarray] = None
 
     def before_train(self, runner) -> None:
@@ -58,7 +66,7 @@ class ProcessReplayHook(Hook):
         if distiller is None:
             raise ConfigError('custom_hooks: ProcessReplayHook needs model.type=DistPro')
         try:
-            process = DistillationProcess.load(self.process).reorder(distiller.names, 'model.distiller')
+            process = self._read(distiller, runner.logger)
         except ProcessError as error:
             raise ProcessError(f'custom_hooks: ProcessReplayHook.process: {error}') from None
         if not process.origin.get('complete', True):
@@ -73,6 +81,20 @@ class ProcessReplayHook(Hook):
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Set the weights of this iteration."""
         self._distiller(runner).set_weights(self.schedule[runner.iter], self.skip_below)
+
+    def _read(self, distiller, logger) -> DistillationProcess:
+        """The process of the file, for the distiller's pathways."""
+        process = DistillationProcess.load(self.process)
+        if self.transfer is None:
+            return process.reorder(distiller.names, 'model.distiller',
+                                   ", or set transfer='by_depth' to carry it over to other layers")
+        mapped = map_process(process, distiller.names, distiller.layer_names)
+        if set(process.names) != set(distiller.names):
+            before, now = mapped.origin['transfer']['layers'], distiller.layer_names
+            told = '' if process.layers else ' (in the order of its pathways, as its file does not list the layers)'
+            logger.info(f"Carried '{osp.basename(self.process)}' over by depth{told}: " + '; '.join(
+                f'{side} {", ".join(before[side])} to {", ".join(now[side])}' for side in now))
+        return mapped
 
     @staticmethod
     def _distiller(runner):

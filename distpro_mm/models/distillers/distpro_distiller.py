@@ -58,6 +58,7 @@ class DistProDistiller(TapDistiller):
 
     Attributes:
         pathways (list[Pathway]): The pathways [N], in the order of alpha and the weights.
+        layer_names (dict[str, list[str]]): All 'transmitters' and 'receivers', connected or not, from shallow to deep.
         alpha (Tensor): Free parameters [N], a leaf tensor with a gradient.
         live (list[int]): Indices of the pathways that are computed.
 
@@ -106,6 +107,7 @@ class DistProDistiller(TapDistiller):
             ConfigError: If connections or transforms do not fit the layers; names the config key.
         """
         pairs = connect(transmitters, receivers, self.connections)
+        self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
         self.pathways = span(pairs, list(self.transform_cfgs))
         self.transforms = nn.ModuleDict({
             pathway.name: self._build_transform(pathway) for pathway in self.pathways

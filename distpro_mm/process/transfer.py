@@ -1,0 +1,202 @@
+"""Processes travel: a process searched on one pair of networks, carried over to another pair."""
+import math
+import re
+from typing import Dict, List, Optional, Sequence, Tuple
+
+import numpy as np
+
+from ..errors import ProcessError
+from ..pathways import depths
+from .process import DistillationProcess
+from .weighting import Weighting
+
+TRANSFERS = ('by_depth', )
+SIDES = ('transmitters', 'receivers')
+LOGITS = 'logits>logits:'
+Point = Tuple[float, float]
+
+
+def map_process(process: DistillationProcess, names: Sequence[str],
+                layers: Optional[Dict[str, List[str]]] = None) -> DistillationProcess:
+    """Carry a process over to other pathways, by the relative depth of their layers and by their transform.
+
+    Depth is a layer's place among its network's layers, from 0 for the first to 1 for the last. At a moment, the weights
+    of one transform are values at points (teacher depth, student depth), the corners of a grid that may have holes; a new
+    pathway is given the value at its own point:
+
+    * in a cell with all four corners, the bilinear interpolation;
+    * in a cell with fewer, the linear interpolation in the hull of those there are, a triangle, a segment (also the
+      diagonal, all that ``same_depth`` has) or a point;
+    * elsewhere, in holes and outside the grid, the value at the nearest point where the above gives one; the mean of
+      several equally near.
+
+    So a new pathway at a known point has its value, none is below the least or above the greatest of the values around it,
+    and a function bilinear in the depths (linear where a cell lacks corners) is met exactly. A layer of the process
+    between two depths that the new pair compares is not read.
+
+    Then each transform's weights are multiplied, at each moment, by what **keeps their total**: it balances distillation
+    against cross-entropy, which must not change with the number of pathways. Four layers' weights that sum to W become
+    eight layers' that sum to W, each about half as large.
+
+    Pathways between logits have no depth: each has the weights of that with the same label.
+
+    Args:
+        process (DistillationProcess): The process, with at least one knot.
+        names (Sequence[str]): Names of the new pathways [N]. If they are the process's own, it is only reordered.
+        layers (dict[str, list[str]], optional): All 'transmitters' and 'receivers' of the new pair, connected or not, from
+            shallow to deep. Defaults to None: those of ``names``, in the order in which they appear there; likewise
+            for a process that does not tell its layers.
+
+    Returns:
+        DistillationProcess: The new process, at the same knots, its alpha the weights themselves (weighting 'absolute').
+            ``origin['transfer']`` tells the pathways and the layers it was carried over from.
+
+    Raises:
+        ProcessError: If a name cannot be read or its layer is not among the layers; if the transforms or the labels of
+            logits are not the same on both sides, unless the process has just one transform, which then serves all,
+            and its total is that of all; or if a total cannot be kept, as the new pathways are given none of it.
+    """
+    if set(names) == set(process.names):
+        return process.reorder(names, 'the new pair')
+    source, target = Places(process.names, process.layers, 'the process'), Places(names, layers, 'the new pair')
+    _check_labels('transforms', source.points, target.points)
+    _check_labels('logits', source.logits, target.logits)
+    if len(source.points) == 1:
+        groups = [(*source.points.values(), {k: point for points in target.points.values() for k, point in points.items()})]
+    else:
+        groups = [(source.points[transform], points) for transform, points in target.points.items()]
+    weights = np.zeros((len(process), len(names)))
+    for known, asked in groups:
+        before = process.weights[:, list(known)]
+        after = before @ interpolation(list(known.values()), list(asked.values())).T
+        weights[:, list(asked)] = after * _factors(before, after, process.progress)
+    for label, column in target.logits.items():
+        weights[:, column] = process.weights[:, source.logits[label]]
+    origin = dict(process.origin, transfer=dict(pathways=process.names, layers=source.layers))
+    return DistillationProcess(names, Weighting('absolute'), process.progress, weights, origin, layers)
+
+
+class Places:
+    """Where the pathways of one pair lie.
+
+    Args:
+        names (Sequence[str]): Names of the pathways.
+        layers (dict[str, list[str]], optional): As in :func:`map_process`.
+        whose (str): Names the pair in errors.
+
+    Attributes:
+        layers (dict[str, list[str]]): 'transmitters' and 'receivers', from shallow to deep.
+        points (dict[str, dict[int, tuple]]): For each transform its pathways: place in ``names`` -> depths in [0, 1] of the
+            teacher's and of the student's layer.
+        logits (dict[str, int]): For each label of logits its pathway's place in ``names``.
+
+    Raises:
+        ProcessError: If a name cannot be read or its layer is not among ``layers``.
+    """
+
+    def __init__(self, names: Sequence[str], layers: Optional[Dict[str, List[str]]], whose: str) -> None:
+        self.logits = {name[len(LOGITS):]: column for column, name in enumerate(names) if name.startswith(LOGITS)}
+        features = {}
+        for column, name in enumerate(names):
+            parts = re.fullmatch('([^>:]+)>([^>:]+):(.+)', name)
+            if parts is None:
+                raise ProcessError(f"{whose} has a pathway '{name}', whose depth is not known: its name is not of the form "
+                                   '<transmitter>><receiver>:<transform>')
+            if column not in self.logits.values():
+                features[column] = parts.groups()
+        self.layers = layers or {side: list(dict.fromkeys(parts[place] for parts in features.values()))
+                                 for place, side in enumerate(SIDES)}
+        depth = [dict(zip(self.layers[side], depths(len(self.layers[side])))) for side in SIDES]
+        self.points: Dict[str, Dict[int, Point]] = {}
+        for column, (*pair, transform) in features.items():
+            for place, layer in enumerate(pair):
+                if layer not in depth[place]:
+                    raise ProcessError(f"{whose} has a pathway '{names[column]}', whose layer '{layer}' is not one of its "
+                                       f'{SIDES[place]} {self.layers[SIDES[place]]}')
+            self.points.setdefault(transform, {})[column] = tuple(depth[place][layer] for place, layer in enumerate(pair))
+
+
+def interpolation(known: Sequence[Point], asked: Sequence[Point]) -> np.ndarray:
+    """Shares with which values at known points are mixed to values at others, see :func:`map_process`.
+
+    Args:
+        known (Sequence[tuple]): Points [M], each different from the others.
+        asked (Sequence[tuple]): Points [N].
+
+    Returns:
+        np.ndarray: Shares [N, M], none negative, of sum 1 for each point asked. At a known point exactly 1 for it.
+    """
+    column = {point: index for index, point in enumerate(known)}
+    # Lines that only other transforms' pathways lie on would but make holes.
+    lines = [np.unique([point[axis] for point in known]).tolist() for axis in (0, 1)]
+    cells = [list(dict.fromkeys((x, y) for x in xs for y in ys if (x, y) in column))
+             for xs in _intervals(lines[0]) for ys in _intervals(lines[1])]
+    shares = np.zeros((len(asked), len(known)))
+    for row, point in zip(shares, asked):
+        if point in column:
+            row[column[point]] = 1
+            continue
+        mixtures = [(corners, *_mixture(np.array(corners), np.array(point))) for corners in cells if corners]
+        nearest = min(distance for _, _, distance in mixtures)
+        different = {}  # neighbouring cells have the points between them in common
+        for corners, mixture, distance in mixtures:
+            if distance <= nearest + 1e-9:
+                mixed = {column[corner]: share for corner, share in zip(corners, mixture.tolist())}
+                different[frozenset((index, round(share, 9)) for index, share in mixed.items() if share > 1e-9)] = mixed
+        for mixed in different.values():
+            row[list(mixed)] += np.array(list(mixed.values())) / len(different)
+    return shares
+
+
+def _intervals(line: List[float]) -> List[Point]:
+    return list(zip(line[:-1], line[1:])) or [(line[0], line[0])]
+
+
+def _mixture(corners: np.ndarray, point: np.ndarray) -> Tuple[np.ndarray, float]:
+    """Shares of a cell's 1 to 4 known corners at the point of their hull that is nearest, and its distance.
+
+    Four corners are sorted by x, then by y.
+    """
+    if len(corners) == 4:
+        low, high = corners[0], corners[3]
+        u, v = ((point - low) / (high - low)).clip(0, 1)
+        shares = np.array([(1 - u) * (1 - v), (1 - u) * v, u * (1 - v), u * v])
+    elif len(corners) == 3:
+        shares = np.linalg.solve(np.vstack([corners.T, np.ones(3)]), [*point, 1])
+        if shares.min() < -1e-12:
+            sides = []
+            for without in range(3):
+                side, distance = _mixture(np.delete(corners, without, axis=0), point)
+                sides.append((distance, without, np.insert(side, without, 0)))
+            shares = min(sides, key=lambda side: side[:2])[2]
+        shares = shares.clip(0)
+    elif len(corners) == 2:
+        along = corners[1] - corners[0]
+        t = ((point - corners[0]) @ along / (along @ along)).clip(0, 1)
+        shares = np.array([1 - t, t])
+    else:
+        shares = np.ones(1)
+    return shares, float(np.linalg.norm(shares @ corners - point))
+
+
+def _factors(before: np.ndarray, after: np.ndarray, progress: Sequence[float]) -> np.ndarray:
+    """What weights [K, N] must be multiplied by to have the total that those [K, M] had: [K, 1]."""
+    # Rounded once, so that the same weights in another order have the same total to the last bit.
+    totals, mapped = (np.array([math.fsum(row) for row in weights]) for weights in (before, after))
+    with np.errstate(divide='ignore', over='ignore', invalid='ignore'):
+        factors = np.where(totals > 0, totals / mapped, 1)
+    if not np.isfinite(factors).all():
+        moment = progress[int(np.argmin(np.isfinite(factors)))]
+        raise ProcessError(f'at {moment:.0%} of the run the process weighs only depths at which the new pair has no '
+                           'pathway, so its total weight cannot be kept: set model.distiller.connections, transmitters and '
+                           'receivers to more than the present ones')
+    return factors[:, None]
+
+
+def _check_labels(kind: str, source: Dict, target: Dict) -> None:
+    """Refuse transforms, or labels of logits, that one side has alone; one transform serves all."""
+    one_serves_all = kind == 'transforms' and len(source) == 1 and target
+    if set(source) != set(target) and not one_serves_all:
+        raise ProcessError(f'the process has the {kind} {", ".join(source) or "none"} and model.distiller.{kind} '
+                           f'{", ".join(target) or "none"}: give both the same (name= sets the label)'
+                           + (', or search with one transform, which serves all' if kind == 'transforms' else ''))
