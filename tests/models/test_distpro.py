@@ -10,7 +10,6 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from distpro_mm.errors import ConfigError
-from distpro_mm.models.distillers import DistProDistiller
 from distpro_mm.models.distillers.cost import OPERATIONS_A_NUMBER, cost
 from distpro_mm.search import Hypergradient
 
@@ -468,7 +467,7 @@ def test_compiled_transforms_have_the_losses_and_sensitivities_of_plain_ones():
 
 def test_a_weighting_that_says_nothing_of_its_scale_has_the_releases():
     def scale(**weighting):
-        return DistProDistiller(weighting=weighting).weighting.scale
+        return MODELS.build(dict(_scope_='mmrazor', type='DistProDistiller', weighting=weighting)).weighting.scale
 
     assert scale() == scale(kd_weight=3.0) == scale(type='biased_softmax', bias=2.0) == 'num_pathways'
     assert scale(scale=2.0) == 2.0 and scale(type='exponential') == scale(type='softmax') == 1.0

@@ -88,8 +88,8 @@ class DistProSearchLoop(ReproducibleTrainLoop):
             raise ConfigError(f'train_cfg.type=DistProSearchLoop needs model.type=DistPro, got {type(self.model).__name__}')
         for name, module in self.model.student.named_modules():
             if getattr(module, 'with_cp', False):
-                raise ConfigError(f"model.architecture: '{name}' has with_cp=True, and a search cannot differentiate through "
-                                  'checkpoints: set it to False for the search; a distillation may have it')
+                raise ConfigError(f"model.architecture: '{name}' has with_cp=True, and a search cannot differentiate "
+                                  'through checkpoints: set it to False for the search; a distillation may have it')
         _check_constructor(runner.optim_wrapper)
         runner.param_schedulers = _student_schedulers(runner.param_schedulers)
         if runner.auto_scale_lr and runner.auto_scale_lr.get('enable'):
