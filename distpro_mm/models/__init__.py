@@ -15,7 +15,10 @@ from .connectors import (
     AttentionTransform,
     ConvAttentionTransform,
     DeepAttentionTransform,
+    IdentityTransform,
+    LinearTransform,
     MarginOFDTeacherConnector,
+    MLPTransform,
     PointwiseTransform,
 )
 from .data_preprocessors import BatchPreprocessor
@@ -38,8 +41,8 @@ from .necks import NORMNeck, SimKDNeck
 __all__ = [
     'ABFConnector', 'AttentionTransform', 'BatchPreprocessor', 'CCLoss', 'CIFARMobileNetV2', 'CIFARPyramidNet',
     'CIFARResNet', 'CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'CIFARVGG', 'CIFARWideResNet', 'ConvAttentionTransform',
-    'DecoupledKDLoss', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'L2T', 'L2TDistiller',
-    'MarginOFDTeacherConnector', 'MobileNetV1', 'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck', 'PairDistiller',
-    'PointwiseTransform', 'ReconstructionLoss', 'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck',
-    'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'WSLDLoss'
+    'DecoupledKDLoss', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'IdentityTransform', 'L2T',
+    'L2TDistiller', 'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'MobileNetV1', 'MultiLevelLogitLoss',
+    'NORMLoss', 'NORMNeck', 'PairDistiller', 'PointwiseTransform', 'ReconstructionLoss', 'ReviewKDDistiller', 'SPLoss',
+    'SimKD', 'SimKDNeck', 'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'WSLDLoss'
 ]

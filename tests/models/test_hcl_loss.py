@@ -19,32 +19,57 @@ def test_equals_the_release(case):
     assert HCLLoss()(student, teacher).item() == pytest.approx(float(GOLDEN[f'loss_{case}']), rel=1e-12)
 
 
-def pooled(maps, level):
+def pooled(maps, size):
     """Adaptive average pooling by its definition: bin i of n is [floor(i H / n), ceil((i + 1) H / n))."""
     height, width = maps.shape[-2:]
-    out = np.empty(maps.shape[:2] + (level, level))
-    for i in range(level):
-        for j in range(level):
-            rows = slice(i * height // level, -(-(i + 1) * height // level))
-            columns = slice(j * width // level, -(-(j + 1) * width // level))
+    out = np.empty(maps.shape[:2] + size)
+    for i in range(size[0]):
+        for j in range(size[1]):
+            rows = slice(i * height // size[0], -(-(i + 1) * height // size[0]))
+            columns = slice(j * width // size[1], -(-(j + 1) * width // size[1]))
             out[:, :, i, j] = maps[:, :, rows, columns].mean(axis=(2, 3))
     return out
 
 
-@pytest.mark.parametrize('shape, used', [((2, 3, 16, 16), (4, 2, 1)), ((2, 3, 8, 5), (4, 2, 1)), ((2, 3, 7, 9), (4, 2, 1)),
-                                         ((2, 3, 4, 12), (2, 1)), ((2, 3, 2, 2), (1, )), ((2, 3, 1, 6), ())])
-def test_equals_the_formula_on_any_size(shape, used):
-    student, teacher = np.random.randn(2, *shape)
+def by_hand(student, teacher, sizes):
+    """The formula, with the sizes of the averaged maps written out."""
     terms = [((student - teacher)**2).mean()]
-    terms += [((pooled(student, level) - pooled(teacher, level))**2).mean() for level in used]
+    terms += [((pooled(student, size) - pooled(teacher, size))**2).mean() for size in sizes]
     weights = 0.5**np.arange(len(terms))
-    expected = (weights * terms).sum() / weights.sum()
-    assert HCLLoss()(torch.from_numpy(student), torch.from_numpy(teacher)).item() == pytest.approx(expected, rel=1e-12)
+    return (weights * terms).sum() / weights.sum()
+
+
+@pytest.mark.parametrize('shape, sizes', [
+    ((16, 16), [(4, 4), (2, 2), (1, 1)]), ((8, 5), [(4, 4), (2, 2), (1, 1)]), ((7, 9), [(4, 4), (2, 2), (1, 1)]),
+    ((4, 12), [(4, 4), (2, 2), (1, 1)]), ((7, 3), [(4, 3), (2, 2), (1, 1)]), ((3, 3), [(2, 2), (1, 1)]),
+    ((2, 2), [(1, 1)]), ((1, 6), [(1, 4), (1, 2), (1, 1)]), ((1, 2), [(1, 1)]), ((1, 1), [])])
+def test_equals_the_formula_on_any_size(shape, sizes):
+    student, teacher = np.random.randn(2, 2, 3, *shape)
+    expected = by_hand(student, teacher, sizes)
+    maps = torch.from_numpy(np.stack([student, teacher]))
+    for s, t in (maps, maps.transpose(-1, -2).contiguous(), maps.transpose(-1, -2)):  # a turned map has the same loss
+        assert HCLLoss()(s, t).item() == pytest.approx(expected, rel=1e-12)
+    for s, t in (maps.transpose(2, 4).contiguous().transpose(2, 4), maps.flip(1)):
+        assert HCLLoss()(s, t).item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize('levels', [(1, 2, 4), (4, 3), (6, 4, 3), (2, 6), (5, 4, 2)])
+def test_levels_may_be_any_in_any_order(levels):
+    student, teacher = np.random.randn(2, 2, 3, 12, 12)
+    expected = by_hand(student, teacher, [(level, level) for level in levels])
+    loss = HCLLoss(levels=levels)(torch.from_numpy(student), torch.from_numpy(teacher))
+    assert loss.item() == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize('levels', [(0, ), (4, -1), (2.0, )])
+def test_levels_that_are_no_sizes_are_refused(levels):
+    with pytest.raises(ConfigError, match=r'model.distiller.distance: HCLLoss.levels=\(.* must be whole numbers from 1'):
+        HCLLoss(levels=levels)
 
 
 def test_gradient_is_that_of_the_formula():
-    student = torch.randn(2, 3, 6, 6, dtype=torch.float64, requires_grad=True)
-    teacher = torch.randn(2, 3, 6, 6, dtype=torch.float64)
+    student = torch.randn(1, 2, 6, 9, dtype=torch.float64, requires_grad=True)
+    teacher = torch.randn(1, 2, 6, 9, dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda s: HCLLoss()(s, teacher), (student, ))
 
 

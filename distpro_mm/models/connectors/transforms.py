@@ -6,6 +6,7 @@ release (ECCV 2022) defines all four but wires only the last; parameter counts i
 """
 from typing import List, Optional, Tuple
 
+import torch
 import torch.nn.functional as F
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
@@ -49,7 +50,9 @@ def resize_and_convolve(x: Tensor, size: Optional[Tuple[int, int]], conv: nn.Con
     """``conv(resize(x, size))`` for a 3x3 convolution of padding 1, without the large map where it is a multiple.
 
     Enlarging a map a times and convolving it is one transposed convolution of the small map with stride a, whose kernel
-    of side a + 2 holds the sums of the weights that meet the same small pixel: (a + 2)^2 / (9 a^2) of the operations.
+    of side a + 2 holds the sums of the weights that meet the same small pixel: (a + 2)^2 / (9 a^2) of the operations. Of
+    the a pixels that come from a small one, all but the first and the last are the same, so a = 3 tells all that a larger
+    one does, and is spread.
 
     Args:
         x (Tensor): Map [B, C_in, H, W].
@@ -62,10 +65,25 @@ def resize_and_convolve(x: Tensor, size: Optional[Tuple[int, int]], conv: nn.Con
     factors = _factors(x, size)
     if factors is None or max(factors) == 1:
         return conv(resize(x, size))
-    box = conv.weight.new_ones(1, 1, *factors)
-    kernel = F.conv2d(conv.weight.flip(-2, -1).flatten(0, 1)[:, None], box, padding=[factor - 1 for factor in factors])
-    kernel = kernel.view(*conv.weight.shape[:2], *kernel.shape[-2:]).transpose(0, 1)
-    return F.conv_transpose2d(x, kernel, conv.bias, stride=factors, padding=1)
+    told = [min(factor, 3) for factor in factors]
+    sums = torch.kron(*(_met(factor, conv.weight) for factor in told))
+    kernel = (conv.weight.transpose(0, 1).flatten(2) @ sums.t()).unflatten(2, [factor + 2 for factor in told])
+    x = F.conv_transpose2d(x, kernel, conv.bias, stride=told, padding=1)
+    for factor, dim in zip(factors, (2, 3)):
+        x = _spread(x, factor, dim) if factor > 3 else x
+    return x
+
+
+def _met(factor: int, like: Tensor) -> Tensor:
+    """Which of the 3 weights a kernel's place sums along one side, 0 or 1: [factor + 2, 3]."""
+    place, weight = torch.arange(factor + 2, device=like.device)[:, None], torch.arange(2, -1, -1, device=like.device)
+    return ((place >= weight) & (place < weight + factor)).to(like.dtype)
+
+
+def _spread(x: Tensor, factor: int, dim: int) -> Tensor:
+    """Repeat the second of every three entries along ``dim``, so that there are ``factor`` for three."""
+    first, inner, last = x.unflatten(dim, (-1, 3)).split(1, dim + 1)
+    return torch.cat([first, inner.repeat_interleave(factor - 2, dim + 1), last], dim + 1).flatten(dim, dim + 1)
 
 
 def _factors(x: Tensor, size: Optional[Tuple[int, int]]) -> Optional[Tuple[int, int]]:
