@@ -102,6 +102,9 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     if cfg.get('compile') and str(cfg.model.get('type')).endswith('DistPro'):
         raise ConfigError(f'compile={cfg.compile} compiles the whole training step, in which no feature can be read: remove '
                           'it and set model.distiller.compile_transforms=True')
+    if str(cfg.model.get('type')).endswith('SingleTeacherDistill') and cfg.model.get('teacher', {}).get('data_preprocessor'):
+        raise ConfigError("model.teacher.data_preprocessor: mmrazor's SingleTeacherDistill gives the teacher the student's "
+                          'images: remove it if both are prepared alike; model.type=DistPro or TapDistill converts them')
     if launcher != 'none':
         _join_processes(cfg)
     if resume is not None:
@@ -129,6 +132,8 @@ def build_model(cfg: Config) -> nn.Module:
         ConfigError: If its parts do not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    if cfg.get('data_preprocessor') is not None:
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the runner does
     return MODELS.build(cfg.model)
 
 

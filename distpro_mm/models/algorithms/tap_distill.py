@@ -12,6 +12,7 @@ from ...errors import ConfigError
 from ...pathways import Trace, in_place_off, probe_input, trace
 from ..checkpoints import load_whole
 from ..distillers.tap_distiller import TapDistiller
+from .teacher_input import teacher_input as images_for_teacher
 
 
 @MODELS.register_module()
@@ -29,6 +30,9 @@ class TapDistill(SingleTeacherDistill):
             None, which warns: an untrained teacher teaches nothing.
         input_shape (Sequence[int], optional): [C, H, W] of the images to probe both models with. Defaults to None: the
             channels of the first convolution, at the ``img_size`` a model asks for, or at 64 x 64.
+        teacher_input (dict, optional): How the teacher wants its images, where that is not as the student does: any of
+            ``mean``, ``std``, ``to_rgb`` and ``size`` [H, W]. The batch is converted once. Defaults to None: as the
+            ``data_preprocessor`` in the teacher's config says, if there is one.
         **kwargs: Of :class:`~mmrazor.models.SingleTeacherDistill`; a trainable teacher is refused.
 
     Attributes:
@@ -39,7 +43,7 @@ class TapDistill(SingleTeacherDistill):
     """
 
     def __init__(self, distiller: dict, teacher: dict, architecture: dict, teacher_ckpt: Optional[str] = None,
-                 input_shape: Optional[Sequence[int]] = None, **kwargs) -> None:
+                 input_shape: Optional[Sequence[int]] = None, teacher_input: Optional[dict] = None, **kwargs) -> None:
         if kwargs.get('teacher_trainable'):
             raise ConfigError(f'model.teacher_trainable=True: the teacher of {type(self).__name__} is fixed')
         super().__init__(distiller=distiller, teacher=teacher, architecture=architecture, **kwargs)
@@ -49,6 +53,10 @@ class TapDistill(SingleTeacherDistill):
         if teacher_ckpt is not None:
             load_whole(self.teacher, teacher_ckpt, 'model.teacher_ckpt')
             self.teacher._is_init = True  # else the runner would initialise it afresh
+        own = self.teacher.data_preprocessor if isinstance(teacher, dict) and teacher.get('data_preprocessor') else None
+        self.teacher_images = images_for_teacher(self.data_preprocessor, own, teacher_input)
+        if self.teacher_images is not None:
+            self.teacher.register_forward_pre_hook(self.teacher_images.hook)
         # mmrazor's own switch walks OrderedDicts, which torch no longer uses for submodules: it does nothing.
         in_place_off(self.teacher)
         in_place_off(self.student)
