@@ -10,6 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from distpro_mm.errors import ConfigError
+from distpro_mm.models.algorithms import distpro as algorithm
 from distpro_mm.models.distillers.cost import OPERATIONS_A_NUMBER, cost
 from distpro_mm.search import Hypergradient
 
@@ -26,7 +27,8 @@ def network(width=8, dropout=0.0):
 
 
 def build(teacher=None, student=None, **kwargs):
-    distiller = dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')], **kwargs.pop('distiller', {}))
+    distiller = dict(dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')]),
+                     **kwargs.pop('distiller', {}))
     return MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=student or network(),
                              teacher=teacher or network(12), input_shape=SHAPE, distiller=distiller, **kwargs))
 
@@ -203,6 +205,60 @@ def test_maps_are_compared_at_the_smaller_size_if_asked_for():
     assert torch.allclose(losses['distill.loss_pathways'], total, rtol=1e-12)
 
 
+@pytest.mark.parametrize('compare_at', ['teacher', 'smaller'])
+@pytest.mark.parametrize('own, size', [((5, 3), (7, 2)), ((3, 7), (1, 1)), ((1, 1), (4, 6)), ((9, 9), (4, 12))])
+def test_maps_of_any_two_sizes_are_compared(compare_at, own, size):
+    """Against averages, nearest pixels and HCL written out, in float64."""
+    model = build(distiller=dict(connections=[('layer1', 'layer2')], compare_at=compare_at,
+                                 transforms=[dict(type='LinearTransform')])).double()
+    linear = model.distiller.transforms['layer1>layer2:linear'].before[0]
+    feature = torch.randn(3, 16, *own, dtype=torch.float64)
+    target = torch.randn(3, 12, *size, dtype=torch.float64)
+    loss, = model.distiller.pathway_losses(dict(layer2=feature), dict(layer1=target))
+
+    def averaged(maps, shape):
+        for dim, (count, side) in enumerate(zip(shape, maps.shape[2:]), 2):
+            bins = [torch.arange(i * side // count, -(-(i + 1) * side // count)) for i in range(count)]
+            maps = torch.stack([maps.index_select(dim, places).mean(dim) for places in bins], dim)
+        return maps
+
+    if compare_at == 'smaller':
+        size = tuple(map(min, own, size))
+    rows, columns = (torch.arange(new) * old // new for old, new in zip(own, size))
+    difference = linear(feature)[:, :, rows][:, :, :, columns] - averaged(target, size)
+    terms = [difference] + [averaged(difference, [min(level, side) for side in size])
+                            for level in (4, 2, 1) if level < max(size)]
+    weights = [0.5**index for index in range(len(terms))]
+    expected = sum(weight * term.square().mean() for weight, term in zip(weights, terms)) / sum(weights)
+    torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize('distance', [
+    dict(type='HCLLoss'), dict(type='L2Loss', normalize=True), dict(type='L1Loss'), dict(type='ATLoss'),
+    dict(type='ChannelWiseDivergence'), dict(type='PKDLoss'), dict(type='FTLoss'), dict(type='SPLoss')])
+def test_maps_in_any_layout_are_compared_by_any_distance(distance):
+    """Tokens read as a map, and channels last, against the same in memory's usual order; losses and gradients."""
+    model = build(student=network(12), distiller=dict(
+        connections=[('layer1', 'layer2')], distance=distance, transforms=[dict(type='IdentityTransform'),
+                                                                           dict(type='MLPTransform')],
+        receivers=[dict(module='backbone.layer1', name='layer2')])).double()
+    feature, target = torch.randn(3, 12, 6, 4, dtype=torch.float64), torch.randn(3, 12, 6, 4, dtype=torch.float64)
+    results = []
+    for layout in (torch.Tensor.contiguous, lambda x: x.to(memory_format=torch.channels_last),
+                   lambda x: x.flatten(2).transpose(1, 2).contiguous().transpose(1, 2).unflatten(2, (6, 4))):
+        received = layout(feature).requires_grad_()
+        losses = model.distiller.pathway_losses(dict(layer2=received), dict(layer1=layout(target)))
+        results.append([losses.detach(), *(torch.autograd.grad(loss, received, retain_graph=True)[0] for loss in losses)])
+    for other in results[1:]:
+        for one, two in zip(results[0], other):
+            torch.testing.assert_close(two, one, rtol=1e-9, atol=1e-14)
+
+
+def test_an_identity_between_maps_of_other_channels_names_the_pathway():
+    with pytest.raises(ConfigError, match="got 8 of the student's and 12 of .*pathway 'stem>stem:identity'"):
+        build(distiller=dict(transforms=[dict(type='IdentityTransform')]))
+
+
 def test_k_transforms_give_k_pathways_a_connection():
     model = MODELS.build(dict(
         _scope_='mmrazor', type='DistPro', architecture=network(), teacher=network(12), input_shape=SHAPE,
@@ -245,12 +301,94 @@ def test_costs_are_counted_and_leave_the_model_alone():
     assert all(p.grad is None for p in model.parameters())
 
 
+# ---- pathways whose cost is out of proportion
+
+
+def dear(pairs, transform='ConvAttentionTransform', compare_at='teacher', **kwargs):
+    return build(student=network(8), teacher=network(64), distiller=dict(
+        connections=pairs, compare_at=compare_at, transforms=[dict(type=transform, name='it')]), **kwargs)
+
+
+def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_how_much():
+    """What the sentence promises is what a model costs that follows it."""
+    pair = [('stem', 'layer3')]
+    model = dear(pair)
+    state, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    sentence, = model._cost_warnings()
+    assert torch.equal(torch.get_rng_state(), random_state) and model.distiller.compare_at == 'teacher'
+    cost, smaller, pointwise = (dear(pair, **change).pathway_costs().item() for change in (
+        {}, dict(compare_at='smaller'), dict(transform='PointwiseTransform')))
+    assert 0 < smaller < 1 < pointwise < 0.9 * cost
+    assert sentence == (
+        f"model.distiller: pathway 'stem>layer3:it' costs {cost:.2f} training steps of the student alone (estimated): "
+        f"compare_at='smaller' makes that {smaller:.2f}; transforms=[dict(type='PointwiseTransform')] makes that "
+        f"{pointwise:.2f}; leaving ('stem', 'layer3') out of connections saves it all")
+    assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(state[key])) for key, value in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_what_does_not_help_is_not_advised():
+    sentence, = dear([('layer1', 'layer1')])._cost_warnings()  # maps of one size
+    assert 'PointwiseTransform' in sentence and 'compare_at' not in sentence
+    sentence, = dear([('layer1', 'layer1')], transform='PointwiseTransform')._cost_warnings()
+    assert sentence.endswith("(estimated): leaving ('layer1', 'layer1') out of connections saves it all")
+    assert build()._cost_warnings() == []
+
+
+def test_the_cost_after_changes_is_that_of_a_model_with_them():
+    pair = [('stem', 'layer3')]
+    distiller = dear(pair).distiller
+    pointwise, smaller = dict(transform='PointwiseTransform'), dict(compare_at='smaller')
+    costs = [dear(pair, **change).distiller.costs()[0] for change in (smaller, pointwise, {**pointwise, **smaller})]
+    assert list(distiller.changed_costs(distiller.pathways[0]).values()) == costs
+
+
+def test_two_changes_together_are_advised_where_none_alone_does_enough():
+    pathway = build().distiller.pathways[0]
+    for changed, said in (({('A', ): 3.0, ('B', ): 2.0, ('A', 'B'): 0.5}, 'A with B makes that 0.50; B makes that 2.00; A'),
+                          ({('A', ): 3.0, ('B', ): 0.9, ('A', 'B'): 0.5}, 'B makes that 0.90; A makes that 3.00; leaving'),
+                          ({('A', ): 3.0, ('B', ): 2.0, ('A', 'B'): 1.9}, 'B makes that 2.00; A makes that 3.00; leaving'),
+                          ({('A', ): 3.7}, "leaving ('stem', 'stem') out of connections")):
+        assert algorithm._advice(pathway, 4.0, changed).startswith(said)
+
+
+def test_a_run_warns_once_of_the_dearest(make_config, monkeypatch):
+    said = []
+    monkeypatch.setattr(algorithm, 'print_log', lambda text, *_: said.append(text))
+    monkeypatch.setattr(algorithm, 'OUT_OF_PROPORTION', 0.0)
+    monkeypatch.setattr(algorithm, 'LISTED', 3)
+    cfg = make_config('equal', train_cfg__max_epochs=1)
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    text, = said
+    costs = dict(zip(runner.model.distiller.names, runner.model.pathway_costs().tolist()))
+    dearest = sorted(costs.values(), reverse=True)
+    *sentences, last = text.split('\n')
+    assert [float(sentence.split(' costs ')[1].split()[0]) for sentence in sentences] == [round(c, 2) for c in dearest[:3]]
+    assert last == 'model.distiller: 1 more pathways cost over 0 steps each; --profile lists all'
+
+
 def test_a_cost_is_operations_and_written_numbers():
     weight, x = torch.randn(5, 4, requires_grad=True), torch.randn(3, 4)
     # x @ w.T: 2 * 3 * 4 * 5 operations forward, as many backward for w; written: the product, the sum, the ones that start
     # the backward and their expansion as one number, and the gradient of w.
     counted = cost(lambda: x @ weight.t())
     assert (counted - 2 * 120) / OPERATIONS_A_NUMBER == pytest.approx(15 + 1 + 1 + 20, abs=6)
+
+
+def test_several_outputs_cost_what_each_costs():
+    x, weights = torch.randn(3, 4), [torch.randn(5, 4, requires_grad=True) for _ in range(4)]
+    one = cost(lambda: x @ weights[0].t())
+    assert cost(lambda: [x @ weights[1].t(), dict(labels=x, logits=(x @ weights[2].t(), ))]) == 2 * one
+
+
+def test_a_cost_that_cannot_be_estimated_stops_nothing(monkeypatch):
+    said = []
+    monkeypatch.setattr(algorithm, 'print_log', lambda text, *_: said.append(text))
+    model = build()
+    model.student.head.forward = lambda *args: 1 / 0
+    model.init_weights()
+    assert said == ['The cost of the pathways cannot be estimated: ZeroDivisionError: division by zero']
 
 
 @pytest.mark.parametrize('distiller, message', [

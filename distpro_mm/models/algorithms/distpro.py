@@ -1,13 +1,18 @@
+import contextlib
 import copy
-from typing import Callable, Dict, List, Optional
+from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
+from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from ...pathways import probe_input
-from ..distillers.cost import cost
+from ...errors import first_line
+from ...pathways import Pathway, probe_input
+from ..distillers.cost import OUT_OF_PROPORTION, cost
 from .tap_distill import TapDistill
+
+LISTED = 5  # pathways that a warning names
 
 
 @MODELS.register_module()
@@ -37,11 +42,42 @@ class DistPro(TapDistill):
             self._kept = (batch_inputs, data_samples, _random_states(batch_inputs.device))
         return features
 
+    def init_weights(self) -> None:
+        """Initialise what is to be trained, and warn of pathways whose cost is out of proportion; called by the runner."""
+        super().init_weights()
+        try:
+            warnings = self._cost_warnings()
+        except Exception as error:  # an estimate for a warning must not stop a training
+            warnings = [f'The cost of the pathways cannot be estimated: {type(error).__name__}: {first_line(error)}']
+        if warnings:
+            print_log('\n'.join(warnings), 'current', 30)
+
     def pathway_costs(self) -> Tensor:
         """What each pathway adds to a training step, in steps of the student alone (forward and backward) [N]."""
+        with _random_states_kept(self.distiller.alpha.device):
+            return torch.tensor(self.distiller.costs()) / self._own_cost()
+
+    def _own_cost(self) -> float:
         student = copy.deepcopy(self.student)
-        own = cost(lambda: student(probe_input(student, self.input_shape), mode='tensor'))
-        return torch.tensor(self.distiller.costs()) / own
+        return cost(lambda: student(probe_input(student, self.input_shape), mode='tensor'))
+
+    def _cost_warnings(self) -> List[str]:
+        """A sentence for each pathway out of proportion, dearest first, with what makes it cheaper and by how much."""
+        distiller = self.distiller
+        pathways = [pathway for pathway in distiller.pathways if pathway.name in distiller.transforms]
+        with _random_states_kept(distiller.alpha.device):
+            own = self._own_cost()
+            costs = {pathway: seen / own for pathway, seen in zip(pathways, distiller.costs(pathways))}
+            dear = sorted((pathway for pathway in pathways if costs[pathway] > OUT_OF_PROPORTION), key=costs.get)[::-1]
+            warnings = []
+            for pathway in dear[:LISTED]:
+                changed = {settings: seen / own for settings, seen in distiller.changed_costs(pathway).items()}
+                warnings.append(f"model.distiller: pathway '{pathway.name}' costs {costs[pathway]:.2f} training steps of "
+                                f'the student alone (estimated): {_advice(pathway, costs[pathway], changed)}')
+        if len(dear) > LISTED:
+            warnings.append(f'model.distiller: {len(dear) - LISTED} more pathways cost over {OUT_OF_PROPORTION:g} steps '
+                            'each; --profile lists all')
+        return warnings
 
     def keep_batch(self, keep: bool) -> None:
         """Keep (or drop) what :meth:`kept_features` and the sensitivities need of the next training step."""
@@ -78,6 +114,27 @@ class DistPro(TapDistill):
         data = self.data_preprocessor(data, False)
         losses = self.student(**data, mode='loss')
         return self.parse_losses(losses)[0]
+
+
+def _advice(pathway: Pathway, own: float, changed: Dict[Tuple[str, ...], float]) -> str:
+    """What lowers a pathway's cost by a tenth or more; several changes together only where none alone does enough."""
+    alone = {settings: seen for settings, seen in changed.items() if len(settings) == 1}
+    least = min(alone.values())
+    if least > OUT_OF_PROPORTION:
+        alone.update((settings, seen) for settings, seen in changed.items() if seen <= 0.9 * least)
+    helps = [f'{" with ".join(settings)} makes that {alone[settings]:.2f}' for settings in sorted(alone, key=alone.get)
+             if alone[settings] <= 0.9 * own]
+    pair = pathway.transmitter.name, pathway.receiver.name
+    return '; '.join([*helps, f'leaving {pair} out of connections saves it all'])
+
+
+@contextlib.contextmanager
+def _random_states_kept(device: torch.device) -> Iterator[None]:
+    states = _random_states(device)
+    try:
+        yield
+    finally:
+        _set_random_states(states, device)
 
 
 def _random_states(device: torch.device) -> tuple:

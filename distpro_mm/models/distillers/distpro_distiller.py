@@ -1,3 +1,4 @@
+import contextlib
 import copy
 import functools
 import inspect
@@ -14,6 +15,7 @@ from ...errors import ConfigError
 from ...pathways import FeatureTap, Pathway, Trace, connect, resolve_logits, span
 from ...process import Weighting
 from ..losses.annotations import annotations_for
+from ..losses.hcl_loss import HCLLoss
 from .cost import cost
 from .tap_distiller import TapDistiller
 
@@ -135,9 +137,10 @@ class DistProDistiller(TapDistiller):
         return [Pathway(transmitter, receiver, label) for label in self.logit_losses]
 
     def _build_transform(self, pathway: Pathway) -> nn.Module:
-        cfg = dict(self.transform_cfgs[pathway.transform])
-        return MODELS.build({**cfg, 'in_channels': pathway.receiver.shape[0],
-                             'out_channels': pathway.transmitter.shape[0]})
+        try:
+            return _transform(self.transform_cfgs[pathway.transform], pathway)
+        except ConfigError as error:
+            raise ConfigError(f"{error} (pathway '{pathway.name}')") from error
 
     @property
     def names(self) -> List[str]:
@@ -213,7 +216,10 @@ class DistProDistiller(TapDistiller):
     def _compare(self, pathway: Pathway, feature: Tensor, target: Tensor, data_samples: Optional[List]) -> Tensor:
         """The unweighted loss of one pathway."""
         if pathway.name in self.transforms:
-            return self.distance(self.transforms[pathway.name](feature, size=target.shape[-2:]), target)
+            feature = self.transforms[pathway.name](feature, size=target.shape[-2:])
+            if not isinstance(self.distance, HCLLoss):  # mmrazor's view maps as matrices, which not every layout allows
+                feature, target = feature.contiguous(), target.contiguous()
+            return self.distance(feature, target)
         loss = self.logit_losses[pathway.transform]
         return loss(feature, target, **annotations_for(loss, data_samples, 'model.distiller.logits'))
 
@@ -238,21 +244,55 @@ class DistProDistiller(TapDistiller):
         self.catching = catch
         self._caught: Dict[str, Tensor] = {}
 
-    def costs(self) -> List[float]:
-        """Cost of each pathway [N] for two images, see :func:`.cost.cost`."""
-        own = self.transforms, self.distance, self.logit_losses
-        self.transforms, self.distance, self.logit_losses = copy.deepcopy(own)  # statistics and gradients are the copies'
-        samples = [DataSample().set_gt_label(0) for _ in range(2)]
-        try:
-            return [self._cost(pathway, samples) for pathway in self.pathways]
-        finally:
-            self.transforms, self.distance, self.logit_losses = own
+    def costs(self, pathways: Optional[Sequence[Pathway]] = None) -> List[float]:
+        """Cost of each pathway, all [N] unless some are named, for two images, see :func:`.cost.cost`."""
+        with self._copies():
+            known: Dict[tuple, float] = {}  # pathways of the same shapes cost the same
+            keys = []
+            for pathway in self.pathways if pathways is None else pathways:
+                keys.append((pathway.receiver.shape, pathway.transmitter.shape, pathway.transform))
+                if keys[-1] not in known:
+                    known[keys[-1]] = self._cost(pathway)
+            return [known[key] for key in keys]
 
-    def _cost(self, pathway: Pathway, data_samples: List) -> float:
+    def changed_costs(self, pathway: Pathway) -> Dict[Tuple[str, ...], float]:
+        """Cost of a pathway between maps after the changes of the config that may lower it, each alone and together.
+
+        Args:
+            pathway (Pathway): The pathway.
+
+        Returns:
+            dict[tuple[str], float]: Costs as of :meth:`costs`, by the settings to write in ``model.distiller``.
+        """
+        changed = {}
+        simpler = _transform(dict(type='mmrazor.PointwiseTransform'), pathway).to(self.alpha)
+        own = self.compare_at
+        with self._copies():
+            for transform, words in ((self.transforms[pathway.name], ()),
+                                     (simpler, ("transforms=[dict(type='PointwiseTransform')]", ))):
+                for self.compare_at in dict.fromkeys((own, 'smaller')):
+                    settings = words + (f"compare_at='{self.compare_at}'", ) * (self.compare_at != own)
+                    if settings:
+                        self.transforms[pathway.name] = copy.deepcopy(transform)  # adding to a gradient costs too
+                        changed[settings] = self._cost(pathway)
+        return changed
+
+    @contextlib.contextmanager
+    def _copies(self) -> Iterator[None]:
+        """Work with copies of what is trained or counts, and may be changed for a while."""
+        own = self.transforms, self.distance, self.logit_losses, self.compare_at
+        self.transforms, self.distance, self.logit_losses = copy.deepcopy(own[:3])
+        try:
+            yield
+        finally:
+            self.transforms, self.distance, self.logit_losses, self.compare_at = own
+
+    def _cost(self, pathway: Pathway) -> float:
+        samples = [DataSample().set_gt_label(0) for _ in range(2)]
         feature, target = (torch.rand(2, *tap.shape, device=self.alpha.device, dtype=self.alpha.dtype)
                            for tap in (pathway.receiver, pathway.transmitter))
         target = _averaged(target, self._size(feature, target))
-        return cost(lambda: self._compare(pathway, feature.requires_grad_(), target, data_samples))
+        return cost(lambda: self._compare(pathway, feature.requires_grad_(), target, samples))
 
     def weighted_sum(self, losses: Tensor) -> Tensor:
         """Tensor: Sum over the live pathways of weight times loss."""
@@ -282,6 +322,11 @@ class DistProDistiller(TapDistiller):
             if self._weights is not None:
                 self._weights = fn(self._weights)
         return self
+
+
+def _transform(cfg: dict, pathway: Pathway) -> nn.Module:
+    """The transform of a pathway, by its config."""
+    return MODELS.build({**cfg, 'in_channels': pathway.receiver.shape[0], 'out_channels': pathway.transmitter.shape[0]})
 
 
 def _averaged(target: Tensor, size: Tuple[int, ...]) -> Tensor:
