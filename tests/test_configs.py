@@ -33,10 +33,11 @@ def load(path, pair=None):
 
 @pytest.fixture(scope='module')
 def zoo():
-    """Weights and configs of the ResNets in mmpretrain's model zoo, by name, which their files begin with."""
+    """Configs in mmpretrain's model zoo by the URL of their weights."""
     folder = pathlib.Path(get_installed_path('mmpretrain')) / '.mim' / 'configs'
-    models = yaml.safe_load((folder / 'resnet' / 'metafile.yml').read_text())['Models']
-    return {model['Name']: (model['Weights'], folder / model['Config'][len('configs/'):]) for model in models}
+    models = [model for kind in ('resnet', 'deit')
+              for model in yaml.safe_load((folder / kind / 'metafile.yml').read_text())['Models']]
+    return {model['Weights']: folder / model['Config'][len('configs/'):] for model in models if model.get('Weights')}
 
 
 @pytest.mark.parametrize('pair', PAIRS)
@@ -44,10 +45,8 @@ def test_a_pairs_teacher_is_one_that_is_trained_here_or_published(pair, zoo):
     cfg = load('baselines/student.py', pair)
     assert cfg.pair == pair and cfg.model == cfg.student
     if cfg.teacher_ckpt.startswith('http'):
-        weights, config = zoo[os.path.basename(cfg.teacher_ckpt).rpartition('_')[0]]
-        assert cfg.teacher_ckpt == weights
-        published = load_config(str(config)).model
-        for part in ('type', 'depth', 'in_channels', 'num_classes'):
+        published = load_config(str(zoo[cfg.teacher_ckpt])).model
+        for part in ('type', 'depth', 'arch', 'img_size', 'patch_size', 'in_channels', 'num_classes'):
             for module in ('backbone', 'head'):
                 assert cfg.teacher[module].get(part) == published[module].get(part)
         return
