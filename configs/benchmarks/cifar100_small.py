@@ -1,16 +1,9 @@
-# Every method on CIFAR-100 at 16 x 16 pixels, for a CPU; docs/results/cifar100_small.md says what it can tell.
+# Every method on CIFAR-100 at 16 x 16 pixels, for a CPU.
 # Each method tries a third, once, three and ten times its usual weight on images held out of the training set.
+_base_ = '../_base_/benchmarks/distpro.py'
 factors = [1 / 3, 1, 3, 10]
 distiller = 'model.distiller'
-kd_weights = {f'{distiller}.weighting.kd_weight': factors}
-# DistPro with the logits among the pathways and a free total weight, and all of these at one constant weight.
-pathways = {
-    f'{distiller}.logits': [dict(type='KLDivergence', tau=4, name='kl')],
-    f'{distiller}.weighting.type': 'exponential',
-    f'{distiller}.weighting.scale': 1.0
-}
-scaled = {f'{distiller}.weighting.scale': 'num_pathways'}  # the release's
-alpha = {'optim_wrapper.alpha': dict(optimizer=dict(type='Adam', lr=0.02, betas=(0.5, 0.999)))}
+kd_weights = {_base_.kd_weight: factors}
 
 
 def weighed(config, option, usual, **others):
@@ -27,8 +20,7 @@ benchmark = dict(
     pair='resnet20_resnet8_cifar100-small',
     teacher='../teachers/resnet20_cifar100-16px.py',
     stages=dict(
-        search=dict(config='../distpro/search.py', options={**pathways, **alpha}, seeds=[0]),
-        published_search=dict(config='../distpro/search.py', options=scaled, seeds=[0]),
+        **_base_.searches,
         ab_initial=dict(config='../baselines/ab_initial.py'),
         ft_paraphraser=dict(config='../baselines/ft_paraphraser.py', shares=False)),
     methods=dict(
@@ -36,16 +28,13 @@ benchmark = dict(
         kd=dict(
             config='../baselines/kd.py',
             grid={f'{distiller}.distill_losses.loss_kl.loss_weight': [0.9 * f for f in factors]}),
-        equal=dict(config='../baselines/equal.py', options=pathways, grid=kd_weights),
-        distpro=dict(config='../distpro/distill.py', options=pathways, after='search', grid=kd_weights),
-        uniform=dict(like='distpro', options={'custom_hooks.0.form': 'uniform'}, budgets=[1]),
-        random=dict(like='distpro', options={'custom_hooks.0.form': 'random'}, budgets=[1]),
-        last=dict(like='distpro', options={'custom_hooks.0.form': 'last'}, budgets=[1]),
-        shuffled=dict(like='distpro', options={'custom_hooks.0.form': 'shuffled'}, budgets=[1]),
+        equal=dict(config='../baselines/equal.py', options=_base_.pathways, grid=kd_weights),
+        distpro=dict(config='../distpro/distill.py', options=_base_.pathways, after='search', grid=kd_weights),
+        **{form: dict(control, budgets=[1]) for form, control in _base_.controls.items()},
         published=dict(
-            config='../distpro/distill.py', options={**scaled, 'custom_hooks.0.skip_below': 0.5}, after='published_search',
-            grid=kd_weights),
-        published_uniform=dict(like='published', options={'custom_hooks.0.form': 'uniform'}, budgets=[1]),
+            config='../distpro/distill.py', options={**_base_.scaled, 'custom_hooks.0.skip_below': 0.5},
+            after='published_search', grid=kd_weights),
+        published_uniform=dict(_base_.published_uniform, budgets=[1]),
         reviewkd=weighed('reviewkd', 'loss.loss_weight', 1.0),
         dkd=weighed('dkd', 'distill_losses.loss_dkd.beta', 8.0),
         dist=weighed('dist', 'distill_losses.loss_dist.loss_weight', 2.0),

@@ -1,32 +1,20 @@
 # The full-size comparison on CIFAR-100, for GPUs: the literature's schedule of 240 epochs, and a twelfth, a quarter and half
 # of it. Where a weight is published for the pair it is among those tried; all are chosen on images held out of the training
 # set, at a twelfth of the schedule.
-factors = [1 / 3, 1, 3]
+_base_ = './distpro.py'
 distiller = 'model.distiller'
-kd_weights = {f'{distiller}.weighting.kd_weight': factors}
-pathways = {
-    f'{distiller}.logits': [dict(type='KLDivergence', tau=4, name='kl')],
-    f'{distiller}.weighting.type': 'exponential',
-    f'{distiller}.weighting.scale': 1.0
-}
-scaled = {f'{distiller}.weighting.scale': 'num_pathways'}  # the release's
-alpha = {'optim_wrapper.alpha': dict(optimizer=dict(type='Adam', lr=0.02, betas=(0.5, 0.999)))}
+kd_weights = {_base_.kd_weight: [1 / 3, 1, 3]}
 benchmark = dict(
-    stages=dict(
-        search=dict(config='../distpro/search.py', options={**pathways, **alpha}, seeds=[0]),
-        published_search=dict(config='../distpro/search.py', options=scaled, seeds=[0])),
+    stages=_base_.searches,
     methods=dict(
         student='../baselines/student.py',
         kd=dict(
             config='../baselines/kd.py', grid={f'{distiller}.distill_losses.loss_kl.loss_weight': [0.3, 0.9, 2.7]}),
-        equal=dict(config='../baselines/equal.py', options=pathways, grid=kd_weights),
-        distpro=dict(config='../distpro/distill.py', options=pathways, after='search', grid=kd_weights),
-        uniform=dict(like='distpro', options={'custom_hooks.0.form': 'uniform'}),
-        random=dict(like='distpro', options={'custom_hooks.0.form': 'random'}),
-        last=dict(like='distpro', options={'custom_hooks.0.form': 'last'}),
-        shuffled=dict(like='distpro', options={'custom_hooks.0.form': 'shuffled'}),
-        published=dict(config='../distpro/distill.py', options=scaled, after='published_search', grid=kd_weights),
-        published_uniform=dict(like='published', options={'custom_hooks.0.form': 'uniform'}),
+        equal=dict(config='../baselines/equal.py', options=_base_.pathways, grid=kd_weights),
+        distpro=dict(config='../distpro/distill.py', options=_base_.pathways, after='search', grid=kd_weights),
+        **_base_.controls,
+        published=dict(config='../distpro/distill.py', options=_base_.scaled, after='published_search', grid=kd_weights),
+        published_uniform=_base_.published_uniform,
         reviewkd=dict(config='../baselines/reviewkd.py', grid={f'{distiller}.loss.loss_weight': [0.6, 1, 3, 8]}),
         dkd=dict(config='../baselines/dkd.py', grid={f'{distiller}.distill_losses.loss_dkd.beta': [1, 2, 6, 8]}),
         dist=dict(

@@ -1,0 +1,18 @@
+# What comparisons share: DistPro with the logits among the pathways and a free total weight (and, by `pathways` alone, all of
+# these at one constant weight), DistPro as published, and the controls of a process.
+pathways = {
+    'model.distiller.logits': [dict(type='KLDivergence', tau=4, name='kl')],
+    'model.distiller.weighting.type': 'exponential',
+    'model.distiller.weighting.scale': 1.0
+}
+kd_weight = 'model.distiller.weighting.kd_weight'
+scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
+alpha = {'optim_wrapper.alpha': dict(optimizer=dict(type='Adam', lr=0.02, betas=(0.5, 0.999)))}
+searches = dict(
+    search=dict(config='../distpro/search.py', options={**pathways, **alpha}, seeds=[0]),
+    published_search=dict(config='../distpro/search.py', options=scaled, seeds=[0]))
+controls = {
+    form: dict(like='distpro', options={'custom_hooks.0.form': form})
+    for form in ('uniform', 'random', 'last', 'shuffled')
+}
+published_uniform = dict(like='published', options={'custom_hooks.0.form': 'uniform'})
