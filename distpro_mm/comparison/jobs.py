@@ -59,7 +59,7 @@ class JobMaker:
         self.teacher = self._job('teacher', benchmark.teacher, benchmark.seeds[0], 'teacher')
         if benchmark.teacher_ckpt is not None:
             with open(benchmark.teacher_ckpt, 'rb') as file:
-                key = _digest([self.teacher.key, hashlib.file_digest(file, 'sha256').hexdigest()])
+                key = _digest([self.teacher.key, hashlib.sha256(file.read()).hexdigest()])
             self.teacher = dataclasses.replace(self.teacher, key=key, checkpoint=benchmark.teacher_ckpt)
 
     def initial_student(self, seed: int) -> str:
@@ -75,8 +75,9 @@ class JobMaker:
         if method.after:
             stage = self.benchmark.stages[method.after]
             turn = self.benchmark.seeds.index(seed)
-            own = f'_for_{method.like or method.name}' if stage.shares and _of_the_model(settings) else ''
-            needs += (self._stage(stage, stage.seeds[turn % len(stage.seeds)] if stage.seeds else seed, settings,
+            shared = _shared(stage, settings)
+            own = f'_for_{method.like or method.name}' if shared else ''
+            needs += (self._stage(stage, stage.seeds[turn % len(stage.seeds)] if stage.seeds else seed, shared,
                                   stage.name + own), )
         return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs, budget, settings)
 
@@ -86,16 +87,16 @@ class JobMaker:
         needs: Tuple[Job, ...] = (self.teacher, )
         if method.after:
             stage = self.benchmark.stages[method.after]
-            shared = [f'{option.rpartition(".")[2]}={value}' for option, value in _of_the_model(settings).items()
-                      if stage.shares]
-            needs += (self._stage(stage, seed, settings, os.path.join(
-                'tuning', method.after, '_'.join(shared) or 'as_given'), tuning=True), )
+            shared = _shared(stage, settings)
+            folder_of_stage = '_'.join(f'{option.rpartition(".")[2]}={value}' for option, value in shared.items())
+            needs += (self._stage(stage, seed, shared, os.path.join(
+                'tuning', method.after, folder_of_stage or 'as_given'), tuning=True), )
         return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs,
                          self.benchmark.tuning['budget'], settings, tuning=True)
 
     def _stage(self, stage: Method, seed: int, settings: dict, folder: str, tuning: bool = False) -> Job:
         return self._job(stage.name, stage.config, seed, os.path.join(folder, f'seed_{seed}'),
-                         {**stage.options, **(_of_the_model(settings) if stage.shares else {})}, (self.teacher, ),
+                         {**stage.options, **settings}, (self.teacher, ),
                          self.benchmark.tuning['budget'] if tuning else 1, tuning=tuning)
 
     def _job(self, name: str, path: str, seed: int, folder: str, options: Optional[dict] = None,
@@ -122,9 +123,9 @@ def _digest(settings: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _of_the_model(settings: dict) -> dict:
-    """The settings that a stage shares with the method that it serves."""
-    return {option: value for option, value in settings.items() if option.startswith('model.')}
+def _shared(stage: Method, settings: dict) -> dict:
+    """The settings of a method that hold for the stage that serves it too."""
+    return {option: value for option, value in settings.items() if stage.shares and option.startswith('model.')}
 
 
 def _starts_from_a_stage(cfg: Config) -> bool:

@@ -14,11 +14,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.registry import init_default_scope
-from mmpretrain.registry import MODELS
 
 from ..datasets import keep_loaded, seed_all
-from ..engine.launch import build_trainer, evaluate_student
+from ..engine.launch import build_model, build_trainer, evaluate_student
 from ..files import whole_file
 from .benchmark import Benchmark, Method
 from .jobs import Job, JobMaker
@@ -193,8 +191,7 @@ def make_initial_student(maker: JobMaker, seed: int) -> None:
     if os.path.exists(path):
         return
     seed_all(seed)
-    init_default_scope(maker.student.get('default_scope', 'mmpretrain'))
-    student = MODELS.build(maker.student.model)
+    student = build_model(maker.student)
     student.init_weights()
     with whole_file(path) as beside:
         torch.save(dict(state_dict=student.state_dict()), beside)

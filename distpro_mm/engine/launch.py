@@ -132,9 +132,10 @@ def build_model(cfg: Config) -> nn.Module:
         ConfigError: If its parts do not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    model = cfg.model.to_dict()
     if cfg.get('data_preprocessor') is not None:
-        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the runner does
-    return MODELS.build(cfg.model)
+        model.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())  # as the runner does
+    return MODELS.build(model)
 
 
 def _join_processes(cfg: Config) -> None:

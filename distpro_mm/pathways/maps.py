@@ -3,8 +3,9 @@
 What a feature is, is told from its shape and from the one forward in which it was seen, never from the network's name.
 """
 import dataclasses
+import functools
 import math
-from typing import Any, Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import torch
 from torch import Tensor, nn
@@ -49,6 +50,11 @@ class Layout:
             width = count // height
         tokens = value[:, self.before:self.before + count]
         return tokens.transpose(1, 2).unflatten(2, (height, width))
+
+
+def element_of(value: Any, element: Union[None, int, str]) -> Any:
+    """An element of what a module puts out (takes in), the first if none is named; the whole of what holds no several."""
+    return value[element or 0] if isinstance(value, (tuple, list, dict)) else value
 
 
 class Reader:
@@ -111,24 +117,24 @@ class Reader:
 
         In a later stage they have mixed with the image, and are as many as before.
         """
-        for before, after in dict.fromkeys([self._fixed(value.size(1)), *self._fixed_elsewhere()]):
+        elsewhere = [fixed for fixed in self._fixed.values() if sum(fixed) <= 16]
+        for before, after in dict.fromkeys([self._fixed.get(value.size(1), (0, 0)), *elsewhere, (0, 0)]):
             size = self._grid(value.size(1) - before - after)
             if size is not None:
                 return Layout('tokens', size, before, after)
         return None
 
-    def _fixed(self, length: int) -> Tuple[int, int]:
-        """How many tokens at both ends of the first sequence of a length are the same for both images."""
+    @functools.cached_property
+    def _fixed(self) -> Dict[int, Tuple[int, int]]:
+        """By length: how many tokens at both ends of the first such sequence are the same for both images."""
+        fixed: Dict[int, Tuple[int, int]] = {}
         for call in self.calls:
             for value in (*call.inputs[:1], call.output):
-                if _is(value, 3) and value.size(1) == length and len(value) > 1:
+                if _is(value, 3) and len(value) > 1 and value.size(1) not in fixed:
                     moved = (value[0] != value[1]).any(1).nonzero().flatten()
-                    return (int(moved[0]), length - 1 - int(moved[-1])) if len(moved) else (0, 0)
-        return 0, 0
-
-    def _fixed_elsewhere(self) -> List[Tuple[int, int]]:
-        lengths = dict.fromkeys(call.output.size(1) for call in self.calls if _is(call.output, 3))
-        return [found for found in map(self._fixed, lengths) if sum(found) <= 16] + [(0, 0)]
+                    ends = (int(moved[0]), value.size(1) - 1 - int(moved[-1])) if len(moved) else (0, 0)
+                    fixed[value.size(1)] = ends
+        return fixed
 
     def _grid(self, count: int) -> Optional[Tuple[int, int]]:
         """Height and width of so many tokens, in the images' proportions."""

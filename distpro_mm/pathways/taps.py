@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from .maps import Layout, Reader
+from .maps import Layout, Reader, element_of
 
 LAST_CALL = -1
 DEPTHS = 4  # layers that 'auto' reads of a network whose maps all have one size
@@ -44,10 +44,7 @@ class FeatureTap:
 
     def pick(self, inputs: Tuple, output: Any) -> Any:
         """Pick the value out of what a forward hook sees, as the network holds it."""
-        value = inputs if self.side == 'input' else output
-        if isinstance(value, (tuple, list, dict)):
-            return value[self.element or 0]
-        return value
+        return element_of(inputs if self.side == 'input' else output, self.element)
 
     def read(self, inputs: Tuple, output: Any) -> Tensor:
         """The feature as a map [B, C, H, W], out of what a forward hook sees; logits as they are."""
@@ -342,7 +339,7 @@ def _map_in(output: Any, spec: dict, traced: Trace, layer: str) -> Tuple[Union[N
     if element is not None and element not in places and not (isinstance(element, int) and -len(places) <= element < 0):
         raise ConfigError(f'{layer} puts out {len(places)} value(s), so element={element!r} does not exist; '
                           f'there are {places}')
-    value = output[element or 0] if several else output
+    value = element_of(output, element)
     layout = traced.reader.layout(value)
     if layout is None:
         seen = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
@@ -436,12 +433,17 @@ class _Part:
     """A part of a backbone that puts out a map."""
     call: Call
     element: Union[None, int, str]
-    size: Tuple[int, int]
+    layout: Layout
 
     @property
     def value(self) -> Tensor:
         """Tensor: What holds the map."""
-        return self.call.output if self.element is None else self.call.output[self.element]
+        return element_of(self.call.output, self.element)
+
+    @property
+    def size(self) -> Tuple[int, int]:
+        """tuple[int, int]: The map's height and width."""
+        return tuple(self.layout(self.value).shape[2:])
 
     @property
     def spec(self) -> dict:
@@ -465,9 +467,7 @@ def _called_parts(traced: Trace, root: str) -> List[_Part]:
                     collect(name)
                 continue
             order, call = last[name]
-            for element, layout in traced.reader.maps(call.output)[:1]:
-                value = call.output if element is None else call.output[element]
-                found.append((order, _Part(call, element, tuple(layout(value).shape[2:]))))
+            found.extend((order, _Part(call, *place)) for place in traced.reader.maps(call.output)[:1])
 
     collect(root)
     parts = []
