@@ -26,11 +26,11 @@ import numpy as np
 import torch
 from backbones import BACKBONES, CLASSES, NOTES, REFUSED
 from machine import ROOT, describe
+from made_up import two_steps
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
-from mmpretrain.datasets.base_dataset import BaseDataset
-from mmpretrain.registry import DATASETS, MODELS
+from mmpretrain.registry import MODELS
 
 from distpro_mm.engine.launch import load_config
 from distpro_mm.export import export_student
@@ -45,22 +45,6 @@ class Outcome(NamedTuple):
     student_layers: str
     seconds: float
     error: Optional[str]
-
-
-@DATASETS.register_module()
-class MadeUpPictures(BaseDataset):
-    """Noise of any shape [C, H, W]."""
-    METAINFO = dict(classes=[str(label) for label in range(CLASSES)])
-
-    def __init__(self, shape, count: int, **kwargs) -> None:
-        self.shape, self.count = shape, count
-        super().__init__(ann_file='', **kwargs)
-
-    def load_data_list(self) -> List[dict]:
-        """list[dict]: Images and labels; two of each class first, so that a search can hold one out."""
-        channels, *size = self.shape
-        noise = np.random.RandomState(0).randint(0, 256, (self.count, *size, channels)).astype(np.uint8)
-        return [dict(img=image, gt_label=index // 3) for index, image in enumerate(noise)]
 
 
 def classifier(name: str, shape) -> dict:
@@ -80,18 +64,11 @@ def config(kind: str, teacher: str, student: str, shape, folder: str) -> Config:
     cfg.model.distiller = dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')])
     cfg.data_preprocessor = dict(
         type='mmrazor.BatchPreprocessor', num_classes=CLASSES, mean=[128.] * shape[0], std=[64.] * shape[0])
-    loader = cfg.train_dataloader
-    loader.batch_size, loader.collate_fn = 2, dict(type='default_collate')
-    count = 6 if kind == 'search' else 4
-    loader.dataset = dict(type='MadeUpPictures', shape=shape, count=count, pipeline=[dict(type='PackInputs')])
+    two_steps(cfg, shape)
     cfg.test_pipeline = [dict(type='PackInputs')]
     cfg.optim_wrapper.optimizer.lr = 1e-3
-    cfg.train_cfg.max_epochs = 1
-    for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
-        cfg.pop(key)
     cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=1)
     if kind == 'search':
-        cfg.train_cfg.held_out = dict(ratio=0.34)
         cfg.optim_wrapper.alpha = dict(optimizer=dict(type='Adam', lr=0.1))
     else:
         cfg.custom_hooks[0].process = os.path.join(folder, 'search', 'process.json')

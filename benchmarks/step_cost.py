@@ -23,11 +23,10 @@ import distpro_mm  # noqa: F401  first: makes the others importable
 import numpy as np
 import torch
 from machine import ROOT, describe
+from made_up import MadeUpImages  # noqa: F401  registers it
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmpretrain.datasets.base_dataset import BaseDataset
-from mmpretrain.registry import DATASETS
 from torch.autograd.profiler import profile
 
 from distpro_mm.engine.launch import build_trainer, load_config
@@ -38,22 +37,6 @@ from distpro_mm.reporting.table import markdown
 PAIR = 'resnet56_resnet20_cifar100'
 TRANSFORM = 'ConvAttentionTransform'
 LAYERS = ('stem', 'layer1', 'layer2', 'layer3')
-
-
-@DATASETS.register_module()
-class MadeUpImages(BaseDataset):
-    """Noise in the shape of CIFAR-100: what a step costs does not depend on what the images show."""
-
-    METAINFO = dict(classes=[str(label) for label in range(100)])
-
-    def __init__(self, count: int, **kwargs) -> None:
-        self.count = count
-        super().__init__(ann_file='', **kwargs)
-
-    def load_data_list(self) -> List[dict]:
-        """list[dict]: Images of 32 x 32 and their labels."""
-        noise = np.random.RandomState(0).randint(0, 256, (self.count, 32, 32, 3)).astype(np.uint8)
-        return [dict(img=image, gt_label=index % 100) for index, image in enumerate(noise)]
 
 
 class Variant(NamedTuple):
@@ -81,8 +64,8 @@ class Bench:
         if 'distiller' in cfg.model and cfg.model.type == 'DistPro':
             cfg.model.distiller.update(grid(pathways))
         cfg.train_dataloader.batch_size = self.batch
-        cfg.train_dataloader.dataset.dataset = dict(type='MadeUpImages', count=max(10 * self.batch, 1000),
-                                                    pipeline=[dict(type='PackInputs')])
+        cfg.train_dataloader.dataset.dataset = dict(type='MadeUpImages', shape=(3, 32, 32), classes=100,
+                                                    count=max(10 * self.batch, 1000), pipeline=[dict(type='PackInputs')])
         for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
             cfg[key] = None
         cfg.pop('param_scheduler')
@@ -217,7 +200,7 @@ def rows_of(section: str, variants: Dict[str, Variant], seconds: Dict[str, List[
 def loading(batch: int) -> List[dict]:
     """Images a second from the per-image pipeline and from memory, augmented, normalised and ready to train on."""
     count = 100 * batch
-    source = dict(type='mmpretrain.MadeUpImages', count=count)
+    source = dict(type='mmpretrain.MadeUpImages', shape=(3, 32, 32), classes=100, count=count)
     single = dict(source, pipeline=[
         dict(type='mmpretrain.RandomCrop', crop_size=32, padding=4),
         dict(type='mmpretrain.RandomFlip', prob=0.5, direction='horizontal'), dict(type='mmpretrain.PackInputs')])

@@ -5,9 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 import torch
+from made_up import two_steps
 from mmengine.runner import Runner
-from mmpretrain.datasets.base_dataset import BaseDataset
-from mmpretrain.registry import DATASETS
 from mmrazor.registry import MODELS
 
 from distpro_mm.engine.launch import load_config
@@ -30,21 +29,6 @@ FIRST_STAGES = {
 }
 
 
-@DATASETS.register_module()
-class Noise(BaseDataset):
-    """Noise of two classes."""
-
-    METAINFO = dict(classes=['0', '1'])
-
-    def __init__(self, shape, count, **kwargs):
-        self.shape, self.count = shape, count
-        super().__init__(ann_file='', **kwargs)
-
-    def load_data_list(self):
-        noise = np.random.RandomState(0).randint(0, 256, (self.count, *self.shape)).astype(np.uint8)
-        return [dict(img=image, gt_label=index % 2) for index, image in enumerate(noise)]
-
-
 def config(path, pair, folder, options):
     """A shipped config for two iterations of two images; the teacher has not been trained."""
     cfg = load_config(str(CONFIGS / path), pair=pair)
@@ -53,15 +37,7 @@ def config(path, pair, folder, options):
     cfg.log_level = 'ERROR'
     channels, size, _ = cfg.input_shape
     size = min(size, 64)
-    count = 6 if 'search' in path else 4  # the search holds two out
-    loader = cfg.train_dataloader
-    loader.batch_size, loader.num_workers, loader.collate_fn = 2, 0, dict(type='default_collate')
-    loader.dataset = dict(type='Noise', shape=(size, size, channels), count=count, pipeline=[dict(type='PackInputs')])
-    if 'search' in path:
-        cfg.train_cfg.held_out = dict(ratio=0.34)
-    cfg.train_cfg.max_epochs = 1
-    for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
-        cfg.pop(key)
+    two_steps(cfg, (channels, size, size))
     first = any(pathlib.Path(path).stem == stage for stage, _ in FIRST_STAGES.values())
     cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=1) if first else None
     if 'teacher' in cfg.model:

@@ -1,0 +1,50 @@
+"""Made-up images, and a shipped config cut down to two steps on them."""
+from typing import List, Sequence
+
+import distpro_mm  # noqa: F401  first: makes the others importable
+
+# isort: split
+import numpy as np
+from mmengine.config import Config
+from mmpretrain.datasets.base_dataset import BaseDataset
+from mmpretrain.registry import DATASETS
+
+
+@DATASETS.register_module()
+class MadeUpImages(BaseDataset):
+    """Noise, the same every time: what a step costs, and whether it works, does not depend on what images show.
+
+    Args:
+        shape (Sequence[int]): [C, H, W] of the images.
+        count (int): Number of images.
+        classes (int): Number of classes, taken in turn. Defaults to 2.
+        **kwargs: ``pipeline`` and the like of mmpretrain's ``BaseDataset``.
+    """
+
+    def __init__(self, shape: Sequence[int], count: int, classes: int = 2, **kwargs) -> None:
+        self.shape, self.count, self.classes = shape, count, classes
+        super().__init__(ann_file='', metainfo=dict(classes=[str(label) for label in range(classes)]), **kwargs)
+
+    def load_data_list(self) -> List[dict]:
+        """list[dict]: Images [H, W, C] and their labels."""
+        channels, *size = self.shape
+        noise = np.random.RandomState(0).randint(0, 256, (self.count, *size, channels)).astype(np.uint8)
+        return [dict(img=image, gt_label=index % self.classes) for index, image in enumerate(noise)]
+
+
+def two_steps(cfg: Config, shape: Sequence[int]) -> None:
+    """Let a config train two steps of two made-up images of two classes, and evaluate nothing.
+
+    Args:
+        cfg (Config): Changed. A search (told by its loop) holds two images more out.
+        shape (Sequence[int]): [C, H, W] of the images.
+    """
+    search = 'Search' in cfg.train_cfg.type
+    loader = cfg.train_dataloader
+    loader.batch_size, loader.num_workers, loader.collate_fn = 2, 0, dict(type='default_collate')
+    loader.dataset = dict(type='MadeUpImages', shape=shape, count=6 if search else 4, pipeline=[dict(type='PackInputs')])
+    if search:
+        cfg.train_cfg.held_out = dict(ratio=0.34)
+    cfg.train_cfg.max_epochs = 1
+    for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
+        cfg.pop(key)
