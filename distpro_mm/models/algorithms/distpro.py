@@ -19,6 +19,8 @@ LISTED = 5  # pathways that a warning names
 class DistPro(TapDistill):
     """Distils a student along weighted pathways; the model of DistPro's search and of its distillation runs.
 
+    Pathways whose cost is out of proportion are named when it is built, before anything watches its forwards.
+
     Args:
         **kwargs: Of :class:`TapDistill`; the distiller is a :class:`DistProDistiller`.
 
@@ -35,6 +37,7 @@ class DistPro(TapDistill):
         super().__init__(**kwargs)
         self._keep = False
         self._kept: Optional[tuple] = None
+        self._warn_of_costs()
 
     def _transmit(self, batch_inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
         features = super()._transmit(batch_inputs, data_samples)
@@ -42,9 +45,7 @@ class DistPro(TapDistill):
             self._kept = (batch_inputs, data_samples, _random_states(batch_inputs.device))
         return features
 
-    def init_weights(self) -> None:
-        """Initialise what is to be trained, and warn of pathways whose cost is out of proportion; called by the runner."""
-        super().init_weights()
+    def _warn_of_costs(self) -> None:
         try:
             warnings = self._cost_warnings()
         except Exception as error:  # an estimate for a warning must not stop a training
