@@ -4,6 +4,9 @@ import os
 import pathlib
 import time
 
+# Several threads on tensors this small cost more than they save, and many times that where cores are shared.
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import pytest
 import torch
 from mmengine.config import Config

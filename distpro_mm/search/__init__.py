@@ -1,5 +1,6 @@
 """HOW the process is learned: the bi-level gradient, in torch alone."""
-from .hypergradient import METHODS, Hypergradient, step_transposed, untouched
+from .hypergradient import METHODS, Hypergradient, untouched
+from .trajectory import Trajectory
 from .unrolled import unrolled
 
-__all__ = ['METHODS', 'Hypergradient', 'step_transposed', 'unrolled', 'untouched']
+__all__ = ['METHODS', 'Hypergradient', 'Trajectory', 'unrolled', 'untouched']

@@ -18,7 +18,6 @@ factor for Nesterov momentum; none of that is done here.
 """
 import collections
 import contextlib
-import copy
 from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
 
 import torch
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import ConfigError, first_line
+from .optimizer_step import Before, check_differentiable, transposed
 
 METHODS = ('auto', 'jvp', 'differences')
 
@@ -52,86 +52,6 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
         finally:
             for module, name, buffer in owners:
                 module._buffers[name] = buffer
-
-
-def step_transposed(optimizer: torch.optim.Optimizer, before: '_Before', v: Sequence[Tensor]) -> List[Tensor]:
-    r"""The optimiser's step, differentiated by the gradient, transposed, times ``v``.
-
-    SGD in closed form: ``lr * v``, with Nesterov momentum ``lr * (1 + momentum) * v``. Any other optimiser of
-    ``torch.optim`` that can be differentiated: exactly, by taking its own step once more on copies.
-
-    Args:
-        optimizer (torch.optim.Optimizer): The optimiser that took the step.
-        before (_Before): What was kept just before the step.
-        v (Sequence[Tensor]): One tensor a kept parameter.
-
-    Returns:
-        list[Tensor]: u, shaped like ``v``; the step moves against it.
-    """
-    if isinstance(optimizer, torch.optim.SGD):
-        return [_sgd_factor(group, had_buffer) * vector
-                for vector, group, had_buffer in zip(v, before.groups, before.had_buffer)]
-    return _replayed_step_transposed(optimizer, before, v)
-
-
-def _sgd_factor(group: dict, had_buffer: bool) -> float:
-    """d step / d g of torch's SGD, which is the same for every element."""
-    factor = float(group['lr']) * (-1 if group['maximize'] else 1)
-    if not group['momentum']:
-        return factor
-    if group['nesterov']:
-        return factor * (1 + group['momentum'])
-    # The first step of torch's SGD takes the gradient whole into the buffer, whatever the dampening.
-    return factor * (1 - group['dampening']) if had_buffer else factor
-
-
-def _replayed_step_transposed(optimizer, before, v) -> List[Tensor]:
-    """Take the optimiser's own step again on copies, with autograd through it."""
-    shadow = copy.copy(optimizer)
-    shadow._optimizer_step_pre_hooks = collections.OrderedDict()
-    shadow._optimizer_step_post_hooks = collections.OrderedDict()
-    shadow.defaults = {**optimizer.defaults, 'differentiable': True}
-    shadow.param_groups, shadow.state = [], collections.defaultdict(dict)
-    parameters, gradients = [], []
-    for theta, gradient, state, group in zip(before.theta, before.gradients, before.states, before.groups):
-        parameter = theta.clone()
-        gradient = (torch.zeros_like(theta) if gradient is None else gradient).clone().requires_grad_()
-        parameter.grad = gradient
-        # torch counts steps in float32; a differentiable step computes Adam's bias correction from that in float32.
-        shadow.state[parameter] = {key: value.double() if key == 'step' and isinstance(value, Tensor) else value
-                                   for key, value in _cloned(state).items()}
-        shadow.param_groups.append({**group, 'params': [parameter], 'differentiable': True, 'foreach': False,
-                                    'fused': None, 'capturable': False})
-        parameters.append(parameter)
-        gradients.append(gradient)
-    # The class's own step without the wrappers that an lr scheduler puts on the instance.
-    type(optimizer).step(shadow)
-    transposed = torch.autograd.grad(parameters, gradients, [-vector for vector in v], allow_unused=True)
-    # An element whose gradient has always been exactly 0 sits at the kink of the square root in Adam's step: it has no
-    # derivative, and no pathway moves it, so it counts nothing.
-    return [torch.zeros_like(vector) if u is None else torch.nan_to_num(u, nan=0.0, posinf=0.0, neginf=0.0)
-            for u, vector in zip(transposed, v)]
-
-
-def _cloned(state: Dict) -> Dict:
-    """An optimiser's state of one parameter, with tensors of its own."""
-    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}
-
-
-class _Before:
-    """The parameters, and what else the derivative of the step needs, just before the step."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
-        group_of = {id(p): group for group in optimizer.param_groups for p in group['params']}
-        closed_form = isinstance(optimizer, torch.optim.SGD)
-        self.theta = [p.detach().clone() for p in parameters]
-        self.groups = [{k: value for k, value in group_of[id(p)].items() if k != 'params'} for p in parameters]
-        self.had_buffer = [optimizer.state.get(p, {}).get('momentum_buffer') is not None for p in parameters]
-        self.gradients: List[Optional[Tensor]] = []
-        self.states: List[Dict] = []
-        if not closed_form:
-            self.gradients = [None if p.grad is None else p.grad.detach().clone() for p in parameters]
-            self.states = [_cloned(optimizer.state.get(p, {})) for p in parameters]
 
 
 class Hypergradient:
@@ -163,9 +83,7 @@ class Hypergradient:
             raise ConfigError(f"train_cfg.method='{method}' is not one of {', '.join(METHODS)}")
         if not radius > 0:
             raise ConfigError(f'train_cfg.radius={radius} must be above 0')
-        if not isinstance(optimizer, torch.optim.SGD) and 'differentiable' not in optimizer.defaults:
-            raise ConfigError(f"optim_wrapper.optimizer.type='{type(optimizer).__name__}' cannot be differentiated, which "
-                             'the search needs: use SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad or Adadelta')
+        check_differentiable(optimizer)
         optimised = {id(p) for group in optimizer.param_groups for p in group['params']}
         self.names, self.parameters = [], []
         for name, parameter in student.named_parameters():
@@ -181,13 +99,13 @@ class Hypergradient:
         self.average = average or (lambda tensors: None)
         self.fallback_reason: Optional[str] = None
         self.passes: collections.Counter = collections.Counter()
-        self._before: Optional[_Before] = None
+        self._before: Optional[Before] = None
         self._watching = False
         self._handle = optimizer.register_step_pre_hook(self._keep)
 
     def _keep(self, optimizer, args, kwargs) -> None:
         if self._watching:
-            self._before = _Before(optimizer, self.parameters)
+            self._before = Before(optimizer, self.parameters)
             self._watching = False
 
     def watch(self) -> None:
@@ -221,7 +139,7 @@ class Hypergradient:
         self.passes['held_out_forward_backward'] += 1
         v = [torch.zeros_like(p) if g is None else g.detach() for g, p in zip(v, self.parameters)]
         self.average(v)
-        u = step_transposed(self.optimizer, before, v)
+        u = [-c for c in transposed(self.optimizer, before, v).gradients]  # the step moves against it
         with untouched(self.student), full_precision, torch.no_grad():
             tangents = self._tangents(before.theta, u, features)
         products = [tangents[name].new_zeros(()) if sensitivity is None else

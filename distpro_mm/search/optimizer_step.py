@@ -1,0 +1,141 @@
+r"""The step of an optimiser as a function that can be differentiated.
+
+A step takes the parameters :math:`\theta`, the optimiser's state s and the gradient g to :math:`\theta'` and s'. Its
+transposed derivative takes :math:`a = \partial J / \partial \theta'` and :math:`b = \partial J / \partial s'` back.
+"""
+import collections
+import copy
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+
+State = Dict[str, Tensor]
+
+
+def check_differentiable(optimizer: torch.optim.Optimizer) -> None:
+    """Refuse an optimiser whose step has no derivative here.
+
+    Raises:
+        ConfigError: If it is neither SGD nor one of torch's that know ``differentiable``.
+    """
+    if not isinstance(optimizer, torch.optim.SGD) and 'differentiable' not in optimizer.defaults:
+        raise ConfigError(f"optim_wrapper.optimizer.type='{type(optimizer).__name__}' cannot be differentiated, which "
+                          'the search needs: use SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad or Adadelta')
+
+
+class Before:
+    """The parameters, and what else the derivative of a step needs, just before the step.
+
+    Args:
+        optimizer (torch.optim.Optimizer): The optimiser.
+        parameters (Sequence[Parameter]): Those of its parameters that count.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+        group_of = {id(p): group for group in optimizer.param_groups for p in group['params']}
+        self.theta = [p.detach().clone() for p in parameters]
+        self.groups = [{k: value for k, value in group_of[id(p)].items() if k != 'params'} for p in parameters]
+        self.had_buffer = [optimizer.state.get(p, {}).get('momentum_buffer') is not None for p in parameters]
+        self.gradients: List[Optional[Tensor]] = []
+        self.states: List[dict] = []
+        if not isinstance(optimizer, torch.optim.SGD):  # whose derivative depends on neither
+            self.gradients = [None if p.grad is None else p.grad.detach().clone() for p in parameters]
+            self.states = [_cloned(optimizer.state.get(p, {})) for p in parameters]
+
+
+class Transposed(NamedTuple):
+    """What a step's transposed derivative gives, one entry a parameter."""
+    gradients: List[Tensor]
+    parameters: List[Tensor]
+    states: List[State]
+
+
+def transposed(optimizer: torch.optim.Optimizer, before: Before, a: Sequence[Tensor],
+               b: Optional[Sequence[State]] = None) -> Transposed:
+    """Take the derivatives by what a step gave back to what it was given.
+
+    SGD in closed form. Any other optimiser of ``torch.optim`` that can be differentiated: exactly, by taking its own step
+    once more on copies.
+
+    Args:
+        optimizer (torch.optim.Optimizer): The optimiser that took the step.
+        before (Before): What was kept just before the step.
+        a (Sequence[Tensor]): Derivatives by the stepped parameters, shaped like them.
+        b (Sequence[dict], optional): Derivatives by the state after the step, by its keys. Defaults to None: 0.
+
+    Returns:
+        Transposed: Derivatives by the gradients, by the parameters as far as the step itself depends on them, and by the
+        state before the step.
+    """
+    b = b or [{} for _ in a]
+    if isinstance(optimizer, torch.optim.SGD):
+        parts = [_sgd(group, had_buffer, *adjoints)
+                 for group, had_buffer, *adjoints in zip(before.groups, before.had_buffer, a, b)]
+        return Transposed(*(list(part) for part in zip(*parts)))
+    return _replayed(optimizer, before, a, b)
+
+
+def _sgd(group: dict, had_buffer: bool, a: Tensor, b: State) -> tuple:
+    """torch's SGD."""
+    c = -float(group['lr']) * a  # by the update
+    states = {}
+    if group['momentum']:
+        kept = b.get('momentum_buffer', 0) + (group['momentum'] if group['nesterov'] else 1) * c
+        # The first step of torch's SGD takes the gradient whole into the buffer, whatever the dampening.
+        share = 1 - group['dampening'] if had_buffer else 1
+        c = share * kept + (c if group['nesterov'] else 0)
+        if had_buffer:
+            states = dict(momentum_buffer=group['momentum'] * kept)
+    return -c if group['maximize'] else c, a + group['weight_decay'] * c, states
+
+
+@torch.enable_grad()
+def _replayed(optimizer, before: Before, a: Sequence[Tensor], b: Sequence[State]) -> Transposed:
+    """Take the optimiser's own step again on copies, with autograd through it."""
+    shadow = copy.copy(optimizer)
+    shadow._optimizer_step_pre_hooks = collections.OrderedDict()
+    shadow._optimizer_step_post_hooks = collections.OrderedDict()
+    shadow.defaults = {**optimizer.defaults, 'differentiable': True}
+    shadow.param_groups, shadow.state = [], collections.defaultdict(dict)
+    thetas = [theta.clone().requires_grad_() for theta in before.theta]
+    gradients = [(torch.zeros_like(theta) if gradient is None else gradient.clone()).requires_grad_()
+                 for theta, gradient in zip(before.theta, before.gradients)]
+    states = [{key: value.clone().requires_grad_() for key, value in state.items()
+               if isinstance(value, Tensor) and value.shape == theta.shape and key != 'step'}
+              for state, theta in zip(before.states, before.theta)]
+    stepped = []
+    for theta, gradient, state, leaves, group in zip(thetas, gradients, before.states, states, before.groups):
+        parameter = theta.clone()  # what is changed in place
+        parameter.retain_grad()
+        parameter.grad = gradient
+        # torch counts steps in float32; a differentiable step computes Adam's bias correction from that in float32.
+        counted = {key: value.double() if key == 'step' and isinstance(value, Tensor) else value
+                   for key, value in _cloned(state).items()}
+        shadow.state[parameter] = {**counted, **{key: leaf.clone() for key, leaf in leaves.items()}}
+        shadow.param_groups.append({**group, 'params': [parameter], 'differentiable': True, 'foreach': False,
+                                    'fused': None, 'capturable': False})
+        stepped.append(parameter)
+    # The class's own step without the wrappers that an lr scheduler puts on the instance.
+    type(optimizer).step(shadow)
+    outputs, adjoints = list(stepped), list(a)
+    for parameter, state in zip(stepped, b):
+        for key, adjoint in state.items():
+            outputs.append(shadow.state[parameter][key])
+            adjoints.append(adjoint)
+    leaves = [*thetas, *gradients, *(leaf for state in states for leaf in state.values())]
+    found = torch.autograd.grad(outputs, leaves, adjoints, allow_unused=True)
+    # An element whose gradient has always been exactly 0 sits at the kink of the square root in Adam's step: it has no
+    # derivative, and no pathway moves it, so it counts nothing.
+    found = [torch.zeros_like(leaf) if d is None else torch.nan_to_num(d, nan=0.0, posinf=0.0, neginf=0.0)
+             for d, leaf in zip(found, leaves)]
+    rest = iter(found[2 * len(thetas):])
+    return Transposed(found[len(thetas):2 * len(thetas)], found[:len(thetas)],
+                      [{key: next(rest) for key in state} for state in states])
+
+
+def _cloned(state: dict) -> dict:
+    """An optimiser's state of one parameter, with tensors of its own."""
+    return {key: value.clone() if isinstance(value, Tensor) else value for key, value in state.items()}

@@ -1,0 +1,121 @@
+r"""The gradient of a loss at the end of a run with respect to the pathways' weights at each of its steps.
+
+A step of training takes the parameters :math:`\theta_t` (student and transforms) and the optimiser's state to the next by
+the gradient :math:`g_t` of :math:`L_t = \mathrm{CE} + \sum_p w_{t,p} l_p`. The transposed derivative of the optimiser's step
+takes :math:`\partial J / \partial \theta_{t+1}` back to :math:`c = \partial J / \partial g_t`, and then
+
+.. math:: \frac{\partial J}{\partial w_{t,p}} = \langle \nabla_\theta l_p(\theta_t), c \rangle, \qquad
+          \frac{\partial J}{\partial \theta_t} = \nabla^2_\theta L_t \, c + \text{what the step itself passes on}.
+
+Both come from one backward pass through :math:`\langle g_t, c \rangle`, whatever the number of pathways.
+
+Source: reverse-mode differentiation of training, Maclaurin et al., ICML 2015, here with plain copies of what a step started
+from. DistPro (ECCV 2022) looks one step ahead.
+"""
+import dataclasses
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from .optimizer_step import Before, State, check_differentiable, transposed
+
+
+@dataclasses.dataclass
+class Step:
+    """A step that was taken.
+
+    Args:
+        batch (Any): What the training loss is computed of.
+        weights (Tensor): The pathways' weights [N] that it was taken with.
+        before (Before, optional): What the optimiser had before it. Defaults to None: not taken yet.
+    """
+    batch: Any
+    weights: Tensor
+    before: Optional[Before] = None
+
+
+class Trajectory:
+    """Keeps training steps as they are taken, and differentiates through them backwards.
+
+    Use: :meth:`keep` before each step, take the steps as always, then :meth:`start` and :meth:`sweep`. A run that is too
+    long to keep is swept in parts, the last first: each part's steps are taken again, kept and swept.
+
+    Args:
+        parameters (dict[str, Parameter]): What is trained, by name; parameters that are not optimised are left out.
+        optimizer (torch.optim.Optimizer): Their optimiser: SGD in any form, or any optimiser of torch that knows
+            ``differentiable``.
+        average (Callable, optional): Averages a list of tensors over processes in place. Defaults to None.
+
+    Raises:
+        ConfigError: If the optimiser cannot be differentiated.
+    """
+
+    def __init__(self, parameters: Dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
+                 average: Optional[Callable[[List[Tensor]], None]] = None) -> None:
+        check_differentiable(optimizer)
+        optimised = {id(p) for group in optimizer.param_groups for p in group['params']}
+        self.parameters = {name: p for name, p in parameters.items() if p.requires_grad and id(p) in optimised}
+        self.optimizer = optimizer
+        self.average = average or (lambda tensors: None)
+        self.steps: List[Step] = []
+        self._next: Optional[Step] = None
+        self._handle = optimizer.register_step_pre_hook(self._before_step)
+
+    def keep(self, batch: Any, weights: Tensor) -> None:
+        """Keep the optimiser's next step; one that a loss scaler skips changes nothing and is not kept."""
+        self._next = Step(batch, weights.detach().clone())
+
+    def _before_step(self, optimizer, args, kwargs) -> None:
+        if self._next is not None:
+            self._next.before = Before(optimizer, list(self.parameters.values()))
+            self.steps.append(self._next)
+            self._next = None
+
+    def start(self, loss: Tensor) -> None:
+        """Begin at the end of the run.
+
+        Args:
+            loss (Tensor): J, a scalar with a graph to the present parameters.
+        """
+        found = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+        self.a = [torch.zeros_like(p) if g is None else g.detach() for g, p in zip(found, self.parameters.values())]
+        self.average(self.a)
+        self.b: Sequence[State] = [{} for _ in self.a]
+
+    def sweep(self, training_loss: Callable[[Dict[str, Tensor], Tensor, Any], Tensor]) -> Tensor:
+        """Go back through the steps that are kept, and forget them.
+
+        Args:
+            training_loss (Callable): The loss of a step, a scalar with a graph, as a function of the parameters by name,
+                the weights [N] and the batch. The same function as in the step: same images, same random numbers.
+
+        Returns:
+            Tensor: dJ/dw of each step kept [K, N].
+        """
+        derivatives = []
+        while self.steps:
+            derivatives.append(self._back(self.steps.pop(), training_loss))
+        return torch.stack(derivatives[::-1])
+
+    def _back(self, step: Step, training_loss: Callable) -> Tensor:
+        """From after a step to before it; dJ/dw [N]."""
+        theta = [p.requires_grad_() for p in step.before.theta]
+        weights = step.weights.clone().requires_grad_()
+        # Of torch's attention kernels the plain one alone has a second derivative.
+        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+            loss = training_loss(dict(zip(self.parameters, theta)), weights, step.batch)
+            gradients = torch.autograd.grad(loss, theta, create_graph=True, allow_unused=True)
+            through = transposed(self.optimizer, step.before, self.a, self.b)
+            reached = [(g * c).sum() for g, c in zip(gradients, through.gradients) if g is not None]
+            second = torch.autograd.grad(torch.stack(reached).sum(), [*theta, weights], allow_unused=True)
+        second = [torch.zeros_like(leaf) if d is None else d for d, leaf in zip(second, [*theta, weights])]
+        self.average(second)
+        self.a = [direct + d for direct, d in zip(through.parameters, second)]
+        self.b = through.states
+        return second[-1]
+
+    def close(self) -> None:
+        """Leave the optimiser as it was."""
+        self._handle.remove()
