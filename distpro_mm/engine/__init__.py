@@ -6,12 +6,13 @@ from .hooks import (
     ProcessReplayHook,
     ProfileHook,
     WholeCheckpointHook,
+    WholeRunRecordHook,
 )
-from .loops import DistProSearchLoop, L2TTrainLoop, ReproducibleTrainLoop
+from .loops import DistProSearchLoop, DistProWholeRunLoop, L2TTrainLoop, ReproducibleTrainLoop
 from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor, L2TOptimWrapperConstructor
 
 __all__ = [
-    'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProSearchLoop', 'DistillWarmUpHook',
-    'L2TOptimWrapperConstructor', 'L2TTrainLoop', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook',
-    'ReproducibleTrainLoop', 'WholeCheckpointHook'
+    'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProSearchLoop',
+    'DistProWholeRunLoop', 'DistillWarmUpHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop', 'ProcessRecordHook',
+    'ProcessReplayHook', 'ProfileHook', 'ReproducibleTrainLoop', 'WholeCheckpointHook', 'WholeRunRecordHook'
 ]

@@ -1,6 +1,6 @@
 """HOW the process is learned: the bi-level gradient, in torch alone."""
 from .hypergradient import METHODS, Hypergradient, untouched
-from .trajectory import Trajectory
+from .trajectory import Step, Trajectory
 from .unrolled import unrolled
 
-__all__ = ['METHODS', 'Hypergradient', 'Trajectory', 'unrolled', 'untouched']
+__all__ = ['METHODS', 'Hypergradient', 'Step', 'Trajectory', 'unrolled', 'untouched']

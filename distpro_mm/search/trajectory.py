@@ -13,7 +13,8 @@ Source: reverse-mode differentiation of training, Maclaurin et al., ICML 2015, h
 from. DistPro (ECCV 2022) looks one step ahead.
 """
 import dataclasses
-from typing import Any, Callable, Dict, List, Optional, Sequence
+import math
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -73,23 +74,43 @@ class Trajectory:
             self.steps.append(self._next)
             self._next = None
 
-    def start(self, loss: Tensor) -> None:
+    def start(self, losses: Iterable[Tensor]) -> float:
         """Begin at the end of the run.
 
         Args:
-            loss (Tensor): J, a scalar with a graph to the present parameters.
-        """
-        found = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
-        self.a = [torch.zeros_like(p) if g is None else g.detach() for g, p in zip(found, self.parameters.values())]
-        self.average(self.a)
-        self.b: Sequence[State] = [{} for _ in self.a]
+            losses (Iterable[Tensor]): J is their mean: scalars, each with a graph to the present parameters; one is held at
+                a time.
 
-    def sweep(self, training_loss: Callable[[Dict[str, Tensor], Tensor, Any], Tensor]) -> Tensor:
+        Returns:
+            float: J.
+        """
+        self.a = [torch.zeros_like(p) for p in self.parameters.values()]
+        self.b: Sequence[State] = [{} for _ in self.a]
+        total, count = torch.zeros_like(self.a[0].flatten()[0]), 0
+        with torch.enable_grad():
+            for loss in losses:
+                found = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
+                for a, g in zip(self.a, found):
+                    if g is not None:
+                        a += g
+                total, count = total + loss.detach(), count + 1
+        for a in self.a:
+            a /= count
+        mean = total / count
+        self.average([*self.a, mean])
+        return mean.item()
+
+    def length(self) -> float:
+        """float: Length of the derivative of J by the parameters that the way back has reached."""
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.a))).item()
+
+    def sweep(self, training_loss: Callable[[Dict[str, Tensor], Tensor, Any], Tensor], bound: float = math.inf) -> Tensor:
         """Go back through the steps that are kept, and forget them.
 
         Args:
             training_loss (Callable): The loss of a step, a scalar with a graph, as a function of the parameters by name,
                 the weights [N] and the batch. The same function as in the step: same images, same random numbers.
+            bound (float): A derivative by the parameters that is longer is shortened to this length. Defaults to infinity.
 
         Returns:
             Tensor: dJ/dw of each step kept [K, N].
@@ -97,6 +118,10 @@ class Trajectory:
         derivatives = []
         while self.steps:
             derivatives.append(self._back(self.steps.pop(), training_loss))
+            length = self.length()
+            if length > bound:
+                self.a = [a * (bound / length) for a in self.a]
+                self.b = [{key: value * (bound / length) for key, value in state.items()} for state in self.b]
         return torch.stack(derivatives[::-1])
 
     def _back(self, step: Step, training_loss: Callable) -> Tensor:

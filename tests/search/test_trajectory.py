@@ -79,7 +79,7 @@ class Problem:
             trajectory.keep(self.batches[index], self.weights[index])
             self.step(index)
         with untouched(self.model):
-            trajectory.start(self.held_out_loss(dict(self.model.named_parameters())))
+            self.loss = trajectory.start([self.held_out_loss(dict(self.model.named_parameters()))])
             found = [trajectory.sweep(self.training_loss)]
             for begin in sorted(states)[-2::-1]:
                 self.model.load_state_dict(states[begin][0])

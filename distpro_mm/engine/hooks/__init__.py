@@ -5,8 +5,9 @@ from .process_record_hook import ProcessRecordHook
 from .process_replay_hook import ProcessReplayHook
 from .profile_hook import ProfileHook
 from .whole_checkpoint_hook import WholeCheckpointHook, damage, newest_whole_checkpoint
+from .whole_run_record_hook import WholeRunRecordHook
 
 __all__ = [
     'ChannelsLastHook', 'DistillWarmUpHook', 'InitialStudentHook', 'ProcessRecordHook', 'ProcessReplayHook',
-    'ProfileHook', 'WholeCheckpointHook', 'damage', 'newest_whole_checkpoint'
+    'ProfileHook', 'WholeCheckpointHook', 'WholeRunRecordHook', 'damage', 'newest_whole_checkpoint'
 ]

@@ -83,13 +83,15 @@ class ProcessRecordHook(Hook):
         self.write(runner)
         runner.logger.info(f'The process of {len(self.process)} steps is in {osp.join(runner.work_dir, self.filename)}')
 
-    @master_only
     def write(self, runner) -> None:
         """Write and draw the process recorded so far; nothing if there is none."""
-        if self.process is None or not len(self.process):
-            return
-        self.process.origin['complete'] = self.process.progress[-1] >= 1 - runner.train_loop.alpha_interval / max(
-            runner.max_iters - 1, 1)
+        if self.process is not None and len(self.process):
+            self._save(runner, self.process.progress[-1] >= 1 - runner.train_loop.alpha_interval / max(
+                runner.max_iters - 1, 1))
+
+    @master_only
+    def _save(self, runner, complete: bool) -> None:
+        self.process.origin['complete'] = complete
         path = osp.join(runner.work_dir, self.filename)
         self.process.save(path)
         draw_process(self.process, osp.splitext(path)[0] + '.png')

@@ -1,5 +1,5 @@
 import functools
-from typing import Dict, Iterator, List, Optional, Union
+from typing import Dict, List, Optional, Union
 
 from mmengine.dist import all_reduce_params, get_rank
 from mmengine.optim import OptimWrapperDict
@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from ...datasets import seed_all
 from ...errors import ConfigError
 from ...search import Hypergradient
-from .reproducible_train_loop import start_at
+from .reproducible_train_loop import endless
 from .search_loop import SearchLoop, usable
 
 
@@ -123,14 +123,6 @@ class DistProSearchLoop(SearchLoop):
         wrapper.step()
         wrapper.zero_grad()
         self.check_finite(distiller.alpha, 'alpha')
-
-
-def endless(loader: DataLoader, drawn: int = 0) -> Iterator[dict]:
-    """Batches without end, each pass in its own order, going on after those that were drawn before a resume."""
-    epoch, batches = divmod(drawn, len(loader))
-    while True:
-        yield from start_at(loader, epoch, batches)
-        epoch, batches = epoch + 1, 0
 
 
 def _student_schedulers(schedulers) -> Optional[dict]:

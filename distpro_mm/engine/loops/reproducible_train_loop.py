@@ -1,5 +1,5 @@
 import errno
-from typing import Dict, Union
+from typing import Dict, Iterator, Union
 
 import torch
 from mmengine.dist import get_rank
@@ -64,8 +64,12 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         self.runner.model.train()
         for index, batch in enumerate(start_at(self.dataloader, self._epoch, done), done):
             self.run_iter(index, batch)
+        self.end_epoch()
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
+
+    def end_epoch(self) -> None:
+        """What a loop does after an epoch's last batch, and before checkpoints are written."""
 
     def run_iter(self, idx: int, data_batch: dict) -> None:
         """Iterate a batch.
@@ -121,6 +125,14 @@ def start_at(loader: DataLoader, epoch: int, batches: int):
     sampler.set_epoch(epoch)
     sampler.start = batches * loader.batch_sampler.batch_size
     return iter(loader)
+
+
+def endless(loader: DataLoader, drawn: int = 0) -> Iterator[dict]:
+    """Batches without end, each pass in its own order, going on after those that were drawn before a resume."""
+    epoch, batches = divmod(drawn, len(loader))
+    while True:
+        yield from start_at(loader, epoch, batches)
+        epoch, batches = epoch + 1, 0
 
 
 def dismiss_workers(loader: DataLoader) -> None:

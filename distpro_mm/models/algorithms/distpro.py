@@ -103,6 +103,22 @@ class DistPro(TapDistill):
             student(batch_inputs, data_samples, mode='tensor')
         return reader.features
 
+    def training_loss(self, data: dict, parameters: Dict[str, Tensor], weights: Tensor) -> Tensor:
+        """The loss of a training step, as a function of parameters and weights.
+
+        Args:
+            data (dict): A batch as a dataloader gives it.
+            parameters (dict[str, Tensor]): Parameters by name, in place of the model's own.
+            weights (Tensor): The pathways' weights [N].
+
+        Returns:
+            Tensor: The loss, a scalar with a graph to parameters and weights.
+        """
+        data = self.data_preprocessor(data, True)
+        with self.distiller.weights_in_place(weights):
+            losses = torch.func.functional_call(self, parameters, kwargs=dict(data, mode='loss'), args=())
+        return self.parse_losses(losses)[0]
+
     def held_out_loss(self, data: dict) -> Tensor:
         """The student's own loss on a held-out batch, in training mode.
 

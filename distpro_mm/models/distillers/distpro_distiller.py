@@ -164,6 +164,16 @@ class DistProDistiller(TapDistiller):
         self._weights = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
         self.live = [index for index, weight in enumerate(weights) if weight != 0 and weight >= skip_below]
 
+    @contextlib.contextmanager
+    def weights_in_place(self, weights: Tensor) -> Iterator[None]:
+        """Set weights [N], with a graph to whatever they come from, for a while."""
+        own = self._weights, self.live
+        self.set_weights(weights)
+        try:
+            yield
+        finally:
+            self._weights, self.live = own
+
     def weights(self) -> Tensor:
         """Tensor: The weights [N] in force; detached: the student's training never moves alpha."""
         if self._weights is not None:

@@ -1,0 +1,44 @@
+from mmrazor.registry import HOOKS
+
+from ...errors import ConfigError
+from .process_record_hook import ProcessRecordHook, origin
+
+
+@HOOKS.register_module()
+class WholeRunRecordHook(ProcessRecordHook):
+    """Records a search with sight to the end of the run: the process of the best round so far, and the state of the loop.
+
+    Written and drawn like the process of :class:`ProcessRecordHook`.
+
+    Args:
+        **kwargs: Of :class:`ProcessRecordHook`.
+    """
+
+    def before_train(self, runner) -> None:
+        """Check the loop."""
+        if not hasattr(runner.train_loop, 'history'):
+            raise ConfigError("custom_hooks: WholeRunRecordHook records a search in rounds; it needs train_cfg.type="
+                              "'mmrazor.DistProWholeRunLoop'")
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Nothing: a process is known when its round is done."""
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Put the loop's state into the checkpoint and write the process."""
+        checkpoint['search'] = runner.train_loop.state_dict()
+        self.write(runner)
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Give the loop its state back from a checkpoint that is resumed from."""
+        if runner._resume and 'search' in checkpoint:
+            runner.train_loop.load_state_dict(checkpoint['search'])
+
+    def write(self, runner) -> None:
+        """Write and draw the process of the best round so far; nothing before the first one is done."""
+        loop = runner.train_loop
+        self.process = loop.process()
+        if self.process is not None:
+            losses = [done['loss'] for done in loop.history]
+            self.process.origin = dict(origin(runner), epochs=loop.epochs, iterations=loop.iterations, rounds=loop.rounds,
+                                       losses=losses)
+            self._save(runner, complete=len(losses) == loop.rounds)

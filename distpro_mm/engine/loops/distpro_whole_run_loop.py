@@ -1,0 +1,258 @@
+import copy
+import functools
+from typing import Dict, List, Optional, Tuple, Union
+
+import torch
+from mmengine.dist import all_reduce_params, get_rank
+from mmengine.optim import OptimWrapperDict
+from mmrazor.registry import LOOPS
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from ...datasets import seed_all
+from ...errors import ConfigError
+from ...process import DistillationProcess
+from ...search import Step, Trajectory, untouched
+from ..hooks import WholeRunRecordHook
+from .reproducible_train_loop import endless, start_at
+from .search_loop import SearchLoop, usable
+
+
+@LOOPS.register_module()
+class DistProWholeRunLoop(SearchLoop):
+    """Searches a distillation process with sight to the end of the run.
+
+    The student is trained in several rounds, each a whole short run from the same initial weights with a schedule of its
+    own. A process of a few knots is replayed in it; at its end the held-out loss is differentiated back through every
+    step of the round (see :class:`distpro_mm.search.Trajectory`), and alpha at each knot takes a step of Rprop. So a weight
+    is judged by what it does to the trained student, and not to the next step, as in :class:`DistProSearchLoop`. The
+    process of the round with the lowest held-out loss is the result.
+
+    A round costs about three times its training: the run, and for each step one pass through its second derivative. The
+    steps of a round are kept in memory; what does not fit is taken again in parts, which costs one more training.
+
+    A search that is resumed goes on at the beginning of the round that was broken off.
+
+    Args:
+        runner (Runner): The runner; ``optim_wrapper`` and ``param_scheduler`` are those of an ordinary training of
+            ``max_epochs``.
+        dataloader (dict): Config of the training set's loader, ``train_dataloader``.
+        max_epochs (int): Epochs of a round.
+        rounds (int): Rounds, >= 1. After the last one alpha is not moved any more. Defaults to 6.
+        knots (int): Moments of the run, evenly spaced, at which alpha is free, >= 2; the weights are interpolated between
+            them. Defaults to 4.
+        step_size (float): First step of alpha at every knot, > 0. Rprop lengthens it by 1.2 while the derivative's sign
+            stays and halves it where it turns. Defaults to 0.7.
+        max_growth (float): Bound on the derivative's growth on its way back, in lengths of the held-out loss's gradient at
+            the end, > 0: where training is chaotic, as at its start with high weights, what lies far ahead cannot be
+            told. Defaults to 2.
+        memory (float): GiB for the steps that are kept, > 0. Defaults to 4.
+        **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``cost_penalty``; and of mmengine's
+            ``EpochBasedTrainLoop``. The model is validated after the last round alone.
+
+    Raises:
+        ConfigError: If the config cannot be searched with; names the key.
+    """
+    record_hook = WholeRunRecordHook
+
+    def __init__(self,
+                 runner,
+                 dataloader: Union[DataLoader, Dict],
+                 max_epochs: int,
+                 rounds: int = 6,
+                 knots: int = 4,
+                 step_size: float = 0.7,
+                 max_growth: float = 2.0,
+                 memory: float = 4.0,
+                 **kwargs) -> None:
+        for name, value, least in (('rounds', rounds, 1), ('knots', knots, 2), ('max_epochs', max_epochs, 1)):
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(f'train_cfg.{name}={value!r} must be a whole number from {least}')
+        for name, value in (('step_size', step_size), ('max_growth', max_growth), ('memory', memory)):
+            if not value > 0:
+                raise ConfigError(f'train_cfg.{name}={value!r} must be above 0')
+        if isinstance(runner.optim_wrapper, OptimWrapperDict) or 'DistPro' in str(runner.optim_wrapper.get('constructor')):
+            raise ConfigError('optim_wrapper.constructor: DistProWholeRunLoop moves alpha itself (train_cfg.step_size): '
+                              'give the optim_wrapper of an ordinary training')
+        super().__init__(runner, dataloader, rounds * max_epochs, **{**kwargs, 'val_begin': rounds * max_epochs})
+        self.rounds, self.epochs, self.max_growth, self.memory = rounds, max_epochs, max_growth, memory
+        self.iterations = max_epochs * len(self.dataloader)  # of a round
+        distiller = self.model.distiller
+        self.alpha = distiller.alpha.detach().repeat(knots, 1).requires_grad_()
+        self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size)
+        self.history: List[dict] = []  # of the rounds that are done, alpha [knots, N] and the held-out loss
+        self._initial: Optional[dict] = None
+
+    @property
+    def progress(self) -> float:
+        """float: The present iteration's moment in [0, 1] of its round."""
+        return self._iter % self.iterations / max(self.iterations - 1, 1)
+
+    def weights(self) -> Tensor:
+        """Tensor: The weights of all iterations of a round [iterations, N], differentiable in alpha."""
+        knots = torch.stack([self.model.distiller.weighting(alpha) for alpha in self.alpha])
+        places = torch.linspace(0, len(knots) - 1, self.iterations, device=knots.device)
+        before = places.floor().long().clamp(max=len(knots) - 2)
+        share = (places - before).to(knots)[:, None]
+        return (1 - share) * knots[before] + share * knots[before + 1]
+
+    def process(self) -> Optional[DistillationProcess]:
+        """The process of the best round so far; None before the first one is done."""
+        if not self.history:
+            return None
+        best = min(self.history, key=lambda done: done['loss'])
+        moments = [knot / (len(self.alpha) - 1) for knot in range(len(self.alpha))]
+        distiller = self.model.distiller
+        return DistillationProcess(distiller.names, distiller.weighting, moments, best['alpha'],
+                                   layers=distiller.layer_names)
+
+    def start(self) -> None:
+        """Make ready for :meth:`step`, at the beginning of a round."""
+        wrapper = usable(self.runner.optim_wrapper)
+        self._epoch -= self._epoch % self.epochs
+        self._iter = self._epoch * len(self.dataloader)
+        self.trajectory = Trajectory(dict(self.model.named_parameters()), wrapper.optimizer,
+                                     functools.partial(all_reduce_params, op='mean'))
+        self._price = self.price()
+
+    def stop(self) -> None:
+        """Leave the optimiser as it was, and end the held-out loader's workers."""
+        self.trajectory.close()
+        super().stop()
+
+    def state_dict(self) -> dict:
+        """dict: What a search that is resumed goes on with."""
+        return dict(alpha=self.alpha.detach(), optimizer=self.optimizer.state_dict(), history=self.history,
+                    initial=self._initial)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with what :meth:`state_dict` gave.
+
+        Raises:
+            ConfigError: If it is of another number of knots or pathways.
+        """
+        if state['alpha'].shape != self.alpha.shape:
+            raise ConfigError(f'the checkpoint has a process of {list(state["alpha"].shape)} knots and pathways and '
+                              f'train_cfg.knots and model.distiller ask for {list(self.alpha.shape)}: resume with the '
+                              'config of the search')
+        with torch.no_grad():
+            self.alpha.copy_(state['alpha'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.history, self._initial = state['history'], state['initial']
+
+    def run_epoch(self) -> None:
+        """Iterate an epoch; the first one of a round begins with the initial weights."""
+        if self._epoch % self.epochs == 0:
+            self._begin_round()
+        super().run_epoch()
+
+    def _begin_round(self) -> None:
+        """Give model, optimiser and schedules back what they had before the first round."""
+        if self._initial is None:
+            self._initial = copy.deepcopy(self._state())
+        self._set_state(self._initial)
+        self.trajectory.steps.clear()
+        self._parts: List[Tuple[int, dict]] = []  # of the round: the first iteration, and the state before it
+        self._settings: List[List[dict]] = []  # of the optimiser, by iteration
+        with torch.no_grad():
+            self._weights = self.weights()
+
+    def _state(self) -> dict:
+        runner = self.runner
+        return dict(model=self.model.state_dict(), optimizer=runner.optim_wrapper.optimizer.state_dict(),
+                    schedulers=[scheduler.state_dict() for scheduler in runner.param_schedulers or []])
+
+    def _set_state(self, state: dict) -> None:
+        state = copy.deepcopy(state)  # optimiser and schedules would go on with the very same objects
+        self.model.load_state_dict(state['model'])
+        self.runner.optim_wrapper.optimizer.load_state_dict(state['optimizer'])
+        for scheduler, own in zip(self.runner.param_schedulers or [], state['schedulers']):
+            scheduler.load_state_dict(own)
+
+    def step(self, data_batch: dict) -> dict:
+        """One training step of the student, kept for the way back.
+
+        Args:
+            data_batch (dict): The training batch.
+
+        Returns:
+            dict: Losses by name.
+        """
+        if not self._parts or self._full():
+            self.trajectory.steps.clear()
+            self._parts.append((self._iter % self.iterations, copy.deepcopy(self._state())))
+        self._settings.append([{key: value for key, value in group.items() if key != 'params'}
+                               for group in self.runner.optim_wrapper.param_groups])
+        outputs = self._train_step(self._iter, data_batch)
+        self.check_finite(outputs['loss'], 'the training loss')
+        return outputs
+
+    def _full(self) -> bool:
+        steps = self.trajectory.steps
+        return bool(steps) and (len(steps) + 1) * _bytes(steps[0]) > self.memory * 2**30
+
+    def _train_step(self, iteration: int, data_batch: dict) -> dict:
+        weights = self._weights[iteration % self.iterations]
+        self.model.distiller.set_weights(weights)
+        self.trajectory.keep((iteration, data_batch), weights)
+        seed_all(self.runner.seed, get_rank(), iteration)  # hooks may have drawn random numbers
+        return self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
+
+    def end_epoch(self) -> None:
+        """After a round, measure the held-out loss and move alpha down its derivative, unless it was the last round."""
+        if self._iter % self.iterations:
+            return
+        full_precision = torch.autocast(self._weights.device.type, enabled=False)
+        with untouched(self.model), full_precision:
+            seed_all(self.runner.seed, get_rank(), self._iter, 1)
+            loss = self.trajectory.start(self.model.held_out_loss(batch)
+                                         for batch in start_at(self.held_out_dataloader, 0, 0))
+            self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
+            self.runner.logger.info(f'Round {len(self.history)} of {self.rounds}: held-out loss {loss:.4f}')
+            if len(self.history) < self.rounds:
+                self._move_alpha(self._derivatives())
+
+    def _move_alpha(self, derivatives: Tensor) -> None:
+        if self._price is not None:
+            derivatives = derivatives + self._price.to(derivatives) / self.iterations
+        self.check_finite(derivatives, "the held-out loss's gradient with respect to the pathways' weights")
+        self.optimizer.zero_grad()
+        (self.weights() * derivatives).sum().backward()
+        self.optimizer.step()
+
+    def _derivatives(self) -> Tensor:
+        """dJ/dw of all iterations of the round [iterations, N], from its last part to its first."""
+        end = copy.deepcopy(self._state()) if len(self._parts) > 1 else None
+        bound = self.max_growth * self.trajectory.length()
+        derivatives, last = [], self.iterations
+        for first, state in reversed(self._parts):
+            if last < self.iterations:
+                self._take_again(first, last, state)
+            derivatives.insert(0, self.trajectory.sweep(self._training_loss, bound))
+            last = first
+        if end is not None:
+            self._set_state(end)
+        return torch.cat(derivatives)
+
+    def _take_again(self, first: int, last: int, state: dict) -> None:
+        """Take the steps of a part of the round again, to keep them."""
+        self._set_state(state)
+        begin = self._iter - self.iterations
+        batches = endless(self.dataloader, begin + first)
+        for place in range(first, last):
+            for group, settings in zip(self.runner.optim_wrapper.param_groups, self._settings[place]):
+                group.update(settings)
+            self._train_step(begin + place, next(batches))
+        batches.close()
+
+    def _training_loss(self, parameters: Dict[str, Tensor], weights: Tensor, kept: Tuple[int, dict]) -> Tensor:
+        """The loss of a step that was taken, as a function of what it was taken with."""
+        iteration, data_batch = kept
+        seed_all(self.runner.seed, get_rank(), iteration)
+        return self.model.training_loss(data_batch, parameters, weights)
+
+
+def _bytes(step: Step) -> int:
+    """Memory of a step that is kept, without its images."""
+    states = [value for state in step.before.states for value in state.values() if isinstance(value, Tensor)]
+    return sum(t.numel() * t.element_size() for t in [*step.before.theta, *step.before.gradients, *states] if t is not None)
