@@ -1,5 +1,3 @@
 # Stage 2: distil on all training images with the process of stage 1.
-_base_ = '../baselines/equal.py'
-custom_hooks = [
-    dict(_base_.replay, type='mmrazor.ProcessReplayHook', process=f'work_dirs/{_base_.pair}/search/process.json')
-]
+_base_ = './equal.py'
+custom_hooks = [dict(type='mmrazor.ProcessReplayHook', process=f'work_dirs/{_base_.pair}/search/process.json')]

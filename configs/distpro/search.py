@@ -1,5 +1,4 @@
-# Stage 1: search a process on 80% of the training images, moving alpha by the loss on the other 20%.
-_base_ = '../baselines/equal.py'
-optim_wrapper = dict(constructor='mmrazor.DistProOptimWrapperConstructor')
-param_scheduler = _base_.search_stage.param_scheduler
-train_cfg = dict(_base_.search_stage.train_cfg, _delete_=True, type='mmrazor.DistProSearchLoop')
+# Stage 1: search a process in whole short trainings on 80% of the training images, by the loss on the other 20% at their end.
+_base_ = './equal.py'
+param_scheduler = _base_.round_stage.param_scheduler
+train_cfg = dict(_base_.round_stage.train_cfg, _delete_=True, type='mmrazor.DistProWholeRunLoop')

@@ -7,10 +7,9 @@ pathways = {
 }
 kd_weight = 'model.distiller.weighting.kd_weight'
 scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
-alpha = {'optim_wrapper.alpha': dict(optimizer=dict(type='Adam', lr=0.02, betas=(0.5, 0.999)))}
 searches = dict(
-    search=dict(config='../distpro/search.py', options={**pathways, **alpha}, seeds=[0]),
-    published_search=dict(config='../distpro/search.py', options=scaled, seeds=[0]))
+    search=dict(config='../distpro/search.py', seeds=[0]),
+    published_search=dict(config='../distpro/published_search.py', options=scaled, seeds=[0]))
 controls = {
     form: dict(like='distpro', options={'custom_hooks.0.form': form})
     for form in ('uniform', 'random', 'last', 'shuffled')

@@ -1,9 +1,10 @@
 import copy
 import functools
+import math
 from typing import Dict, List, Optional, Tuple, Union
 
 import torch
-from mmengine.dist import all_reduce_params, get_rank
+from mmengine.dist import all_reduce, all_reduce_params, get_rank
 from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import LOOPS
 from torch import Tensor
@@ -25,11 +26,13 @@ class DistProWholeRunLoop(SearchLoop):
     The student is trained in several rounds, each a whole short run from the same initial weights with a schedule of its
     own. A process of a few knots is replayed in it; at its end the held-out loss is differentiated back through every
     step of the round (see :class:`distpro_mm.search.Trajectory`), and alpha at each knot takes a step of Rprop. So a weight
-    is judged by what it does to the trained student, and not to the next step, as in :class:`DistProSearchLoop`. The
-    process of the round with the lowest held-out loss is the result.
+    is judged by what it does to the trained student, and not to the next step, as in :class:`DistProSearchLoop`. A round
+    that ends with a higher loss than the best one, or whose training diverges, is not followed: alpha goes back and takes
+    half the step. The process of the round with the lowest held-out loss is the result.
 
-    A round costs about three times its training: the run, and for each step one pass through its second derivative. The
-    steps of a round are kept in memory; what does not fit is taken again in parts, which costs one more training.
+    A round costs about four times its training: the run, and for each step one pass through its second derivative; a round
+    that is not followed, and the last one, cost the run alone. The steps of a round are kept in memory; what does not fit is
+    taken again in parts, which costs one more training.
 
     A search that is resumed goes on at the beginning of the round that was broken off.
 
@@ -42,7 +45,7 @@ class DistProWholeRunLoop(SearchLoop):
         knots (int): Moments of the run, evenly spaced, at which alpha is free, >= 2; the weights are interpolated between
             them. Defaults to 4.
         step_size (float): First step of alpha at every knot, > 0. Rprop lengthens it by 1.2 while the derivative's sign
-            stays and halves it where it turns. Defaults to 0.7.
+            stays, up to twice the first, and halves it where it turns. Defaults to 0.7.
         max_growth (float): Bound on the derivative's growth on its way back, in lengths of the held-out loss's gradient at
             the end, > 0: where training is chaotic, as at its start with high weights, what lies far ahead cannot be
             told. Defaults to 2.
@@ -79,8 +82,9 @@ class DistProWholeRunLoop(SearchLoop):
         self.iterations = max_epochs * len(self.dataloader)  # of a round
         distiller = self.model.distiller
         self.alpha = distiller.alpha.detach().repeat(knots, 1).requires_grad_()
-        self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size)
+        self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, 2 * step_size))
         self.history: List[dict] = []  # of the rounds that are done, alpha [knots, N] and the held-out loss
+        self._best: Optional[dict] = None  # round so far: loss, alpha, its gradient and its optimiser's state
         self._initial: Optional[dict] = None
 
     @property
@@ -98,12 +102,11 @@ class DistProWholeRunLoop(SearchLoop):
 
     def process(self) -> Optional[DistillationProcess]:
         """The process of the best round so far; None before the first one is done."""
-        if not self.history:
+        if self._best is None:
             return None
-        best = min(self.history, key=lambda done: done['loss'])
         moments = [knot / (len(self.alpha) - 1) for knot in range(len(self.alpha))]
         distiller = self.model.distiller
-        return DistillationProcess(distiller.names, distiller.weighting, moments, best['alpha'],
+        return DistillationProcess(distiller.names, distiller.weighting, moments, self._best['alpha'].tolist(),
                                    layers=distiller.layer_names)
 
     def start(self) -> None:
@@ -122,7 +125,7 @@ class DistProWholeRunLoop(SearchLoop):
 
     def state_dict(self) -> dict:
         """dict: What a search that is resumed goes on with."""
-        return dict(alpha=self.alpha.detach(), optimizer=self.optimizer.state_dict(), history=self.history,
+        return dict(alpha=self.alpha.detach(), optimizer=self.optimizer.state_dict(), history=self.history, best=self._best,
                     initial=self._initial)
 
     def load_state_dict(self, state: dict) -> None:
@@ -138,7 +141,7 @@ class DistProWholeRunLoop(SearchLoop):
         with torch.no_grad():
             self.alpha.copy_(state['alpha'])
         self.optimizer.load_state_dict(state['optimizer'])
-        self.history, self._initial = state['history'], state['initial']
+        self.history, self._best, self._initial = state['history'], state['best'], state['initial']
 
     def run_epoch(self) -> None:
         """Iterate an epoch; the first one of a round begins with the initial weights."""
@@ -154,6 +157,7 @@ class DistProWholeRunLoop(SearchLoop):
         self.trajectory.steps.clear()
         self._parts: List[Tuple[int, dict]] = []  # of the round: the first iteration, and the state before it
         self._settings: List[List[dict]] = []  # of the optimiser, by iteration
+        self._diverged = False
         with torch.no_grad():
             self._weights = self.weights()
 
@@ -183,8 +187,14 @@ class DistProWholeRunLoop(SearchLoop):
             self._parts.append((self._iter % self.iterations, copy.deepcopy(self._state())))
         self._settings.append([{key: value for key, value in group.items() if key != 'params'}
                                for group in self.runner.optim_wrapper.param_groups])
+        if self._diverged:  # what is left of the round is passed over
+            return dict(loss=torch.tensor(math.nan))
         outputs = self._train_step(self._iter, data_batch)
-        self.check_finite(outputs['loss'], 'the training loss')
+        not_finite = (~torch.isfinite(outputs['loss'].detach())).float()
+        all_reduce(not_finite, op='max')  # processes pass over the rest of a round together
+        self._diverged = bool(not_finite)
+        if self._best is None:
+            self.check_finite(outputs['loss'], 'the training loss')
         return outputs
 
     def _full(self) -> bool:
@@ -205,20 +215,41 @@ class DistProWholeRunLoop(SearchLoop):
         full_precision = torch.autocast(self._weights.device.type, enabled=False)
         with untouched(self.model), full_precision:
             seed_all(self.runner.seed, get_rank(), self._iter, 1)
-            loss = self.trajectory.start(self.model.held_out_loss(batch)
-                                         for batch in start_at(self.held_out_dataloader, 0, 0))
+            loss = math.nan if self._diverged else self.trajectory.start(
+                self.model.held_out_loss(batch) for batch in start_at(self.held_out_dataloader, 0, 0))
             self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
-            self.runner.logger.info(f'Round {len(self.history)} of {self.rounds}: held-out loss {loss:.4f}')
-            if len(self.history) < self.rounds:
-                self._move_alpha(self._derivatives())
+            followed = self._best is None or loss < self._best['loss']
+            told = 'training diverged' if self._diverged else f'held-out loss {loss:.4f}'
+            went = '' if followed else '; not better, so alpha goes back and takes half the step'
+            self.runner.logger.info(f'Round {len(self.history)} of {self.rounds}: {told}{went}')
+            last = len(self.history) == self.rounds
+            if followed:
+                self._best = dict(loss=loss, alpha=self.alpha.detach().clone(),
+                                  optimizer=copy.deepcopy(self.optimizer.state_dict()),
+                                  gradient=None if last else self._gradient(self._derivatives()))
+            if not last:
+                self._move_alpha(half=not followed)
 
-    def _move_alpha(self, derivatives: Tensor) -> None:
+    def _gradient(self, derivatives: Tensor) -> Tensor:
+        """By alpha [knots, N], of the derivatives by the weights of all iterations."""
         if self._price is not None:
             derivatives = derivatives + self._price.to(derivatives) / self.iterations
         self.check_finite(derivatives, "the held-out loss's gradient with respect to the pathways' weights")
-        self.optimizer.zero_grad()
-        (self.weights() * derivatives).sum().backward()
+        return torch.autograd.grad((self.weights() * derivatives).sum(), self.alpha)[0]
+
+    def _move_alpha(self, half: bool) -> None:
+        """A step of alpha from where the best round had it."""
+        best = self._best
+        if half:
+            for part in (*best['optimizer']['param_groups'], *best['optimizer']['state'].values()):
+                length = 'lr' if 'lr' in part else 'step_size'
+                part[length] = part[length] / 2
+        with torch.no_grad():
+            self.alpha.copy_(best['alpha'])
+        self.optimizer.load_state_dict(copy.deepcopy(best['optimizer']))
+        self.alpha.grad = best['gradient'].clone()
         self.optimizer.step()
+        self.alpha.grad = None
 
     def _derivatives(self) -> Tensor:
         """dJ/dw of all iterations of the round [iterations, N], from its last part to its first."""

@@ -1,0 +1,6 @@
+# DistPro as published, stage 1: trains the student on 80% of the training images, and after every step moves alpha by what
+# the step did to the loss on the other 20%.
+_base_ = '../baselines/equal.py'
+optim_wrapper = dict(constructor='mmrazor.DistProOptimWrapperConstructor')
+param_scheduler = _base_.search_stage.param_scheduler
+train_cfg = dict(_base_.search_stage.train_cfg, _delete_=True, type='mmrazor.DistProSearchLoop')
