@@ -55,7 +55,7 @@ def search(teacher: str, name: str, epochs: int, folder: str, interval: int, rat
     work_dir = os.path.join(folder, name)
     path = os.path.join(work_dir, 'process.json')
     if not os.path.exists(path):
-        cfg = on_a_fifth('configs/distpro/search.py', epochs, work_dir, PAIR)
+        cfg = on_a_fifth('configs/distpro/published_search.py', epochs, work_dir, PAIR)
         cfg.model.teacher_ckpt = teacher
         cfg.optim_wrapper.alpha = dict(optimizer=dict(type='Adam', lr=rate, betas=(0.5, 0.999)))
         cfg.train_cfg.alpha_interval = interval

@@ -17,6 +17,7 @@ from distpro_mm.engine.launch import load_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAIR = 'resnet20_resnet8-half_digits'
+KINDS = dict(search='distpro/published_search', distill='distpro/published_distill', whole_run='distpro/search')
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +37,8 @@ def configs_are_logged_plainly(monkeypatch):
 
 
 def small_config(folder, kind, name=None, **options):
-    """A small config: kind is search, distill, equal, kd or student; options by dotted key, written with "__" for "."."""
-    group = 'distpro' if kind in ('search', 'distill') else 'baselines'
-    cfg = load_config(str(ROOT / 'configs' / group / f'{kind}.py'), pair=PAIR)
+    """A small config of one of KINDS or a baseline; options by dotted key, written with "__" for "."."""
+    cfg = load_config(str(ROOT / 'configs' / f'{KINDS.get(kind, f"baselines/{kind}")}.py'), pair=PAIR)
     cfg.work_dir = str(folder / (name or kind))
     cfg.experiment_name = f'{kind}_{time.time_ns()}'
     cfg.log_level = 'ERROR'
@@ -56,7 +56,7 @@ def small_config(folder, kind, name=None, **options):
         else:
             cfg.model.teacher = cfg.model.architecture
         cfg.model.teacher_ckpt = None
-    if kind in ('search', 'distill', 'equal'):
+    if kind in (*KINDS, 'equal'):
         cfg.model.distiller.connections = 'same_depth'
         cfg.model.distiller.weighting.kd_weight = 1.0
     cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})

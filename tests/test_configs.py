@@ -68,7 +68,7 @@ def test_a_method_is_one_config_for_every_pair(path, pair):
         assert cfg.model.get('input_shape', cfg.input_shape) == cfg.input_shape
     for hook in cfg.get('custom_hooks', []):
         if 'process' in hook:
-            assert hook.process == os.path.join(load('distpro/search.py', pair).work_dir, 'process.json')
+            assert hook.process == os.path.join('work_dirs', pair, name.replace('distill', 'search'), 'process.json')
     # A second stage starts from what its first stage writes, and no network starts from anything else.
     text = repr(cfg.model)
     assert ('Pretrained' in text) == (name in FIRST_STAGES)
@@ -181,13 +181,13 @@ def test_cifar100_from_folders_teacher_search_and_distillation(cifar100):
     teacher = Runner.from_cfg(cifar100('teachers/resnet56_cifar100.py'))
     teacher.train()
     trained = dict(model__teacher_ckpt=os.path.join(teacher.work_dir, 'epoch_1.pth'), model__architecture__backbone__depth=8)
-    search = Runner.from_cfg(cifar100('distpro/search.py', **trained))
+    search = Runner.from_cfg(cifar100('distpro/published_search.py', **trained))
     search.train()
     assert len(search.train_loop.dataloader.dataset) == 400
     path = os.path.join(search.work_dir, 'process.json')
     process = DistillationProcess.load(path)
     assert len(process.names) == 10 and len(process) == 8
-    distill = Runner.from_cfg(cifar100('distpro/distill.py', custom_hooks__0__process=path, **trained))
+    distill = Runner.from_cfg(cifar100('distpro/published_distill.py', custom_hooks__0__process=path, **trained))
     distill.train()
     assert distill.train_loop.max_iters == 10  # all 500 images
     student = Runner.from_cfg(cifar100('baselines/kd.py', **trained))
@@ -210,7 +210,7 @@ def test_imagenet_is_read_from_folders(tmp_path):
             (tmp_path / split / f'n{label:08d}').mkdir(parents=True)
             for index in range(4 if label < 2 else 0):
                 cv2.imwrite(str(tmp_path / split / f'n{label:08d}' / f'{index}.JPEG'), image)
-    cfg = load('distpro/search.py', 'resnet34_resnet18_imagenet')
+    cfg = load('distpro/published_search.py', 'resnet34_resnet18_imagenet')
     init_default_scope(cfg.default_scope)
     preprocessor = MODELS.build(cfg.data_preprocessor)
     for key, count in (('train_dataloader', 3), ('val_dataloader', 2)):

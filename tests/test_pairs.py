@@ -90,13 +90,14 @@ def slow_but(quick):
 
 @pytest.mark.parametrize('pair', slow_but(SMALL))
 def test_search_and_distillation_of_every_pair(pair, tmp_path):
-    search = train('distpro/search.py', pair, tmp_path)
+    search = train('distpro/published_search.py', pair, tmp_path)
     path = os.path.join(search.work_dir, 'process.json')
     process = DistillationProcess.load(path)
     assert len(process) == 2 and len(process.names) >= 9
     distiller = search.model.distiller
     assert {name.partition('>')[0] for name in process.names} >= {tap.name for tap in distiller.taps('transmitter')}
-    train('distpro/distill.py', pair, tmp_path, custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=path)])
+    train('distpro/published_distill.py', pair, tmp_path,
+          custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=path)])
 
 
 @pytest.mark.parametrize('pair', slow_but(pair for pair in PAIRS if 'pyramidnet' not in pair))

@@ -17,7 +17,7 @@ from mmpretrain.registry import MODELS
 from distpro_mm.models.checkpoints import load_whole
 
 ROOT = pathlib.Path(__file__).parent.parent
-SEARCH = 'configs/distpro/search.py'
+SEARCH = 'configs/distpro/published_search.py'
 PAIR = ['--pair', 'resnet20_resnet8-half_digits']
 NETWORKS = Config.fromfile(ROOT / 'configs' / '_base_' / 'networks' / 'cifar_networks.py')
 SMALL = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.dataset.images_per_class=10', 'train_dataloader.batch_size=20']
@@ -93,9 +93,9 @@ def test_search_and_distil_in_bfloat16(tmp_path, teacher_ckpt, tool):
                f'model.teacher_ckpt={teacher_ckpt}']
     done = tool('train', SEARCH, *PAIR, '--amp', '--work-dir', tmp_path / 'search', '--cfg-options', *SMALL, *teacher)
     assert done.returncode == 0 and (tmp_path / 'search' / 'process.json').exists(), done.stderr
-    assert 'BFloat16OptimWrapper' in (tmp_path / 'search' / 'search.py').read_text()
-    done = tool('train', 'configs/distpro/distill.py', *PAIR, '--amp', '--work-dir', tmp_path / 'distill', '--cfg-options',
-                *SMALL, *teacher, f'custom_hooks.0.process={tmp_path / "search" / "process.json"}')
+    assert 'BFloat16OptimWrapper' in (tmp_path / 'search' / 'published_search.py').read_text()
+    done = tool('train', 'configs/distpro/published_distill.py', *PAIR, '--amp', '--work-dir', tmp_path / 'distill',
+                '--cfg-options', *SMALL, *teacher, f'custom_hooks.0.process={tmp_path / "search" / "process.json"}')
     assert done.returncode == 0, done.stderr
 
 

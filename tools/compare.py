@@ -35,12 +35,13 @@ def main() -> None:
     parser.add_argument('benchmark', help='benchmark config, e.g. configs/benchmarks/digits.py')
     parser.add_argument('--work-dir', help='where everything goes (default: work_dirs/benchmark_<name>)')
     parser.add_argument('--teacher-ckpt', help='a checkpoint of the teacher, which is not trained then')
+    parser.add_argument('--methods', nargs='+', metavar='NAME', help="only these of the benchmark's methods (default: all)")
     parser.add_argument('--jobs', type=int, default=torch.cuda.device_count() or os.cpu_count() or 1,
                         help='trainings at once, spread over the GPUs (default: one a GPU, or one a core without)')
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error(f'--jobs {args.jobs}: must be 1 or more')
-    benchmark = Benchmark(args.benchmark, args.work_dir, args.teacher_ckpt)
+    benchmark = Benchmark(args.benchmark, args.work_dir, args.teacher_ckpt, args.methods)
     print(f'{benchmark.name}: {len(benchmark.methods)} methods, {len(benchmark.seeds)} seeds, {args.jobs} trainings at '
           f'once, in {benchmark.work_dir}', flush=True)
     done = run_benchmark(benchmark, args.jobs, lambda line: print(line, flush=True))

@@ -71,12 +71,15 @@ class Benchmark:
         path (str): The benchmark's file.
         work_dir (str, optional): Defaults to ``work_dirs/benchmark_<name of the file>``.
         teacher_ckpt (str, optional): In place of the file's.
+        only (Sequence[str], optional): Names of the methods to compare; what they are like and the reference come
+            along. Defaults to None: all.
 
     Raises:
         ConfigError: If a key is missing, unknown or out of range, or a config does not exist.
     """
 
-    def __init__(self, path: str, work_dir: Optional[str] = None, teacher_ckpt: Optional[str] = None) -> None:
+    def __init__(self, path: str, work_dir: Optional[str] = None, teacher_ckpt: Optional[str] = None,
+                 only: Optional[Sequence[str]] = None) -> None:
         if not os.path.isfile(path):
             raise ConfigError(f"there is no benchmark '{path}'; those that come with the project are in configs/benchmarks/")
         settings = Config.fromfile(path).get('benchmark')
@@ -116,6 +119,19 @@ class Benchmark:
                 raise ConfigError(f"benchmark.longer={dict(self.longer)} must have 'than' and 'of'")
             for name in [self.longer.than, *self.longer.of]:
                 self._one_of(name, self.methods, 'benchmark.longer')
+        if only is not None:
+            self._keep(only)
+
+    def _keep(self, only: Sequence[str]) -> None:
+        for name in only:
+            self._one_of(name, self.methods, '--methods')
+        wanted = {self.reference, *only}
+        wanted |= {self.methods[name].like for name in wanted}
+        self.methods = {name: method for name, method in self.methods.items() if name in wanted}
+        if self.longer is not None:
+            self.longer.of = [name for name in self.longer.of if name in wanted]
+            if self.longer.than not in wanted:
+                self.longer = None
 
     @staticmethod
     def _one_of(name: str, known: Dict[str, Method], key: str) -> None:

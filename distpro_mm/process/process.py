@@ -11,7 +11,7 @@ from .weighting import Weighting
 
 FORMAT = 'distpro_mm process'
 VERSION = 1
-FORMS = ('process', 'uniform', 'last', 'shuffled', 'mean', 'random')
+FORMS = ('process', 'uniform', 'last', 'shuffled', 'mean', 'together', 'random')
 RANDOM_KNOTS = 5  # a random process changes as often over a run
 
 
@@ -118,36 +118,39 @@ class DistillationProcess:
         """
         return interpolate(self.progress, self.weights, moments)
 
-    def form(self, form: str, seed: int = 0) -> np.ndarray:
-        """The process or one of its ablations, as weights at the knots.
+    def form(self, form: str, moments: Sequence[float], seed: int = 0) -> np.ndarray:
+        """The process or one of its ablations, over a run.
 
         Args:
             form (str): 'process'; 'uniform': every pathway at the mean weight over pathways and time; 'last': the last
-                knot's weights throughout; 'mean': each pathway's own average over time; 'shuffled': the knots in
-                random order; 'random': the total of every moment divided anew, in shares drawn uniformly at five
-                moments of the run and interpolated between.
+                weights throughout; 'mean': each pathway's own average over time; 'together': all pathways at their mean
+                weight of the moment; 'shuffled': the moments in random order; 'random': the total of every moment divided
+                anew, in shares drawn uniformly at five moments of the run and interpolated between.
+            moments (Sequence[float]): The run's moments [M] in [0, 1].
             seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
 
         Returns:
-            np.ndarray: Weights [K, N].
+            np.ndarray: Weights [M, N].
 
         Raises:
             ProcessError: If ``form`` is none of these.
         """
-        weights = self.weights
+        weights = self.stretch(moments)
         if form == 'process':
             return weights
         if form == 'uniform':
             return np.full_like(weights, weights.mean())
         if form == 'last':
-            return np.repeat(weights[-1:], len(weights), axis=0)
+            return np.repeat(self.weights[-1:], len(weights), axis=0)
         if form == 'mean':
             return np.repeat(weights.mean(axis=0, keepdims=True), len(weights), axis=0)
+        if form == 'together':
+            return np.repeat(weights.mean(axis=1, keepdims=True), len(self.names), axis=1)
         if form == 'shuffled':
             return weights[np.random.RandomState(seed).permutation(len(weights))]
         if form == 'random':
             shares = np.random.RandomState(seed).dirichlet(np.ones(len(self.names)), RANDOM_KNOTS)
-            return weights.sum(axis=1, keepdims=True) * interpolate(np.linspace(0, 1, RANDOM_KNOTS), shares, self.progress)
+            return weights.sum(axis=1, keepdims=True) * interpolate(np.linspace(0, 1, RANDOM_KNOTS), shares, moments)
         raise ProcessError(f"form='{form}' is not one of {', '.join(FORMS)}")
 
     def smooth(self, window: float) -> 'DistillationProcess':

@@ -22,7 +22,7 @@ SMALL = textwrap.dedent("""
     log_level = 'ERROR'
     """)
 BASES = dict(teacher='teachers/resnet20_digits.py', student='baselines/student.py', kd='baselines/kd.py',
-             simkd='baselines/simkd.py', search='distpro/search.py', distpro='distpro/distill.py')
+             simkd='baselines/simkd.py', search='distpro/published_search.py', distpro='distpro/published_distill.py')
 WEIGHT = 'model.distiller.distill_losses.loss_kl.loss_weight'
 KD_WEIGHT = 'model.distiller.weighting.kd_weight'
 

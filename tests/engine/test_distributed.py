@@ -176,7 +176,7 @@ def test_the_script_searches_in_two_processes_and_goes_on(tmp_path):
 
     def train(epochs, *flags):
         return subprocess.run(
-            ['bash', root / 'tools/dist_train.sh', 'configs/distpro/search.py', '2',
+            ['bash', root / 'tools/dist_train.sh', 'configs/distpro/published_search.py', '2',
              '--pair', 'resnet20_resnet8-half_digits', '--work-dir', tmp_path, *flags,
              '--cfg-options', f'train_cfg.max_epochs={epochs}',
              'train_dataloader.batch_size=20', 'model.teacher_ckpt=None', 'default_hooks.checkpoint.interval=1'],

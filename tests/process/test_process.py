@@ -120,47 +120,57 @@ def test_a_bad_knot_is_refused_and_leaves_no_trace(progress, alpha):
 def test_the_forms_are_what_they_are_called():
     process = make(seed=5)
     weights = closed(process)
-    assert np.array_equal(process.form('process'), process.weights)
-    assert np.allclose(process.form('uniform'), weights.sum() / weights.size, rtol=1e-13)
-    last, mean = process.form('last'), process.form('mean')
+    assert np.array_equal(process.form('process', process.progress), process.weights)
+    assert np.allclose(process.form('uniform', process.progress), weights.sum() / weights.size, rtol=1e-13)
+    last, mean = process.form('last', process.progress), process.form('mean', process.progress)
+    together = process.form('together', process.progress)
     for knot in range(6):
+        assert np.allclose(together[knot], sum(weights[knot]) / 4, rtol=1e-13)
         assert np.array_equal(last[knot], process.weights[5])
         assert np.allclose(mean[knot], [sum(weights[:, p]) / 6 for p in range(4)], rtol=1e-13)
-    assert all(process.form(form).shape == (6, 4) for form in ('uniform', 'last', 'mean', 'shuffled'))
+    for form in ('uniform', 'last', 'mean', 'together', 'shuffled'):
+        assert process.form(form, process.progress).shape == (6, 4)
+
+
+def test_an_average_over_time_is_one_over_the_run_and_not_over_knots():
+    process = DistillationProcess(['a', 'b'], Weighting('absolute'), [0, 0.2, 1], [[0, 6], [4, 6], [4, 6]])
+    moments = np.linspace(0, 1, 2001)
+    assert np.allclose(process.form('mean', moments), [3.6, 6], rtol=1e-3)
+    assert np.allclose(process.form('uniform', moments), 4.8, rtol=1e-3)
 
 
 def test_a_random_process_divides_the_same_total_at_every_moment():
     process = make(knots=12, seed=6)
-    found = process.form('random', seed=1)
+    found = process.form('random', process.progress, seed=1)
     assert np.allclose(found.sum(axis=1), process.weights.sum(axis=1)) and (found >= 0).all()
     shares = found / found.sum(axis=1, keepdims=True)
     assert np.ptp(shares, axis=0).min() > 0.02  # it moves
-    assert np.array_equal(found, process.form('random', seed=1))
-    assert not np.array_equal(found, process.form('random', seed=2))
-    drawn = np.concatenate([process.form('random', seed=seed)[:1] / process.weights[:1].sum() for seed in range(400)])
+    assert np.array_equal(found, process.form('random', process.progress, seed=1))
+    assert not np.array_equal(found, process.form('random', process.progress, seed=2))
+    drawn = np.concatenate([process.form('random', [0], seed=seed) / process.weights[:1].sum() for seed in range(400)])
     assert np.allclose(drawn.mean(axis=0), 0.25, atol=0.04)  # no pathway is favoured
 
 
 def test_shuffled_knots_are_a_permutation_that_the_seed_tells():
     process = make(knots=12, seed=6)
-    shuffled = process.form('shuffled', seed=1)
+    shuffled = process.form('shuffled', process.progress, seed=1)
     assert not np.array_equal(shuffled, process.weights)
     assert sorted(map(tuple, shuffled)) == sorted(map(tuple, process.weights))
-    assert np.array_equal(shuffled, make(knots=12, seed=6).form('shuffled', seed=1))
-    assert not np.array_equal(shuffled, process.form('shuffled', seed=2))
+    assert np.array_equal(shuffled, make(knots=12, seed=6).form('shuffled', process.progress, seed=1))
+    assert not np.array_equal(shuffled, process.form('shuffled', process.progress, seed=2))
 
 
 def test_forms_neither_touch_the_process_nor_numpys_random_state():
     process, state = make(seed=7), np.random.get_state()[1].tobytes()
     before = process.weights.copy()
-    for form in ('uniform', 'last', 'mean', 'shuffled'):
-        process.form(form)[:] = -1
+    for form in ('uniform', 'last', 'mean', 'together', 'shuffled'):
+        process.form(form, process.progress)[:] = -1
     assert np.array_equal(process.weights, before) and np.random.get_state()[1].tobytes() == state
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(ProcessError, match="form='best' is not one of process, uniform, last, shuffled, mean, random"):
-        make().form('best')
+    with pytest.raises(ProcessError, match="form='best' is not one of process, uniform, last, shuffled, mean, together"):
+        make().form('best', [0])
 
 
 # ---- smoothing and reordering

@@ -11,9 +11,11 @@ benchmark = dict(
         kd=dict(
             config='../baselines/kd.py', grid={f'{distiller}.distill_losses.loss_kl.loss_weight': [0.3, 0.9, 2.7]}),
         equal=dict(config='../baselines/equal.py', options=_base_.pathways, grid=kd_weights),
-        distpro=dict(config='../distpro/distill.py', options=_base_.pathways, after='search', grid=kd_weights),
+        distpro=dict(config='../distpro/distill.py', after='search'),
         **_base_.controls,
-        published=dict(config='../distpro/distill.py', options=_base_.scaled, after='published_search', grid=kd_weights),
+        random_search=_base_.random_search,
+        published=dict(
+            config='../distpro/published_distill.py', options=_base_.scaled, after='published_search', grid=kd_weights),
         published_uniform=_base_.published_uniform,
         reviewkd=dict(config='../baselines/reviewkd.py', grid={f'{distiller}.loss.loss_weight': [0.6, 1, 3, 8]}),
         dkd=dict(config='../baselines/dkd.py', grid={f'{distiller}.distill_losses.loss_dkd.beta': [1, 2, 6, 8]}),

@@ -1,5 +1,6 @@
 # What comparisons share: DistPro with the logits among the pathways and a free total weight (and, by `pathways` alone, all of
-# these at one constant weight), DistPro as published, and the controls of a process.
+# these at one constant weight), DistPro as published, the controls of a process, and a random search that costs as much: 22
+# trainings are a search of six rounds, five of which are differentiated for three times their own cost.
 pathways = {
     'model.distiller.logits': [dict(type='KLDivergence', tau=4, name='kl')],
     'model.distiller.weighting.type': 'exponential',
@@ -9,9 +10,12 @@ kd_weight = 'model.distiller.weighting.kd_weight'
 scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
 searches = dict(
     search=dict(config='../distpro/search.py', seeds=[0]),
+    random_search=dict(
+        config='../distpro/search.py', options={'train_cfg.moves': 'random', 'train_cfg.rounds': 22}, seeds=[0]),
     published_search=dict(config='../distpro/published_search.py', options=scaled, seeds=[0]))
 controls = {
-    form: dict(like='distpro', options={'custom_hooks.0.form': form})
-    for form in ('uniform', 'random', 'last', 'shuffled')
+    form: dict(like='distpro', options={'custom_hooks.0.form': form}, budgets=[1])
+    for form in ('uniform', 'mean', 'together', 'random', 'last', 'shuffled')
 }
 published_uniform = dict(like='published', options={'custom_hooks.0.form': 'uniform'})
+random_search = dict(config='../distpro/distill.py', after='random_search', budgets=[1])

@@ -7,7 +7,7 @@ from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
 from ...errors import ConfigError, ProcessError
-from ...process import FORMS, TRANSFERS, DistillationProcess, interpolate, map_process
+from ...process import FORMS, TRANSFERS, DistillationProcess, map_process
 
 
 @HOOKS.register_module()
@@ -20,8 +20,8 @@ class ProcessReplayHook(Hook):
     Args:
         process (str): The process file that a search wrote.
         form (str): 'process', or an ablation of it: 'uniform' (all pathways at its mean weight), 'last' (its last weights
-            throughout), 'mean' (each pathway at its own mean), 'shuffled' (its moments in random order) or 'random' (its
-            total divided at random). Defaults to 'process'.
+            throughout), 'mean' (each pathway at its own mean), 'together' (all pathways at their mean of the moment),
+            'shuffled' (its moments in random order) or 'random' (its total divided at random). Defaults to 'process'.
         skip_below (float): Pathways of a weight below this are not computed. The release uses 0.5 with its scaled
             weighting. Defaults to 0: only weights of exactly 0 are skipped.
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
@@ -59,9 +59,10 @@ class ProcessReplayHook(Hook):
         """Read the process and lay it out over the run: [iterations, N]."""
         if sum(isinstance(hook, ProcessReplayHook) for hook in runner.hooks) > 1:
             raise ConfigError('custom_hooks has two ProcessReplayHooks: one run replays one process')
-        if hasattr(runner.train_loop, 'moves_alpha'):
-            raise ConfigError('custom_hooks: ProcessReplayHook replays a process and train_cfg.type=DistProSearchLoop '
-                             'searches one: use the hook in a distillation with an ordinary train loop')
+        if hasattr(runner.train_loop, 'record_hook'):
+            raise ConfigError('custom_hooks: ProcessReplayHook replays a process and train_cfg.type='
+                             f'{type(runner.train_loop).__name__} searches one: use the hook in a distillation with an '
+                             'ordinary train loop')
         distiller = self._distiller(runner)
         if distiller is None:
             raise ConfigError('custom_hooks: ProcessReplayHook needs model.type=DistPro')
@@ -73,7 +74,7 @@ class ProcessReplayHook(Hook):
             runner.logger.warning(f"The process '{osp.basename(self.process)}' ends at {process.progress[-1]:.0%} of its "
                                   'search, which was broken off: its last weights are kept from there on')
         moments = np.arange(runner.max_iters) / max(runner.max_iters - 1, 1)
-        self.schedule = interpolate(process.progress, process.form(self.form, self.seed), moments)
+        self.schedule = process.form(self.form, moments, self.seed)
         skipped = np.mean((self.schedule < self.skip_below) | (self.schedule == 0))
         runner.logger.info(f'Replaying {self.form} of {len(process)} steps over {runner.max_iters} iterations; '
                            f'{skipped:.0%} of the pathways are skipped (skip_below={self.skip_below})')

@@ -1,3 +1,5 @@
+import math
+
 from mmrazor.registry import HOOKS
 
 from ...errors import ConfigError
@@ -38,7 +40,7 @@ class WholeRunRecordHook(ProcessRecordHook):
         loop = runner.train_loop
         self.process = loop.process()
         if self.process is not None:
-            losses = [done['loss'] for done in loop.history]
+            losses = [done['loss'] if math.isfinite(done['loss']) else None for done in loop.history]
             self.process.origin = dict(origin(runner), epochs=loop.epochs, iterations=loop.iterations, rounds=loop.rounds,
                                        losses=losses)
             self._save(runner, complete=len(losses) == loop.rounds)

@@ -3,6 +3,7 @@ import functools
 import math
 from typing import Dict, List, Optional, Tuple, Union
 
+import numpy as np
 import torch
 from mmengine.dist import all_reduce, all_reduce_params, get_rank
 from mmengine.optim import OptimWrapperDict
@@ -18,6 +19,8 @@ from ..hooks import WholeRunRecordHook
 from .reproducible_train_loop import endless, start_at
 from .search_loop import SearchLoop, usable
 
+MOVES = ('derivative', 'random')
+
 
 @LOOPS.register_module()
 class DistProWholeRunLoop(SearchLoop):
@@ -27,8 +30,8 @@ class DistProWholeRunLoop(SearchLoop):
     own. A process of a few knots is replayed in it; at its end the held-out loss is differentiated back through every
     step of the round (see :class:`distpro_mm.search.Trajectory`), and alpha at each knot takes a step of Rprop. So a weight
     is judged by what it does to the trained student, and not to the next step, as in :class:`DistProSearchLoop`. A round
-    that ends with a higher loss than the best one, or whose training diverges, is not followed: alpha goes back and takes
-    half the step. The process of the round with the lowest held-out loss is the result.
+    that ends with a loss far above the best one's, or whose training diverges, is not followed: alpha goes back to the best
+    one's and takes half the step. The process of the round with the lowest held-out loss is the result.
 
     A round costs about four times its training: the run, and for each step one pass through its second derivative; a round
     that is not followed, and the last one, cost the run alone. The steps of a round are kept in memory; what does not fit is
@@ -46,9 +49,14 @@ class DistProWholeRunLoop(SearchLoop):
             them. Defaults to 4.
         step_size (float): First step of alpha at every knot, > 0. Rprop lengthens it by 1.2 while the derivative's sign
             stays, up to twice the first, and halves it where it turns. Defaults to 0.7.
+        tolerance (float): A round is followed up to a held-out loss of 1 + tolerance times the lowest, >= 0: short trainings
+            scatter. Defaults to 0.05.
         max_growth (float): Bound on the derivative's growth on its way back, in lengths of the held-out loss's gradient at
             the end, > 0: where training is chaotic, as at its start with high weights, what lies far ahead cannot be
             told. Defaults to 2.
+        moves (str): 'derivative', or 'random', a control: every round but the first has a random process, whose logarithms
+            or other free parameters are normal with standard deviation 1 around the first one's, once for a moment, once
+            for a pathway and once for both. Defaults to 'derivative'.
         memory (float): GiB for the steps that are kept, > 0. Defaults to 4.
         **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``cost_penalty``; and of mmengine's
             ``EpochBasedTrainLoop``. The model is validated after the last round alone.
@@ -65,7 +73,9 @@ class DistProWholeRunLoop(SearchLoop):
                  rounds: int = 6,
                  knots: int = 4,
                  step_size: float = 0.7,
+                 tolerance: float = 0.05,
                  max_growth: float = 2.0,
+                 moves: str = 'derivative',
                  memory: float = 4.0,
                  **kwargs) -> None:
         for name, value, least in (('rounds', rounds, 1), ('knots', knots, 2), ('max_epochs', max_epochs, 1)):
@@ -74,17 +84,22 @@ class DistProWholeRunLoop(SearchLoop):
         for name, value in (('step_size', step_size), ('max_growth', max_growth), ('memory', memory)):
             if not value > 0:
                 raise ConfigError(f'train_cfg.{name}={value!r} must be above 0')
+        if not tolerance >= 0:
+            raise ConfigError(f'train_cfg.tolerance={tolerance!r} must be 0 or more')
+        if moves not in MOVES:
+            raise ConfigError(f"train_cfg.moves={moves!r} is not one of {', '.join(MOVES)}")
         if isinstance(runner.optim_wrapper, OptimWrapperDict) or 'DistPro' in str(runner.optim_wrapper.get('constructor')):
             raise ConfigError('optim_wrapper.constructor: DistProWholeRunLoop moves alpha itself (train_cfg.step_size): '
                               'give the optim_wrapper of an ordinary training')
         super().__init__(runner, dataloader, rounds * max_epochs, **{**kwargs, 'val_begin': rounds * max_epochs})
-        self.rounds, self.epochs, self.max_growth, self.memory = rounds, max_epochs, max_growth, memory
+        self.rounds, self.epochs, self.moves = rounds, max_epochs, moves
+        self.tolerance, self.max_growth, self.memory = tolerance, max_growth, memory
         self.iterations = max_epochs * len(self.dataloader)  # of a round
         distiller = self.model.distiller
         self.alpha = distiller.alpha.detach().repeat(knots, 1).requires_grad_()
         self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, 2 * step_size))
         self.history: List[dict] = []  # of the rounds that are done, alpha [knots, N] and the held-out loss
-        self._best: Optional[dict] = None  # round so far: loss, alpha, its gradient and its optimiser's state
+        self._best: Optional[dict] = None  # round so far: loss and alpha, and its gradient and optimiser's state
         self._initial: Optional[dict] = None
 
     @property
@@ -218,17 +233,21 @@ class DistProWholeRunLoop(SearchLoop):
             loss = math.nan if self._diverged else self.trajectory.start(
                 self.model.held_out_loss(batch) for batch in start_at(self.held_out_dataloader, 0, 0))
             self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
-            followed = self._best is None or loss < self._best['loss']
+            best = self._best
+            better = best is None or loss < best['loss']
+            near = better or loss <= (1 + self.tolerance) * best['loss']
             told = 'training diverged' if self._diverged else f'held-out loss {loss:.4f}'
-            went = '' if followed else '; not better, so alpha goes back and takes half the step'
-            self.runner.logger.info(f'Round {len(self.history)} of {self.rounds}: {told}{went}')
-            last = len(self.history) == self.rounds
-            if followed:
-                self._best = dict(loss=loss, alpha=self.alpha.detach().clone(),
-                                  optimizer=copy.deepcopy(self.optimizer.state_dict()),
-                                  gradient=None if last else self._gradient(self._derivatives()))
-            if not last:
-                self._move_alpha(half=not followed)
+            self.runner.logger.info(f'Round {len(self.history)} of {self.rounds}: {told}' + ', the lowest so far' * better)
+            moves = self.moves if len(self.history) < self.rounds else None
+            here = dict(loss=loss, alpha=self.alpha.detach().clone(), optimizer=copy.deepcopy(self.optimizer.state_dict()))
+            if near and moves == 'derivative':
+                here['gradient'] = self._gradient(self._derivatives())
+            if better:
+                self._best = here
+            if moves == 'derivative':
+                self._move_alpha(here if near else _with_half_the_step(best))
+            elif moves == 'random':
+                self._draw_alpha()
 
     def _gradient(self, derivatives: Tensor) -> Tensor:
         """By alpha [knots, N], of the derivatives by the weights of all iterations."""
@@ -237,19 +256,23 @@ class DistProWholeRunLoop(SearchLoop):
         self.check_finite(derivatives, "the held-out loss's gradient with respect to the pathways' weights")
         return torch.autograd.grad((self.weights() * derivatives).sum(), self.alpha)[0]
 
-    def _move_alpha(self, half: bool) -> None:
-        """A step of alpha from where the best round had it."""
-        best = self._best
-        if half:
-            for part in (*best['optimizer']['param_groups'], *best['optimizer']['state'].values()):
-                length = 'lr' if 'lr' in part else 'step_size'
-                part[length] = part[length] / 2
+    def _move_alpha(self, done: dict) -> None:
+        """A step of alpha from where a round had it."""
         with torch.no_grad():
-            self.alpha.copy_(best['alpha'])
-        self.optimizer.load_state_dict(copy.deepcopy(best['optimizer']))
-        self.alpha.grad = best['gradient'].clone()
+            self.alpha.copy_(done['alpha'])
+        self.optimizer.load_state_dict(copy.deepcopy(done['optimizer']))
+        self.alpha.grad = done['gradient'].clone()
         self.optimizer.step()
         self.alpha.grad = None
+
+    def _draw_alpha(self) -> None:
+        """Another random process."""
+        first = torch.tensor(self.history[0]['alpha'])
+        knots, pathways = first.shape
+        random = np.random.RandomState([self.runner.seed, len(self.history)])  # the same in every process
+        drawn = random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways)
+        with torch.no_grad():
+            self.alpha.copy_(first + torch.from_numpy(drawn))
 
     def _derivatives(self) -> Tensor:
         """dJ/dw of all iterations of the round [iterations, N], from its last part to its first."""
@@ -281,6 +304,14 @@ class DistProWholeRunLoop(SearchLoop):
         iteration, data_batch = kept
         seed_all(self.runner.seed, get_rank(), iteration)
         return self.model.training_loss(data_batch, parameters, weights)
+
+
+def _with_half_the_step(done: dict) -> dict:
+    """A round from which Rprop goes half as far, next time too."""
+    for part in (*done['optimizer']['param_groups'], *done['optimizer']['state'].values()):
+        length = 'lr' if 'lr' in part else 'step_size'
+        part[length] = part[length] / 2
+    return done
 
 
 def _bytes(step: Step) -> int:

@@ -1,0 +1,228 @@
+import copy
+import json
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from distpro_mm.engine.loops import DistProWholeRunLoop
+from distpro_mm.errors import ConfigError, TrainingError
+from distpro_mm.process import DistillationProcess
+
+ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
+
+
+def search(cfg, hook=None):
+    runner = Runner.from_cfg(cfg)
+    if hook:
+        runner.register_hook(hook, priority='LOWEST')
+    runner.train()
+    return runner
+
+
+def load(runner):
+    return DistillationProcess.load(os.path.join(runner.work_dir, 'process.json'))
+
+
+class Watch(Hook):
+    """Keeps what a function gives before every iteration."""
+
+    def __init__(self, function):
+        self.function, self.seen = function, []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.append(copy.deepcopy(self.function(runner)))
+
+
+@pytest.fixture
+def derivatives(monkeypatch):
+    """dJ/dw [iterations, N] of all rounds that were followed."""
+    seen, plain = [], DistProWholeRunLoop._derivatives
+
+    def noting(loop):
+        seen.append(plain(loop))
+        return seen[-1]
+
+    monkeypatch.setattr(DistProWholeRunLoop, '_derivatives', noting)
+    return seen
+
+
+def test_every_round_starts_anew_with_a_schedule_of_its_own_and_other_batches(make_config):
+    state = Watch(lambda runner: (runner.model.state_dict(), runner.optim_wrapper.get_lr()['lr'][0],
+                                  runner.optim_wrapper.optimizer.state_dict()))
+    runner = search(make_config('whole_run', train_cfg__rounds=3, param_scheduler__T_max=2), state)
+    assert runner.iter == 3 * ITERATIONS and len(state.seen) == 3 * ITERATIONS
+    first = state.seen[0]
+    for place in (ITERATIONS, 2 * ITERATIONS):
+        weights, lr, optimizer = state.seen[place]
+        assert all(torch.equal(value, weights[name]) for name, value in first[0].items()) and lr == first[1]
+        assert not optimizer['state']
+        assert not torch.equal(state.seen[place + 1][0]['architecture.backbone.conv1.weight'],
+                               state.seen[1][0]['architecture.backbone.conv1.weight'])
+    assert state.seen[ITERATIONS - 1][1] < 0.5 * first[1] and state.seen[ITERATIONS - 1][2]['state']
+
+
+def test_a_round_is_an_ordinary_training_with_its_weights(make_config):
+    cfg = make_config('whole_run', train_cfg__rounds=1)
+    searched = search(cfg)
+    cfg = make_config('equal', model__distiller__logits=cfg.model.distiller.logits,
+                      model__distiller__weighting=cfg.model.distiller.weighting)
+    cfg.train_dataloader.dataset = dict(type='HeldOutSplit', part='train', dataset=cfg.train_dataloader.dataset)
+    plain = search(cfg)
+    a, b = searched.model.state_dict(), plain.model.state_dict()
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_sweep_leaves_student_and_statistics_as_the_round_left_them(make_config):
+    """The last iteration of the first round of two, after which alpha moves, against a search that ends there."""
+    class AtTheEnd(Hook):
+
+        def after_train_epoch(self, runner):
+            if runner.epoch == 1:
+                self.state = copy.deepcopy(runner.model.state_dict())
+
+    for memory in (4.0, 1e-6):
+        one, two = AtTheEnd(), AtTheEnd()
+        search(make_config('whole_run', 'one', train_cfg__rounds=1), one)
+        search(make_config('whole_run', 'two', train_cfg__rounds=2, train_cfg__memory=memory), two)
+        assert all(torch.equal(value, two.state[name]) for name, value in one.state.items())
+
+
+class InDoublePrecision(Hook):
+
+    def before_train(self, runner):
+        plain = runner.model.double().data_preprocessor.forward
+
+        def forward(data, training=False):
+            data = plain(data, training)
+            return dict(data, inputs=data['inputs'].double())
+
+        runner.model.data_preprocessor.forward = forward
+
+
+def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_loss(make_config, derivatives, monkeypatch):
+    """Against whole rounds with all weights of a pathway changed, in float64."""
+    def run(change=0.0, rounds=1):
+        plain = DistProWholeRunLoop.weights
+        with monkeypatch.context() as patch:
+            patch.setattr(DistProWholeRunLoop, 'weights', lambda loop: plain(loop).double() + change)
+            return search(make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9,
+                                      train_cfg__max_epochs=1), InDoublePrecision()).train_loop.history[0]['loss']
+
+    run(rounds=2)
+    assert derivatives[0].shape == (4, 5) and derivatives[0].dtype == torch.float64
+    for pathway in (1, 4):  # between features, and of the logits
+        measured = derivatives[0].sum(0)[pathway].item()
+        change = 1e-5 * torch.eye(5).double()[pathway]
+        assert measured == pytest.approx((run(change) - run(-change)) / 2e-5, rel=1e-3), pathway
+
+
+def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives):
+    for memory in (4.0, 1e-6):  # every step is a part of its own
+        search(make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=memory))
+    assert torch.equal(derivatives[0], derivatives[1])
+
+
+def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
+    losses = iter([3.0, 2.0, 2.5, 2.11, 2.09])
+    monkeypatch.setattr('distpro_mm.search.Trajectory.start', _with_loss(losses))
+    runner = search(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3))
+    history, process = runner.train_loop.history, load(runner)
+    assert [done['loss'] for done in history] == [3.0, 2.0, 2.5, 2.11, 2.09] == process.origin['losses']
+    assert process.origin['complete'] and process.progress == [0, 0.5, 1] and len(process.names) == 5
+    alphas = [np.array(done['alpha']) for done in history]
+    assert np.allclose(process.alpha, alphas[1])
+    assert np.allclose(np.abs(alphas[1] - alphas[0]), 0.7)
+    # Two rounds were not better: half the step from the best one, then a quarter, each the same way.
+    moved = np.abs(alphas[2] - alphas[1]) > 0
+    assert moved.any()
+    assert np.allclose((alphas[3] - alphas[1])[moved], (alphas[2] - alphas[1])[moved] / 2)
+
+
+def _with_loss(losses):
+    from distpro_mm.search import Trajectory
+    plain = Trajectory.start
+
+    def start(self, given):
+        plain(self, given)
+        return next(losses)
+
+    return start
+
+
+def test_a_round_that_is_nearly_as_good_is_followed(make_config, monkeypatch, derivatives):
+    monkeypatch.setattr('distpro_mm.search.Trajectory.start', _with_loss(iter([2.0, 2.09, 2.2])))
+    search(make_config('whole_run', train_cfg__rounds=3))
+    assert len(derivatives) == 2
+
+
+def test_a_random_search_costs_no_derivative_and_keeps_the_best(make_config, monkeypatch, derivatives):
+    monkeypatch.setattr('distpro_mm.search.Trajectory.start', _with_loss(iter([3.0, 2.5, 2.0, 2.2] * 2)))
+    runners = [search(make_config('whole_run', f'seed{seed}', train_cfg__rounds=4, train_cfg__moves='random',
+                                  randomness__seed=seed)) for seed in (0, 1)]
+    assert not derivatives
+    alphas = [np.array([done['alpha'] for done in runner.train_loop.history]) for runner in runners]
+    assert (alphas[0][0] == 0).all() and np.allclose(load(runners[0]).alpha, alphas[0][2])
+    assert len({alpha.tobytes() for drawn in alphas for alpha in drawn[1:]}) == 6
+    assert 0.8 < np.std(np.concatenate([drawn[1:] for drawn in alphas])) / 3**0.5 < 1.2
+
+
+def test_alpha_goes_down_the_derivative(make_config, derivatives):
+    runner = search(make_config('whole_run', train_cfg__rounds=2, train_cfg__knots=2))
+    share = torch.linspace(0, 1, ITERATIONS)[:, None]
+    for knot, part in enumerate((1 - share, share)):
+        gradient = (part * derivatives[0]).sum(0)  # times the weight, which is positive
+        moved = torch.tensor(runner.train_loop.history[1]['alpha'][knot]) - torch.tensor(
+            runner.train_loop.history[0]['alpha'][knot])
+        assert torch.equal(moved.sign(), -gradient.sign())
+
+
+def test_a_round_that_diverges_is_not_followed(make_config):
+    class Poison(Hook):
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.iter == ITERATIONS + 3:
+                next(runner.model.student.parameters()).data.fill_(float('nan'))
+
+    runner = search(make_config('whole_run', train_cfg__rounds=3), Poison())
+    losses = [done['loss'] for done in runner.train_loop.history]
+    assert np.isnan(losses[1]) and np.isfinite([losses[0], losses[2]]).all()
+    assert np.isfinite(load(runner).weights).all()
+    assert json.loads(open(os.path.join(runner.work_dir, 'process.json')).read())['origin']['losses'][1] is None
+
+
+def test_a_first_round_that_diverges_ends_the_search(make_config):
+    with pytest.raises(TrainingError, match='the training loss is not finite.*lower optim_wrapper.optimizer.lr'):
+        search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6))
+
+
+def test_a_price_takes_weight_from_dear_pathways(make_config):
+    cfg = make_config('whole_run', train_cfg__rounds=2, train_cfg__cost_penalty=1e3)
+    alpha = np.array(search(cfg).train_loop.history[1]['alpha'])
+    assert (alpha < 0).all()
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(train_cfg__rounds=0), 'train_cfg.rounds=0 must be a whole number from 1'),
+    (dict(train_cfg__knots=1), 'train_cfg.knots=1 must be a whole number from 2'),
+    (dict(train_cfg__step_size=0), 'train_cfg.step_size=0 must be above 0'),
+    (dict(train_cfg__tolerance=-1), 'train_cfg.tolerance=-1 must be 0 or more'),
+    (dict(train_cfg__moves='up'), "train_cfg.moves='up' is not one of derivative, random"),
+    (dict(train_cfg__max_growth=-1.0), 'train_cfg.max_growth=-1.0 must be above 0'),
+    (dict(train_cfg__memory=0), 'train_cfg.memory=0 must be above 0'),
+    (dict(optim_wrapper__constructor='mmrazor.DistProOptimWrapperConstructor'), 'optim_wrapper of an ordinary training'),
+    (dict(optim_wrapper__clip_grad=dict(max_norm=1.0)), 'optim_wrapper.clip_grad is not supported in a search'),
+    (dict(custom_hooks=[dict(type='mmrazor.ProcessRecordHook')]), 'ProcessRecordHook.*DistProSearchLoop'),
+    (dict(custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process='x.json')]), 'ProcessReplayHook'),
+])
+def test_what_cannot_be_searched_with_names_its_key(make_config, options, message):
+    with pytest.raises(ConfigError, match=message):
+        search(make_config('whole_run', **options))
+
+
+def test_the_hook_needs_the_loop(make_config):
+    with pytest.raises(ConfigError, match='WholeRunRecordHook.*DistProWholeRunLoop'):
+        search(make_config('equal', custom_hooks=[dict(type='mmrazor.WholeRunRecordHook')]))
