@@ -4,4 +4,4 @@ _base_ = '../baselines/equal.py'
 model = dict(
     distiller=dict(
         logits=[dict(type='KLDivergence', tau=4, name='kl')],
-        weighting=dict(type='exponential', scale=3.0, kd_weight=1.0)))
+        weighting=dict(type='exponential', scale=1.0, kd_weight=1.0)))

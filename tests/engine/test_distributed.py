@@ -16,6 +16,7 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 from distpro_mm.engine.launch import build_trainer
+from distpro_mm.engine.loops import DistProWholeRunLoop
 from distpro_mm.errors import ConfigError
 from distpro_mm.models.connectors.transforms import resize
 from distpro_mm.process import DistillationProcess, Weighting
@@ -142,6 +143,30 @@ def test_two_processes_search_as_one_with_the_union_of_their_batches(make_config
     processes = [DistillationProcess.load(str(tmp_path / name / 'process.json')) for name in ('one', 'two')]
     assert processes[0].progress == processes[1].progress
     np.testing.assert_allclose(processes[1].weights, processes[0].weights, atol=1e-6)
+
+
+def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, monkeypatch):
+    plain, derivatives = DistProWholeRunLoop._derivatives, []
+    monkeypatch.setattr(DistProWholeRunLoop, '_derivatives', lambda loop: derivatives.append(plain(loop)) or derivatives[-1])
+
+    def search(name, batch_size, rank=0, launcher='none'):
+        cfg = make_config('whole_run', name, train_cfg__rounds=2, train_cfg__max_growth=1e9, train_cfg__memory=1e-4,
+                          train_dataloader__batch_size=batch_size,
+                          model__distiller__transforms=[dict(type='mmrazor.ConvolutionTransform')])
+        cfg.train_dataloader.dataset.pipeline = AUGMENTED
+        torch.set_default_dtype(torch.float64)
+        runner = build_trainer(cfg, launcher)
+        runner.register_hook(Freeze())
+        runner.train()
+        torch.save((derivatives[0], [done['loss'] for done in runner.train_loop.history]), tmp_path / f'{name}_{rank}.pth')
+
+    together(1, lambda rank: search('one', 20))
+    together(2, lambda rank: search('two', 10, rank, 'pytorch'))
+    one, first, second = (torch.load(tmp_path / f'{name}.pth') for name in ('one_0', 'two_0', 'two_1'))
+    assert one[0].shape == (8, 5) and one[0].abs().max() > 1e-4
+    assert torch.equal(first[0], second[0]) and first[1] == second[1]
+    torch.testing.assert_close(first[0], one[0], rtol=1e-6, atol=1e-9)
+    assert first[1] == pytest.approx(one[1], rel=1e-9)
 
 
 def test_two_processes_replay_a_process_that_skips_pathways(make_config, tmp_path):

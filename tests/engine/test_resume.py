@@ -86,7 +86,7 @@ def config(make_config, tmp_path):
                         np.random.RandomState(0).randn(7, 4)).save(process)
 
     def make(kind, name, in_memory=False, **options):
-        cfg = make_config(kind, name, train_cfg__max_epochs=3, **options)
+        cfg = make_config(kind, name, **{'train_cfg__max_epochs': 3, **options})
         if in_memory:
             cfg.train_dataloader.collate_fn = dict(type='whole_batch')
             cfg.train_dataloader.dataset = dict(
@@ -128,6 +128,7 @@ def dropout_network():
     ('search', 1, {}), ('search', 1, dict(train_cfg__alpha_interval=3)), ('distill', 2, {}),
     ('search', 1, dict(in_memory=True)),
     ('search', 1, dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
+    ('whole_run', 2, dict(train_cfg__rounds=3, train_cfg__max_epochs=1)),
 ])
 def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, trials, options):
     assert not in_a_process_of_its_own(lambda: train(config(kind, 'whole', **options)))

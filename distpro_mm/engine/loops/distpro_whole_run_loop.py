@@ -47,8 +47,8 @@ class DistProWholeRunLoop(SearchLoop):
         rounds (int): Rounds, >= 1. After the last one alpha is not moved any more. Defaults to 6.
         knots (int): Moments of the run, evenly spaced, at which alpha is free, >= 2; the weights are interpolated between
             them. Defaults to 4.
-        step_size (float): First step of alpha at every knot, > 0. Rprop lengthens it by 1.2 while the derivative's sign
-            stays, up to twice the first, and halves it where it turns. Defaults to 0.7.
+        step_size (float): Longest step of alpha at every knot, > 0. Rprop halves it where the derivative's sign turns, and
+            lengthens it by 1.2 again while it stays. Defaults to 0.7.
         tolerance (float): A round is followed up to a held-out loss of 1 + tolerance times the lowest, >= 0: short trainings
             scatter. Defaults to 0.05.
         max_growth (float): Bound on the derivative's growth on its way back, in lengths of the held-out loss's gradient at
@@ -97,7 +97,7 @@ class DistProWholeRunLoop(SearchLoop):
         self.iterations = max_epochs * len(self.dataloader)  # of a round
         distiller = self.model.distiller
         self.alpha = distiller.alpha.detach().repeat(knots, 1).requires_grad_()
-        self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, 2 * step_size))
+        self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, step_size))
         self.history: List[dict] = []  # of the rounds that are done, alpha [knots, N] and the held-out loss
         self._best: Optional[dict] = None  # round so far: loss and alpha, and its gradient and optimiser's state
         self._initial: Optional[dict] = None
