@@ -2,16 +2,21 @@
 import copy
 import dataclasses
 import hashlib
+import inspect
 import json
 import os
 import re
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
+from mmengine.runner import Runner
 
 from ..datasets import HeldOutSplit, InMemoryDataset
 from ..engine.launch import load_config, student_config
 from .benchmark import Benchmark, Method
+
+# The entries of a config that a training depends on; the others are names for the config's own use.
+OF_A_TRAINING = set(inspect.signature(Runner).parameters) - {'cfg', 'experiment_name'} | {'compile'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +120,8 @@ class JobMaker:
         if name != 'teacher' and not _starts_from_a_stage(cfg):
             cfg.custom_hooks = [*cfg.get('custom_hooks', []),
                                 dict(type='mmrazor.InitialStudentHook', checkpoint=self.initial_student(seed))]
-        key = _digest([cfg._cfg_dict.to_dict(), [other.key for other in needs]])
+        trained = {entry: value for entry, value in cfg._cfg_dict.to_dict().items() if entry in OF_A_TRAINING}
+        key = _digest([trained, [other.key for other in needs]])
         return Job(name, seed, cfg, key, needs, budget, settings or {}, tuning)
 
 

@@ -295,6 +295,28 @@ def test_a_teacher_that_was_trained_elsewhere_is_evaluated_and_used(benchmark, h
         Benchmark(benchmark, teacher_ckpt='nowhere.pth')
 
 
+def test_names_that_a_config_has_for_itself_make_no_other_training(benchmark, tmp_path):
+    before = JobMaker(Benchmark(benchmark, str(tmp_path / 'out')))
+    teacher = tmp_path / 'teacher.py'
+    teacher.write_text(teacher.read_text() + "another_stage = dict(max_epochs=3)\n")
+    assert JobMaker(Benchmark(benchmark, str(tmp_path / 'out'))).teacher.key == before.teacher.key
+    teacher.write_text(teacher.read_text() + "optim_wrapper = dict(optimizer=dict(lr=0.07))\n")
+    assert JobMaker(Benchmark(benchmark, str(tmp_path / 'out'))).teacher.key != before.teacher.key
+
+
+def test_methods_that_are_named_come_with_the_reference_and_what_they_are_like(benchmark, tmp_path):
+    text = pathlib.Path(benchmark).read_text().replace(
+        "after='search')),", "after='search'), last=dict(like='distpro', options={'custom_hooks.0.form': 'last'})),"
+        "longer=dict(than='distpro', of=['kd', 'student']),")
+    path = write(tmp_path, text, 'more.py')
+    assert list(Benchmark(path, only=['last']).methods) == ['student', 'distpro', 'last']
+    assert list(Benchmark(path, only=['last']).longer.of) == ['student']
+    named = Benchmark(path, only=['kd'])
+    assert list(named.methods) == ['student', 'kd'] and named.longer is None
+    with pytest.raises(ConfigError, match="--methods='first' is not one of"):
+        Benchmark(path, only=['first'])
+
+
 def test_processes_take_the_gpus_in_turn(monkeypatch):
     taken, places = [], runs.multiprocessing.get_context('spawn').SimpleQueue()
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)

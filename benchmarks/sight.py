@@ -1,0 +1,185 @@
+"""How far ahead a search must look: the derivative of the held-out loss by a weight, at several distances.
+
+A student is trained with all pathways at one weight. At some moments of the run, and for several numbers of steps K from
+there, the held-out loss after K steps is differentiated by the weights of those K steps; at the end of the run, the loss at
+the end by the same weights. For the logits and the deepest features a real change of the weight over 100 steps tells whether
+the derivative is true.
+
+    CIFAR100=cifar100_folder python benchmarks/sight.py --teacher TEACHER.pth   # writes docs/results/sight.{csv,png,md}
+"""
+import argparse
+import copy
+import csv
+import os
+from typing import Dict, List, Tuple
+
+import distpro_mm  # noqa: F401  first: makes the others importable
+
+# isort: split
+import numpy as np
+import torch
+from machine import ROOT, describe
+from matplotlib.figure import Figure
+from mmrazor.registry import LOOPS
+
+from distpro_mm.datasets import seed_all
+from distpro_mm.engine import DistProWholeRunLoop
+from distpro_mm.engine.launch import build_trainer, load_config
+from distpro_mm.engine.loops.reproducible_train_loop import endless, start_at
+from distpro_mm.reporting.figures import save_figure
+from distpro_mm.reporting.table import markdown
+from distpro_mm.search import untouched
+
+AHEAD = (1, 5, 25, 100)
+CHANGE = 0.2  # of a weight's logarithm, up and down
+
+
+@LOOPS.register_module()
+class SightLoop(DistProWholeRunLoop):
+    """One round at constant weights, differentiated at several moments.
+
+    Args:
+        marks (Sequence[int]): Iterations from which to look ahead.
+        **kwargs: Of :class:`DistProWholeRunLoop`.
+    """
+
+    def __init__(self, runner, dataloader, max_epochs: int, marks: List[int], **kwargs) -> None:
+        super().__init__(runner, dataloader, max_epochs, rounds=1, max_growth=1e9, memory=1e3, **kwargs)
+        self.marks = marks
+        self.found: Dict[Tuple[int, int], np.ndarray] = {}  # by mark and K: dJ / d log w [N]
+        self.changed: Dict[Tuple[int, int], float] = {}  # by mark and pathway: the same by a real change
+
+    def step(self, data_batch: dict) -> dict:
+        """A training step; where a mark lies K steps back, the derivative."""
+        if self._iter in self.marks:
+            before = copy.deepcopy(self._state())
+            for pathway in (-2, -1):
+                self.changed[self._iter, pathway] = self._slope(before, pathway)
+            self._set_state(before)
+        outputs = super().step(data_batch)
+        for mark in self.marks:
+            if self._iter + 1 - mark in AHEAD:
+                self.found[mark, self._iter + 1 - mark] = self._look_back(mark)[mark:].sum(0).numpy()
+        return outputs
+
+    def _loss(self):
+        seed_all(0)
+        return self.trajectory.start(self.model.held_out_loss(batch) for batch in start_at(self.held_out_dataloader, 0, 0))
+
+    def _look_back(self, first: int) -> torch.Tensor:
+        """dJ / d log w of all steps so far, from a first one on [iterations, N]."""
+        kept, self.trajectory.steps = self.trajectory.steps, self.trajectory.steps[first:]
+        with untouched(self.model):
+            self._loss()
+            derivatives = self.trajectory.sweep(self._training_loss)
+        self.trajectory.steps = kept
+        return torch.cat([torch.zeros(first, derivatives.shape[1]), derivatives * self._weights[0]])
+
+    def _slope(self, before: dict, pathway: int) -> float:
+        """How the loss after 100 steps changes with the logarithm of a weight."""
+        losses, kept = [], list(self.trajectory.steps)
+        constant = self._weights
+        for change in (CHANGE, -CHANGE):
+            self._set_state(before)
+            self._weights = constant.clone()
+            self._weights[:, pathway] *= np.exp(change)
+            batches = endless(self.dataloader, self._iter)
+            with untouched(self.model):
+                for iteration in range(self._iter, self._iter + AHEAD[-1]):
+                    for group in self.runner.optim_wrapper.param_groups:
+                        group['lr'] = self.lr(iteration)
+                    self._train_step(iteration, next(batches))
+                losses.append(self._loss())
+            batches.close()
+        self._weights, self.trajectory.steps = constant, kept
+        return (losses[0] - losses[1]) / (2 * CHANGE)
+
+    def lr(self, iteration: int) -> float:
+        """float: The cosine schedule's rate."""
+        start = self._settings[0][0]['lr']
+        return start * 0.5 * (1 + np.cos(np.pi * iteration / self.iterations))
+
+    def end_epoch(self) -> None:
+        """At the end, the derivative of the last loss by all weights."""
+        if self._iter == self.iterations:
+            whole = self._look_back(0)
+            for mark in self.marks:
+                self.found[mark, 0] = whole[mark:mark + AHEAD[-1]].sum(0).numpy()
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> float:
+    """Of two vectors."""
+    return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def main() -> None:
+    """Train, differentiate, and write the results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--teacher', required=True, help="the teacher's checkpoint")
+    parser.add_argument('--pair', default='resnet20_resnet8_cifar100-small')
+    parser.add_argument('--marks', type=int, nargs='+', default=[50, 300, 700], help='iterations from which to look ahead')
+    parser.add_argument('--work-dir', default='work_dirs/sight')
+    parser.add_argument('--out', default=str(ROOT / 'docs/results'), help='folder of the results')
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    where = describe()
+    cfg = load_config(str(ROOT / 'configs/distpro/search.py'), pair=args.pair)
+    whole = load_config(str(ROOT / 'configs/distpro/equal.py'), pair=args.pair)
+    cfg.update(work_dir=args.work_dir, log_level='ERROR', param_scheduler=whole.param_scheduler)
+    cfg.model.teacher_ckpt = args.teacher
+    cfg.train_cfg = dict(type='SightLoop', max_epochs=whole.train_cfg.max_epochs, marks=args.marks)
+    runner = build_trainer(cfg)
+    runner.train()
+    loop, names = runner.train_loop, runner.model.distiller.names
+    horizons = [*AHEAD, 0]
+    labels = {**{k: f'{k} step{"s" * (k > 1)}' for k in AHEAD}, 0: 'the end'}
+    with open(os.path.join(args.out, 'sight.csv'), 'w', newline='') as file:
+        writer = csv.writer(file)
+        writer.writerow(['from iteration', 'ahead', *names])
+        writer.writerows([mark, labels[k], *(f'{value:.3e}' for value in loop.found[mark, k])]
+                         for mark in args.marks for k in horizons)
+    draw(loop.found, names, args.marks, os.path.join(args.out, 'sight.png'))
+    rows = [['from iteration', 'the loss after', names[-2], names[-1], 'all others', 'cosine with the end']]
+    for mark in args.marks:
+        for k in horizons:
+            found = loop.found[mark, k] * 1e3
+            rows.append([str(mark), labels[k], f'{found[-2]:+.2f}', f'{found[-1]:+.2f}', f'{found[:-2].sum():+.2f}',
+                         f'{cosine(found, loop.found[mark, 0]):+.2f}' if k else ''])
+    checks = [['from iteration', 'pathway', 'derivative', 'by a real change']] + [
+        [str(mark), names[pathway], f'{loop.found[mark, 100][pathway] * 1e3:+.2f}', f'{slope * 1e3:+.2f}']
+        for (mark, pathway), slope in loop.changed.items()]
+    with open(os.path.join(args.out, 'sight.md'), 'w') as file:
+        file.write('\n\n'.join([
+            '# How far ahead a search must look',
+            f'Written by {where}; pair {args.pair}, {loop.iterations} iterations, all pathways at the weight '
+            f'{loop._weights[0, 0]:g}.',
+            'Thousandths by which the held-out loss changes if a weight grows by its e-fold over the K steps before it is '
+            'measured (for "the end": over the 100 steps from that iteration on). Negative: more weight is better.',
+            markdown(rows), '![The derivative by distance](sight.png)',
+            f'Against a real change, with the logarithm of one weight {CHANGE} higher and lower for 100 steps, all else '
+            'alike:', markdown(checks)]) + '\n')
+    print(markdown(rows), markdown(checks), sep='\n\n')
+
+
+def draw(found: Dict[Tuple[int, int], np.ndarray], names: List[str], marks: List[int], path: str) -> None:
+    """The derivative a step by distance, one panel a moment."""
+    figure = Figure(figsize=(4 * len(marks) + 2, 3.8), layout='constrained')
+    axes = figure.subplots(1, len(marks), squeeze=False)[0]
+    places = range(len(AHEAD) + 1)
+    for axis, mark in zip(axes, marks):
+        for pathway, name in enumerate(names):
+            values = [found[mark, k][pathway] / (k or AHEAD[-1]) * 1e3 for k in (*AHEAD, 0)]
+            light = pathway < len(names) - 2
+            axis.plot(places, values, color='0.75' if light else None, lw=1 if light else 2,
+                      label='other features' if pathway == 0 else None if light else name)
+        axis.axhline(0, color='k', lw=0.8)
+        axis.set(title=f'from iteration {mark}', xticks=list(places), xlabel='steps ahead', yscale='symlog')
+        axis.set_xticklabels([*map(str, AHEAD), 'end'])
+        axis.grid(alpha=0.3)
+    axes[0].set_ylabel('change of the held-out loss a step, thousandths')
+    axes[-1].legend(frameon=False, fontsize=8, loc='center left', bbox_to_anchor=(1.01, 0.5))
+    save_figure(figure, path)
+
+
+if __name__ == '__main__':
+    main()
