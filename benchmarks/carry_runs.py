@@ -1,0 +1,71 @@
+"""Carry a benchmark's finished runs to another machine, where compare.py goes on with what is left.
+
+    python benchmarks/carry_runs.py pack work_dirs/benchmark_cifar100_small docs/results/cifar100_small
+    python benchmarks/carry_runs.py unpack docs/results/cifar100_small work_dirs/benchmark_cifar100_small
+
+Kept are the figures of every run (``runs.json``), the processes that were searched, and the teacher's weights. Other first
+stages are trained again where a run that is left needs them.
+"""
+import argparse
+import json
+import pathlib
+import sys
+
+import torch
+from mmengine.runner.checkpoint import _load_checkpoint
+
+RESULT = 'result.json'
+
+
+def pack(work_dir: pathlib.Path, folder: pathlib.Path) -> int:
+    """Write what is needed of a benchmark's work_dir to a folder; how many runs there are."""
+    found = {path.parent: json.loads(path.read_text()) for path in sorted(work_dir.glob(f'**/{RESULT}'))}
+    stages = {result['after'] for result in found.values()}
+    folder.mkdir(parents=True, exist_ok=True)
+    runs = {}
+    for place, result in found.items():
+        run = dict(result=result)
+        if (place / 'process.json').exists():
+            run['process'] = json.loads((place / 'process.json').read_text())
+        elif result['name'] == 'teacher':
+            run['checkpoint'] = f'epoch_{result["epochs"]}.pth'
+            weights = _load_checkpoint(str(place / run['checkpoint']), map_location='cpu')['state_dict']
+            torch.save(dict(state_dict=weights), folder / 'teacher.pth')
+        elif result['name'] in stages:
+            continue
+        runs[place.relative_to(work_dir).as_posix()] = run
+    with open(folder / 'runs.json', 'w') as file:
+        json.dump(runs, file, indent=1)
+    return len(runs)
+
+
+def unpack(folder: pathlib.Path, work_dir: pathlib.Path) -> int:
+    """Put runs where compare.py finds them; how many."""
+    runs = json.loads((folder / 'runs.json').read_text())
+    for place, run in runs.items():
+        target = work_dir / place
+        target.mkdir(parents=True, exist_ok=True)
+        if 'process' in run:
+            (target / 'process.json').write_text(json.dumps(run['process']))
+        if 'checkpoint' in run:
+            (target / run['checkpoint']).write_bytes((folder / 'teacher.pth').read_bytes())
+        (target / RESULT).write_text(json.dumps(run['result'], indent=1))
+    return len(runs)
+
+
+def main() -> None:
+    """Pack or unpack."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('what', choices=('pack', 'unpack'))
+    parser.add_argument('source', type=pathlib.Path)
+    parser.add_argument('target', type=pathlib.Path)
+    args = parser.parse_args()
+    needed = args.source if args.what == 'pack' else args.source / 'runs.json'
+    if not needed.exists():
+        sys.exit(f"error: there is no '{needed}'")
+    count = dict(pack=pack, unpack=unpack)[args.what](args.source, args.target)
+    print(f'{count} runs are in {args.target}')
+
+
+if __name__ == '__main__':
+    main()
