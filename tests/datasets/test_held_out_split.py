@@ -84,8 +84,8 @@ class WithoutLabels:
 def test_images_without_labels_can_be_split_unstratified():
     parts = [HeldOutSplit(WithoutLabels(), part, ratio=0.3, stratified=False) for part in ('train', 'held_out')]
     assert sorted([*parts[0], *parts[1]]) == list(range(10)) and len(parts[1]) == 3
-    with pytest.raises(ConfigError, match='stratified=True needs a label'):
-        HeldOutSplit(WithoutLabels(), 'train')
+    with pytest.raises(ConfigError, match='stratified=True needs one label an image'):
+        HeldOutSplit(WithoutLabels(), 'train', stratified=True)
 
 
 @pytest.mark.parametrize('arguments, message', [
