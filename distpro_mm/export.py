@@ -6,7 +6,7 @@ import shutil
 from typing import Dict, List, Optional, Tuple, Union
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint
 from mmpretrain.models.necks import GlobalAveragePooling
@@ -47,7 +47,7 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
         if str(preprocessor.get('type')).endswith('BatchPreprocessor'):
             preprocessor['type'] = 'ClsDataPreprocessor'  # it differs in training alone
     init_default_scope(toolbox)
-    model = MODELS.build(model_cfg)
+    model = MODELS.build(ConfigDict(model_cfg))  # a plain dict is not enough for mmsegmentation
     load_whole(model, checkpoint, 'checkpoint')
     model, model_cfg = _merged(model, model_cfg)
     os.makedirs(out_dir, exist_ok=True)
@@ -131,7 +131,7 @@ def _plain(value, toolbox: str):
             plain = {'type': f'{kind.__module__}.{kind.__qualname__}', **plain}
         return plain
     if isinstance(value, (list, tuple)):
-        return [_plain(item, toolbox) for item in value]
+        return type(value)(_plain(item, toolbox) for item in value)  # a tuple stays one: mmcv's Resize asks for it
     if callable(value):
         raise ConfigError(f'model.architecture holds the function {value}, which no exported config can hold: give the '
                           'network by names and numbers')

@@ -1,5 +1,6 @@
 """From a config file to a runner: what the tools call."""
 import contextlib
+import copy
 import difflib
 import logging
 import os
@@ -132,9 +133,9 @@ def build_model(cfg: Config) -> nn.Module:
         ConfigError: If its parts do not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    model = cfg.model.to_dict()
+    model = copy.deepcopy(cfg.model)  # a ConfigDict, which mmsegmentation needs
     if cfg.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())  # as the runner does
+        model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))  # as the runner does
     return MODELS.build(model)
 
 

@@ -50,7 +50,7 @@ class TapDistill(SingleTeacherDistill):
         preprocessor = kwargs.get('data_preprocessor')
         if isinstance(preprocessor, dict) and isinstance(architecture, dict) and not _known(preprocessor.get('type')):
             # It is of the student's toolbox: the student builds it, and lends it to us.
-            architecture = {**architecture, 'data_preprocessor': kwargs.pop('data_preprocessor')}
+            architecture = type(architecture)(architecture, data_preprocessor=kwargs.pop('data_preprocessor'))
         super().__init__(distiller=distiller, teacher=teacher, architecture=architecture, **kwargs)
         if not isinstance(self.distiller, TapDistiller):
             raise ConfigError(f'model.distiller.type={type(self.distiller).__name__} reads no taps: use it with '
