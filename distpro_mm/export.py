@@ -56,7 +56,8 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     told = {key: list(told[key]) for key in ('classes', 'palette') if told.get(key)}
     torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=told) if told else {}), paths['checkpoint'])
     settings = dict(default_scope=toolbox, model=_plain(model_cfg, toolbox), **_testing(cfg, toolbox))
-    imports = [name for name in _listed((cfg.get('custom_imports') or {}).get('imports')) if name.split('.')[0] != 'distpro_mm']
+    imports = _listed((cfg.get('custom_imports') or {}).get('imports'))
+    imports = [name for name in imports if name.split('.')[0] != 'distpro_mm']
     for name, package in (('backbone', backbones), ('neck', necks)):
         for part in _parts(getattr(model, name, None)):
             ours = getattr(package, type(part).__name__, None)  # by name: the class may come from an exported copy

@@ -43,7 +43,8 @@ def cityscapes(tmp_path_factory):
 def small(cityscapes, folder, kind):
     """An example's config for the made-up images and narrow networks."""
     cfg = load_config(str(EXAMPLE / f'{kind}.py'))
-    cfg.update(work_dir=str(folder / kind), log_level='ERROR', randomness=dict(seed=0), experiment_name=f'{folder.name}_{kind}')
+    cfg.update(work_dir=str(folder / kind), log_level='ERROR', randomness=dict(seed=0))
+    cfg.experiment_name = f'{folder.name}_{kind}'
     cfg.model.teacher_ckpt = None
     for network, width in ((cfg.model.architecture, 8), (cfg.model.teacher, 12)):
         network.backbone.update(depth=18, base_channels=width, stem_channels=width)
@@ -105,5 +106,6 @@ def test_an_fcn_is_searched_distilled_exported_and_evaluated(cityscapes, tmp_pat
     student.cfg = plain.cfg  # which inference reads the pipeline from
     assert torch.equal(found, apis.inference_model(student, image).seg_logits.data)
 
-    seen = [evaluate_student(small(cityscapes, tmp_path, 'distill'), path)['mIoU'] for path in (checkpoint, paths['checkpoint'])]
+    seen = [evaluate_student(small(cityscapes, tmp_path, 'distill'), path)['mIoU']
+            for path in (checkpoint, paths['checkpoint'])]
     assert seen[0] == seen[1] == replay.message_hub.get_scalar('val/mIoU').current() > 30

@@ -1,6 +1,5 @@
 """Segmentation and detection with mmengine's own classes alone: search, process, distillation, export, evaluation."""
 import copy
-import os
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 
 from distpro_mm.engine.launch import build_trainer, evaluate_student, load_config
-from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.process import DistillationProcess
 

@@ -118,7 +118,8 @@ class TinyDetector(_Dense):
         found, right = (torch.stack(part) for part in zip(*corners))
         scores = F.binary_cross_entropy_with_logits(outputs[:, :len(THINGS)], wanted, reduction='none')
         # Lists of tensors, as mmdet's heads give one for each level.
-        return dict(loss_cls=[20 * scores.mean()], loss_bbox=[F.l1_loss(found, right.to(found))], positives=torch.tensor(float(len(corners))))
+        return dict(loss_cls=[20 * scores.mean()], loss_bbox=[F.l1_loss(found, right.to(found))],
+                    boxes_an_image=torch.tensor(len(corners) / len(data_samples)))
 
     def predict(self, outputs, data_samples):
         for sample, output in zip(data_samples, outputs):
