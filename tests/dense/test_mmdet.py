@@ -11,6 +11,7 @@ import torch
 import yaml
 from mmengine.utils import get_installed_path
 
+from distpro_mm import compat
 from distpro_mm.engine.launch import build_model, build_trainer, evaluate_student, load_config
 from distpro_mm.export import export_student
 from distpro_mm.process import DistillationProcess
@@ -121,3 +122,38 @@ def test_a_retinanet_is_searched_distilled_exported_and_evaluated(coco, tmp_path
     seen = [evaluate_student(small(coco, tmp_path, 'distill'), path)['coco/bbox_mAP_50']
             for path in (checkpoint, paths['checkpoint'])]
     assert seen[0] == seen[1] == replay.message_hub.get_scalar('val/coco/bbox_mAP_50').current() > 0.3
+
+
+def test_a_two_stage_detector_teaches_a_detr(coco, tmp_path):
+    """Neither runs as a whole without annotations, nor the first one's head without compiled operators."""
+    folder = pathlib.Path(get_installed_path('mmdet')) / '.mim' / 'configs'
+    cfg = small(coco, tmp_path, 'search')
+    cfg.train_cfg.update(max_epochs=1, val_interval=2)
+    narrow = dict(depth=18, base_channels=8, stem_channels=8, frozen_stages=-1, norm_eval=False, init_cfg=None)
+    teacher = cfg.model.teacher = load_config(str(folder / '_base_/models/faster-rcnn_r50_fpn.py')).model
+    teacher.neck.in_channels = [8, 16, 32, 64]
+    student = cfg.model.architecture = load_config(str(folder / 'detr/detr_r50_8xb2-150e_coco.py')).model
+    student.neck.in_channels = [64]
+    student.num_queries = student.test_cfg.max_per_img = 10
+    student.encoder.num_layers = student.decoder.num_layers = 1
+    for network in (teacher, student):
+        network.backbone.update(narrow)
+        network.pop('data_preprocessor')
+        network._scope_ = 'mmdet'
+    cfg.data_preprocessor = small(coco, tmp_path, 'equal').model.architecture.data_preprocessor
+    cfg.model.distiller = dict(
+        type='DistProDistiller', connections='same_depth', transforms=[dict(type='PointwiseTransform')])
+    search = build_trainer(cfg)
+    search.train()
+    assert search.iter == 4 and search.model.distiller.names == [f'{name}>{name}:pointwise' for name in (
+        'stem', 'layer1', 'layer2', 'layer3', 'layer4')]
+    assert search.model.distiller.alpha.std() > 0 and type(search.model.data_preprocessor) is models.DetDataPreprocessor
+
+
+def test_an_operator_that_mmcv_lite_lacks_says_so():
+    ops = importlib.import_module('mmcv.ops')
+    if isinstance(importlib.import_module('mmcv._ext'), compat._WithoutOperators):
+        with pytest.raises(ImportError, match='roi_align_forward was called, which mmcv-lite does not have'):
+            ops.RoIAlign(2)(torch.ones(1, 1, 8, 8), torch.tensor([[0., 0, 0, 4, 4]]))
+    boxes = torch.tensor([[0., 0, 10, 10], [1, 1, 10, 10], [20, 0, 30, 10]])
+    assert ops.nms(boxes, torch.tensor([0.5, 0.9, 0.1]), 0.5)[1].tolist() == [1, 2]
