@@ -72,9 +72,8 @@ def test_a_search_with_one_is_resumed_within_an_epoch_bit_for_bit(make_config):
     assert runner.max_iters == 8 and all(torch.equal(value, ended[1][name]) for name, value in ended[0].items())
 
 
-def test_a_sampler_without_an_end_is_refused_where_epochs_are_counted(make_config):
-    cfg = make_config('search')
-    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+def test_a_sampler_without_an_end_is_refused_where_epochs_are_counted():
+    endless = dict(batch_size=4, num_workers=0, dataset=DIGITS, sampler=dict(type='InfiniteSampler', shuffle=True))
     with pytest.raises(ConfigError, match="train_dataloader.sampler.type='InfiniteSampler' never ends, and a search, .* use "
                                           "dict.type='DefaultSampler', shuffle=True. and train_cfg.max_epochs"):
-        build_trainer(cfg).train()
+        Runner.build_dataloader(reproducible(endless), seed=0)

@@ -100,15 +100,15 @@ def test_a_retinanet_is_searched_distilled_exported_and_evaluated(coco, tmp_path
 
     cfg = small(coco, tmp_path, 'distill')
     cfg.custom_hooks[0].process = str(tmp_path / 'search' / 'process.json')
-    cfg.train_cfg.update(max_epochs=12, val_interval=12)
-    cfg.default_hooks.checkpoint.interval = 12
+    cfg.train_cfg.update(max_epochs=10, val_interval=10)
+    cfg.default_hooks.checkpoint.interval = 10
     cfg.param_scheduler, cfg.optim_wrapper.optimizer = [], dict(type='Adam', lr=5e-3)
     replay = build_trainer(cfg)
     student = replay.train().student.eval()
     losses = replay.message_hub.get_scalar('train/student.loss_cls').data[0]
     assert np.mean(losses[-3:]) < np.mean(losses[:3])
 
-    checkpoint = str(tmp_path / 'distill' / 'epoch_12.pth')
+    checkpoint = str(tmp_path / 'distill' / 'epoch_10.pth')
     paths = export_student(cfg, checkpoint, str(tmp_path / 'exported'))
     plain = apis.init_detector(paths['config'], paths['checkpoint'], device='cpu')
     assert not [name for name in torch.load(paths['checkpoint'])['state_dict'] if name.startswith(('teacher', 'distiller'))]

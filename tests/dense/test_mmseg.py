@@ -89,14 +89,14 @@ def test_an_fcn_is_searched_distilled_exported_and_evaluated(cityscapes, tmp_pat
 
     cfg = small(cityscapes, tmp_path, 'distill')
     cfg.custom_hooks[0].process = str(tmp_path / 'search' / 'process.json')
-    cfg.train_cfg.update(max_iters=30, val_interval=30)
-    cfg.default_hooks.checkpoint.interval = 30
+    cfg.train_cfg.update(max_iters=20, val_interval=20)
+    cfg.default_hooks.checkpoint.interval = 20
     replay = build_trainer(cfg)
     student = replay.train().student.eval()
     losses = replay.message_hub.get_scalar('train/student.decode.loss_ce').data[0]
     assert np.mean(losses[-3:]) < 0.8 * np.mean(losses[:3])
 
-    checkpoint = str(tmp_path / 'distill' / 'iter_30.pth')
+    checkpoint = str(tmp_path / 'distill' / 'iter_20.pth')
     paths = export_student(cfg, checkpoint, str(tmp_path / 'exported'))
     plain = apis.init_model(paths['config'], paths['checkpoint'], device='cpu')
     assert not [name for name in torch.load(paths['checkpoint'])['state_dict'] if name.startswith(('teacher', 'distiller'))]

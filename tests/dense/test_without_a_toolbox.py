@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 MODEL = dict(segmentation='TinySegmentor', detection='TinyDetector')
 METRIC = dict(segmentation='PixelAccuracy', detection='BoxRecall')
 TRAINED, HELD_OUT, BATCH = 32, 8, 8
-EPOCHS = dict(teacher=12, search=2, distill=8)
+EPOCHS = dict(teacher=8, search=2, distill=10)
 
 
 def config(folder, task, kind, **options):
@@ -33,7 +33,7 @@ def config(folder, task, kind, **options):
 
     distillation = dict(
         _scope_='mmrazor', type='DistPro', architecture=network(4), teacher=network(8),
-        teacher_ckpt=str(folder / 'teacher' / 'epoch_12.pth'), input_shape=(3, tiny_dense.SIZE, tiny_dense.SIZE),
+        teacher_ckpt=str(folder / 'teacher' / 'epoch_8.pth'), input_shape=(3, tiny_dense.SIZE, tiny_dense.SIZE),
         distiller=dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')]))
     cfg = dict(
         custom_imports=dict(imports=['distpro_mm', 'tiny_dense']), default_scope='mmengine', log_level='ERROR',
@@ -85,8 +85,8 @@ class Watch(Hook):
 
 def test_the_way_from_the_search_to_the_exported_student(teacher):
     task, folder = teacher
-    told = evaluate_student(config(folder, task, 'teacher'), str(folder / 'teacher' / 'epoch_12.pth'))['right']
-    assert told > (0.95 if task == 'segmentation' else 0.7), 'the task can be learned'
+    told = evaluate_student(config(folder, task, 'teacher'), str(folder / 'teacher' / 'epoch_8.pth'))['right']
+    assert told > (0.9 if task == 'segmentation' else 0.5), 'the task can be learned'
 
     search = build_trainer(config(folder, task, 'search'))
     search.train()
@@ -104,7 +104,7 @@ def test_the_way_from_the_search_to_the_exported_student(teacher):
     assert replay.max_iters == EPOCHS['distill'] * (TRAINED + HELD_OUT) // BATCH
     np.testing.assert_allclose([weights[0], weights[-1]], process.weights[[0, -1]], rtol=1e-5)
 
-    checkpoint = str(folder / 'distill' / 'epoch_8.pth')
+    checkpoint = str(folder / 'distill' / 'epoch_10.pth')
     paths = export_student(config(folder, task, 'distill'), checkpoint, str(folder / 'exported'))
     exported = Config.fromfile(paths['config'])
     assert exported.default_scope == 'mmengine' and exported.custom_imports.imports == ['tiny_dense']
@@ -118,7 +118,7 @@ def test_the_way_from_the_search_to_the_exported_student(teacher):
     assert torch.equal(*outputs) and outputs[0].shape[:2] == (BATCH, 3 if task == 'segmentation' else 6)
 
     seen = [evaluate_student(config(folder, task, 'distill'), path)['right'] for path in (checkpoint, paths['checkpoint'])]
-    assert seen[0] == seen[1] == replay.val_loop.run()['right'] > 0
+    assert seen[0] == seen[1] == replay.val_loop.run()['right'] > (0.8 if task == 'segmentation' else 0.3)
 
 
 def through_the_whole_step(model, batch, held_out, momenta, lr, mu, decay):
