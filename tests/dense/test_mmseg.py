@@ -63,7 +63,7 @@ def small(cityscapes, folder, kind):
     return cfg
 
 
-def test_the_example_is_mmsegs_own_training_with_a_published_teacher():
+def test_the_example_is_mmsegs_own_training_with_a_published_teacher(tmp_path):
     folder = pathlib.Path(get_installed_path('mmsegmentation')) / '.mim'
     zoo = yaml.safe_load((folder / 'configs/fcn/metafile.yaml').read_text())['Models']
     published = {model['Weights']: folder / model['Config'] for model in zoo}
@@ -74,6 +74,9 @@ def test_the_example_is_mmsegs_own_training_with_a_published_teacher():
     cfg.model.teacher_ckpt = None
     model = build_model(cfg)
     assert len(model.distiller.pathways) == 10 and type(model.data_preprocessor) is models.SegDataPreProcessor
+    torch.save(dict(state_dict=model.student.state_dict()), tmp_path / 'student.pth')
+    paths = export_student(cfg, str(tmp_path / 'student.pth'), str(tmp_path / 'exported'))
+    assert apis.init_model(paths['config'], paths['checkpoint'], device='cpu').backbone.depth == 18
     replayed = load_config(str(EXAMPLE / 'distill.py')).custom_hooks[0].process
     assert replayed == os.path.join(cfg.work_dir, 'process.json')
 
