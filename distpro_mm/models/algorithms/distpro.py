@@ -54,7 +54,10 @@ class DistPro(TapDistill):
             print_log('\n'.join(warnings), 'current', 30)
 
     def pathway_costs(self) -> Tensor:
-        """What each pathway adds to a training step, in steps of the student alone (forward and backward) [N]."""
+        """What each pathway adds to a training step, in steps of the student alone (forward and backward) [N].
+
+        Of a student that cannot run without annotations, what extracts its features counts alone.
+        """
         with _random_states_kept(self.distiller.alpha.device):
             return torch.tensor(self.distiller.costs()) / self._own_cost()
 
