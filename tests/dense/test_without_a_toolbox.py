@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 
 from distpro_mm.engine.launch import build_trainer, evaluate_student, load_config
+from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.process import DistillationProcess
 
@@ -174,3 +175,13 @@ def test_the_hypergradient_of_a_segmentors_search_is_that_through_the_whole_step
     runner.train()
     assert seen['expected'].dtype == torch.float64 and seen['expected'].abs().min() > 1e-7
     torch.testing.assert_close(seen['moved'], seen['expected'], rtol=1e-7, atol=1e-12)
+
+
+def test_a_toolbox_that_is_not_installed_is_named(tmp_path):
+    (tmp_path / 'base.py').write_text("_base_ = 'mmselfsup::some/config.py'\n")
+    (tmp_path / 'mine.py').write_text("_base_ = './base.py'\n")
+    with pytest.raises(ConfigError, match="mine.py' is based on a config of a toolbox: mmselfsup is not installed, "):
+        load_config(str(tmp_path / 'mine.py'))
+    (tmp_path / 'mine.py').write_text("import importlib\nimportlib.import_module('nothing_of_that_name')\n")
+    with pytest.raises(ModuleNotFoundError, match='nothing_of_that_name'):
+        load_config(str(tmp_path / 'mine.py'))
