@@ -122,6 +122,20 @@ def test_the_way_from_the_search_to_the_exported_student(teacher):
     assert seen[0] == seen[1] == replay.val_loop.run()['right'] > (0.8 if task == 'segmentation' else 0.3)
 
 
+def test_a_search_with_sight_to_the_end_of_the_run_moves_alpha_too(teacher):
+    task, folder = teacher
+    cfg = config(folder, task, 'search')
+    cfg.work_dir = str(folder / 'whole_run')
+    cfg.optim_wrapper.pop('constructor')
+    cfg.train_cfg.update(type='mmrazor.DistProWholeRunLoop', rounds=2)
+    search = build_trainer(cfg)
+    start = search.model.distiller.alpha.detach().clone()
+    search.train()
+    assert len(search.train_loop.history) == 2 and torch.isfinite(search.train_loop.alpha).all()
+    assert (search.train_loop.alpha[0] != start).all(), 'every pathway has a derivative at the first knot'
+    assert len(DistillationProcess.load(str(folder / 'whole_run' / 'process.json'))) == 4
+
+
 def through_the_whole_step(model, batch, held_out, momenta, lr, mu, decay):
     """dL_val/dalpha by autograd through losses, gradient, SGD's step written out, and the held-out loss."""
     student, distiller, alpha = model.student, model.distiller, model.distiller.alpha
