@@ -53,6 +53,8 @@ setup(
     extras_require=dict(
         dev=['pytest', 'pytest-timeout', 'ruff'],
         tensorboard=['tensorboard'],
+        # Segmentation and detection; mmsegmentation does not declare ftfy and regex.
+        dense=['mmsegmentation==1.2.2', 'mmdet==3.3.0', 'ftfy', 'regex'],
     ),
     cmdclass=dict(build_py=BuildWithMim),
     zip_safe=False,

@@ -5,6 +5,7 @@ whether the thing is broken, and does nothing where it is not:
 
 ==========================  =================================================================
 mend_torchvision            torchvision's compiled operators cannot load beside this torch
+mend_mmcv_operators         mmseg and mmdet name compiled operators that mmcv-lite has not
 mend_mmrazor_import         mmrazor's quantization imports names that torch has removed
 mend_soft_cross_entropy     ``KDSoftCELoss`` looks for the retired package ``mmcls``
 mend_checkpoint_loading     ``torch.load`` refuses the classes in mmengine's own checkpoints
@@ -12,17 +13,24 @@ mend_checkpoint_loading     ``torch.load`` refuses the classes in mmengine's own
 """
 import contextlib
 import importlib
+import importlib.machinery
 import importlib.util
 import pathlib
 import sys
+import types
 import warnings
 
 import numpy as np
 import torch
+from torch import Tensor
 
 QUANTIZATION_SENTENCE = (
     'mmrazor 1.0.0 cannot quantize on torch {}: its quantization was written for torch 1.13. '
     'Distillation, pruning and architecture search work; for quantization use torch 1.13 without distpro_mm.')
+
+OPERATOR_SENTENCE = (
+    "mmcv's compiled operator {} was called, which mmcv-lite does not have: install the full mmcv 2.1.0 in its place, or "
+    'take a network and losses that need none')
 
 _TORCHVISION_SCHEMAS = {
     'nms': 'nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
@@ -60,6 +68,62 @@ def mend_torchvision() -> bool:
             _torchvision_library.define(schema)
             mended = True
     return mended
+
+
+def plain_nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
+    """Non-maximum suppression in plain torch: what mmcv's compiled operator of that name gives, slower.
+
+    Args:
+        bboxes (Tensor): Boxes [M, 4]: left, top, right, bottom.
+        scores (Tensor): Their scores [M].
+        iou_threshold (float): A box that overlaps one of a higher score by more than this is dropped, in [0, 1].
+        offset (int): Added to every width and height, 0 or 1.
+
+    Returns:
+        Tensor: Indices of the boxes that are kept, the highest score first.
+    """
+    order, kept = scores.argsort(descending=True, stable=True), []
+    areas = (bboxes[:, 2:] - bboxes[:, :2] + offset).prod(1)
+    while len(order):
+        best, order = order[0], order[1:]
+        kept.append(best)
+        shared = torch.minimum(bboxes[best, 2:], bboxes[order, 2:]) - torch.maximum(bboxes[best, :2], bboxes[order, :2])
+        shared = (shared + offset).clamp(min=0).prod(1)
+        order = order[shared / (areas[best] + areas[order] - shared) <= iou_threshold]
+    return torch.stack(kept) if kept else order
+
+
+class _WithoutOperators(types.ModuleType):
+    """Stands for ``mmcv._ext``: has every operator, and says of all but a few why they cannot be called."""
+    nms = staticmethod(plain_nms)
+    get_compiler_version = get_compiling_cuda_version = staticmethod(lambda: 'n/a')
+
+    def __getattr__(self, name: str):
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def refuse(*args, **kwargs):
+            raise ImportError(OPERATOR_SENTENCE.format(name))
+
+        return refuse
+
+
+def mend_mmcv_operators() -> bool:
+    """Let mmsegmentation and mmdetection be imported, and most of their networks run, on mmcv-lite.
+
+    Both name mmcv's compiled operators while they are imported, though few networks call one. Their Python side is in
+    mmcv-lite too; here it gets a compiled side that raises when it is called. Non-maximum suppression alone, without which
+    no detector can be evaluated, is made in plain torch.
+
+    Returns:
+        bool: Whether anything had to be mended.
+    """
+    name = 'mmcv._ext'
+    if not any(importlib.util.find_spec(toolbox) for toolbox in ('mmseg', 'mmdet')) or importlib.util.find_spec(name):
+        return False
+    sys.modules[name] = _WithoutOperators(name)
+    sys.modules[name].__spec__ = importlib.machinery.ModuleSpec(name, None)  # mmengine asks whether there is one
+    return True
 
 
 @contextlib.contextmanager
@@ -176,6 +240,7 @@ def apply() -> None:
         # user can do nothing about them.
         warnings.simplefilter('ignore')
         mend_torchvision()
+        mend_mmcv_operators()
         mend_mmrazor_import()
         mend_soft_cross_entropy()
         import mmpretrain.datasets  # noqa: F401

@@ -1,12 +1,13 @@
-"""Export of a distilled student as a plain mmpretrain model."""
+"""Export of a distilled student as a plain model of its toolbox."""
 import inspect
 import os
 import pprint
 import shutil
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional, Tuple, Union
 
 import torch
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint
 from mmpretrain.models.necks import GlobalAveragePooling
 from mmpretrain.registry import MODELS
@@ -19,11 +20,12 @@ from .models.checkpoints import load_whole
 
 
 def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]:
-    """Write a student so that stock mmpretrain loads it, with neither distpro_mm nor mmrazor.
+    """Write a student so that its stock toolbox, e.g. mmpretrain, loads it, with neither distpro_mm nor mmrazor.
 
     ``student.pth`` with the weights, ``student.py`` with the config to build it and prepare its images, and, if backbone
     or neck is one of ours, the single source file that defines it on top of mmpretrain. A neck that was only there to be
-    trained with is merged into the classifier first.
+    trained with is merged into the classifier first. The toolbox is the scope of ``model.architecture``, else the config's
+    ``default_scope``; ``custom_imports`` of the config other than ours go along.
 
     Args:
         cfg (Config): The config of the training.
@@ -38,23 +40,26 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     """
     cfg = student_config(cfg)
     model_cfg = cfg.model.to_dict()
-    # In a distillation the preprocessor stands beside the model, where the runner hands it down.
-    preprocessor = model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
-    if str(preprocessor.get('type')).endswith('BatchPreprocessor'):
-        preprocessor['type'] = 'ClsDataPreprocessor'  # it differs in training alone
-    model = MODELS.build(model_cfg)
+    toolbox = model_cfg.get('_scope_') or _scope_in(model_cfg.get('type')) or cfg.get('default_scope') or 'mmpretrain'
+    if cfg.get('data_preprocessor') is not None:
+        # In a distillation the preprocessor stands beside the model, where the runner hands it down.
+        preprocessor = model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
+        if str(preprocessor.get('type')).endswith('BatchPreprocessor'):
+            preprocessor['type'] = 'ClsDataPreprocessor'  # it differs in training alone
+    init_default_scope(toolbox)
+    model = MODELS.build(ConfigDict(model_cfg))  # a plain dict is not enough for mmsegmentation
     load_whole(model, checkpoint, 'checkpoint')
     model, model_cfg = _merged(model, model_cfg)
     os.makedirs(out_dir, exist_ok=True)
     paths = {name: os.path.join(out_dir, f'student.{end}') for name, end in (('checkpoint', 'pth'), ('config', 'py'))}
-    classes = (_load_checkpoint(checkpoint, map_location='cpu').get('meta', {}).get('dataset_meta') or {}).get('classes')
-    meta = dict(dataset_meta=dict(classes=list(classes))) if classes else {}
-    torch.save(dict(state_dict=model.state_dict(), meta=meta), paths['checkpoint'])
-    dataset = dict(type='CustomDataset', pipeline=_plain(cfg.get('test_pipeline', [])))
-    settings = dict(default_scope='mmpretrain', model=_plain(model_cfg), test_dataloader=dict(dataset=dataset))
-    imports = []
-    for name, parts, package in (('backbone', [model.backbone], backbones), ('neck', _parts(model.neck), necks)):
-        for part in parts:
+    told = _load_checkpoint(checkpoint, map_location='cpu').get('meta', {}).get('dataset_meta') or {}
+    told = {key: list(told[key]) for key in ('classes', 'palette') if told.get(key)}
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=told) if told else {}), paths['checkpoint'])
+    settings = dict(default_scope=toolbox, model=_plain(model_cfg, toolbox), **_testing(cfg, toolbox))
+    imports = _listed((cfg.get('custom_imports') or {}).get('imports'))
+    imports = [name for name in imports if name.split('.')[0] != 'distpro_mm']
+    for name, package in (('backbone', backbones), ('neck', necks)):
+        for part in _parts(getattr(model, name, None)):
             ours = getattr(package, type(part).__name__, None)  # by name: the class may come from an exported copy
             if ours is not None:
                 source = inspect.getsourcefile(ours)
@@ -64,15 +69,37 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     with open(paths['config'], 'w') as file:
         if imports:
             settings['custom_imports'] = dict(imports=imports)
+        if len(paths) > 2:
             file.write("import sys\n\nsys.path.insert(0, '{{ fileDirname }}')  # its parts' files lie beside this one\n")
         for key, value in settings.items():
             file.write(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}\n')
     return paths
 
 
-def _parts(neck: Optional[nn.Module]) -> List[nn.Module]:
-    """The modules of a neck, which a config may write as a list."""
-    return list(neck) if isinstance(neck, nn.Sequential) else [neck]
+def _scope_in(kind: Union[None, str, type]) -> str:
+    """The scope in front of a type's name."""
+    return kind.partition('.')[0] if isinstance(kind, str) and '.' in kind else ''
+
+
+def _testing(cfg: Config, toolbox: str) -> dict:
+    """How images are prepared, where the inference of the toolboxes looks for it; no path of a machine."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    pipeline = cfg.get('test_pipeline', dataset.get('pipeline', []))
+    if toolbox == 'mmpretrain':
+        dataset = dict(type='CustomDataset')
+    # mmdet asks the data set for its classes, and mmseg for a pipeline at the top.
+    kept = {key: dataset[key] for key in ('type', 'metainfo') if key in dataset}
+    settings = _plain(dict(test_pipeline=pipeline, test_dataloader=dict(dataset=dict(kept, pipeline=pipeline))), toolbox)
+    return settings if toolbox == 'mmseg' else dict(test_dataloader=settings['test_dataloader'])
+
+
+def _listed(value: Union[None, str, List[str]]) -> List[str]:
+    return [value] if isinstance(value, str) else list(value or ())
+
+
+def _parts(part: Optional[nn.Module]) -> List[nn.Module]:
+    """The modules of a backbone or a neck, which a config may write as a list."""
+    return list(part) if isinstance(part, nn.Sequential) else [part]
 
 
 def _merged(model: nn.Module, cfg: dict) -> Tuple[nn.Module, dict]:
@@ -91,18 +118,21 @@ def _merged(model: nn.Module, cfg: dict) -> Tuple[nn.Module, dict]:
     return plain, cfg
 
 
-def _plain(value):
-    """A config without scopes, which a plain mmpretrain config does not need."""
+def _plain(value, toolbox: str):
+    """A config without the scope of the toolbox that it is for, which it does not need; other scopes stay."""
     if isinstance(value, dict):
-        plain = {key: _plain(item) for key, item in value.items() if key not in ('_scope_', 'type')}
+        inside = value.get('_scope_') or toolbox
+        plain = {key: _plain(item, inside) for key, item in value.items() if key not in ('_scope_', 'type')}
+        if inside != toolbox:
+            plain['_scope_'] = inside
         kind = value.get('type')
         if isinstance(kind, str):
-            plain = {'type': kind.replace('mmpretrain.', ''), **plain}
+            plain = {'type': kind[len(inside) + 1:] if kind.startswith(f'{inside}.') else kind, **plain}
         elif kind is not None:
             plain = {'type': f'{kind.__module__}.{kind.__qualname__}', **plain}
         return plain
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return type(value)(_plain(item, toolbox) for item in value)  # a tuple stays one: mmcv's Resize asks for it
     if callable(value):
         raise ConfigError(f'model.architecture holds the function {value}, which no exported config can hold: give the '
                           'network by names and numbers')

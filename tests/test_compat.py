@@ -21,7 +21,9 @@ def test_a_fresh_process_imports_everything_in_silence():
     done = python('import distpro_mm; import mmrazor.models, mmrazor.engine, mmrazor.datasets, mmpretrain.apis, mmpretrain; '
                   'from mmpretrain import list_models; from mmrazor.models import KDSoftCELoss, SingleTeacherDistill; '
                   'import torchvision.transforms; import mmrazor, torch; '
-                  'print(mmrazor.digit_version(torch.__version__)[:2], len(list_models("resnet18*")) > 0)')
+                  'print(mmrazor.digit_version(torch.__version__)[:2], len(list_models("resnet18*")) > 0); '
+                  'import importlib.util, sys; dense = any(map(importlib.util.find_spec, ("mmseg", "mmdet"))); '
+                  'assert ("mmcv._ext" in sys.modules) == dense, "mmcv\'s operators stand for mmseg and mmdet alone"')
     assert done.returncode == 0, done.stderr
     assert done.stderr == ''
     assert done.stdout.strip() == f'({", ".join(torch.__version__.split(".")[:2])}) True'  # the true function is back
@@ -30,6 +32,7 @@ def test_a_fresh_process_imports_everything_in_silence():
 def test_a_second_time_mends_nothing():
     assert not compat.mend_torchvision()
     assert not compat.mend_checkpoint_loading()
+    assert not compat.mend_mmcv_operators()
     compat.apply()
 
 
@@ -40,6 +43,31 @@ def test_a_second_time_mends_nothing():
 def test_quantization_says_that_it_is_unavailable(cfg):
     with pytest.raises(ImportError, match='cannot quantize on torch .* use torch 1.13 without distpro_mm'):
         MODELS.build(cfg)
+
+
+def test_an_operator_that_is_missing_says_so_when_it_is_called():
+    operators = compat._WithoutOperators('mmcv._ext')
+    assert operators.get_compiler_version() == 'n/a' and not hasattr(operators, '__path__')
+    with pytest.raises(ImportError, match="mmcv's compiled operator roi_align_forward was called, .* the full mmcv 2.1.0"):
+        operators.roi_align_forward(torch.ones(1), output=None)
+
+
+@pytest.mark.parametrize('offset', [0, 1])
+def test_plain_non_maximum_suppression_keeps_what_no_better_kept_box_overlaps(offset):
+    corners, scores = torch.rand(60, 2) * 20, torch.rand(60).round(decimals=1)  # with ties: the first of equals wins
+    boxes = torch.cat([corners, corners + 1 + torch.rand(60, 2) * 12], 1)
+
+    def overlap(one, other):
+        sides = [max(0.0, min(one[axis + 2], other[axis + 2]) - max(one[axis], other[axis]) + offset) for axis in (0, 1)]
+        areas = [(box[2] - box[0] + offset) * (box[3] - box[1] + offset) for box in (one, other)]
+        return sides[0] * sides[1] / (sum(areas) - sides[0] * sides[1])
+
+    kept = []
+    for index in sorted(range(60), key=lambda i: -scores[i].item()):
+        if all(overlap(boxes[index].tolist(), boxes[other].tolist()) <= 0.4 for other in kept):
+            kept.append(index)
+    assert compat.plain_nms(boxes, scores, iou_threshold=0.4, offset=offset).tolist() == kept and 5 < len(kept) < 60
+    assert compat.plain_nms(boxes[:0], scores[:0], iou_threshold=0.4, offset=offset).tolist() == []
 
 
 def test_soft_cross_entropy_loss_of_mmrazor_has_its_value():

@@ -1,13 +1,15 @@
 """Loading in which every random number is a function of the run's seed and the moment, and of nothing else."""
 import random
-from typing import Any, Iterator, Sized, Tuple
+from typing import Any, Iterator, List, Sized, Tuple
 
 import numpy as np
 import torch
+from mmengine.dataset import InfiniteSampler
 from mmengine.registry import DATA_SAMPLERS
 from mmpretrain.registry import DATASETS
+from torch.utils.data import Sampler
 
-from ..errors import DataError, first_line
+from ..errors import ConfigError, DataError, first_line
 
 
 def seed_all(*moment: int) -> None:
@@ -36,17 +38,25 @@ class Draw(int):
 
 
 @DATA_SAMPLERS.register_module()
-class ReproducibleSampler:
+class ReproducibleSampler(Sampler):
     """A sampler's indices as :class:`Draw`, from any place within a pass.
 
     Args:
         dataset (Sized): The data set.
         sampler (dict): Config of the sampler whose order is taken.
         seed (int, optional): Seed, given by the runner.
+
+    Raises:
+        ConfigError: If the sampler's pass never ends.
     """
 
     def __init__(self, dataset: Sized, sampler: dict, seed: int = None) -> None:
+        self.dataset = dataset  # a batch sampler may look images up in it
         self.sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
+        if isinstance(self.sampler, InfiniteSampler):
+            raise ConfigError(f"train_dataloader.sampler.type='{type(self.sampler).__name__}' never ends, and a search, "
+                             "like ReproducibleTrainLoop, goes by epochs: use dict(type='DefaultSampler', shuffle=True) "
+                             'and train_cfg.max_epochs')
         self.seed = getattr(self.sampler, 'seed', None) or seed or 0
         self.epoch = 0
         self.start = 0
@@ -64,6 +74,34 @@ class ReproducibleSampler:
 
     def __len__(self) -> int:
         return len(self.sampler)
+
+
+@DATA_SAMPLERS.register_module()
+class ReproducibleBatchSampler(Sampler):
+    """The batches of a batch sampler of one's own, which may group images as it likes, from any batch of a pass.
+
+    Args:
+        sampler (Sampler): The sampler, given by the runner.
+        batch_size (int): Images a batch, given by the runner.
+        batch_sampler (dict): Config of the batch sampler. ``drop_last`` in it is minded here, so that a pass has as many
+            batches as it says.
+    """
+
+    def __init__(self, sampler: ReproducibleSampler, batch_size: int, batch_sampler: dict) -> None:
+        batch_sampler = dict(batch_sampler)
+        self.drop_last = batch_sampler.pop('drop_last', False)
+        self.batch_sampler = DATA_SAMPLERS.build(batch_sampler, default_args=dict(sampler=sampler, batch_size=batch_size))
+        self.sampler, self.batch_size = sampler, batch_size
+        self.start = 0
+
+    def __iter__(self) -> Iterator[List[Draw]]:
+        whole = (batch for batch in self.batch_sampler if not self.drop_last or len(batch) == self.batch_size)
+        for position, batch in enumerate(whole):
+            if position >= self.start:
+                yield batch
+
+    def __len__(self) -> int:
+        return len(self.batch_sampler) - int(self.drop_last and len(self.sampler) % self.batch_size > 0)
 
 
 @DATASETS.register_module()
@@ -128,10 +166,10 @@ def _describe(dataset: Any, index: int) -> str:
 
 
 def reproducible(dataloader: dict) -> dict:
-    """The config of a loader with its data set and sampler wrapped.
+    """The config of a loader with its data set, sampler and, if there is one, batch sampler wrapped.
 
     Args:
-        dataloader (dict): Config with ``dataset`` and ``sampler``.
+        dataloader (dict): Config with ``dataset``, ``sampler`` and, maybe, ``batch_sampler``.
 
     Returns:
         dict: A copy.
@@ -139,4 +177,6 @@ def reproducible(dataloader: dict) -> dict:
     dataloader = dict(dataloader)
     dataloader['dataset'] = dict(type=ReproducibleDataset, dataset=dataloader['dataset'])
     dataloader['sampler'] = dict(type=ReproducibleSampler, sampler=dataloader['sampler'])
+    if dataloader.get('batch_sampler'):
+        dataloader['batch_sampler'] = dict(type=ReproducibleBatchSampler, batch_sampler=dataloader['batch_sampler'])
     return dataloader

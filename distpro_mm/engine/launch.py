@@ -1,5 +1,6 @@
 """From a config file to a runner: what the tools call."""
 import contextlib
+import copy
 import difflib
 import logging
 import os
@@ -33,7 +34,8 @@ def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] =
         ``work_dirs/<name of the file>`` for a config without a pair.
 
     Raises:
-        ConfigError: If there is no such file or no such pair, or the config is of no pair.
+        ConfigError: If there is no such file or no such pair, the config is of no pair, or based on a toolbox that is not
+            installed.
     """
     if not os.path.isfile(path):
         raise ConfigError(f"there is no config file '{path}'; those that come with the project are in configs/")
@@ -42,6 +44,11 @@ def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] =
             cfg = Config.fromfile(path)
         except FileNotFoundError as error:
             raise _no_such_pair(error, pair) or error
+        except ModuleNotFoundError as error:
+            if 'please install' not in str(error):  # mmengine's words for the toolbox of _base_='toolbox::...'
+                raise
+            raise ConfigError(f"'{path}' is based on a config of a toolbox: {error}; mmsegmentation and mmdetection come "
+                              "with pip install '.[dense]'") from error
     if pair is not None and cfg.get('pair') != pair:
         raise ConfigError(f"--pair {pair}: '{path}' " + (f"is of the pair '{cfg.pair}' alone" if 'pair' in cfg else
                                                          'is of no pair') + '; leave --pair out')
@@ -132,9 +139,9 @@ def build_model(cfg: Config) -> nn.Module:
         ConfigError: If its parts do not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    model = cfg.model.to_dict()
+    model = copy.deepcopy(cfg.model)  # a ConfigDict, which mmsegmentation needs
     if cfg.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())  # as the runner does
+        model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))  # as the runner does
     return MODELS.build(model)
 
 

@@ -192,26 +192,6 @@ def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
     return Trace(calls, model)
 
 
-def probe_input(model: nn.Module, shape: Optional[Sequence[int]] = None) -> Tensor:
-    """A small batch of made-up images to probe a model with.
-
-    Args:
-        model (nn.Module): The model; its first convolution tells the channels and an ``img_size`` the height and width.
-        shape (Sequence[int], optional): [C, H, W], if the model should see that. Defaults to None: the channels of
-            the first convolution at ``img_size``, or at 64 x 64 where the model does not ask for a size.
-
-    Returns:
-        Tensor: Images [2, C, H, W], the same at every call.
-    """
-    if shape is None:
-        channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
-        size = next((m.img_size for m in model.modules() if hasattr(m, 'img_size')), 64)
-        shape = (channels, *(size if isinstance(size, (tuple, list)) else (size, size)))
-    parameter = next(model.parameters(), torch.empty(0))
-    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-    return images.to(parameter.device, parameter.dtype)
-
-
 def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, key: str, root: str = 'backbone',
                  trained: bool = False) -> List[FeatureTap]:
     """Turn the config's list of layers into taps, checked against a traced forward.

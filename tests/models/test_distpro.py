@@ -386,7 +386,7 @@ def test_a_cost_that_cannot_be_estimated_stops_nothing(monkeypatch):
     said = []
     monkeypatch.setattr(algorithm, 'print_log', lambda text, *_: said.append(text))
     model = build()
-    model.student.head.forward = lambda *args: 1 / 0
+    model.student.backbone.forward = lambda *args: 1 / 0
     model._warn_of_costs()
     assert said == ['The cost of the pathways cannot be estimated: ZeroDivisionError: division by zero']
 

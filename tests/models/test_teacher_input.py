@@ -44,6 +44,16 @@ def test_images_are_as_if_prepared_for_the_teacher(raw, teacher):
     assert not torch.allclose(prepared(raw, STUDENT), prepared(raw, how), atol=0.1)
 
 
+@pytest.mark.parametrize('swap', ['to_rgb', '_channel_conversion', 'channel_conversion'])
+def test_a_preprocessor_of_any_toolbox_tells_whether_it_swaps_colours(raw, swap):
+    """mmpretrain's, mmengine's and mmdet's, mmseg's keep it under other names."""
+    student = torch.nn.Module()
+    setattr(student, swap, True)
+    convert = teacher_input(student, None, dict(to_rgb=False))
+    assert torch.equal(convert(raw.float()), raw.float().flip(1))
+    assert teacher_input(student, None, dict(to_rgb=True)) is None
+
+
 def test_the_config_wins_and_may_ask_for_a_size(raw):
     given = dict(mean=[0.0, 0.0, 0.0], std=[255.0, 255.0, 255.0], size=(8, 6))
     convert = teacher_input(ClsDataPreprocessor(**STUDENT), ClsDataPreprocessor(**TEACHERS['both']), given)

@@ -7,7 +7,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from mmrazor.registry import LOOPS
 from torch.utils.data import DataLoader
 
-from ...datasets import reproducible, seed_all
+from ...datasets import ReproducibleBatchSampler, reproducible, seed_all
 from ...errors import ConfigError, DataError, TrainingError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -120,10 +120,12 @@ def start_at(loader: DataLoader, epoch: int, batches: int):
     Returns:
         Iterator[dict]: Batches.
     """
-    # A batch sampler of one's own holds the sampler, and the loader an unused one of torch.
-    sampler = getattr(loader.batch_sampler, 'sampler', loader.sampler)
-    sampler.set_epoch(epoch)
-    sampler.start = batches * loader.batch_sampler.batch_size
+    batch_sampler = loader.batch_sampler
+    batch_sampler.sampler.set_epoch(epoch)  # the loader itself may hold an unused one of torch
+    if isinstance(batch_sampler, ReproducibleBatchSampler):
+        batch_sampler.start = batches
+    else:
+        batch_sampler.sampler.start = batches * batch_sampler.batch_size
     return iter(loader)
 
 

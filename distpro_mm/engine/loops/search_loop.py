@@ -14,7 +14,7 @@ from ...models import DistPro
 from ..hooks import ProcessRecordHook
 from .reproducible_train_loop import ReproducibleTrainLoop, dismiss_workers
 
-DEFAULT_HELD_OUT = dict(ratio=0.2, seed=0, stratified=True)
+DEFAULT_HELD_OUT = dict(ratio=0.2, seed=0)
 
 
 class SearchLoop(ReproducibleTrainLoop):
@@ -25,7 +25,8 @@ class SearchLoop(ReproducibleTrainLoop):
         dataloader (dict): Config of the training set's loader, ``train_dataloader``.
         max_epochs (int): Epochs in all.
         held_out (dict, optional): How the training set is split, see :class:`HeldOutSplit`: ``ratio``, ``seed``,
-            ``stratified``. Both parts are loaded like ``train_dataloader``. Defaults to 20%, seed 0, stratified.
+            ``stratified``. Both parts are loaded like ``train_dataloader``. Defaults to 20%, seed 0, and each class by
+            itself where an image has one.
         held_out_dataloader (dict, optional): A loader of held-out images of your own instead; ``train_dataloader`` is then
             taken as it is and must not contain them. Never a test set. Defaults to None.
         cost_penalty (float): Added to the held-out loss for each unit of weight on a pathway that costs as much as the
@@ -139,7 +140,8 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
         loader = {key: copy.deepcopy(value) for key, value in dataloader.items() if key != 'dataset'}
         loader['dataset'] = dict(type=HeldOutSplit, dataset=whole, part=part, **held_out)
         loaders.append(loader)
-    loaders[1].update(drop_last=True, persistent_workers=loaders[1].get('num_workers', 0) > 0)
+    loaders[1]['persistent_workers'] = loaders[1].get('num_workers', 0) > 0
+    (loaders[1].get('batch_sampler') or loaders[1])['drop_last'] = True
     return loaders[0], loaders[1]
 
 

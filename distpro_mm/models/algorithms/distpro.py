@@ -5,10 +5,10 @@ from typing import Callable, Dict, Iterator, List, Optional, Tuple
 import torch
 from mmengine.logging import print_log
 from mmrazor.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...errors import first_line
-from ...pathways import Pathway, probe_input
+from ...pathways import Pathway, probe
 from ..distillers.cost import OUT_OF_PROPORTION, cost
 from .tap_distill import TapDistill
 
@@ -54,13 +54,16 @@ class DistPro(TapDistill):
             print_log('\n'.join(warnings), 'current', 30)
 
     def pathway_costs(self) -> Tensor:
-        """What each pathway adds to a training step, in steps of the student alone (forward and backward) [N]."""
+        """What each pathway adds to a training step, in steps of the student alone (forward and backward) [N].
+
+        Of a student that cannot run without annotations, what extracts its features counts alone.
+        """
         with _random_states_kept(self.distiller.alpha.device):
             return torch.tensor(self.distiller.costs()) / self._own_cost()
 
     def _own_cost(self) -> float:
         student = copy.deepcopy(self.student)
-        return cost(lambda: student(probe_input(student, self.input_shape), mode='tensor'))
+        return probe(student, self.input_shape, cost)
 
     def _cost_warnings(self) -> List[str]:
         """A sentence for each pathway out of proportion, dearest first, with what makes it cheaper and by how much."""
@@ -128,7 +131,9 @@ class DistPro(TapDistill):
         Returns:
             Tensor: The loss, a scalar with a graph.
         """
-        data = self.data_preprocessor(data, False)
+        # Prepared as in training, where annotations are padded to the images' size; but nothing mixes images.
+        with _without_batch_augments(self.data_preprocessor):
+            data = self.data_preprocessor(data, True)
         losses = self.student(**data, mode='loss')
         return self.parse_losses(losses)[0]
 
@@ -143,6 +148,19 @@ def _advice(pathway: Pathway, own: float, changed: Dict[Tuple[str, ...], float])
              if alone[settings] <= 0.9 * own]
     pair = pathway.transmitter.name, pathway.receiver.name
     return '; '.join([*helps, f'leaving {pair} out of connections saves it all'])
+
+
+@contextlib.contextmanager
+def _without_batch_augments(preprocessor: nn.Module) -> Iterator[None]:
+    augments = getattr(preprocessor, 'batch_augments', None)
+    if augments is None:
+        yield
+        return
+    preprocessor.batch_augments = None
+    try:
+        yield
+    finally:
+        preprocessor.batch_augments = augments
 
 
 @contextlib.contextmanager

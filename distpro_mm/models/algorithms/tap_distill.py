@@ -1,15 +1,16 @@
 import collections
-from typing import Dict, List, Optional, Sequence
+import functools
+from typing import Dict, List, Optional, Sequence, Union
 
 import torch
 from mmengine.logging import print_log
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import ConfigError
-from ...pathways import Trace, in_place_off, probe_input, trace
+from ...pathways import in_place_off, probe, trace
 from ..checkpoints import load_whole
 from ..distillers.tap_distiller import TapDistiller
 from .teacher_input import teacher_input as images_for_teacher
@@ -46,6 +47,10 @@ class TapDistill(SingleTeacherDistill):
                  input_shape: Optional[Sequence[int]] = None, teacher_input: Optional[dict] = None, **kwargs) -> None:
         if kwargs.get('teacher_trainable'):
             raise ConfigError(f'model.teacher_trainable=True: the teacher of {type(self).__name__} is fixed')
+        preprocessor = kwargs.get('data_preprocessor')
+        if isinstance(preprocessor, dict) and isinstance(architecture, dict) and not _known(preprocessor.get('type')):
+            # It is of the student's toolbox: the student builds it, and lends it to us.
+            architecture = type(architecture)(architecture, data_preprocessor=kwargs.pop('data_preprocessor'))
         super().__init__(distiller=distiller, teacher=teacher, architecture=architecture, **kwargs)
         if not isinstance(self.distiller, TapDistiller):
             raise ConfigError(f'model.distiller.type={type(self.distiller).__name__} reads no taps: use it with '
@@ -60,7 +65,8 @@ class TapDistill(SingleTeacherDistill):
         # mmrazor's own switch walks OrderedDicts, which torch no longer uses for submodules: it does nothing.
         in_place_off(self.teacher)
         in_place_off(self.student)
-        self.distiller.prepare(_traced(self.teacher, input_shape), _traced(self.student, input_shape))
+        self.distiller.prepare(*(probe(model, input_shape, functools.partial(trace, model))
+                                 for model in (self.teacher, self.student)))
         self.input_shape = input_shape
         self.passes: collections.Counter = collections.Counter()
         self.train()
@@ -120,5 +126,6 @@ class TapDistill(SingleTeacherDistill):
         return reader.features
 
 
-def _traced(model: nn.Module, input_shape: Optional[Sequence[int]]) -> Trace:
-    return trace(model, lambda: model(probe_input(model, input_shape), mode='tensor'))
+def _known(kind: Union[None, str, type]) -> bool:
+    """Whether a type in a config is found without the scope of another toolbox."""
+    return kind is not None and (not isinstance(kind, str) or MODELS.get(kind) is not None)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from ...errors import ConfigError
 
 KEYS = ('mean', 'std', 'to_rgb', 'size')
+# Where a preprocessor keeps whether it swaps colours: mmpretrain's; mmengine's and mmdet's; mmseg's.
+SWAPS = ('to_rgb', '_channel_conversion', 'channel_conversion')
 
 
 class TeacherInput(nn.Module):
@@ -86,5 +88,6 @@ def teacher_input(student: nn.Module, own: Optional[nn.Module], given: Optional[
 
 def _prepared(preprocessor: nn.Module) -> dict:
     mean, std = (getattr(preprocessor, entry, None) for entry in ('mean', 'std'))
+    swaps = [getattr(preprocessor, name) for name in SWAPS if hasattr(preprocessor, name)]
     return dict(mean=None if mean is None else mean.flatten().tolist(), std=None if std is None else std.flatten().tolist(),
-                to_rgb=getattr(preprocessor, 'to_rgb', getattr(preprocessor, '_channel_conversion', False)))
+                to_rgb=any(swaps))

@@ -1,0 +1,48 @@
+"""Running a model once on made-up images, without annotations."""
+from typing import Any, Callable, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+def probe_input(model: nn.Module, shape: Optional[Sequence[int]] = None) -> Tensor:
+    """A small batch of made-up images to probe a model with.
+
+    Args:
+        model (nn.Module): The model; its first convolution tells the channels and an ``img_size`` the height and width.
+        shape (Sequence[int], optional): [C, H, W], if the model should see that. Defaults to None: the channels of
+            the first convolution at ``img_size``, or at 64 x 64 where the model does not ask for a size.
+
+    Returns:
+        Tensor: Images [2, C, H, W], the same at every call.
+    """
+    if shape is None:
+        channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+        size = next((m.img_size for m in model.modules() if hasattr(m, 'img_size')), 64)
+        shape = (channels, *(size if isinstance(size, (tuple, list)) else (size, size)))
+    parameter = next(model.parameters(), torch.empty(0))
+    images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    return images.to(parameter.device, parameter.dtype)
+
+
+def probe(model: nn.Module, shape: Optional[Sequence[int]], observe: Callable[[Callable[[], Any]], Any]) -> Any:
+    """Observe a forward of an OpenMMLab model on :func:`probe_input`, without annotations.
+
+    Where the whole model cannot do without them (a two-stage detector or a DETR wants to know its images' true sizes), a
+    forward of what extracts its features is observed instead.
+
+    Args:
+        model (nn.Module): The model.
+        shape (Sequence[int], optional): [C, H, W] of the images, see :func:`probe_input`.
+        observe (Callable): Is given the forward, a function without arguments, and runs it once.
+
+    Returns:
+        Any: What ``observe`` gives.
+    """
+    images = probe_input(model, shape)
+    try:
+        return observe(lambda: model(images, mode='tensor'))
+    except Exception:
+        if not hasattr(model, 'extract_feat'):
+            raise
+        return observe(lambda: model.extract_feat(images))
