@@ -41,3 +41,19 @@ def test_the_weight_of_noise_goes_down(make_config, teacher_ckpt, seed):
     useful, noise = process.weights.T
     assert noise[0] == useful[0] and noise[-1] < 0.5 * noise[0] and noise[-1] < useful[-1]
     assert np.mean(noise < useful) > 0.8, 'the useless pathway is lighter for most of the search'
+
+
+def test_a_search_in_rounds_tells_noise_too(make_config, teacher_ckpt):
+    cfg = make_config('whole_run', train_cfg__max_epochs=6, train_cfg__rounds=4, train_cfg__knots=2,
+                      param_scheduler__T_max=6)
+    cfg.train_dataloader.dataset.images_per_class = 30
+    cfg.model.teacher.backbone.type = 'HalfNoiseResNet'
+    cfg.model.teacher_ckpt = teacher_ckpt
+    cfg.model.distiller.update(
+        transmitters=['backbone.layer3', 'backbone.noise'], receivers=['backbone.layer3'], connections='all', logits=())
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    process = DistillationProcess.load(os.path.join(runner.work_dir, 'process.json'))
+    assert process.names == ['layer3>layer3:pointwise', 'noise>layer3:pointwise']
+    useful, noise = process.weights.T
+    assert noise[0] < 0.6 < useful[0] and noise.mean() < useful.mean()  # at the end of a run a weight hardly matters

@@ -135,11 +135,12 @@ def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     assert process.origin['complete'] and process.progress == [0, 0.5, 1] and len(process.names) == 5
     alphas = [np.array(done['alpha']) for done in history]
     assert np.allclose(process.alpha, alphas[1])
-    assert np.allclose(np.abs(alphas[1] - alphas[0]), 0.7)
-    # Two rounds were not better: half the step from the best one, then a quarter, each the same way.
+    assert (np.abs(alphas[1] - alphas[0]) <= 0.7 + 1e-6).all() and np.median(np.abs(alphas[1] - alphas[0])) > 0.5
+    # Two rounds were not followed: alpha went the same way from the best one, half as far (and 1.2 times that, as Rprop does).
     moved = np.abs(alphas[2] - alphas[1]) > 0
     assert moved.any()
-    assert np.allclose((alphas[3] - alphas[1])[moved], (alphas[2] - alphas[1])[moved] / 2)
+    ratio = (alphas[3] - alphas[1])[moved] / (alphas[2] - alphas[1])[moved]
+    assert (ratio > 0.49).all() and (ratio < 0.61).all()
 
 
 def _with_loss(losses):
@@ -172,12 +173,15 @@ def test_a_random_search_costs_no_derivative_and_keeps_the_best(make_config, mon
 
 def test_alpha_goes_down_the_derivative(make_config, derivatives):
     runner = search(make_config('whole_run', train_cfg__rounds=2, train_cfg__knots=2))
-    share = torch.linspace(0, 1, ITERATIONS)[:, None]
+    share, lengths = torch.linspace(0, 1, ITERATIONS)[:, None], []
     for knot, part in enumerate((1 - share, share)):
         gradient = (part * derivatives[0]).sum(0)  # times the weight, which is positive
         moved = torch.tensor(runner.train_loop.history[1]['alpha'][knot]) - torch.tensor(
             runner.train_loop.history[0]['alpha'][knot])
         assert torch.equal(moved.sign(), -gradient.sign())
+        lengths.append(torch.stack([gradient.abs(), moved.abs()]))
+    size, moved = torch.cat(lengths, 1)
+    torch.testing.assert_close(moved, 0.7 * size / (size + 0.25 * size.median()), rtol=1e-4, atol=0)
 
 
 def test_a_round_that_diverges_is_not_followed(make_config):

@@ -20,6 +20,8 @@ from .reproducible_train_loop import endless, start_at
 from .search_loop import SearchLoop, usable
 
 MOVES = ('derivative', 'random')
+IGNORED = 0.25  # of the median derivative: where alpha takes half a step
+TINY = torch.finfo(torch.float32).tiny
 
 
 @LOOPS.register_module()
@@ -48,7 +50,8 @@ class DistProWholeRunLoop(SearchLoop):
         knots (int): Moments of the run, evenly spaced, at which alpha is free, >= 2; the weights are interpolated between
             them. Defaults to 4.
         step_size (float): Longest step of alpha at every knot, > 0. Rprop halves it where the derivative's sign turns, and
-            lengthens it by 1.2 again while it stays. Defaults to 0.7.
+            lengthens it by 1.2 again while it stays; where the derivative is small against the median of all it is
+            shorter. Defaults to 0.7.
         tolerance (float): A round is followed up to a held-out loss of 1 + tolerance times the lowest, >= 0: short trainings
             scatter. Defaults to 0.05.
         max_growth (float): Bound on the derivative's growth on its way back, in lengths of the held-out loss's gradient at
@@ -263,6 +266,9 @@ class DistProWholeRunLoop(SearchLoop):
         self.optimizer.load_state_dict(copy.deepcopy(done['optimizer']))
         self.alpha.grad = done['gradient'].clone()
         self.optimizer.step()
+        with torch.no_grad():  # Rprop goes by the sign alone, which is chance where a weight hardly matters
+            size = done['gradient'].abs()
+            self.alpha.copy_(torch.lerp(done['alpha'], self.alpha, size / (size + IGNORED * size.median() + TINY)))
         self.alpha.grad = None
 
     def _draw_alpha(self) -> None:
