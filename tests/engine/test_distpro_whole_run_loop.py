@@ -136,7 +136,7 @@ def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     alphas = [np.array(done['alpha']) for done in history]
     assert np.allclose(process.alpha, alphas[1])
     assert (np.abs(alphas[1] - alphas[0]) <= 0.7 + 1e-6).all() and np.median(np.abs(alphas[1] - alphas[0])) > 0.5
-    # Two rounds were not followed: alpha went the same way from the best one, half as far (and 1.2 times that, as Rprop does).
+    # Two rounds were not followed: alpha went the same way from the best one, half as far (or 1.2 times that).
     moved = np.abs(alphas[2] - alphas[1]) > 0
     assert moved.any()
     ratio = (alphas[3] - alphas[1])[moved] / (alphas[2] - alphas[1])[moved]
