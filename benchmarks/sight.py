@@ -44,7 +44,7 @@ class SightLoop(DistProWholeRunLoop):
     """
 
     def __init__(self, runner, dataloader, max_epochs: int, marks: List[int], **kwargs) -> None:
-        super().__init__(runner, dataloader, max_epochs, rounds=1, max_growth=1e9, memory=1e3, **kwargs)
+        super().__init__(runner, dataloader, max_epochs, rounds=2, max_growth=1e9, memory=1e3, **kwargs)
         self.marks = marks
         self.found: Dict[Tuple[int, int], np.ndarray] = {}  # by mark and K: dJ / d log w [N]
         self.changed: Dict[Tuple[int, int], float] = {}  # by mark and pathway: the same by a real change
@@ -59,7 +59,7 @@ class SightLoop(DistProWholeRunLoop):
         outputs = super().step(data_batch)
         for mark in self.marks:
             if self._iter + 1 - mark in AHEAD:
-                self.found[mark, self._iter + 1 - mark] = self._look_back(mark)[mark:].sum(0).numpy()
+                self.found[mark, self._iter + 1 - mark] = self._look_back(mark)[mark:].sum(0).cpu().numpy()
         return outputs
 
     def _loss(self):
@@ -73,7 +73,7 @@ class SightLoop(DistProWholeRunLoop):
             self._loss()
             derivatives = self.trajectory.sweep(self._training_loss)
         self.trajectory.steps = kept
-        return torch.cat([torch.zeros(first, derivatives.shape[1]), derivatives * self._weights[0]])
+        return torch.cat([derivatives.new_zeros(first, derivatives.shape[1]), derivatives * self._weights[0]])
 
     def _slope(self, before: dict, pathway: int) -> float:
         """How the loss after 100 steps changes with the logarithm of a weight."""
@@ -104,7 +104,7 @@ class SightLoop(DistProWholeRunLoop):
         if self._iter == self.iterations:
             whole = self._look_back(0)
             for mark in self.marks:
-                self.found[mark, 0] = whole[mark:mark + AHEAD[-1]].sum(0).numpy()
+                self.found[mark, 0] = whole[mark:mark + AHEAD[-1]].sum(0).cpu().numpy()
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
@@ -127,7 +127,7 @@ def main() -> None:
     whole = load_config(str(ROOT / 'configs/distpro/equal.py'), pair=args.pair)
     cfg.update(work_dir=args.work_dir, log_level='ERROR', param_scheduler=whole.param_scheduler)
     cfg.model.teacher_ckpt = args.teacher
-    cfg.train_cfg = dict(type='SightLoop', max_epochs=whole.train_cfg.max_epochs, marks=args.marks)
+    cfg.train_cfg = dict(type='mmrazor.SightLoop', max_epochs=whole.train_cfg.max_epochs, marks=args.marks)
     runner = build_trainer(cfg)
     runner.train()
     loop, names = runner.train_loop, runner.model.distiller.names

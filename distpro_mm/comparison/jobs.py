@@ -114,7 +114,7 @@ class JobMaker:
         if budget != 1:
             shorten(cfg, budget)
         epochs = cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
-        cfg.default_hooks.checkpoint.interval = max(1, epochs // 20)  # a kill costs a twentieth
+        cfg.default_hooks.checkpoint.interval = max(1, epochs // 20)  # a kill costs a twentieth (of some searches, a round)
         if tuning:
             hold_out(cfg, self.benchmark.tuning['ratio'])
         if name != 'teacher' and not _starts_from_a_stage(cfg):

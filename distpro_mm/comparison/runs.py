@@ -262,8 +262,10 @@ def _train(cfg: Config, key: str) -> dict:
     runner.train()
     if 'val/accuracy/top1' not in runner.message_hub.log_scalars:  # killed after the last checkpoint
         runner.val_loop.run()
-    # A run that went on is rated by the part that was seen of it.
+    # A run that went on is rated by the part that was seen of it, unless its rounds differ in cost.
     share = (runner.max_iters - start.iteration) / runner.max_iters or float('nan')
+    if start.iteration and hasattr(runner.train_loop, 'rounds'):
+        share = float('nan')
     seconds, compute = (time.time() - seconds) / share, (time.process_time() - compute) / share
     return dict(accuracy=float(runner.message_hub.get_scalar('val/accuracy/top1').current()), epochs=runner.max_epochs,
                 iterations=runner.max_iters, seconds=seconds, compute=seconds if torch.cuda.is_available() else compute)

@@ -134,8 +134,9 @@ class Trajectory:
             gradients = torch.autograd.grad(loss, theta, create_graph=True, allow_unused=True)
             through = transposed(self.optimizer, step.before, self.a, self.b)
             reached = [(g * c).sum() for g, c in zip(gradients, through.gradients) if g is not None]
-            second = torch.autograd.grad(torch.stack(reached).sum(), [*theta, weights], allow_unused=True)
-        second = [torch.zeros_like(leaf) if d is None else d for d, leaf in zip(second, [*theta, weights])]
+            # Not by autograd.grad, which passes over what torch marks as differentiable once, where this raises.
+            torch.stack(reached).sum().backward()
+        second = [torch.zeros_like(leaf) if leaf.grad is None else leaf.grad for leaf in (*theta, weights)]
         self.average(second)
         self.a = [direct + d for direct, d in zip(through.parameters, second)]
         self.b = through.states

@@ -148,10 +148,64 @@ def _with_loss(losses):
     plain = Trajectory.start
 
     def start(self, given):
-        plain(self, given)
-        return next(losses)
+        found = plain(self, given)
+        return found if isinstance(given, list) else next(losses)  # a list: to see whether a step can be differentiated
 
     return start
+
+
+def test_what_has_no_second_derivative_is_told_at_the_first_step(make_config):
+    class Once(torch.autograd.Function):
+
+        @staticmethod
+        def forward(ctx, x):
+            return 2 * x
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, gradient):
+            return 2 * gradient
+
+    class Scale(Hook):
+
+        def before_train(self, runner):
+            runner.model.student.backbone.layer2.register_forward_hook(lambda module, given, out: Once.apply(out))
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            raise AssertionError('the first step was over')
+
+    with pytest.raises(ConfigError, match='has no second derivative; use DistProSearchLoop'):
+        search(make_config('whole_run'), Scale())
+
+
+def test_a_step_that_was_skipped_counts_nothing(make_config, derivatives):
+    class Skip(Hook):
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            optimizer = runner.optim_wrapper.optimizer
+            if runner.iter in (0, 3):
+                optimizer.step, self.step = lambda *args, **kwargs: None, optimizer.step
+            elif runner.iter in (1, 4):
+                optimizer.step = self.step
+
+    search(make_config('whole_run', train_cfg__rounds=2), Skip())
+    assert (derivatives[0][[0, 3]] == 0).all() and (derivatives[0][[1, 2, 4]] != 0).any(1).all()
+
+
+def test_a_schedule_that_does_not_say_when_it_ends_ends_with_a_round(make_config):
+    rates = Watch(lambda runner: runner.optim_wrapper.get_lr()['lr'][0])
+    cfg = make_config('whole_run', train_cfg__rounds=2)
+    cfg.param_scheduler = dict(type='LinearLR', start_factor=1.0, end_factor=0.1, convert_to_iter_based=True)
+    search(cfg, rates)
+    assert rates.seen[:ITERATIONS] == rates.seen[ITERATIONS:] and rates.seen[-1] == pytest.approx(0.1 * rates.seen[0])
+
+
+def test_another_search_is_not_gone_on_with(make_config):
+    cfg = make_config('whole_run', train_cfg__rounds=1)
+    search(cfg)
+    cfg = make_config('whole_run', train_cfg__rounds=2, resume=True, load_from=os.path.join(cfg.work_dir, 'epoch_2.pth'))
+    with pytest.raises(ConfigError, match="'rounds': 1.*resume with the config of the search"):
+        search(cfg)
 
 
 def test_a_round_that_is_nearly_as_good_is_followed(make_config, monkeypatch, derivatives):
@@ -207,6 +261,8 @@ def test_a_price_takes_weight_from_dear_pathways(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=2, train_cfg__cost_penalty=1e3)
     alpha = np.array(search(cfg).train_loop.history[1]['alpha'])
     assert (alpha < 0).all()
+    dear = search(make_config('whole_run', train_cfg__rounds=1, train_cfg__cost_penalty=1e3)).train_loop.history[0]['loss']
+    assert dear > 100 + search(make_config('whole_run', train_cfg__rounds=1)).train_loop.history[0]['loss']
 
 
 @pytest.mark.parametrize('options, message', [
@@ -217,6 +273,9 @@ def test_a_price_takes_weight_from_dear_pathways(make_config):
     (dict(train_cfg__moves='up'), "train_cfg.moves='up' is not one of derivative, random"),
     (dict(train_cfg__max_growth=-1.0), 'train_cfg.max_growth=-1.0 must be above 0'),
     (dict(train_cfg__memory=0), 'train_cfg.memory=0 must be above 0'),
+    (dict(param_scheduler=dict(_delete_=True, student=[], alpha=[])), 'param_scheduler: a search in rounds takes those of an ordinary'),
+    (dict(model__distiller__compile_transforms=True), 'compile_transforms=True: what is compiled has no second derivative'),
+    (dict(custom_hooks=[dict(type='mmrazor.DistillWarmUpHook', epochs=1)]), 'DistillWarmUpHook changes'),
     (dict(optim_wrapper__constructor='mmrazor.DistProOptimWrapperConstructor'), 'optim_wrapper of an ordinary training'),
     (dict(optim_wrapper__clip_grad=dict(max_norm=1.0)), 'optim_wrapper.clip_grad is not supported in a search'),
     (dict(custom_hooks=[dict(type='mmrazor.ProcessRecordHook')]), 'ProcessRecordHook.*DistProSearchLoop'),

@@ -1,6 +1,6 @@
 # What comparisons share: DistPro with the logits among the pathways and a free total weight (and, by `pathways` alone, all of
-# these at one constant weight), DistPro as published, the controls of a process, and a random search that costs as much: 22
-# trainings are a search of six rounds, five of which are differentiated for three times their own cost.
+# these at one constant weight), DistPro as published, the controls of a process, and a random search that costs a little more:
+# a search of six rounds, five of which are differentiated for three times their own cost, is 21 trainings.
 pathways = {
     'model.distiller.logits': [dict(type='KLDivergence', tau=4, name='kl')],
     'model.distiller.weighting.type': 'exponential',

@@ -32,7 +32,9 @@ class WholeRunRecordHook(ProcessRecordHook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Give the loop its state back from a checkpoint that is resumed from."""
-        if runner._resume and 'search' in checkpoint:
+        if runner._resume:
+            if 'search' not in checkpoint:
+                raise ConfigError('--resume: the checkpoint is of another kind of training than a search in rounds')
             runner.train_loop.load_state_dict(checkpoint['search'])
 
     def write(self, runner) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...datasets import seed_all
-from ...errors import ConfigError
+from ...errors import ConfigError, first_line
 from ...process import DistillationProcess
 from ...search import Step, Trajectory, untouched
 from ..hooks import WholeRunRecordHook
@@ -20,7 +20,9 @@ from .reproducible_train_loop import endless, start_at
 from .search_loop import SearchLoop, usable
 
 MOVES = ('derivative', 'random')
-IGNORED = 0.25  # of the median derivative: where alpha takes half a step
+# What changes the training loss from epoch to epoch, of which a derivative at the end of a round would know nothing.
+CHANGING = ('StopDistillHook', 'DistillWarmUpHook', 'SwitchRecipeHook')
+HALF_STEP_AT = 0.25  # of the median derivative
 TINY = torch.finfo(torch.float32).tiny
 
 
@@ -91,13 +93,23 @@ class DistProWholeRunLoop(SearchLoop):
             raise ConfigError(f'train_cfg.tolerance={tolerance!r} must be 0 or more')
         if moves not in MOVES:
             raise ConfigError(f"train_cfg.moves={moves!r} is not one of {', '.join(MOVES)}")
-        if isinstance(runner.optim_wrapper, OptimWrapperDict) or 'DistPro' in str(runner.optim_wrapper.get('constructor')):
+        constructor = runner.optim_wrapper.get('constructor') if isinstance(runner.optim_wrapper, dict) else None
+        if isinstance(runner.optim_wrapper, OptimWrapperDict) or 'DistPro' in str(constructor):
             raise ConfigError('optim_wrapper.constructor: DistProWholeRunLoop moves alpha itself (train_cfg.step_size): '
                               'give the optim_wrapper of an ordinary training')
+        for hook in runner.hooks:
+            if type(hook).__name__ in CHANGING:
+                raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
+                                  'search by whole rounds does not know: remove it for the search')
         super().__init__(runner, dataloader, rounds * max_epochs, **{**kwargs, 'val_begin': rounds * max_epochs})
+        if self.model.distiller.compile_transforms:
+            raise ConfigError('model.distiller.compile_transforms=True: what is compiled has no second derivative; leave it '
+                              'out for the search (the distillation may have it)')
         self.rounds, self.epochs, self.moves = rounds, max_epochs, moves
         self.tolerance, self.max_growth, self.memory = tolerance, max_growth, memory
         self.iterations = max_epochs * len(self.dataloader)  # of a round
+        runner.param_schedulers = self._of_a_round(runner.param_schedulers)
+        self.settings = dict(rounds=rounds, max_epochs=max_epochs, knots=knots, step_size=step_size, moves=moves)
         distiller = self.model.distiller
         self.alpha = distiller.alpha.detach().repeat(knots, 1).requires_grad_()
         self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, step_size))
@@ -105,10 +117,21 @@ class DistProWholeRunLoop(SearchLoop):
         self._best: Optional[dict] = None  # round so far: loss and alpha, and its gradient and optimiser's state
         self._initial: Optional[dict] = None
 
+    def _of_a_round(self, schedulers: Union[None, dict, list]) -> Union[None, list]:
+        """Schedules that end, where they do not say when, with a round."""
+        if schedulers is None:
+            return None
+        listed = [schedulers] if isinstance(schedulers, dict) else list(schedulers)
+        if not all(isinstance(schedule, dict) and 'type' in schedule for schedule in listed):
+            raise ConfigError('param_scheduler: a search in rounds takes those of an ordinary training, a dict or a list of '
+                              f'dicts with type, got {schedulers}')
+        return [dict(dict(end=self.epochs if schedule.get('by_epoch', True) else self.iterations), **schedule)
+                for schedule in listed]
+
     @property
-    def progress(self) -> float:
-        """float: The present iteration's moment in [0, 1] of its round."""
-        return self._iter % self.iterations / max(self.iterations - 1, 1)
+    def sweeps(self) -> bool:
+        """bool: Whether the present round is differentiated at its end."""
+        return self.moves == 'derivative' and len(self.history) < self.rounds - 1
 
     def weights(self) -> Tensor:
         """Tensor: The weights of all iterations of a round [iterations, N], differentiable in alpha."""
@@ -143,19 +166,19 @@ class DistProWholeRunLoop(SearchLoop):
 
     def state_dict(self) -> dict:
         """dict: What a search that is resumed goes on with."""
-        return dict(alpha=self.alpha.detach(), optimizer=self.optimizer.state_dict(), history=self.history, best=self._best,
-                    initial=self._initial)
+        return dict(settings=self.settings, alpha=self.alpha.detach(), optimizer=self.optimizer.state_dict(),
+                    history=self.history, best=self._best, initial=self._initial)
 
     def load_state_dict(self, state: dict) -> None:
         """Go on with what :meth:`state_dict` gave.
 
         Raises:
-            ConfigError: If it is of another number of knots or pathways.
+            ConfigError: If it is of another search.
         """
-        if state['alpha'].shape != self.alpha.shape:
-            raise ConfigError(f'the checkpoint has a process of {list(state["alpha"].shape)} knots and pathways and '
-                              f'train_cfg.knots and model.distiller ask for {list(self.alpha.shape)}: resume with the '
-                              'config of the search')
+        if state['settings'] != self.settings or state['alpha'].shape != self.alpha.shape:
+            raise ConfigError(f'the checkpoint is of a search with {state["settings"]} and {state["alpha"].shape[1]} '
+                              f'pathways, and train_cfg has {self.settings} and model.distiller {self.alpha.shape[1]}: '
+                              'resume with the config of the search')
         with torch.no_grad():
             self.alpha.copy_(state['alpha'])
         self.optimizer.load_state_dict(state['optimizer'])
@@ -170,7 +193,7 @@ class DistProWholeRunLoop(SearchLoop):
     def _begin_round(self) -> None:
         """Give model, optimiser and schedules back what they had before the first round."""
         if self._initial is None:
-            self._initial = copy.deepcopy(self._state())
+            self._initial = self._state()
         self._set_state(self._initial)
         self.trajectory.steps.clear()
         self._parts: List[Tuple[int, dict]] = []  # of the round: the first iteration, and the state before it
@@ -180,14 +203,16 @@ class DistProWholeRunLoop(SearchLoop):
             self._weights = self.weights()
 
     def _state(self) -> dict:
+        """A copy in main memory of all that a step changes."""
         runner = self.runner
-        return dict(model=self.model.state_dict(), optimizer=runner.optim_wrapper.optimizer.state_dict(),
-                    schedulers=[scheduler.state_dict() for scheduler in runner.param_schedulers or []])
+        model = {name: value for name, value in self.model.state_dict().items() if not name.startswith('teacher.')}
+        return _copied(dict(model=model, optimizer=runner.optim_wrapper.state_dict(),
+                            schedulers=[scheduler.state_dict() for scheduler in runner.param_schedulers or []]))
 
     def _set_state(self, state: dict) -> None:
         state = copy.deepcopy(state)  # optimiser and schedules would go on with the very same objects
-        self.model.load_state_dict(state['model'])
-        self.runner.optim_wrapper.optimizer.load_state_dict(state['optimizer'])
+        self.model.load_state_dict(state['model'], strict=False)
+        self.runner.optim_wrapper.load_state_dict(state['optimizer'])
         for scheduler, own in zip(self.runner.param_schedulers or [], state['schedulers']):
             scheduler.load_state_dict(own)
 
@@ -200,29 +225,50 @@ class DistProWholeRunLoop(SearchLoop):
         Returns:
             dict: Losses by name.
         """
-        if not self._parts or self._full():
-            self.trajectory.steps.clear()
-            self._parts.append((self._iter % self.iterations, copy.deepcopy(self._state())))
-        self._settings.append([{key: value for key, value in group.items() if key != 'params'}
-                               for group in self.runner.optim_wrapper.param_groups])
         if self._diverged:  # what is left of the round is passed over
             return dict(loss=torch.tensor(math.nan))
+        if self.sweeps:
+            if not self._parts or self._full():
+                self.trajectory.steps.clear()
+                self._parts.append((self._iter % self.iterations, self._state()))
+            self._settings.append([{key: value for key, value in group.items() if key != 'params'}
+                                   for group in self.runner.optim_wrapper.param_groups])
         outputs = self._train_step(self._iter, data_batch)
         not_finite = (~torch.isfinite(outputs['loss'].detach())).float()
         all_reduce(not_finite, op='max')  # processes pass over the rest of a round together
         self._diverged = bool(not_finite)
         if self._best is None:
-            self.check_finite(outputs['loss'], 'the training loss')
+            self.check_finite(math.nan if self._diverged else 0., 'the training loss')
+        if self._iter == 0 and self.sweeps:
+            self._try_sweep()
         return outputs
+
+    def _try_sweep(self) -> None:
+        """Go back through the first step at once: what cannot be differentiated must not show after a whole round."""
+        kept = list(self.trajectory.steps)
+        try:
+            with untouched(self.model), self._full_precision():
+                self.trajectory.start([self.model.held_out_loss(next(iter(start_at(self.held_out_dataloader, 0, 0))))])
+                if kept:  # else a loss scaler skipped the step
+                    self.trajectory.sweep(self._training_loss)
+        except (NotImplementedError, RuntimeError) as error:
+            raise ConfigError('train_cfg.type=DistProWholeRunLoop differentiates training steps, and something in the '
+                              'student, the transforms or the losses has no second derivative; use DistProSearchLoop, which '
+                              f'needs none ({first_line(error)})') from error
+        self.trajectory.steps = kept
 
     def _full(self) -> bool:
         steps = self.trajectory.steps
-        return bool(steps) and (len(steps) + 1) * _bytes(steps[0]) > self.memory * 2**30
+        return bool(steps) and (len(steps) + 1) * _bytes(steps[-1]) > self.memory * 2**30
+
+    def _full_precision(self) -> torch.autocast:
+        return torch.autocast(self._weights.device.type, enabled=False)
 
     def _train_step(self, iteration: int, data_batch: dict) -> dict:
         weights = self._weights[iteration % self.iterations]
         self.model.distiller.set_weights(weights)
-        self.trajectory.keep((iteration, data_batch), weights)
+        if self.sweeps:
+            self.trajectory.keep((iteration, data_batch), weights)
         seed_all(self.runner.seed, get_rank(), iteration)  # hooks may have drawn random numbers
         return self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
 
@@ -230,33 +276,39 @@ class DistProWholeRunLoop(SearchLoop):
         """After a round, measure the held-out loss and move alpha down its derivative, unless it was the last round."""
         if self._iter % self.iterations:
             return
-        full_precision = torch.autocast(self._weights.device.type, enabled=False)
-        with untouched(self.model), full_precision:
+        with untouched(self.model), self._full_precision():
             seed_all(self.runner.seed, get_rank(), self._iter, 1)
             loss = math.nan if self._diverged else self.trajectory.start(
                 self.model.held_out_loss(batch) for batch in start_at(self.held_out_dataloader, 0, 0))
-            self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
+            if self._price is not None:
+                loss += (self._price.to(self._weights) * self._weights.mean(0)).sum().item()
             best = self._best
+            if best is None:
+                self.check_finite(loss, 'the held-out loss')
             better = best is None or loss < best['loss']
-            near = better or loss <= (1 + self.tolerance) * best['loss']
+            near = better or loss <= best['loss'] + self.tolerance * abs(best['loss'])
             told = 'training diverged' if self._diverged else f'held-out loss {loss:.4f}'
-            self.runner.logger.info(f'Round {len(self.history)} of {self.rounds}: {told}' + ', the lowest so far' * better)
-            moves = self.moves if len(self.history) < self.rounds else None
+            self.runner.logger.info(f'Round {len(self.history) + 1} of {self.rounds}: {told}' +
+                                    ', the lowest so far' * better)
             here = dict(loss=loss, alpha=self.alpha.detach().clone(), optimizer=copy.deepcopy(self.optimizer.state_dict()))
-            if near and moves == 'derivative':
+            sweeps = self.sweeps
+            if near and sweeps:
                 here['gradient'] = self._gradient(self._derivatives())
-            if better:
+                near = bool(here['gradient'].isfinite().all())
+                if best is None:
+                    self.check_finite(here['gradient'], "the held-out loss's gradient with respect to alpha")
+            self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
+            if better and (near or not sweeps):
                 self._best = here
-            if moves == 'derivative':
+            if sweeps:
                 self._move_alpha(here if near else _with_half_the_step(best))
-            elif moves == 'random':
+            elif self.moves == 'random':
                 self._draw_alpha()
 
     def _gradient(self, derivatives: Tensor) -> Tensor:
         """By alpha [knots, N], of the derivatives by the weights of all iterations."""
         if self._price is not None:
             derivatives = derivatives + self._price.to(derivatives) / self.iterations
-        self.check_finite(derivatives, "the held-out loss's gradient with respect to the pathways' weights")
         return torch.autograd.grad((self.weights() * derivatives).sum(), self.alpha)[0]
 
     def _move_alpha(self, done: dict) -> None:
@@ -268,7 +320,7 @@ class DistProWholeRunLoop(SearchLoop):
         self.optimizer.step()
         with torch.no_grad():  # Rprop goes by the sign alone, which is chance where a weight hardly matters
             size = done['gradient'].abs()
-            self.alpha.copy_(torch.lerp(done['alpha'], self.alpha, size / (size + IGNORED * size.median() + TINY)))
+            self.alpha.copy_(torch.lerp(done['alpha'], self.alpha, size / (size + HALF_STEP_AT * size.median() + TINY)))
         self.alpha.grad = None
 
     def _draw_alpha(self) -> None:
@@ -282,17 +334,19 @@ class DistProWholeRunLoop(SearchLoop):
 
     def _derivatives(self) -> Tensor:
         """dJ/dw of all iterations of the round [iterations, N], from its last part to its first."""
-        end = copy.deepcopy(self._state()) if len(self._parts) > 1 else None
+        end = self._state() if len(self._parts) > 1 else None
         bound = self.max_growth * self.trajectory.length()
-        derivatives, last = [], self.iterations
+        derivatives, last = torch.zeros_like(self._weights), self.iterations
         for first, state in reversed(self._parts):
             if last < self.iterations:
                 self._take_again(first, last, state)
-            derivatives.insert(0, self.trajectory.sweep(self._training_loss, bound))
+            taken = [step.batch[0] % self.iterations for step in self.trajectory.steps]  # a loss scaler skips some
+            if taken:
+                derivatives[taken] = self.trajectory.sweep(self._training_loss, bound).to(derivatives)
             last = first
         if end is not None:
             self._set_state(end)
-        return torch.cat(derivatives)
+        return derivatives
 
     def _take_again(self, first: int, last: int, state: dict) -> None:
         """Take the steps of a part of the round again, to keep them."""
@@ -320,7 +374,21 @@ def _with_half_the_step(done: dict) -> dict:
     return done
 
 
+def _copied(state):
+    """A state with copies of its tensors in main memory."""
+    if isinstance(state, Tensor):
+        return state.detach().to('cpu', copy=True)
+    if isinstance(state, dict):
+        return {key: _copied(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(_copied(value) for value in state)
+    return copy.deepcopy(state)
+
+
 def _bytes(step: Step) -> int:
-    """Memory of a step that is kept, without its images."""
-    states = [value for state in step.before.states for value in state.values() if isinstance(value, Tensor)]
-    return sum(t.numel() * t.element_size() for t in [*step.before.theta, *step.before.gradients, *states] if t is not None)
+    """Memory of a step that is kept."""
+    before, (_, data) = step.before, step.batch
+    states = [value for state in before.states for value in state.values()]
+    inputs = data['inputs'] if isinstance(data['inputs'], (list, tuple)) else [data['inputs']]
+    return sum(t.numel() * t.element_size() for t in [*before.theta, *before.gradients, *states, *inputs]
+               if isinstance(t, Tensor))

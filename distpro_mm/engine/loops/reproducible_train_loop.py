@@ -97,12 +97,13 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         self.check_finite(outputs['loss'], 'the training loss')
         return outputs
 
-    def check_finite(self, value: torch.Tensor, what: str) -> None:
+    def check_finite(self, value: Union[torch.Tensor, float], what: str) -> None:
         """Stop where a value is not finite.
 
         Raises:
             TrainingError: If it is not.
         """
+        value = torch.as_tensor(value)
         if not torch.isfinite(value).all():
             raise TrainingError(f'stopped at iteration {self._iter + 1} of {self._max_iters}: {what} is not finite '
                                 f'({value.detach().flatten()[:5].tolist()}); lower optim_wrapper.optimizer.lr. What was '

@@ -71,8 +71,8 @@ class SearchLoop(ReproducibleTrainLoop):
                 raise ConfigError(f"model.architecture: '{name}' has with_cp=True, and a search cannot differentiate "
                                   'through checkpoints: set it to False for the search; a distillation may have it')
         if runner.auto_scale_lr and runner.auto_scale_lr.get('enable'):
-            raise ConfigError('auto_scale_lr.enable=True would scale the learning rate of alpha too: set the learning '
-                             'rate of optim_wrapper.optimizer yourself')
+            raise ConfigError('auto_scale_lr.enable=True is not for searches, where it may scale the learning rate of '
+                             'alpha too: set the learning rate of optim_wrapper.optimizer yourself')
         if not any(isinstance(hook, ProcessRecordHook) for hook in runner.hooks):
             runner.register_hook(self.record_hook(), priority='NORMAL')
 

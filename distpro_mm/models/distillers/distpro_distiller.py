@@ -162,7 +162,7 @@ class DistProDistiller(TapDistiller):
             self._weights, self.live = None, list(range(len(self.pathways)))
             return
         self._weights = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
-        self.live = [index for index, weight in enumerate(weights) if weight != 0 and weight >= skip_below]
+        self.live = [index for index, weight in enumerate(self._weights.tolist()) if weight != 0 and weight >= skip_below]
 
     @contextlib.contextmanager
     def weights_in_place(self, weights: Tensor) -> Iterator[None]:
