@@ -102,6 +102,7 @@ class SightLoop(DistProWholeRunLoop):
     def end_epoch(self) -> None:
         """At the end, the derivative of the last loss by all weights."""
         if self._iter == self.iterations:
+            self._best = dict(loss=0., alpha=self.alpha.detach())  # what the record hook writes
             whole = self._look_back(0)
             for mark in self.marks:
                 self.found[mark, 0] = whole[mark:mark + AHEAD[-1]].sum(0).cpu().numpy()
