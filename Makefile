@@ -8,7 +8,7 @@ demo: $(VENV)/.ready
 	$(BIN)/python tools/compare.py configs/benchmarks/digits.py
 
 test: $(VENV)/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m slow

@@ -51,7 +51,7 @@ setup(
         'scikit-learn',  # the digits
     ],
     extras_require=dict(
-        dev=['pytest', 'pytest-timeout', 'ruff'],
+        dev=['pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
         tensorboard=['tensorboard'],
         # Segmentation and detection; mmsegmentation does not declare ftfy and regex.
         dense=['mmsegmentation==1.2.2', 'mmdet==3.3.0', 'ftfy', 'regex'],
