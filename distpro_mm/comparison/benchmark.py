@@ -101,6 +101,8 @@ class Benchmark:
         self.budgets = _budgets(settings.get('budgets', (1, )), 'benchmark.budgets')
         self.stages = self._methods(settings.get('stages', {}), 'benchmark.stages')
         self.methods = self._methods(settings.methods, 'benchmark.methods')
+        for name in set(self.methods) & set(self.stages):
+            raise ConfigError(f"benchmark: '{name}' is a method and a stage; their runs would share a folder: rename one")
         self.reference: str = settings.reference
         self._one_of(self.reference, self.methods, 'benchmark.reference')
         load_config(self.methods[self.reference].config, pair=self.pair)  # refuses a pair that does not exist

@@ -317,6 +317,12 @@ def test_methods_that_are_named_come_with_the_reference_and_what_they_are_like(b
         Benchmark(path, only=['first'])
 
 
+def test_a_stage_and_a_method_of_one_name_are_refused(benchmark, tmp_path):
+    path = write(tmp_path, pathlib.Path(benchmark).read_text().replace('kd=', 'search='), 'twice.py')
+    with pytest.raises(ConfigError, match="'search' is a method and a stage"):
+        Benchmark(path)
+
+
 def test_processes_take_the_gpus_in_turn(monkeypatch):
     taken, places = [], runs.multiprocessing.get_context('spawn').SimpleQueue()
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)

@@ -10,7 +10,7 @@ kd_weight = 'model.distiller.weighting.kd_weight'
 scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
 searches = dict(
     search=dict(config='../distpro/search.py', seeds=[0]),
-    random_search=dict(
+    random_rounds=dict(
         config='../distpro/search.py', options={'train_cfg.moves': 'random', 'train_cfg.rounds': 22}, seeds=[0]),
     published_search=dict(config='../distpro/published_search.py', options=scaled, seeds=[0]))
 controls = {
@@ -18,4 +18,4 @@ controls = {
     for form in ('uniform', 'mean', 'together', 'random', 'last', 'shuffled')
 }
 published_uniform = dict(like='published', options={'custom_hooks.0.form': 'uniform'})
-random_search = dict(config='../distpro/distill.py', after='random_search', budgets=[1])
+random_search = dict(config='../distpro/distill.py', after='random_rounds', budgets=[1])
