@@ -273,7 +273,7 @@ def test_a_price_takes_weight_from_dear_pathways(make_config):
     (dict(train_cfg__moves='up'), "train_cfg.moves='up' is not one of derivative, random"),
     (dict(train_cfg__max_growth=-1.0), 'train_cfg.max_growth=-1.0 must be above 0'),
     (dict(train_cfg__memory=0), 'train_cfg.memory=0 must be above 0'),
-    (dict(param_scheduler=dict(_delete_=True, student=[], alpha=[])), 'param_scheduler: a search in rounds takes those of an ordinary'),
+    (dict(param_scheduler=dict(_delete_=True, student=[], alpha=[])), 'param_scheduler: a search in rounds takes those of'),
     (dict(model__distiller__compile_transforms=True), 'compile_transforms=True: what is compiled has no second derivative'),
     (dict(custom_hooks=[dict(type='mmrazor.DistillWarmUpHook', epochs=1)]), 'DistillWarmUpHook changes'),
     (dict(optim_wrapper__constructor='mmrazor.DistProOptimWrapperConstructor'), 'optim_wrapper of an ordinary training'),
