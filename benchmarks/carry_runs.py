@@ -11,6 +11,9 @@ import json
 import pathlib
 import sys
 
+import distpro_mm  # noqa: F401  first: lets mmengine's own checkpoints be read
+
+# isort: split
 import torch
 from mmengine.runner.checkpoint import _load_checkpoint
 
