@@ -57,7 +57,7 @@ def classifier(name: str, shape) -> dict:
 
 def config(kind: str, teacher: str, student: str, shape, folder: str) -> Config:
     """A shipped config of 'search' or 'distill' for two steps of two images with other networks."""
-    cfg = load_config(str(ROOT / f'configs/distpro/{kind}.py'), pair='resnet20_resnet8-half_digits')
+    cfg = load_config(str(ROOT / f'configs/distpro/published_{kind}.py'), pair='resnet20_resnet8-half_digits')
     cfg.update(work_dir=os.path.join(folder, kind), experiment_name=f'{kind}_{time.time_ns()}', log_level='ERROR')
     cfg.model.teacher, cfg.model.architecture = classifier(teacher, shape), classifier(student, shape)
     cfg.model.teacher_ckpt, cfg.model.input_shape = None, shape
