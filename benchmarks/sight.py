@@ -158,7 +158,9 @@ def main() -> None:
             'measured (for "the end": over the 100 steps from that iteration on). Negative: more weight is better.',
             markdown(rows), '![The derivative by distance](sight.png)',
             f'Against a real change, with the logarithm of one weight {CHANGE} higher and lower for 100 steps, all else '
-            'alike:', markdown(checks)]) + '\n')
+            'alike:', markdown(checks),
+            'Where training is chaotic the derivative, which is that of an infinitesimal change, is larger than what a real '
+            'one does: the search goes by its sign.']) + '\n')
     print(markdown(rows), markdown(checks), sep='\n\n')
 
 
