@@ -31,8 +31,9 @@ def pack(work_dir: pathlib.Path, folder: pathlib.Path) -> int:
         if (place / 'process.json').exists():
             run['process'] = json.loads((place / 'process.json').read_text())
         elif result['name'] == 'teacher':
-            run['checkpoint'] = f'epoch_{result["epochs"]}.pth'
-            weights = _load_checkpoint(str(place / run['checkpoint']), map_location='cpu')['state_dict']
+            last = max(place.glob('epoch_*.pth'), key=lambda path: int(path.stem.partition('_')[2]))
+            run['checkpoint'] = last.name
+            weights = _load_checkpoint(str(last), map_location='cpu')['state_dict']
             torch.save(dict(state_dict=weights), folder / 'teacher.pth')
         elif result['name'] in stages:
             continue
