@@ -11,13 +11,11 @@ import json
 import pathlib
 import sys
 
-import distpro_mm  # noqa: F401  first: lets mmengine's own checkpoints be read
+from distpro_mm.comparison.runs import RESULT  # first: makes the others importable
 
 # isort: split
 import torch
 from mmengine.runner.checkpoint import _load_checkpoint
-
-RESULT = 'result.json'
 
 
 def pack(work_dir: pathlib.Path, folder: pathlib.Path) -> int:

@@ -8,7 +8,6 @@ the derivative is true.
     CIFAR100=cifar100_folder python benchmarks/sight.py --teacher TEACHER.pth   # writes docs/results/sight.{csv,png,md}
 """
 import argparse
-import copy
 import csv
 import os
 from typing import Dict, List, Tuple
@@ -52,28 +51,28 @@ class SightLoop(DistProWholeRunLoop):
     def step(self, data_batch: dict) -> dict:
         """A training step; where a mark lies K steps back, the derivative."""
         if self._iter in self.marks:
-            before = copy.deepcopy(self._state())
+            before = self._state()
             for pathway in (-2, -1):
                 self.changed[self._iter, pathway] = self._slope(before, pathway)
             self._set_state(before)
         outputs = super().step(data_batch)
         for mark in self.marks:
             if self._iter + 1 - mark in AHEAD:
-                self.found[mark, self._iter + 1 - mark] = self._look_back(mark)[mark:].sum(0).cpu().numpy()
+                self.found[mark, self._iter + 1 - mark] = self._look_back(mark).sum(0).cpu().numpy()
         return outputs
 
-    def _loss(self):
+    def _loss(self) -> float:
         seed_all(0)
         return self.trajectory.start(self.model.held_out_loss(batch) for batch in start_at(self.held_out_dataloader, 0, 0))
 
     def _look_back(self, first: int) -> torch.Tensor:
-        """dJ / d log w of all steps so far, from a first one on [iterations, N]."""
+        """dJ / d log w of all steps so far, from a first one on [K, N]."""
         kept, self.trajectory.steps = self.trajectory.steps, self.trajectory.steps[first:]
         with untouched(self.model):
             self._loss()
             derivatives = self.trajectory.sweep(self._training_loss)
         self.trajectory.steps = kept
-        return torch.cat([derivatives.new_zeros(first, derivatives.shape[1]), derivatives * self._weights[0]])
+        return derivatives * self._weights[0]
 
     def _slope(self, before: dict, pathway: int) -> float:
         """How the loss after 100 steps changes with the logarithm of a weight."""

@@ -313,14 +313,15 @@ class DistProWholeRunLoop(SearchLoop):
 
     def _move_alpha(self, done: dict) -> None:
         """A step of alpha from where a round had it."""
+        before, gradient = (done[part].to(self.alpha) for part in ('alpha', 'gradient'))  # a checkpoint's are on the CPU
         with torch.no_grad():
-            self.alpha.copy_(done['alpha'])
+            self.alpha.copy_(before)
         self.optimizer.load_state_dict(copy.deepcopy(done['optimizer']))
-        self.alpha.grad = done['gradient'].clone()
+        self.alpha.grad = gradient.clone()
         self.optimizer.step()
         with torch.no_grad():  # Rprop goes by the sign alone, which is chance where a weight hardly matters
-            size = done['gradient'].abs()
-            self.alpha.copy_(torch.lerp(done['alpha'], self.alpha, size / (size + HALF_STEP_AT * size.median() + TINY)))
+            size = gradient.abs()
+            self.alpha.copy_(torch.lerp(before, self.alpha, size / (size + HALF_STEP_AT * size.median() + TINY)))
         self.alpha.grad = None
 
     def _draw_alpha(self) -> None:
