@@ -39,7 +39,7 @@ def two_steps(cfg: Config, shape: Sequence[int]) -> None:
         cfg (Config): Changed. A search (told by its loop) holds two images more out.
         shape (Sequence[int]): [C, H, W] of the images.
     """
-    search = 'Search' in cfg.train_cfg.type
+    search = 'DistPro' in cfg.train_cfg.type
     loader = cfg.train_dataloader
     loader.batch_size, loader.num_workers, loader.collate_fn = 2, 0, dict(type='default_collate')
     loader.dataset = dict(type='MadeUpImages', shape=shape, count=6 if search else 4, pipeline=[dict(type='PackInputs')])

@@ -3,15 +3,18 @@ import os
 
 import pytest
 import torch
+import torch.nn.functional as functional
 from backbone_matrix import PARTNER, config, train
 from backbones import BACKBONES
+from mmpretrain.models.heads import LinearClsHead
+from mmpretrain.registry import MODELS
 
 from distpro_mm.errors import ConfigError
 
 pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 
 
-def run(folder, change, kinds=('search', 'distill'), student='ResNet'):
+def run(folder, change, kinds=('published_search', 'search', 'distill'), student='ResNet'):
     runners = {}
     for kind in kinds:
         cfg = config(kind, PARTNER, student, BACKBONES[student].shape, str(folder))
@@ -30,7 +33,7 @@ def test_an_average_of_the_weights_is_kept_beside(tmp_path):
 
     runners = run(tmp_path, change)
     for kind, runner in runners.items():
-        saved = torch.load(os.path.join(runner.cfg.work_dir, 'epoch_1.pth'), weights_only=False)
+        saved = torch.load(os.path.join(runner.cfg.work_dir, f'epoch_{runner.epoch}.pth'), weights_only=False)
         key = 'architecture.head.fc.weight'  # the hook puts the average where evaluation looks, and the weights beside it
         assert not torch.equal(saved['state_dict'][key], saved['ema_state_dict'][f'module.{key}'])
         assert torch.equal(saved['ema_state_dict'][f'module.{key}'], runner.model.state_dict()[key]), kind
@@ -51,8 +54,9 @@ def test_checkpointing_is_refused_in_a_search_and_changes_nothing_in_a_distillat
     assert names(checkpointed) == names(plain)
     for name, value in plain.model.student.named_parameters():
         torch.testing.assert_close(checkpointed.model.student.state_dict()[name], value)
-    with pytest.raises(ConfigError, match='with_cp=True.*set it to False for the search'):
-        run(tmp_path, checkpoint, ['search'])
+    for kind in ('search', 'published_search'):
+        with pytest.raises(ConfigError, match='with_cp=True.*set it to False for the search'):
+            run(tmp_path, checkpoint, [kind])
 
 
 def test_layers_of_two_sets_teach_together(tmp_path):
@@ -63,7 +67,30 @@ def test_layers_of_two_sets_teach_together(tmp_path):
         assert names(runner, 'transmitter') == ['stem', 'layer1', 'layer2', 'layer3', 'inner']
 
 
+@MODELS.register_module()
+class TwoLossesHead(LinearClsHead):
+    """A loss beside that of the classes, as of an auxiliary head."""
+
+    def loss(self, feats, data_samples, **kwargs):
+        return dict(super().loss(feats, data_samples, **kwargs), loss_auxiliary=feats[-1].square().mean())
+
+
 def test_a_student_with_several_losses_is_searched_by_their_sum(tmp_path):
-    runner = run(tmp_path, lambda cfg: None, ['search'], 'Conformer')['search']
-    losses = [name for name in runner.message_hub.log_scalars if name.startswith('train/student.')]
-    assert len(losses) >= 2 and runner.model.distiller.alpha.std() > 0
+    def change(cfg):
+        cfg.model.architecture.head.type = 'TwoLossesHead'
+
+    for kind, runner in run(tmp_path, change, ['published_search', 'search']).items():
+        assert {'train/student.loss', 'train/student.loss_auxiliary'} <= set(runner.message_hub.log_scalars), kind
+        batch = next(iter(runner.train_loop.held_out_dataloader))
+        found = runner.model.held_out_loss(batch)
+        student, prepared = runner.model.student, runner.model.data_preprocessor(batch, True)
+        features = student.extract_feat(prepared['inputs'])[-1]
+        targets = torch.cat([sample.gt_label for sample in prepared['data_samples']])
+        entropy = functional.cross_entropy(student.head.fc(features), targets)
+        torch.testing.assert_close(found, entropy + features.square().mean())
+
+
+def test_a_student_with_two_classifiers_is_searched(tmp_path):
+    for runner in run(tmp_path, lambda cfg: None, ['published_search', 'search'], 'Conformer').values():
+        batch = runner.model.data_preprocessor(next(iter(runner.train_loop.held_out_dataloader)), True)
+        assert len(runner.model.student(batch['inputs'])) == 2
