@@ -67,7 +67,7 @@ def test_a_method_is_one_config_for_every_pair(path, pair):
         assert cfg.model.architecture.backbone == cfg.student.backbone
         assert cfg.model.get('input_shape', cfg.input_shape) == cfg.input_shape
     for hook in cfg.get('custom_hooks', []):
-        if 'process' in hook:
+        if isinstance(hook.get('process'), str):
             assert hook.process == os.path.join('work_dirs', pair, name.replace('distill', 'search'), 'process.json')
     # A second stage starts from what its first stage writes, and no network starts from anything else.
     text = repr(cfg.model)

@@ -29,6 +29,9 @@ benchmark = dict(
             config='../baselines/kd.py',
             grid={f'{distiller}.distill_losses.loss_kl.loss_weight': [0.9 * f for f in factors]}),
         equal=dict(config='../baselines/equal.py', options=_base_.pathways, grid=kd_weights),
+        ramp=dict(  # a hand's course: from 3, a third of the best constant weight, up to one of four
+            config='../baselines/ramp.py', options=_base_.pathways, budgets=[0.5, 1],
+            grid={'custom_hooks.0.process.weights': [[3, 5, 10], [3, 10, 30], [3, 17, 100], [3, 30, 300]]}),
         distpro=dict(config='../distpro/distill.py', after='search'),
         **_base_.controls,
         random_search=_base_.random_search,

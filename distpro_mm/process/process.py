@@ -61,6 +61,30 @@ class DistillationProcess:
             raise ProcessError('the layers of a process are lists of different names, transmitters and receivers, got '
                                f'{layers}')
 
+    @classmethod
+    def by_hand(cls, names: Sequence[str], progress: Sequence[float] = (), weights: Sequence = (), **unknown
+                ) -> 'DistillationProcess':
+        """A process with given weights.
+
+        Args:
+            names (Sequence[str]): Names of the pathways [N].
+            progress (Sequence[float]): Knots [K], rising, in [0, 1] of the run.
+            weights (Sequence): Weights at the knots, > 0: [K], the same of all pathways, or [K, N].
+
+        Raises:
+            ProcessError: If there is anything else, or they do not fit together.
+        """
+        try:
+            given = np.array(weights, dtype=np.float64)
+            given = np.broadcast_to(given[:, None] if given.ndim == 1 else given, (len(progress), len(names)))
+        except (TypeError, ValueError):
+            given = np.empty(0)
+        if unknown or not given.size or not (given > 0).all():
+            raise ProcessError('one made by hand has progress, K moments of the run, and weights above 0, K of them or one '
+                               f'for each of the {len(names)} pathways at each of the K; got progress={progress}, '
+                               f'weights={weights}' + ''.join(f', {key}={value}' for key, value in unknown.items()))
+        return cls(names, Weighting('exponential'), progress, np.log(given))
+
     def __len__(self) -> int:
         return len(self.progress)
 

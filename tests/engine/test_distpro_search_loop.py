@@ -225,6 +225,8 @@ def test_an_interrupted_search_keeps_its_process(make_config):
 @pytest.mark.parametrize('options, message', [
     (dict(train_cfg__alpha_interval=0), 'train_cfg.alpha_interval=0'),
     (dict(train_cfg__cost_penalty=-1.0), 'train_cfg.cost_penalty=-1.0 must be 0 or more'),
+    (dict(train_cfg__agreement=1.5), 'train_cfg.agreement=1.5 must be from 0, the labels, to 1, the teacher'),
+    (dict(train_cfg__agreement=0.5), 'train_cfg.agreement=0.5: without model.distiller.logits'),
     (dict(train_cfg__method='hvp'), "train_cfg.method='hvp'"),
     (dict(train_cfg__held_out=dict(ratio=1.5)), 'train_cfg.held_out.ratio=1.5'),
     (dict(train_cfg__held_out=dict(ratio=0.01)), 'holds out 0 of the 10 images of class 0'),

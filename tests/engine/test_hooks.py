@@ -58,6 +58,14 @@ def test_every_iteration_gets_the_interpolated_weights(make_config, process_file
     assert live == [[0, 1, 2, 3]] * 10
 
 
+def test_a_process_is_made_by_hand(make_config):
+    made = dict(progress=[0, 1], weights=[1, 10])
+    _, weights, _ = distil(make_config, made)
+    assert np.allclose(weights, np.linspace(1, 10, 10)[:, None] * np.ones(4))
+    with pytest.raises(ConfigError, match='ProcessReplayHook.transfer is for process files'):
+        distil(make_config, made, transfer='by_depth')
+
+
 def test_light_pathways_are_not_computed(make_config, process_file):
     threshold = float(np.median(expected(process_file)))
     computed = []

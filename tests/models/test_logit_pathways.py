@@ -42,6 +42,22 @@ def test_each_loss_of_logits_is_a_pathway_with_a_name_of_its_own():
     assert model.distiller.alpha.shape == (4, ) and list(model.distiller.transforms) == ['layer3>layer3:pointwise']
 
 
+@pytest.mark.parametrize('agreement', [0.0, 0.3, 1.0])
+def test_a_share_of_the_held_out_loss_is_the_distance_to_the_teacher(agreement):
+    model = build()
+    images, samples = batch(dtype=torch.float32)
+    found = model.held_out_loss(dict(inputs=images, data_samples=samples), agreement)
+    logits, teacher = model.student(images), model.teacher(images)
+    p, q = teacher.softmax(1), logits.softmax(1)
+    distance = (p * (p / q).log()).sum(1).mean()
+    entropy = -q[torch.arange(8), torch.arange(8)].log().mean()
+    torch.testing.assert_close(found, (1 - agreement) * entropy + agreement * distance)
+    own, wanted = (torch.autograd.grad(loss, model.student.head.fc.weight)[0]
+                   for loss in (found, (1 - agreement) * entropy + agreement * distance))
+    torch.testing.assert_close(own, wanted)
+    assert not any(p.grad is not None for p in model.teacher.parameters())
+
+
 def test_the_objective_adds_the_weighted_losses_of_the_logits():
     model = build().double()
     x, samples = batch()

@@ -168,6 +168,22 @@ def test_forms_neither_touch_the_process_nor_numpys_random_state():
     assert np.array_equal(process.weights, before) and np.random.get_state()[1].tobytes() == state
 
 
+def test_by_hand_the_weights_are_as_given():
+    together = DistillationProcess.by_hand(NAMES, [0, 0.5, 1], [3, 30, 10])
+    assert np.allclose(together.stretch([0, 0.25, 0.5, 1]), np.array([[3.0], [16.5], [30], [10]]) * np.ones(4))
+    each = [[1, 2, 3, 4], [5, 6, 7, 8]]
+    assert np.allclose(DistillationProcess.by_hand(NAMES, [0, 1], each).stretch([0, 1]), each)
+
+
+@pytest.mark.parametrize('given', [
+    dict(), dict(progress=[0, 1]), dict(progress=[0, 1], weights=[1, 2, 3]), dict(progress=[0, 1], weights=[1, 0]),
+    dict(progress=[0, 1], weights=[1, float('nan')]), dict(progress=[0], weights=[[1, 2]]), dict(progress=0, weights=1),
+    dict(progress=[0, 1], weights=['a', 'b']), dict(progress=[0, 1], weights=[1, 2], form='mean')])
+def test_by_hand_what_does_not_fit_is_refused(given):
+    with pytest.raises(ProcessError, match='one made by hand has progress, K moments of the run, and weights above 0'):
+        DistillationProcess.by_hand(NAMES, **given)
+
+
 def test_an_unknown_form_is_refused():
     with pytest.raises(ProcessError, match="form='best' is not one of process, uniform, last, shuffled, mean, together"):
         make().form('best', [0])

@@ -1,5 +1,5 @@
 import os.path as osp
-from typing import Optional
+from typing import Optional, Union
 
 import numpy as np
 from mmengine.hooks import Hook
@@ -18,7 +18,8 @@ class ProcessReplayHook(Hook):
     goes on at its place.
 
     Args:
-        process (str): The process file that a search wrote.
+        process (str or dict): The process file that a search wrote; or one made by hand: ``progress``, moments [K] in
+            [0, 1] of the run, and ``weights`` above 0 at those, [K] of all pathways alike or [K, N] in their order.
         form (str): 'process', or an ablation of it: 'uniform' (all pathways at its mean weight), 'last' (its last weights
             throughout), 'mean' (each pathway at its own mean), 'together' (all pathways at their mean of the moment),
             'shuffled' (its moments in random order) or 'random' (its total divided at random). Defaults to 'process'.
@@ -36,10 +37,12 @@ class ProcessReplayHook(Hook):
     Example:
         >>> custom_hooks = [
         ...     dict(type='mmrazor.ProcessReplayHook', process='work_dirs/search/process.json', skip_below=0.5)]
+        >>> custom_hooks = [
+        ...     dict(type='mmrazor.ProcessReplayHook', process=dict(progress=[0, 0.5, 1], weights=[3, 30, 10]))]
     """
     priority = 'NORMAL'
 
-    def __init__(self, process: str, form: str = 'process', skip_below: float = 0.0, seed: int = 0,
+    def __init__(self, process: Union[str, dict], form: str = 'process', skip_below: float = 0.0, seed: int = 0,
                  transfer: Optional[str] = None) -> None:
         if form not in FORMS:
             raise ConfigError(f"custom_hooks: ProcessReplayHook.form='{form}' is not one of {', '.join(FORMS)}")
@@ -48,6 +51,9 @@ class ProcessReplayHook(Hook):
         if transfer is not None and transfer not in TRANSFERS:
             raise ConfigError(f"custom_hooks: ProcessReplayHook.transfer={transfer!r} is neither None nor one of "
                               f'{", ".join(TRANSFERS)}')
+        if isinstance(process, dict) and transfer is not None:
+            raise ConfigError('custom_hooks: ProcessReplayHook.transfer is for process files; one made by hand is made for '
+                              'the pathways of the config: remove it')
         self.process = process
         self.form = form
         self.skip_below = skip_below
@@ -84,7 +90,9 @@ class ProcessReplayHook(Hook):
         self._distiller(runner).set_weights(self.schedule[runner.iter], self.skip_below)
 
     def _read(self, distiller, logger) -> DistillationProcess:
-        """The process of the file, for the distiller's pathways."""
+        """The process of the file or made by hand, for the distiller's pathways."""
+        if isinstance(self.process, dict):
+            return DistillationProcess.by_hand(distiller.names, **self.process)
         process = DistillationProcess.load(self.process)
         if self.transfer is None:
             return process.reorder(distiller.names, 'model.distiller',

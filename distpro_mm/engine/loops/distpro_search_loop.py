@@ -106,7 +106,7 @@ class DistProSearchLoop(SearchLoop):
         model = self.model
         seed_all(self.runner.seed, get_rank(), self._iter, 1)  # loading a batch in this process has left another state
         had_fallback = self.hypergradient.fallback_reason
-        gradient = self.hypergradient.after_step(lambda: model.held_out_loss(held_out_batch), model.kept_features,
+        gradient = self.hypergradient.after_step(lambda: self.held_out_loss(held_out_batch), model.kept_features,
                                                  model.distiller.sensitivities())
         if self.hypergradient.fallback_reason != had_fallback:
             self.runner.logger.warning('The student has an operation without forward-mode derivative, so the search uses '

@@ -29,6 +29,9 @@ class SearchLoop(ReproducibleTrainLoop):
             itself where an image has one.
         held_out_dataloader (dict, optional): A loader of held-out images of your own instead; ``train_dataloader`` is then
             taken as it is and must not contain them. Never a test set. Defaults to None.
+        agreement (float): What the held-out loss is: 0 the student's own, of the labels; 1 how far its class probabilities
+            are from the teacher's, which tell more of an image than its label where few are held out; between, that share
+            of it. Needs pathways between logits where it is not 0. Defaults to 0.
         cost_penalty (float): Added to the held-out loss for each unit of weight on a pathway that costs as much as the
             student's own training step, so that dear pathways must earn their keep, >= 0. Defaults to 0.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
@@ -44,8 +47,11 @@ class SearchLoop(ReproducibleTrainLoop):
                  max_epochs: int,
                  held_out: Optional[dict] = None,
                  held_out_dataloader: Optional[dict] = None,
+                 agreement: float = 0.0,
                  cost_penalty: float = 0.0,
                  **kwargs) -> None:
+        if not 0 <= agreement <= 1:
+            raise ConfigError(f'train_cfg.agreement={agreement!r} must be from 0, the labels, to 1, the teacher')
         if not cost_penalty >= 0:
             raise ConfigError(f'train_cfg.cost_penalty={cost_penalty!r} must be 0 or more')
         if held_out_dataloader is None:
@@ -62,10 +68,13 @@ class SearchLoop(ReproducibleTrainLoop):
                 shared = f' among {get_world_size()} processes' if get_world_size() > 1 else ''
                 raise ConfigError(f'{key}: {len(loader.dataset)} images{shared} give no batch of {loader.batch_size}; make '
                                  'batch_size smaller, or change train_cfg.held_out.ratio')
-        self.cost_penalty = cost_penalty
+        self.agreement, self.cost_penalty = agreement, cost_penalty
         kind = type(self).__name__
         if not isinstance(self.model, DistPro):
             raise ConfigError(f'train_cfg.type={kind} needs model.type=DistPro, got {type(self.model).__name__}')
+        if agreement and not self.model.distiller.logit_losses:
+            raise ConfigError(f'train_cfg.agreement={agreement}: without model.distiller.logits the logits are not read; '
+                              "add logits=[dict(type='KLDivergence', tau=4)], or set it to 0")
         for name, module in self.model.student.named_modules():
             if getattr(module, 'with_cp', False):
                 raise ConfigError(f"model.architecture: '{name}' has with_cp=True, and a search cannot differentiate "
@@ -81,6 +90,10 @@ class SearchLoop(ReproducibleTrainLoop):
         """DistPro: The model without a wrapper."""
         model = self.runner.model
         return model.module if is_model_wrapper(model) else model
+
+    def held_out_loss(self, data_batch: dict) -> torch.Tensor:
+        """What the search lowers, of a held-out batch, with a graph."""
+        return self.model.held_out_loss(data_batch, self.agreement)
 
     def price(self) -> Optional[torch.Tensor]:
         """What a unit of weight costs on each pathway [N]; None if nothing."""

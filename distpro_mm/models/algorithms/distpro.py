@@ -3,6 +3,7 @@ import copy
 from typing import Callable, Dict, Iterator, List, Optional, Tuple
 
 import torch
+import torch.nn.functional as functional
 from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
@@ -122,11 +123,14 @@ class DistPro(TapDistill):
             losses = torch.func.functional_call(self, parameters, kwargs=dict(data, mode='loss'), args=())
         return self.parse_losses(losses)[0]
 
-    def held_out_loss(self, data: dict) -> Tensor:
-        """The student's own loss on a held-out batch, in training mode.
+    def held_out_loss(self, data: dict, agreement: float = 0.0) -> Tensor:
+        """The student's own loss on a held-out batch, in training mode, and how far it is from the teacher.
 
         Args:
             data (dict): A batch as a dataloader gives it.
+            agreement (float): Share, in [0, 1], of the Kullback-Leibler divergence of the student's class probabilities from
+                the teacher's in the loss; the student's own loss has the rest. Needs pathways between logits where it is not
+                0. Defaults to 0.
 
         Returns:
             Tensor: The loss, a scalar with a graph.
@@ -134,8 +138,14 @@ class DistPro(TapDistill):
         # Prepared as in training, where annotations are padded to the images' size; but nothing mixes images.
         with _without_batch_augments(self.data_preprocessor):
             data = self.data_preprocessor(data, True)
-        losses = self.student(**data, mode='loss')
-        return self.parse_losses(losses)[0]
+        with self.distiller.receiver_reader(self.student) as reader:
+            losses = self.student(**data, mode='loss')
+        own = self.parse_losses(losses)[0]
+        if not agreement:
+            return own
+        taught = super()._transmit(data['inputs'], data['data_samples'])
+        student, teacher = (features['logits'].log_softmax(1) for features in (reader.features, taught))
+        return torch.lerp(own, functional.kl_div(student, teacher, reduction='batchmean', log_target=True), agreement)
 
 
 def _advice(pathway: Pathway, own: float, changed: Dict[Tuple[str, ...], float]) -> str:
