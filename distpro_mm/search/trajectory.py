@@ -61,6 +61,7 @@ class Trajectory:
         self.optimizer = optimizer
         self.average = average or (lambda tensors: None)
         self.steps: List[Step] = []
+        self.swept = 0  # steps that were differentiated so far
         self._next: Optional[Step] = None
         self._handle = optimizer.register_step_pre_hook(self._before_step)
 
@@ -126,6 +127,7 @@ class Trajectory:
 
     def _back(self, step: Step, training_loss: Callable) -> Tensor:
         """From after a step to before it; dJ/dw [N]."""
+        self.swept += 1
         theta = [p.requires_grad_() for p in step.before.theta]
         weights = step.weights.clone().requires_grad_()
         # Of torch's attention kernels the plain one alone has a second derivative.

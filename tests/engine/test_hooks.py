@@ -208,6 +208,8 @@ def test_weights_reach_the_visualizer_under_names_that_are_not_summed(make_confi
     ('search', {}, '1.00 teacher forwards, 2.00 student forwards with backward, 1.00 dual forwards, 0.00 plain forwards'),
     ('search', dict(train_cfg__method='differences'), '2.00 student forwards with backward, 0.00 dual forwards, 2.00 plain'),
     ('search', dict(train_cfg__alpha_interval=4), '1.25 student forwards with backward, 0.25 dual forwards, 0.00 plain'),
+    # The first step is differentiated at once, to see whether it can be.
+    ('whole_run', dict(train_cfg__rounds=2), '1.25 teacher forwards, 1.00 student forwards with backward, 0.25 steps diff'),
     ('equal', {}, '1.00 teacher forwards, 1.00 student forwards with backward; '),
     ('student', {}, 'A step of the last 4: 0.'),
 ])
@@ -231,7 +233,9 @@ def test_a_profile_counts_the_passes_of_a_step(make_config, kind, options, said)
     assert len(steps) == -(-runner.max_iters // 4) and said in steps[0]
     assert re.search(r' \d+\.\d{3} s, \d+\.\d{3} s of it waiting for data; peak memory [1-9]\d+ MB$', steps[0])
     costs = [line for line in lines if line.startswith('Cost of the pathways')]
-    assert len(costs) == (kind in ('search', 'equal')) and all('layer3>layer3:pointwise' in line for line in costs)
+    if kind == 'whole_run':
+        assert '1.00 student forwards with backward, 2.00 steps differentiated' in steps[2]  # the eight of the first round
+    assert len(costs) == (kind in ('search', 'whole_run', 'equal')) and all('layer3>layer3:pointwise' in line for line in costs)
 
 
 def test_channels_last_changes_the_format_and_the_numbers_by_rounding_alone(make_config):

@@ -49,7 +49,7 @@ class ProfileHook(Hook):
 
     @staticmethod
     def passes(runner) -> collections.Counter:
-        """collections.Counter: Forwards made so far: of the teacher, of the student with a backward, and for alpha."""
+        """collections.Counter: Passes made so far: of the teacher, of the student with a backward, and for alpha."""
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         passes = collections.Counter()
         if hasattr(model, 'passes'):
@@ -59,6 +59,10 @@ class ProfileHook(Hook):
             made = runner.train_loop.hypergradient.passes
             passes.update({'student forwards with backward': made['held_out_forward_backward'],
                            'dual forwards': made['dual_forward'], 'plain forwards': made['plain_forward']})
+        if hasattr(runner.train_loop, 'trajectory'):
+            swept = runner.train_loop.trajectory.swept
+            passes['student forwards with backward'] -= swept
+            passes['steps differentiated'] = swept
         return passes
 
 
