@@ -47,6 +47,7 @@ setup(
         'joblib',  # mmrazor imports it and does not declare it
         'numpy>=1.26,<2',  # mmpretrain's ColorJitter fails on numpy 2
         'setuptools>=77.0.3,<82',  # mmengine imports pkg_resources
+        'cmaes',  # a search without derivatives
         'matplotlib',
         'scikit-learn',  # the digits
     ],

@@ -35,6 +35,7 @@ benchmark = dict(
         distpro=dict(config='../distpro/distill.py', after='search'),
         **_base_.controls,
         random_search=_base_.random_search,
+        evolution_search=_base_.evolution_search,
         published=dict(
             config='../distpro/published_distill.py', options={**_base_.scaled, 'custom_hooks.0.skip_below': 0.5},
             after='published_search', grid=kd_weights),

@@ -249,6 +249,37 @@ def test_a_random_search_costs_no_derivative_and_keeps_the_best(make_config, mon
     assert 0.8 < np.std(np.concatenate([drawn[1:] for drawn in alphas])) / 3**0.5 < 1.2
 
 
+def test_evolution_goes_where_the_loss_is_low_and_may_be_resumed(make_config, monkeypatch, derivatives):
+    """The loss is made up: how far the first knot is from 3 and the second pathway from -3 above all others, which are 0."""
+    wanted = torch.zeros(4, 5)
+    wanted[0] += 3
+    wanted[:, 1] -= 3
+
+    def start(self, given):
+        list(given)
+        return 3 + float((loops[-1].alpha - wanted).square().sum())
+
+    loops = []
+    monkeypatch.setattr('distpro_mm.search.Trajectory.start', start)
+    monkeypatch.setattr(DistProWholeRunLoop, 'start', lambda loop, plain=DistProWholeRunLoop.start: (
+        loops.append(loop), plain(loop)))
+    monkeypatch.setattr(DistProWholeRunLoop, 'step', lambda loop, data_batch: dict(loss=torch.zeros(())))
+    options = dict(train_cfg__moves='evolution', train_cfg__max_epochs=1, default_hooks__checkpoint__interval=24,
+                   default_hooks__checkpoint__max_keep_ckpts=-1)
+    whole = search(make_config('whole_run', 'whole', train_cfg__rounds=43, **options)).train_loop.history
+    generations = [np.mean([done['loss'] for done in whole[first:first + 7]]) for first in (1, 36)]
+    assert not derivatives and generations[1] - 3 < 0.6 * (generations[0] - 3)
+    resumed = search(make_config('whole_run', 'whole', train_cfg__rounds=43, resume=True, load_from=os.path.join(
+        loops[-1].runner.work_dir, 'epoch_24.pth'), **options)).train_loop.history
+    assert resumed == whole
+
+
+def test_a_round_that_diverged_is_the_worst_of_its_generation(make_config, monkeypatch):
+    monkeypatch.setattr('distpro_mm.search.Trajectory.start', _with_loss(iter([3.0, float('nan')] + [2.0] * 8)))
+    runner = search(make_config('whole_run', train_cfg__rounds=10, train_cfg__moves='evolution', train_cfg__max_epochs=1))
+    assert np.isfinite([done['alpha'] for done in runner.train_loop.history]).all()
+
+
 def test_alpha_goes_down_the_derivative(make_config, derivatives):
     runner = search(make_config('whole_run', train_cfg__rounds=2, train_cfg__knots=2))
     share, lengths = torch.linspace(0, 1, ITERATIONS)[:, None], []
@@ -295,7 +326,7 @@ def test_a_price_takes_weight_from_dear_pathways(make_config):
     (dict(train_cfg__knots=1), 'train_cfg.knots=1 must be a whole number from 2'),
     (dict(train_cfg__step_size=0), 'train_cfg.step_size=0 must be above 0'),
     (dict(train_cfg__tolerance=-1), 'train_cfg.tolerance=-1 must be 0 or more'),
-    (dict(train_cfg__moves='up'), "train_cfg.moves='up' is not one of derivative, random"),
+    (dict(train_cfg__moves='up'), "train_cfg.moves='up' is not one of derivative, random, evolution"),
     (dict(train_cfg__max_growth=-1.0), 'train_cfg.max_growth=-1.0 must be above 0'),
     (dict(train_cfg__memory=0), 'train_cfg.memory=0 must be above 0'),
     (dict(param_scheduler=dict(_delete_=True, student=[], alpha=[])), 'param_scheduler: a search in rounds takes those of'),

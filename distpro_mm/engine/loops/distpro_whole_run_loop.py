@@ -5,6 +5,7 @@ from typing import Dict, List, Optional, Tuple, Union
 
 import numpy as np
 import torch
+from cmaes import CMA
 from mmengine.dist import all_reduce, all_reduce_params, get_rank
 from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import LOOPS
@@ -19,7 +20,8 @@ from ..hooks import WholeRunRecordHook
 from .reproducible_train_loop import endless, start_at
 from .search_loop import SearchLoop, usable
 
-MOVES = ('derivative', 'random')
+MOVES = ('derivative', 'random', 'evolution')
+POPULATION = 7  # rounds of a generation: three generations in what a search by six derivatives costs
 # What changes the training loss from epoch to epoch, of which a derivative at the end of a round would know nothing.
 CHANGING = ('StopDistillHook', 'DistillWarmUpHook', 'SwitchRecipeHook')
 HALF_STEP_AT = 0.25  # of the median derivative
@@ -63,9 +65,10 @@ class DistProWholeRunLoop(SearchLoop):
         max_growth (float): Bound on the derivative's growth on its way back, in lengths of the held-out loss's gradient at
             the end, > 0: where training is chaotic, as at its start with high weights, what lies far ahead cannot be
             told. Defaults to 2.
-        moves (str): 'derivative', or 'random', a control: every round but the first has a random process, whose logarithms
-            or other free parameters are normal with standard deviation 1 around the first one's, once for a moment, once
-            for a pathway and once for both. Defaults to 'derivative'.
+        moves (str): 'derivative'; or by the held-out losses of whole rounds alone, for what has no second derivative:
+            'evolution', CMA-ES (the package ``cmaes``) over one number for each knot and one for each pathway, which add to
+            alpha; or 'random', its control: normal with standard deviation 1 around the first round's alpha, once for a
+            knot, once for a pathway and once for both. Defaults to 'derivative'.
         memory (float): GiB for the steps that are kept, > 0. Defaults to 4.
         **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``cost_penalty``; and of mmengine's
             ``EpochBasedTrainLoop``. The model is validated after the last round alone.
@@ -313,6 +316,8 @@ class DistProWholeRunLoop(SearchLoop):
                 self._best = here
             if self.moves == 'random':
                 self._draw_alpha()
+            elif self.moves == 'evolution':
+                self._breed_alpha()
             elif sweeps:
                 if near:
                     self._base = dict(here, gradient=gradient, optimizer=copy.deepcopy(self.optimizer.state_dict()))
@@ -365,12 +370,28 @@ class DistProWholeRunLoop(SearchLoop):
 
     def _draw_alpha(self) -> None:
         """Another random process."""
-        first = torch.tensor(self.history[0]['alpha'])
-        knots, pathways = first.shape
+        knots, pathways = self.alpha.shape
         random = np.random.RandomState([self.runner.seed, len(self.history)])  # the same in every process
-        drawn = random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways)
+        self._move_from_first(random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways))
+
+    def _breed_alpha(self) -> None:
+        """The next process of a generation: evolution goes through all that was done anew, and so needs no state."""
+        knots, pathways = self.alpha.shape
+        evolution = CMA(np.zeros(knots + pathways), 1.0, population_size=POPULATION, seed=self.runner.seed % 2**32)
+        bred = evolution.ask()
+        told = []
+        for done in self.history[1:]:
+            told.append((bred, done['loss'] if math.isfinite(done['loss']) else np.finfo(np.float64).max))
+            if len(told) == POPULATION:
+                evolution.tell(told)
+                told = []
+            bred = evolution.ask()
+        self._move_from_first(bred[:knots, None] + bred[knots:])
+
+    def _move_from_first(self, change: np.ndarray) -> None:
+        """Set alpha to the first round's and a change [knots, N]."""
         with torch.no_grad():
-            self.alpha.copy_(first + torch.from_numpy(drawn))
+            self.alpha.copy_(torch.tensor(self.history[0]['alpha']) + torch.from_numpy(change))
 
     def _derivatives(self) -> Tensor:
         """dJ/dw of all iterations of the round [iterations, N], from its last part to its first."""
