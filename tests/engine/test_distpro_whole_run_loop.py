@@ -143,30 +143,6 @@ def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     assert (ratio > 0.49).all() and (ratio < 0.61).all()
 
 
-def test_after_a_derivative_it_is_tried_how_far_to_go(make_config, monkeypatch, derivatives):
-    """Twice as far while that is better, then between; the next derivative is where it was best."""
-    losses = [3.0, 2.5, 2.0, 2.2, 2.0, 2.1, 2.3, 2.4, 2.0]
-    monkeypatch.setattr('distpro_mm.search.Trajectory.start', _with_loss(iter(losses)))
-    runner = search(make_config('whole_run', train_cfg__rounds=9, train_cfg__tries=3, train_cfg__max_epochs=1))
-    alphas = np.array([done['alpha'] for done in runner.train_loop.history])
-    assert len(derivatives) == 2 and np.allclose(load(runner).alpha, alphas[2], atol=1e-6)
-    for base, tried in ((0, [1, 2, 4, 2]), (4, [1, 0.5, 0.25, 0])):  # the last one is where the derivative is taken
-        step = alphas[base + 1] - alphas[base]
-        assert np.abs(step).max() > 0.4
-        for place, steps in enumerate(tried, base + 1):
-            assert np.allclose(alphas[place] - alphas[base], steps * step, atol=1e-5), place
-
-
-def test_after_tries_in_vain_it_goes_less_far(make_config, monkeypatch, derivatives):
-    losses = [2.0, 2.1, 2.1, 2.0, 2.1, 2.1, 2.0]
-    monkeypatch.setattr('distpro_mm.search.Trajectory.start', _with_loss(iter(losses)))
-    runner = search(make_config('whole_run', train_cfg__rounds=7, train_cfg__tries=2, train_cfg__max_epochs=1))
-    alphas = np.array([done['alpha'] for done in runner.train_loop.history])
-    first, second = (np.abs(alphas[place] - alphas[0]).max() for place in (1, 4))
-    assert len(derivatives) == 2 and (alphas[3] == alphas[0]).all()
-    assert second == pytest.approx(0.6 * first, rel=0.1)  # half, and Rprop's 1.2 times that where the sign stays
-
-
 def _with_loss(losses):
     from distpro_mm.search import Trajectory
     plain = Trajectory.start
@@ -322,7 +298,6 @@ def test_a_price_takes_weight_from_dear_pathways(make_config):
 
 @pytest.mark.parametrize('options, message', [
     (dict(train_cfg__rounds=0), 'train_cfg.rounds=0 must be a whole number from 1'),
-    (dict(train_cfg__tries=-1), 'train_cfg.tries=-1 must be a whole number from 0'),
     (dict(train_cfg__knots=1), 'train_cfg.knots=1 must be a whole number from 2'),
     (dict(train_cfg__step_size=0), 'train_cfg.step_size=0 must be above 0'),
     (dict(train_cfg__tolerance=-1), 'train_cfg.tolerance=-1 must be 0 or more'),

@@ -39,12 +39,9 @@ class DistProWholeRunLoop(SearchLoop):
     that ends with a loss far above the best one's, or whose training diverges, is not followed: alpha goes back to the best
     one's and takes half the step. The process of the round with the lowest held-out loss is the result.
 
-    With ``tries`` how far to go is found by running: after a derivative alpha is tried once, twice, four times as far, and
-    when the held-out loss falls no more, between; the next derivative is taken where it was lowest.
-
-    A round costs about four times its training: the run, and for each step one pass through its second derivative; a try,
-    a round that is not followed, and the last one cost the run alone. The steps of a round are kept in memory; what does
-    not fit is taken again in parts, which costs one more training.
+    A round costs about four times its training: the run, and for each step one pass through its second derivative; a round
+    that is not followed, and the last one, cost the run alone. The steps of a round are kept in memory; what does not fit is
+    taken again in parts, which costs one more training.
 
     A search that is resumed goes on at the beginning of the round that was broken off.
 
@@ -53,8 +50,7 @@ class DistProWholeRunLoop(SearchLoop):
             ``max_epochs``.
         dataloader (dict): Config of the training set's loader, ``train_dataloader``.
         max_epochs (int): Epochs of a round.
-        rounds (int): Rounds, tries among them, >= 1. After the last one alpha is not moved any more. Defaults to 6.
-        tries (int): Rounds without a derivative after each one with, >= 0. Defaults to 0: each step of alpha is taken once.
+        rounds (int): Rounds, >= 1. After the last one alpha is not moved any more. Defaults to 6.
         knots (int): Moments of the run, evenly spaced, at which alpha is free, >= 2; the weights are interpolated between
             them. Defaults to 4.
         step_size (float): Longest step of alpha at every knot, > 0. Rprop halves it where the derivative's sign turns, and
@@ -83,7 +79,6 @@ class DistProWholeRunLoop(SearchLoop):
                  dataloader: Union[DataLoader, Dict],
                  max_epochs: int,
                  rounds: int = 6,
-                 tries: int = 0,
                  knots: int = 4,
                  step_size: float = 0.7,
                  tolerance: float = 0.05,
@@ -91,8 +86,7 @@ class DistProWholeRunLoop(SearchLoop):
                  moves: str = 'derivative',
                  memory: float = 4.0,
                  **kwargs) -> None:
-        for name, value, least in (('rounds', rounds, 1), ('tries', tries, 0), ('knots', knots, 2),
-                                   ('max_epochs', max_epochs, 1)):
+        for name, value, least in (('rounds', rounds, 1), ('knots', knots, 2), ('max_epochs', max_epochs, 1)):
             if not isinstance(value, int) or value < least:
                 raise ConfigError(f'train_cfg.{name}={value!r} must be a whole number from {least}')
         for name, value in (('step_size', step_size), ('max_growth', max_growth), ('memory', memory)):
@@ -114,19 +108,16 @@ class DistProWholeRunLoop(SearchLoop):
         if self.model.distiller.compile_transforms:
             raise ConfigError('model.distiller.compile_transforms=True: what is compiled has no second derivative; leave it '
                               'out for the search (the distillation may have it)')
-        self.rounds, self.tries, self.epochs, self.moves = rounds, tries, max_epochs, moves
+        self.rounds, self.epochs, self.moves = rounds, max_epochs, moves
         self.tolerance, self.max_growth, self.memory = tolerance, max_growth, memory
         self.iterations = max_epochs * len(self.dataloader)  # of a round
         runner.param_schedulers = self._of_a_round(runner.param_schedulers)
-        self.settings = dict(rounds=rounds, tries=tries, max_epochs=max_epochs, knots=knots, step_size=step_size,
-                             moves=moves)
+        self.settings = dict(rounds=rounds, max_epochs=max_epochs, knots=knots, step_size=step_size, moves=moves)
         distiller = self.model.distiller
         self.alpha = distiller.alpha.detach().repeat(knots, 1).requires_grad_()
         self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, step_size))
         self.history: List[dict] = []  # of the rounds that are done, alpha [knots, N] and the held-out loss
-        self._best: Optional[dict] = None  # round so far: loss and alpha
-        self._base: Optional[dict] = None  # round to go on from: loss, alpha, gradient, and the optimiser's state
-        self._line: Optional[dict] = None  # from there: alpha, step, and how many steps were tried, reached, too far
+        self._best: Optional[dict] = None  # round so far: loss and alpha, and its gradient and optimiser's state
         self._initial: Optional[dict] = None
 
     def _of_a_round(self, schedulers: Union[None, dict, list]) -> Union[None, list]:
@@ -143,8 +134,7 @@ class DistProWholeRunLoop(SearchLoop):
     @property
     def sweeps(self) -> bool:
         """bool: Whether the present round is differentiated at its end."""
-        done = len(self.history)
-        return self.moves == 'derivative' and done < self.rounds - 1 and done % (self.tries + 1) == 0
+        return self.moves == 'derivative' and len(self.history) < self.rounds - 1
 
     def weights(self) -> Tensor:
         """Tensor: The weights of all iterations of a round [iterations, N], differentiable in alpha."""
@@ -180,7 +170,7 @@ class DistProWholeRunLoop(SearchLoop):
     def state_dict(self) -> dict:
         """dict: What a search that is resumed goes on with."""
         return dict(settings=self.settings, alpha=self.alpha.detach(), optimizer=self.optimizer.state_dict(),
-                    history=self.history, best=self._best, base=self._base, line=self._line, initial=self._initial)
+                    history=self.history, best=self._best, initial=self._initial)
 
     def load_state_dict(self, state: dict) -> None:
         """Go on with what :meth:`state_dict` gave.
@@ -195,8 +185,7 @@ class DistProWholeRunLoop(SearchLoop):
         with torch.no_grad():
             self.alpha.copy_(state['alpha'])
         self.optimizer.load_state_dict(state['optimizer'])
-        self.history, self._initial = state['history'], state['initial']
-        self._best, self._base, self._line = state['best'], state['base'], state['line']
+        self.history, self._best, self._initial = state['history'], state['best'], state['initial']
 
     def run_epoch(self) -> None:
         """Iterate an epoch; the first one of a round begins with the initial weights."""
@@ -304,28 +293,22 @@ class DistProWholeRunLoop(SearchLoop):
             told = 'training diverged' if self._diverged else f'held-out loss {loss:.4f}'
             self.runner.logger.info(f'Round {len(self.history) + 1} of {self.rounds}: {told}' +
                                     ', the lowest so far' * better)
-            here = dict(loss=loss, alpha=self.alpha.detach().clone())
+            here = dict(loss=loss, alpha=self.alpha.detach().clone(), optimizer=copy.deepcopy(self.optimizer.state_dict()))
             sweeps = self.sweeps
-            if sweeps and near:
-                gradient = self._gradient(self._derivatives())
-                near = bool(gradient.isfinite().all())
+            if near and sweeps:
+                here['gradient'] = self._gradient(self._derivatives())
+                near = bool(here['gradient'].isfinite().all())
                 if best is None:
-                    self.check_finite(gradient, "the held-out loss's gradient with respect to alpha")
+                    self.check_finite(here['gradient'], "the held-out loss's gradient with respect to alpha")
             self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
             if better and (near or not sweeps):
                 self._best = here
-            if self.moves == 'random':
+            if sweeps:
+                self._move_alpha(here if near else _with_half_the_step(best))
+            elif self.moves == 'random':
                 self._draw_alpha()
             elif self.moves == 'evolution':
                 self._breed_alpha()
-            elif sweeps:
-                if near:
-                    self._base = dict(here, gradient=gradient, optimizer=copy.deepcopy(self.optimizer.state_dict()))
-                else:
-                    _shorten(self._base['optimizer'], 0.5)
-                self._take_step()
-            elif self._line is not None:
-                self._try_on(better)
 
     def _gradient(self, derivatives: Tensor) -> Tensor:
         """By alpha [knots, N], of the derivatives by the weights of all iterations."""
@@ -333,40 +316,18 @@ class DistProWholeRunLoop(SearchLoop):
             derivatives = derivatives + self._price.to(derivatives) / self.iterations
         return torch.autograd.grad((self.weights() * derivatives).sum(), self.alpha)[0]
 
-    def _take_step(self) -> None:
-        """A step of alpha from the round to go on from."""
-        base = self._base
-        before, gradient = (base[part].to(self.alpha) for part in ('alpha', 'gradient'))  # a checkpoint's are on the CPU
+    def _move_alpha(self, done: dict) -> None:
+        """A step of alpha from where a round had it."""
+        before, gradient = (done[part].to(self.alpha) for part in ('alpha', 'gradient'))  # a checkpoint's are on the CPU
         with torch.no_grad():
             self.alpha.copy_(before)
-        self.optimizer.load_state_dict(copy.deepcopy(base['optimizer']))
+        self.optimizer.load_state_dict(copy.deepcopy(done['optimizer']))
         self.alpha.grad = gradient.clone()
         self.optimizer.step()
         with torch.no_grad():  # Rprop goes by the sign alone, which is chance where a weight hardly matters
             size = gradient.abs()
-            step = (self.alpha - before) * size / (size + HALF_STEP_AT * size.median() + TINY)
+            self.alpha.copy_(torch.lerp(before, self.alpha, size / (size + HALF_STEP_AT * size.median() + TINY)))
         self.alpha.grad = None
-        self._line = dict(alpha=before, step=step, tried=1.0, reached=0.0, too_far=math.inf)
-        self._go(1.0)
-
-    def _try_on(self, better: bool) -> None:
-        """After a try, as far as the next one goes, or back to the best one for the next derivative."""
-        line = self._line
-        line['reached' if better else 'too_far'] = line['tried']
-        reached, too_far = line['reached'], line['too_far']
-        if len(self.history) % (self.tries + 1):
-            self._go(2 * reached if math.isinf(too_far) else (reached + too_far) / 2)
-            return
-        self._go(reached)
-        state = self.optimizer.state_dict()
-        _shorten(state, min(reached or too_far, 1.0))
-        self.optimizer.load_state_dict(state)
-
-    def _go(self, steps: float) -> None:
-        """Set alpha some steps along the line."""
-        self._line['tried'] = steps
-        with torch.no_grad():
-            self.alpha.copy_(self._line['alpha'].to(self.alpha) + steps * self._line['step'].to(self.alpha))
 
     def _draw_alpha(self) -> None:
         """Another random process."""
@@ -427,11 +388,12 @@ class DistProWholeRunLoop(SearchLoop):
         return self.model.training_loss(data_batch, parameters, weights)
 
 
-def _shorten(optimizer: dict, factor: float) -> None:
-    """Let Rprop, given by its state, go less far, next time too."""
-    for part in (*optimizer['param_groups'], *optimizer['state'].values()):
+def _with_half_the_step(done: dict) -> dict:
+    """A round from which Rprop goes half as far, next time too."""
+    for part in (*done['optimizer']['param_groups'], *done['optimizer']['state'].values()):
         length = 'lr' if 'lr' in part else 'step_size'
-        part[length] = part[length] * factor
+        part[length] = part[length] / 2
+    return done
 
 
 def _copied(state):
