@@ -66,8 +66,9 @@ def config(kind: str, teacher: str, student: str, shape, folder: str, searched: 
     cfg.update(work_dir=os.path.join(folder, kind), experiment_name=f'{kind}_{time.time_ns()}', log_level='ERROR')
     cfg.model.teacher, cfg.model.architecture = classifier(teacher, shape), classifier(student, shape)
     cfg.model.teacher_ckpt, cfg.model.input_shape = None, shape
-    cfg.model.distiller = dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')],
-                               weighting=dict(type='exponential'))
+    cfg.model.distiller = dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')])
+    if kind != 'published_search':
+        cfg.model.distiller.weighting = dict(type='exponential')
     cfg.data_preprocessor = dict(
         type='mmrazor.BatchPreprocessor', num_classes=CLASSES, mean=[128.] * shape[0], std=[64.] * shape[0])
     two_steps(cfg, shape)

@@ -75,15 +75,16 @@ class DistillationProcess:
             ProcessError: If there is anything else, or they do not fit together.
         """
         try:
-            given = np.array(weights, dtype=np.float64)
-            given = np.broadcast_to(given[:, None] if given.ndim == 1 else given, (len(progress), len(names)))
+            given, moments = (np.array(part, dtype=np.float64) for part in (weights, progress))
+            fits = moments.ndim == 1 and moments.size and given.shape in (moments.shape, (len(moments), len(names)))
         except (TypeError, ValueError):
-            given = np.empty(0)
-        if unknown or not given.size or not (given > 0).all():
+            fits = False
+        if unknown or not fits or not (np.isfinite(given) & (given > 0)).all():
             raise ProcessError('one made by hand has progress, K moments of the run, and weights above 0, K of them or one '
                                f'for each of the {len(names)} pathways at each of the K; got progress={progress}, '
                                f'weights={weights}' + ''.join(f', {key}={value}' for key, value in unknown.items()))
-        return cls(names, Weighting('exponential'), progress, np.log(given))
+        given = np.broadcast_to(given.reshape(len(moments), -1), (len(moments), len(names)))
+        return cls(names, Weighting('exponential'), moments, np.log(given))
 
     def __len__(self) -> int:
         return len(self.progress)

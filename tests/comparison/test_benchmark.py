@@ -361,23 +361,32 @@ def test_runs_in_processes_of_their_own(tmp_path, benchmark):
     assert {**written, 'settings': {}} == results[1]
 
 
+def _is_running(group):
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_a_comparison_that_is_stopped_leaves_nothing_running_and_goes_on(benchmark, tmp_path):
     command = [sys.executable, CONFIGS.parent / 'tools/compare.py', benchmark, '--work-dir', tmp_path / 'work',
                '--jobs', '2', '--methods', 'student', 'kd']
     stopped = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)  # its processes are a group
-    until = time.time() + 120
-    while not list(tmp_path.glob('work/teacher/*/vis_data')):  # a training has begun
-        assert stopped.poll() is None and time.time() < until
-        time.sleep(0.1)
-    stopped.send_signal(signal.SIGTERM)
-    assert stopped.wait(60) == 128 + signal.SIGTERM
-    while True:
-        try:
-            os.killpg(stopped.pid, 0)
-        except ProcessLookupError:
-            break
-        assert time.time() < until, 'trainings are still running'
-        time.sleep(0.1)
+    try:
+        until = time.time() + 120
+        while not list(tmp_path.glob('work/teacher/*/vis_data')):  # a training has begun
+            assert stopped.poll() is None and time.time() < until
+            time.sleep(0.1)
+        stopped.send_signal(signal.SIGTERM)
+        assert stopped.wait(60) == 128 + signal.SIGTERM
+        until = time.time() + 30
+        while _is_running(stopped.pid):
+            assert time.time() < until, 'trainings are still running'
+            time.sleep(0.1)
+    finally:
+        if _is_running(stopped.pid):
+            os.killpg(stopped.pid, signal.SIGKILL)
     assert not list(tmp_path.glob('work/**/result.json'))
     subprocess.run(command, cwd=tmp_path, check=True)
     assert {path.parent.parent.name for path in tmp_path.glob('work/*/seed_*/result.json')} == {'student', 'kd'}

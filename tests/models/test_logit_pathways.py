@@ -45,6 +45,7 @@ def test_each_loss_of_logits_is_a_pathway_with_a_name_of_its_own():
 @pytest.mark.parametrize('agreement', [0.0, 0.3, 1.0])
 def test_a_share_of_the_held_out_loss_is_the_distance_to_the_teacher(agreement):
     model = build()
+    model.teacher.requires_grad_(True)
     images, samples = batch(dtype=torch.float32)
     found = model.held_out_loss(dict(inputs=images, data_samples=samples), agreement)
     logits, teacher = model.student(images), model.teacher(images)
@@ -55,7 +56,16 @@ def test_a_share_of_the_held_out_loss_is_the_distance_to_the_teacher(agreement):
     own, wanted = (torch.autograd.grad(loss, model.student.head.fc.weight)[0]
                    for loss in (found, (1 - agreement) * entropy + agreement * distance))
     torch.testing.assert_close(own, wanted)
-    assert not any(p.grad is not None for p in model.teacher.parameters())
+    assert torch.autograd.grad(found, model.teacher.head.fc.weight, allow_unused=True) == (None, )
+
+
+def test_a_held_out_batch_delivers_nothing_to_the_next_step():
+    pooled = 'mmpretrain.models.necks.gap.GlobalAveragePooling.forward'
+    model = build(student=6, distill_deliveries=dict(pooled=dict(type='MethodOutputs', max_keep_data=1, method_path=pooled)))
+    images, samples = batch(dtype=torch.float32)
+    for _ in range(2):
+        model(images, samples, mode='loss')
+        model.held_out_loss(dict(inputs=images, data_samples=samples), 0.5)
 
 
 def test_the_objective_adds_the_weighted_losses_of_the_logits():

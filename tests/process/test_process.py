@@ -178,7 +178,9 @@ def test_by_hand_the_weights_are_as_given():
 @pytest.mark.parametrize('given', [
     dict(), dict(progress=[0, 1]), dict(progress=[0, 1], weights=[1, 2, 3]), dict(progress=[0, 1], weights=[1, 0]),
     dict(progress=[0, 1], weights=[1, float('nan')]), dict(progress=[0], weights=[[1, 2]]), dict(progress=0, weights=1),
-    dict(progress=[0, 1], weights=['a', 'b']), dict(progress=[0, 1], weights=[1, 2], form='mean')])
+    dict(progress=[0, 1], weights=['a', 'b']), dict(progress=[0, 0.5, 1], weights=[5]), dict(progress=[0, 1], weights=5),
+    dict(progress=[0, 0.5, 1], weights=[[1, 2, 3, 4]]), dict(progress=[0, 'x'], weights=[1, 2]),
+    dict(progress=[0, 1], weights=[1, float('inf')]), dict(progress=[0, 1], weights=[1, 2], form='mean')])
 def test_by_hand_what_does_not_fit_is_refused(given):
     with pytest.raises(ProcessError, match='one made by hand has progress, K moments of the run, and weights above 0'):
         DistillationProcess.by_hand(NAMES, **given)

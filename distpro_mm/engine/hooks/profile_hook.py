@@ -59,7 +59,7 @@ class ProfileHook(Hook):
             made = runner.train_loop.hypergradient.passes
             passes.update({'student forwards with backward': made['held_out_forward_backward'],
                            'dual forwards': made['dual_forward'], 'plain forwards': made['plain_forward']})
-        if hasattr(runner.train_loop, 'trajectory'):
+        if getattr(runner.train_loop, 'trajectory', None) is not None:
             swept = runner.train_loop.trajectory.swept
             passes['student forwards with backward'] -= swept
             passes['steps differentiated'] = swept

@@ -30,8 +30,8 @@ class DistProSearchLoop(SearchLoop):
         alpha_interval (int): Move alpha at every that many iterations. Defaults to 1.
         method (str): 'auto', 'jvp' or 'differences', see :class:`Hypergradient`. Defaults to 'auto'.
         radius (float): Of 'differences', > 0. Defaults to 1e-2.
-        **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``cost_penalty``; and of mmengine's
-            ``EpochBasedTrainLoop``.
+        **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``agreement``, ``cost_penalty``; and of
+            mmengine's ``EpochBasedTrainLoop``.
 
     Raises:
         ConfigError: If the config cannot be searched with; names the key.

@@ -6,7 +6,7 @@ from typing import Dict, List, Optional, Tuple, Union
 import numpy as np
 import torch
 from cmaes import CMA
-from mmengine.dist import all_reduce, all_reduce_params, get_rank
+from mmengine.dist import all_reduce, all_reduce_params, broadcast, get_rank
 from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import LOOPS
 from torch import Tensor
@@ -21,7 +21,7 @@ from .reproducible_train_loop import endless, start_at
 from .search_loop import SearchLoop, usable
 
 MOVES = ('derivative', 'random', 'evolution')
-POPULATION = 7  # rounds of a generation: three generations in what a search by six derivatives costs
+POPULATION = 7  # rounds of a generation: three of them cost as much as the default search, five of whose rounds are derived
 # What changes the training loss from epoch to epoch, of which a derivative at the end of a round would know nothing.
 CHANGING = ('StopDistillHook', 'DistillWarmUpHook', 'SwitchRecipeHook')
 HALF_STEP_AT = 0.25  # of the median derivative
@@ -61,13 +61,13 @@ class DistProWholeRunLoop(SearchLoop):
         max_growth (float): Bound on the derivative's growth on its way back, in lengths of the held-out loss's gradient at
             the end, > 0: where training is chaotic, as at its start with high weights, what lies far ahead cannot be
             told. Defaults to 2.
-        moves (str): 'derivative'; or by the held-out losses of whole rounds alone, for what has no second derivative:
-            'evolution', CMA-ES (the package ``cmaes``) over one number for each knot and one for each pathway, which add to
-            alpha; or 'random', its control: normal with standard deviation 1 around the first round's alpha, once for a
-            knot, once for a pathway and once for both. Defaults to 'derivative'.
+        moves (str): 'derivative'; or, for what has no second derivative, by the held-out losses of whole rounds alone,
+            which need more ``rounds``, such as 22: 'evolution', CMA-ES (the package ``cmaes``) over one number for each
+            knot and one for each pathway, which add to the first round's alpha; 'random', as a control: that alpha and
+            normal numbers of standard deviation 1, one for each knot, each pathway and both. Defaults to 'derivative'.
         memory (float): GiB for the steps that are kept, > 0. Defaults to 4.
-        **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``cost_penalty``; and of mmengine's
-            ``EpochBasedTrainLoop``. The model is validated after the last round alone.
+        **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``agreement``, ``cost_penalty``; and of
+            mmengine's ``EpochBasedTrainLoop``. The model is validated after the last round alone.
 
     Raises:
         ConfigError: If the config cannot be searched with; names the key.
@@ -96,23 +96,28 @@ class DistProWholeRunLoop(SearchLoop):
             raise ConfigError(f'train_cfg.tolerance={tolerance!r} must be 0 or more')
         if moves not in MOVES:
             raise ConfigError(f"train_cfg.moves={moves!r} is not one of {', '.join(MOVES)}")
+        if moves == 'evolution' and rounds < POPULATION + 2:
+            raise ConfigError(f"train_cfg.rounds={rounds} with moves='evolution' ends before the first generation of "
+                              f'{POPULATION} has been judged: give more, such as 22')
+        self.moves = moves
         constructor = runner.optim_wrapper.get('constructor') if isinstance(runner.optim_wrapper, dict) else None
         if isinstance(runner.optim_wrapper, OptimWrapperDict) or 'DistPro' in str(constructor):
             raise ConfigError('optim_wrapper.constructor: DistProWholeRunLoop moves alpha itself (train_cfg.step_size): '
                               'give the optim_wrapper of an ordinary training')
         for hook in runner.hooks:
-            if type(hook).__name__ in CHANGING:
+            if self.differentiates and type(hook).__name__ in CHANGING:
                 raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
                                   'search by whole rounds does not know: remove it for the search')
         super().__init__(runner, dataloader, rounds * max_epochs, **{**kwargs, 'val_begin': rounds * max_epochs})
-        if self.model.distiller.compile_transforms:
+        if self.differentiates and self.model.distiller.compile_transforms:
             raise ConfigError('model.distiller.compile_transforms=True: what is compiled has no second derivative; leave it '
                               'out for the search (the distillation may have it)')
-        self.rounds, self.epochs, self.moves = rounds, max_epochs, moves
+        self.rounds, self.epochs = rounds, max_epochs
         self.tolerance, self.max_growth, self.memory = tolerance, max_growth, memory
         self.iterations = max_epochs * len(self.dataloader)  # of a round
         runner.param_schedulers = self._of_a_round(runner.param_schedulers)
-        self.settings = dict(rounds=rounds, max_epochs=max_epochs, knots=knots, step_size=step_size, moves=moves)
+        self.settings = dict(rounds=rounds, max_epochs=max_epochs, knots=knots, step_size=step_size, moves=moves,
+                             agreement=self.agreement, cost_penalty=self.cost_penalty)
         distiller = self.model.distiller
         self.alpha = distiller.alpha.detach().repeat(knots, 1).requires_grad_()
         self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, step_size))
@@ -132,9 +137,14 @@ class DistProWholeRunLoop(SearchLoop):
                 for schedule in listed]
 
     @property
+    def differentiates(self) -> bool:
+        """bool: Whether training steps are differentiated."""
+        return self.moves == 'derivative'
+
+    @property
     def sweeps(self) -> bool:
         """bool: Whether the present round is differentiated at its end."""
-        return self.moves == 'derivative' and len(self.history) < self.rounds - 1
+        return self.differentiates and len(self.history) < self.rounds - 1
 
     def weights(self) -> Tensor:
         """Tensor: The weights of all iterations of a round [iterations, N], differentiable in alpha."""
@@ -155,16 +165,18 @@ class DistProWholeRunLoop(SearchLoop):
 
     def start(self) -> None:
         """Make ready for :meth:`step`, at the beginning of a round."""
-        wrapper = usable(self.runner.optim_wrapper)
         self._epoch -= self._epoch % self.epochs
         self._iter = self._epoch * len(self.dataloader)
-        self.trajectory = Trajectory(dict(self.model.named_parameters()), wrapper.optimizer,
-                                     functools.partial(all_reduce_params, op='mean'))
+        self.trajectory = None
+        if self.differentiates:
+            self.trajectory = Trajectory(dict(self.model.named_parameters()), usable(self.runner.optim_wrapper).optimizer,
+                                         functools.partial(all_reduce_params, op='mean'))
         self._price = self.price()
 
     def stop(self) -> None:
         """Leave the optimiser as it was, and end the held-out loader's workers."""
-        self.trajectory.close()
+        if self.trajectory is not None:
+            self.trajectory.close()
         super().stop()
 
     def state_dict(self) -> dict:
@@ -198,7 +210,8 @@ class DistProWholeRunLoop(SearchLoop):
         if self._initial is None:
             self._initial = self._state()
         self._set_state(self._initial)
-        self.trajectory.steps.clear()
+        if self.trajectory is not None:
+            self.trajectory.steps.clear()
         self._parts: List[Tuple[int, dict]] = []  # of the round: the first iteration, and the state before it
         self._settings: List[List[dict]] = []  # of the optimiser, by iteration
         self._diverged = False
@@ -256,8 +269,8 @@ class DistProWholeRunLoop(SearchLoop):
                     self.trajectory.sweep(self._training_loss)
         except (NotImplementedError, RuntimeError) as error:
             raise ConfigError('train_cfg.type=DistProWholeRunLoop differentiates training steps, and something in the '
-                              'student, the transforms or the losses has no second derivative; use DistProSearchLoop, which '
-                              f'needs none ({first_line(error)})') from error
+                              'student, the transforms or the losses has no second derivative; use DistProSearchLoop, or '
+                              f"moves='evolution' with more rounds, which need none ({first_line(error)})") from error
         self.trajectory.steps = kept
 
     def _full(self) -> bool:
@@ -281,8 +294,7 @@ class DistProWholeRunLoop(SearchLoop):
             return
         with untouched(self.model), self._full_precision():
             seed_all(self.runner.seed, get_rank(), self._iter, 1)
-            loss = math.nan if self._diverged else self.trajectory.start(
-                self.held_out_loss(batch) for batch in start_at(self.held_out_dataloader, 0, 0))
+            loss = math.nan if self._diverged else self._measure()
             if self._price is not None:
                 loss += (self._price.to(self._weights) * self._weights.mean(0)).sum().item()
             best = self._best
@@ -305,10 +317,18 @@ class DistProWholeRunLoop(SearchLoop):
                 self._best = here
             if sweeps:
                 self._move_alpha(here if near else _with_half_the_step(best))
-            elif self.moves == 'random':
-                self._draw_alpha()
-            elif self.moves == 'evolution':
-                self._breed_alpha()
+            elif not self.differentiates and len(self.history) < self.rounds:
+                self._move_from_first(self._drawn() if self.moves == 'random' else self._bred())
+
+    def _measure(self) -> float:
+        """The held-out loss, of all held-out images; the way back begins there."""
+        losses = (self.held_out_loss(batch) for batch in start_at(self.held_out_dataloader, 0, 0))
+        if self.trajectory is not None:
+            return self.trajectory.start(losses)
+        with torch.no_grad():
+            mean = torch.stack(list(losses)).mean()
+        all_reduce(mean, op='mean')
+        return mean.item()
 
     def _gradient(self, derivatives: Tensor) -> Tensor:
         """By alpha [knots, N], of the derivatives by the weights of all iterations."""
@@ -329,14 +349,14 @@ class DistProWholeRunLoop(SearchLoop):
             self.alpha.copy_(torch.lerp(before, self.alpha, size / (size + HALF_STEP_AT * size.median() + TINY)))
         self.alpha.grad = None
 
-    def _draw_alpha(self) -> None:
-        """Another random process."""
+    def _drawn(self) -> np.ndarray:
+        """A random change of alpha [knots, N]."""
         knots, pathways = self.alpha.shape
-        random = np.random.RandomState([self.runner.seed, len(self.history)])  # the same in every process
-        self._move_from_first(random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways))
+        random = np.random.RandomState([self.runner.seed, len(self.history)])
+        return random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways)
 
-    def _breed_alpha(self) -> None:
-        """The next process of a generation: evolution goes through all that was done anew, and so needs no state."""
+    def _bred(self) -> np.ndarray:
+        """The next change of a generation [knots, N]: evolution goes through all that was done anew, and needs no state."""
         knots, pathways = self.alpha.shape
         evolution = CMA(np.zeros(knots + pathways), 1.0, population_size=POPULATION, seed=self.runner.seed % 2**32)
         bred = evolution.ask()
@@ -347,12 +367,13 @@ class DistProWholeRunLoop(SearchLoop):
                 evolution.tell(told)
                 told = []
             bred = evolution.ask()
-        self._move_from_first(bred[:knots, None] + bred[knots:])
+        return bred[:knots, None] + bred[knots:]
 
     def _move_from_first(self, change: np.ndarray) -> None:
         """Set alpha to the first round's and a change [knots, N]."""
         with torch.no_grad():
             self.alpha.copy_(torch.tensor(self.history[0]['alpha']) + torch.from_numpy(change))
+            broadcast(self.alpha)  # processes may have seeds of their own
 
     def _derivatives(self) -> Tensor:
         """dJ/dw of all iterations of the round [iterations, N], from its last part to its first."""

@@ -40,6 +40,7 @@ class SearchLoop(ReproducibleTrainLoop):
         ConfigError: If the config cannot be searched with; names the key.
     """
     record_hook: Type[ProcessRecordHook] = ProcessRecordHook
+    differentiates = True
 
     def __init__(self,
                  runner,
@@ -76,7 +77,7 @@ class SearchLoop(ReproducibleTrainLoop):
             raise ConfigError(f'train_cfg.agreement={agreement}: without model.distiller.logits the logits are not read; '
                               "add logits=[dict(type='KLDivergence', tau=4)], or set it to 0")
         for name, module in self.model.student.named_modules():
-            if getattr(module, 'with_cp', False):
+            if self.differentiates and getattr(module, 'with_cp', False):
                 raise ConfigError(f"model.architecture: '{name}' has with_cp=True, and a search cannot differentiate "
                                   'through checkpoints: set it to False for the search; a distillation may have it')
         if runner.auto_scale_lr and runner.auto_scale_lr.get('enable'):

@@ -9,7 +9,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import first_line
-from ...pathways import Pathway, probe
+from ...pathways import Pathway, TapReader, probe
 from ..distillers.cost import OUT_OF_PROPORTION, cost
 from .tap_distill import TapDistill
 
@@ -124,7 +124,7 @@ class DistPro(TapDistill):
         return self.parse_losses(losses)[0]
 
     def held_out_loss(self, data: dict, agreement: float = 0.0) -> Tensor:
-        """The student's own loss on a held-out batch, in training mode, and how far it is from the teacher.
+        """What a search lowers: the student's own loss on a held-out batch, or its distance to the teacher.
 
         Args:
             data (dict): A batch as a dataloader gives it.
@@ -138,14 +138,15 @@ class DistPro(TapDistill):
         # Prepared as in training, where annotations are padded to the images' size; but nothing mixes images.
         with _without_batch_augments(self.data_preprocessor):
             data = self.data_preprocessor(data, True)
-        with self.distiller.receiver_reader(self.student) as reader:
-            losses = self.student(**data, mode='loss')
-        own = self.parse_losses(losses)[0]
         if not agreement:
-            return own
-        taught = super()._transmit(data['inputs'], data['data_samples'])
-        student, teacher = (features['logits'].log_softmax(1) for features in (reader.features, taught))
-        return torch.lerp(own, functional.kl_div(student, teacher, reduction='batchmean', log_target=True), agreement)
+            return self.parse_losses(self.student(**data, mode='loss'))[0]
+        taps = self.distiller.logit_taps
+        with TapReader(self.student, taps[1:]) as student:
+            own = self.parse_losses(self.student(**data, mode='loss'))[0]
+        with torch.no_grad(), TapReader(self.teacher, taps[:1]) as teacher:
+            self.teacher(data['inputs'], data['data_samples'], mode='tensor')
+        log_q, log_p = (reader.features['logits'].log_softmax(1) for reader in (student, teacher))
+        return torch.lerp(own, functional.kl_div(log_q, log_p, reduction='batchmean', log_target=True), agreement)
 
 
 def _advice(pathway: Pathway, own: float, changed: Dict[Tuple[str, ...], float]) -> str:
