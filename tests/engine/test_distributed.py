@@ -169,6 +169,21 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
     assert first[1] == pytest.approx(one[1], rel=1e-9)
 
 
+@pytest.mark.parametrize('moves, rounds', [('random', 3), ('evolution', 9)])
+def test_two_processes_with_seeds_of_their_own_try_the_same_processes(make_config, tmp_path, moves, rounds):
+    cfg = make_config('whole_run', train_cfg__moves=moves, train_cfg__rounds=rounds, train_cfg__max_epochs=1,
+                      train_dataloader__batch_size=10, randomness=dict(seed=0, diff_rank_seed=True))
+
+    def search(rank):
+        runner = build_trainer(cfg, 'pytorch')
+        runner.train()
+        torch.save(runner.train_loop.history, tmp_path / f'{rank}.pth')
+
+    together(2, search)
+    first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
+    assert first == second and len({str(done['alpha']) for done in first}) == rounds
+
+
 def test_two_processes_replay_a_process_that_skips_pathways(make_config, tmp_path):
     cfg = make_config('distill', model__distiller__transforms=[dict(type='mmrazor.ConvolutionTransform')])
     cfg.custom_hooks[0].update(process=str(tmp_path / 'given.json'), skip_below=0.5)
