@@ -226,6 +226,7 @@ def teacher(tmp_path_factory):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize('method', ['reviewkd', 'norm'])
 @pytest.mark.parametrize('pair', ['resnet20_resnet8-half_digits', 'resnet20_resnet8_cifar100-small'])
 def test_a_loop_of_plain_torch_gives_the_same_student(method, pair, teacher, tmp_path):
