@@ -69,4 +69,4 @@ benchmark = dict(
     seeds=[0, 1, 2],
     budgets=[0.1, 0.2, 0.3, 0.5, 1],
     tuning=dict(ratio=0.2, seeds=[100], budget=0.3),
-    longer=dict(than='distpro', of=['kd', 'equal', 'reviewkd', 'dkd', 'dist', 'mlkd', 'lskd']))
+    longer=dict(than='distpro', of=['kd', 'equal', 'ramp', 'reviewkd', 'dkd', 'ofd', 'pkd', 'simkd']))
