@@ -168,7 +168,8 @@ def test_the_hypergradient_of_a_segmentors_search_is_that_through_the_whole_step
         optim_wrapper__optimizer=dict(_delete_=True, type='SGD', lr=lr, momentum=mu, weight_decay=decay)))
     model = runner.model.double()
     plain_loss = model.held_out_loss
-    model.held_out_loss = lambda data: (seen.update(held_out=copy.deepcopy(data)), plain_loss(data))[1]
+    model.held_out_loss = lambda data, agreement: (
+        seen.update(held_out=copy.deepcopy(data)), plain_loss(data, agreement))[1]
 
     def before(runner, batch):
         if runner.iter == 3:

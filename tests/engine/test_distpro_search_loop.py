@@ -203,7 +203,7 @@ def test_nan_in_the_held_out_batch_stops_the_search(make_config):
     def spoil(runner):
         model = runner.model
         plain = model.held_out_loss
-        model.held_out_loss = lambda data: plain(data) * float('nan')
+        model.held_out_loss = lambda data, agreement: plain(data, agreement) * float('nan')
 
     with pytest.raises(TrainingError, match="held-out loss's gradient"):
         search(cfg, lambda r: r.register_hook(Spoil(3, spoil)))
