@@ -10,7 +10,7 @@ from ..process import DistillationProcess
 from .table import budgets_of, compute, runs_of
 
 MAX_POINTS = 400  # a line of more points is no clearer, only slower to draw
-NAMED = 12  # as many pathways as a legend can hold; the others are drawn without a name
+NAMED = 12  # as many lines as a legend can hold; the others are drawn without a name
 
 
 def draw_process(process: DistillationProcess, path: str, title: str = '') -> None:
@@ -50,6 +50,8 @@ def save_figure(figure, path: str) -> None:
 def draw_accuracy(results: Sequence[dict], methods: Sequence[str], path: str) -> None:
     """Draw accuracy against epochs and against compute, one line a method.
 
+    Of many methods those of several budgets and then the best are named; the others are grey.
+
     Args:
         results (Sequence[dict]): Results of finished runs.
         methods (Sequence[str]): Methods in the order of the legend.
@@ -57,8 +59,8 @@ def draw_accuracy(results: Sequence[dict], methods: Sequence[str], path: str) ->
     """
     figure = Figure(figsize=(13, 5), layout='constrained')
     axes = figure.subplots(1, 2, sharey=True)
-    colours = matplotlib.colormaps['turbo'](np.linspace(0.05, 0.95, max(len(methods), 2)))
-    for colour, name in zip(colours, methods):
+    found = {}
+    for name in methods:
         points = []
         for budget in budgets_of(results, name):
             runs = runs_of(results, name, budget)
@@ -66,12 +68,19 @@ def draw_accuracy(results: Sequence[dict], methods: Sequence[str], path: str) ->
             error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0
             points.append((runs[0]['epochs'], compute(results, name, budget), values.mean(), error))
         if points:
-            epochs, spent, means, errors = zip(*points)
-            for axis, places in zip(axes, (epochs, spent)):
-                axis.errorbar(places, means, errors, marker='o', ms=4, lw=1.5, capsize=2, color=colour, label=name)
+            found[name] = points
+    first = sorted(found, key=lambda name: (len(found[name]) > 1, found[name][-1][2]), reverse=True)[:NAMED]
+    colours = iter(matplotlib.colormaps['turbo'](np.linspace(0.05, 0.95, max(len(first), 2))))
+    for name, points in found.items():
+        look = dict(color=next(colours), label=name) if name in first else dict(color='silver', zorder=1)
+        epochs, spent, means, errors = zip(*points)
+        for axis, places in zip(axes, (epochs, spent)):
+            axis.errorbar(places, means, errors, marker='o', ms=4, lw=1.5, capsize=2, **look)
     axes[0].set(xlabel='epochs of the run, each with its own schedule', ylabel='top-1 (%), mean and standard error')
     axes[1].set(xlabel='compute (seconds of all cores), search included')
     for axis in axes:
         axis.grid(alpha=0.3)
-    axes[1].legend(loc='center left', bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
+    rest = len(found) - len(first)
+    axes[1].legend(loc='center left', bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False, title_fontsize=8,
+                   title=f'{rest} more not named' if rest else None)
     save_figure(figure, path)
