@@ -68,7 +68,7 @@ def test_every_round_starts_anew_with_a_schedule_of_its_own_and_other_batches(ma
 
 
 def test_a_round_is_an_ordinary_training_with_its_weights(make_config):
-    cfg = make_config('whole_run', train_cfg__rounds=1)
+    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__rise=0)
     searched = search(cfg)
     cfg = make_config('equal', model__distiller__logits=cfg.model.distiller.logits,
                       model__distiller__weighting=cfg.model.distiller.weighting)
@@ -250,9 +250,9 @@ def test_a_random_search_costs_no_derivative_and_keeps_the_best(make_config, mon
                                   randomness__seed=seed)) for seed in (0, 1)]
     assert not derivatives
     alphas = [np.array([done['alpha'] for done in runner.train_loop.history]) for runner in runners]
-    assert (alphas[0][0] == 0).all() and np.allclose(load(runners[0]).alpha, alphas[0][2])
+    assert (alphas[0][0, [0, -1]] == 0).all() and np.allclose(load(runners[0]).alpha, alphas[0][2])
     assert len({alpha.tobytes() for drawn in alphas for alpha in drawn[1:]}) == 6
-    assert 0.8 < np.std(np.concatenate([drawn[1:] for drawn in alphas])) / 3**0.5 < 1.2
+    assert 0.8 < np.std(np.concatenate([drawn[1:] - drawn[0] for drawn in alphas])) / 3**0.5 < 1.2
 
 
 def test_evolution_goes_where_the_loss_is_low_and_may_be_resumed(make_config, monkeypatch, derivatives):
@@ -312,13 +312,49 @@ def test_a_round_that_diverges_is_not_followed(make_config):
     assert json.loads(open(os.path.join(runner.work_dir, 'process.json')).read())['origin']['losses'][1] is None
 
 
-def test_a_first_round_that_diverges_ends_the_search(make_config):
-    with pytest.raises(TrainingError, match='the training loss is not finite.*lower optim_wrapper.optimizer.lr'):
+def test_weights_begin_higher_inside_the_run(make_config):
+    weights = Watch(lambda runner: runner.train_loop._weights)
+    runner = search(make_config('whole_run', train_cfg__rounds=1, train_cfg__rise=1.5, train_cfg__knots=3), weights)
+    assert np.allclose(runner.train_loop.history[0]['alpha'], [[0] * 5, [1.5] * 5, [0] * 5])
+    middle = np.interp(np.arange(ITERATIONS), [0, (ITERATIONS - 1) / 2, ITERATIONS - 1], [1, np.exp(1.5), 1])
+    assert np.allclose(weights.seen[0], np.tile(middle[:, None], 5))
+
+
+@pytest.mark.parametrize('moves, rounds', [('derivative', 3), ('random', 3), ('evolution', 10)])
+def test_after_a_first_round_that_diverges_come_constant_weights(make_config, monkeypatch, moves, rounds):
+    told, plain = [], CMA.tell
+    monkeypatch.setattr(CMA, 'tell', lambda self, solutions: (told.append(list(solutions)), plain(self, solutions)))
+    monkeypatch.setattr(DistProWholeRunLoop, '_drawn', lambda loop: np.full((4, 5), 0.5))
+
+    class Poison(Hook):
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.iter == 2:
+                next(runner.model.student.parameters()).data.fill_(float('nan'))
+
+    runner = search(make_config('whole_run', train_cfg__rounds=rounds, train_cfg__moves=moves, train_cfg__max_epochs=1),
+                    Poison())
+    history = runner.train_loop.history
+    assert np.isnan(history[0]['loss']) and np.isfinite([done['loss'] for done in history[1:]]).all()
+    assert np.ptp(history[0]['alpha']) == 3 and not np.any(history[1]['alpha'])
+    if moves == 'evolution':  # of the last move, which goes through all rounds anew
+        bred, losses = zip(*told[-1])
+        assert list(losses) == [done['loss'] for done in history[2:9]]
+        changes = [first[:4, None] + first[4:] for first in bred]
+        assert np.allclose([done['alpha'] for done in history[2:9]], changes)
+    else:
+        assert len(history) == 3 and 0 < np.abs(history[2]['alpha']).max() <= 0.7
+
+
+def test_a_search_none_of_whose_rounds_ends_well_says_so(make_config):
+    with pytest.raises(TrainingError, match='iteration 1[0-9] of 24: the training loss is not finite.*lower optim_wrapper'):
         search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6))
+    with pytest.raises(TrainingError, match='iteration [2-8] of 8: the training loss is not finite'):
+        search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, train_cfg__rounds=1))
 
 
 def test_a_price_takes_weight_from_dear_pathways(make_config):
-    cfg = make_config('whole_run', train_cfg__rounds=2, train_cfg__cost_penalty=1e3)
+    cfg = make_config('whole_run', train_cfg__rounds=2, train_cfg__rise=0, train_cfg__cost_penalty=1e3)
     alpha = np.array(search(cfg).train_loop.history[1]['alpha'])
     assert (alpha < 0).all()
     dear = search(make_config('whole_run', train_cfg__rounds=1, train_cfg__cost_penalty=1e3)).train_loop.history[0]['loss']
@@ -329,9 +365,10 @@ def test_a_price_takes_weight_from_dear_pathways(make_config):
     (dict(train_cfg__rounds=0), 'train_cfg.rounds=0 must be a whole number from 1'),
     (dict(train_cfg__knots=1), 'train_cfg.knots=1 must be a whole number from 2'),
     (dict(train_cfg__step_size=0), 'train_cfg.step_size=0 must be above 0'),
+    (dict(train_cfg__rise=float('inf')), 'train_cfg.rise=inf must be a finite number'),
     (dict(train_cfg__tolerance=-1), 'train_cfg.tolerance=-1 must be 0 or more'),
     (dict(train_cfg__moves='up'), "train_cfg.moves='up' is not one of derivative, random, evolution"),
-    (dict(train_cfg__moves='evolution'), "train_cfg.rounds=6 with moves='evolution' ends before the first generation of 7"),
+    (dict(train_cfg__moves='evolution'), "train_cfg.rounds=3 with moves='evolution' ends before the first generation of 7"),
     (dict(train_cfg__max_growth=-1.0), 'train_cfg.max_growth=-1.0 must be above 0'),
     (dict(train_cfg__memory=0), 'train_cfg.memory=0 must be above 0'),
     (dict(param_scheduler=dict(_delete_=True, student=[], alpha=[])), 'param_scheduler: a search in rounds takes those of'),

@@ -1,6 +1,6 @@
 # What comparisons share: DistPro with the logits among the pathways and a free total weight (and, by `pathways` alone, all of
-# these at one constant weight), DistPro as published, the controls of a process, and searches at random and by evolution that
-# cost a little more: a search of six rounds, five of which are differentiated for three times their own cost, is 21 trainings.
+# these at one constant weight), DistPro as published, the controls of a process, a random search of the same cost (of three
+# rounds two are differentiated, for three times their own cost: nine trainings in all), and evolution, which needs more.
 pathways = {
     'model.distiller.logits': [dict(type='KLDivergence', tau=4, name='kl')],
     'model.distiller.weighting.type': 'exponential',
@@ -11,7 +11,7 @@ scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
 searches = dict(
     search=dict(config='../distpro/search.py', seeds=[0]),
     random_rounds=dict(
-        config='../distpro/search.py', options={'train_cfg.moves': 'random', 'train_cfg.rounds': 22}, seeds=[0]),
+        config='../distpro/search.py', options={'train_cfg.moves': 'random', 'train_cfg.rounds': 9}, seeds=[0]),
     evolution_rounds=dict(
         config='../distpro/search.py', options={'train_cfg.moves': 'evolution', 'train_cfg.rounds': 22}, seeds=[0]),
     published_search=dict(config='../distpro/published_search.py', options=scaled, seeds=[0]))
@@ -19,6 +19,9 @@ controls = {
     form: dict(like='distpro', options={'custom_hooks.0.form': form}, budgets=[1])
     for form in ('uniform', 'mean', 'together', 'random', 'last', 'shuffled')
 }
+first_round = dict(  # what a search begins with
+    config='../baselines/ramp.py', budgets=[1],
+    options={**pathways, 'custom_hooks.0.process': dict(progress=[0, 1 / 3, 2 / 3, 1], weights=[1, 20.1, 20.1, 1])})
 published_uniform = dict(like='published', options={'custom_hooks.0.form': 'uniform'})
 random_search = dict(config='../distpro/distill.py', after='random_rounds', budgets=[1])
 evolution_search = dict(config='../distpro/distill.py', after='evolution_rounds', budgets=[1])

@@ -21,7 +21,7 @@ from .reproducible_train_loop import endless, start_at
 from .search_loop import SearchLoop, usable
 
 MOVES = ('derivative', 'random', 'evolution')
-POPULATION = 7  # rounds of a generation: three of them cost as much as the default search, five of whose rounds are derived
+POPULATION = 7  # rounds of a generation, which costs nearly as much as the default search, two of whose rounds are derived
 # What changes the training loss from epoch to epoch, of which a derivative at the end of a round would know nothing.
 CHANGING = ('StopDistillHook', 'DistillWarmUpHook', 'SwitchRecipeHook')
 HALF_STEP_AT = 0.25  # of the median derivative
@@ -50,9 +50,12 @@ class DistProWholeRunLoop(SearchLoop):
             ``max_epochs``.
         dataloader (dict): Config of the training set's loader, ``train_dataloader``.
         max_epochs (int): Epochs of a round.
-        rounds (int): Rounds, >= 1. After the last one alpha is not moved any more. Defaults to 6.
+        rounds (int): Rounds, >= 1. After the last one alpha is not moved any more. Defaults to 3.
         knots (int): Moments of the run, evenly spaced, at which alpha is free, >= 2; the weights are interpolated between
             them. Defaults to 4.
+        rise (float): How much higher than at its initial value alpha begins, in the first round, at all knots but the first
+            and the last, for every pathway. With weights exp(alpha) the default begins with 1 at the ends of the run and
+            20 between. 0: constant weights, which are also what comes next where the first round diverges. Defaults to 3.
         step_size (float): Longest step of alpha at every knot, > 0. Rprop halves it where the derivative's sign turns, and
             lengthens it by 1.2 again while it stays; where the derivative is small against the median of all it is
             shorter. Defaults to 0.7.
@@ -78,8 +81,9 @@ class DistProWholeRunLoop(SearchLoop):
                  runner,
                  dataloader: Union[DataLoader, Dict],
                  max_epochs: int,
-                 rounds: int = 6,
+                 rounds: int = 3,
                  knots: int = 4,
+                 rise: float = 3.0,
                  step_size: float = 0.7,
                  tolerance: float = 0.05,
                  max_growth: float = 2.0,
@@ -94,6 +98,8 @@ class DistProWholeRunLoop(SearchLoop):
                 raise ConfigError(f'train_cfg.{name}={value!r} must be above 0')
         if not tolerance >= 0:
             raise ConfigError(f'train_cfg.tolerance={tolerance!r} must be 0 or more')
+        if not math.isfinite(rise):
+            raise ConfigError(f'train_cfg.rise={rise!r} must be a finite number, such as 0 for constant weights at first')
         if moves not in MOVES:
             raise ConfigError(f"train_cfg.moves={moves!r} is not one of {', '.join(MOVES)}")
         if moves == 'evolution' and rounds < POPULATION + 2:
@@ -116,10 +122,13 @@ class DistProWholeRunLoop(SearchLoop):
         self.tolerance, self.max_growth, self.memory = tolerance, max_growth, memory
         self.iterations = max_epochs * len(self.dataloader)  # of a round
         runner.param_schedulers = self._of_a_round(runner.param_schedulers)
-        self.settings = dict(rounds=rounds, max_epochs=max_epochs, knots=knots, step_size=step_size, moves=moves,
+        self.settings = dict(rounds=rounds, max_epochs=max_epochs, knots=knots, rise=rise, step_size=step_size, moves=moves,
                              agreement=self.agreement, cost_penalty=self.cost_penalty)
-        distiller = self.model.distiller
-        self.alpha = distiller.alpha.detach().repeat(knots, 1).requires_grad_()
+        initial = self.model.distiller.alpha.detach()
+        inner = initial.new_ones(knots, 1)
+        inner[[0, -1]] = 0
+        self._constant = initial.repeat(knots, 1)
+        self.alpha = (self._constant + rise * inner).requires_grad_()
         self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, step_size))
         self.history: List[dict] = []  # of the rounds that are done, alpha [knots, N] and the held-out loss
         self._best: Optional[dict] = None  # round so far: loss and alpha, and its gradient and optimiser's state
@@ -194,8 +203,7 @@ class DistProWholeRunLoop(SearchLoop):
             raise ConfigError(f'the checkpoint is of a search with {state["settings"]} and {state["alpha"].shape[1]} '
                               f'pathways, and train_cfg has {self.settings} and model.distiller {self.alpha.shape[1]}: '
                               'resume with the config of the search')
-        with torch.no_grad():
-            self.alpha.copy_(state['alpha'])
+        self._set_alpha(state['alpha'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.history, self._best, self._initial = state['history'], state['best'], state['initial']
 
@@ -253,7 +261,7 @@ class DistProWholeRunLoop(SearchLoop):
         not_finite = (~torch.isfinite(outputs['loss'].detach())).float()
         all_reduce(not_finite, op='max')  # processes pass over the rest of a round together
         self._diverged = bool(not_finite)
-        if self._best is None:
+        if self._must_succeed():
             self.check_finite(math.nan if self._diverged else 0., 'the training loss')
         if self._iter == 0 and self.sweeps:
             self._try_sweep()
@@ -297,12 +305,12 @@ class DistProWholeRunLoop(SearchLoop):
             loss = math.nan if self._diverged else self._measure()
             if self._price is not None:
                 loss += (self._price.to(self._weights) * self._weights.mean(0)).sum().item()
-            best = self._best
-            if best is None:
+            if self._must_succeed():
                 self.check_finite(loss, 'the held-out loss')
-            better = best is None or loss < best['loss']
-            near = better or loss <= best['loss'] + self.tolerance * abs(best['loss'])
-            told = 'training diverged' if self._diverged else f'held-out loss {loss:.4f}'
+            finite, best = math.isfinite(loss), self._best
+            better = finite and (best is None or loss < best['loss'])
+            near = better or finite and loss <= best['loss'] + self.tolerance * abs(best['loss'])
+            told = f'held-out loss {loss:.4f}' if finite else 'training diverged'
             self.runner.logger.info(f'Round {len(self.history) + 1} of {self.rounds}: {told}' +
                                     ', the lowest so far' * better)
             here = dict(loss=loss, alpha=self.alpha.detach().clone(), optimizer=copy.deepcopy(self.optimizer.state_dict()))
@@ -310,15 +318,21 @@ class DistProWholeRunLoop(SearchLoop):
             if near and sweeps:
                 here['gradient'] = self._gradient(self._derivatives())
                 near = bool(here['gradient'].isfinite().all())
-                if best is None:
+                if self._must_succeed():
                     self.check_finite(here['gradient'], "the held-out loss's gradient with respect to alpha")
             self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
             if better and (near or not sweeps):
                 self._best = here
-            if sweeps:
+            if self._best is None:
+                self._set_alpha(self._constant)
+            elif sweeps:
                 self._move_alpha(here if near else _with_half_the_step(best))
             elif not self.differentiates and len(self.history) < self.rounds:
                 self._move_from_first(self._drawn() if self.moves == 'random' else self._bred())
+
+    def _must_succeed(self) -> bool:
+        """Whether there is nothing left to begin with if the present round diverges."""
+        return self._best is None and (bool((self.alpha == self._constant).all()) or len(self.history) == self.rounds - 1)
 
     def _measure(self) -> float:
         """The held-out loss, of all held-out images; the way back begins there."""
@@ -339,15 +353,17 @@ class DistProWholeRunLoop(SearchLoop):
     def _move_alpha(self, done: dict) -> None:
         """A step of alpha from where a round had it."""
         before, gradient = (done[part].to(self.alpha) for part in ('alpha', 'gradient'))  # a checkpoint's are on the CPU
-        with torch.no_grad():
-            self.alpha.copy_(before)
+        self._set_alpha(before)
         self.optimizer.load_state_dict(copy.deepcopy(done['optimizer']))
         self.alpha.grad = gradient.clone()
         self.optimizer.step()
-        with torch.no_grad():  # Rprop goes by the sign alone, which is chance where a weight hardly matters
-            size = gradient.abs()
-            self.alpha.copy_(torch.lerp(before, self.alpha, size / (size + HALF_STEP_AT * size.median() + TINY)))
+        size = gradient.abs()  # Rprop goes by the sign alone, which is chance where a weight hardly matters
+        self._set_alpha(torch.lerp(before, self.alpha.detach(), size / (size + HALF_STEP_AT * size.median() + TINY)))
         self.alpha.grad = None
+
+    def _set_alpha(self, alpha: Tensor) -> None:
+        with torch.no_grad():
+            self.alpha.copy_(alpha)
 
     def _drawn(self) -> np.ndarray:
         """A random change of alpha [knots, N]."""
@@ -355,13 +371,18 @@ class DistProWholeRunLoop(SearchLoop):
         random = np.random.RandomState([self.runner.seed, len(self.history)])
         return random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways)
 
+    def _followed(self) -> List[dict]:
+        """The rounds from the first on that did not diverge."""
+        first = next(place for place, done in enumerate(self.history) if math.isfinite(done['loss']))
+        return self.history[first:]
+
     def _bred(self) -> np.ndarray:
         """The next change of a generation [knots, N]: evolution goes through all that was done anew, and needs no state."""
         knots, pathways = self.alpha.shape
         evolution = CMA(np.zeros(knots + pathways), 1.0, population_size=POPULATION, seed=self.runner.seed % 2**32)
         bred = evolution.ask()
         told = []
-        for done in self.history[1:]:
+        for done in self._followed()[1:]:
             told.append((bred, done['loss'] if math.isfinite(done['loss']) else np.finfo(np.float64).max))
             if len(told) == POPULATION:
                 evolution.tell(told)
@@ -371,9 +392,8 @@ class DistProWholeRunLoop(SearchLoop):
 
     def _move_from_first(self, change: np.ndarray) -> None:
         """Set alpha to the first round's and a change [knots, N]."""
-        with torch.no_grad():
-            self.alpha.copy_(torch.tensor(self.history[0]['alpha']) + torch.from_numpy(change))
-            broadcast(self.alpha)  # processes may have seeds of their own
+        self._set_alpha(torch.tensor(self._followed()[0]['alpha']) + torch.from_numpy(change))
+        broadcast(self.alpha.detach())  # processes may have seeds of their own
 
     def _derivatives(self) -> Tensor:
         """dJ/dw of all iterations of the round [iterations, N], from its last part to its first."""
