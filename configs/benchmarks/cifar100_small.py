@@ -39,7 +39,7 @@ benchmark = dict(
         distpro=dict(config='../distpro/distill.py', after='search'),
         first_round=dict(_base_.first_round, budgets=[0.5, 1]),
         **_base_.controls,
-        random_search=_base_.random_search,
+        random_search=dict(_base_.random_search, budgets=[0.5, 1]),
         evolution_search=_base_.evolution_search,
         published=dict(
             config='../distpro/published_distill.py', options={**_base_.scaled, 'custom_hooks.0.skip_below': 0.5},
