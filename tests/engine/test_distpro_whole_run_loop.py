@@ -131,7 +131,7 @@ def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config
 def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.11, 2.09])
     monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(losses))
-    runner = search(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3))
+    runner = search(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3, train_cfg__rise=0))
     history, process = runner.train_loop.history, load(runner)
     assert [done['loss'] for done in history] == [3.0, 2.0, 2.5, 2.11, 2.09] == process.origin['losses']
     assert process.origin['complete'] and process.progress == [0, 0.5, 1] and len(process.names) == 5
@@ -344,6 +344,15 @@ def test_after_a_first_round_that_diverges_come_constant_weights(make_config, mo
         assert np.allclose([done['alpha'] for done in history[2:9]], changes)
     else:
         assert len(history) == 3 and 0 < np.abs(history[2]['alpha']).max() <= 0.7
+
+
+def test_after_the_first_round_that_is_not_followed_come_constant_weights(make_config, monkeypatch, derivatives):
+    """And after another one half a step from the best."""
+    monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([2.0, 3.0, 2.5, 2.6])))
+    runner = search(make_config('whole_run', train_cfg__rounds=4, train_cfg__max_epochs=1))
+    first, second, third, fourth = (np.array(done['alpha']) for done in runner.train_loop.history)
+    assert len(derivatives) == 1 and not third.any() and np.allclose(load(runner).alpha, first)
+    assert np.allclose(fourth - first, (second - first) / 2, atol=1e-6) and np.abs(second - first).max() > 0.1
 
 
 def test_a_search_none_of_whose_rounds_ends_well_says_so(make_config):

@@ -55,7 +55,8 @@ class DistProWholeRunLoop(SearchLoop):
             them. Defaults to 4.
         rise (float): How much higher than at its initial value alpha begins, in the first round, at all knots but the first
             and the last, for every pathway. With weights exp(alpha) the default begins with 1 at the ends of the run and
-            20 between. 0: constant weights, which are also what comes next where the first round diverges. Defaults to 3.
+            20 between. 0: constant weights, which are also what comes next where a round, the first one say, is not followed
+            for the first time. Defaults to 3.
         step_size (float): Longest step of alpha at every knot, > 0. Rprop halves it where the derivative's sign turns, and
             lengthens it by 1.2 again while it stays; where the derivative is small against the median of all it is
             shorter. Defaults to 0.7.
@@ -323,12 +324,15 @@ class DistProWholeRunLoop(SearchLoop):
             self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
             if better and (near or not sweeps):
                 self._best = here
-            if self._best is None:
+            if self._best is None or sweeps and not near and not self._constant_was_tried():
                 self._set_alpha(self._constant)
             elif sweeps:
                 self._move_alpha(here if near else _with_half_the_step(best))
             elif not self.differentiates and len(self.history) < self.rounds:
                 self._move_from_first(self._drawn() if self.moves == 'random' else self._bred())
+
+    def _constant_was_tried(self) -> bool:
+        return any(done['alpha'] == self._constant.tolist() for done in self.history)
 
     def _must_succeed(self) -> bool:
         """Whether there is nothing left to begin with if the present round diverges."""
