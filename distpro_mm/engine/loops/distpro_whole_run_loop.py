@@ -95,11 +95,11 @@ class DistProWholeRunLoop(SearchLoop):
             if not isinstance(value, int) or value < least:
                 raise ConfigError(f'train_cfg.{name}={value!r} must be a whole number from {least}')
         for name, value in (('step_size', step_size), ('max_growth', max_growth), ('memory', memory)):
-            if not value > 0:
-                raise ConfigError(f'train_cfg.{name}={value!r} must be above 0')
-        if not tolerance >= 0:
-            raise ConfigError(f'train_cfg.tolerance={tolerance!r} must be 0 or more')
-        if not math.isfinite(rise):
+            if not isinstance(value, (int, float)) or not value > 0:
+                raise ConfigError(f'train_cfg.{name}={value!r} must be a number above 0')
+        if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
+            raise ConfigError(f'train_cfg.tolerance={tolerance!r} must be a number, 0 or more')
+        if not isinstance(rise, (int, float)) or not math.isfinite(rise):
             raise ConfigError(f'train_cfg.rise={rise!r} must be a finite number, such as 0 for constant weights at first')
         if moves not in MOVES:
             raise ConfigError(f"train_cfg.moves={moves!r} is not one of {', '.join(MOVES)}")
