@@ -150,8 +150,8 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
     monkeypatch.setattr(DistProWholeRunLoop, '_derivatives', lambda loop: derivatives.append(plain(loop)) or derivatives[-1])
 
     def search(name, batch_size, rank=0, launcher='none'):
-        cfg = make_config('whole_run', name, train_cfg__rounds=2, train_cfg__max_growth=1e9, train_cfg__memory=1e-4,
-                          train_dataloader__batch_size=batch_size,
+        cfg = make_config('whole_run', name, train_cfg__rounds=2, train_cfg__rise=0, train_cfg__max_growth=1e9,
+                          train_cfg__memory=1e-4, train_dataloader__batch_size=batch_size,
                           model__distiller__transforms=[dict(type='mmrazor.ConvolutionTransform')])
         cfg.train_dataloader.dataset.pipeline = AUGMENTED
         torch.set_default_dtype(torch.float64)
