@@ -211,7 +211,7 @@ def test_weights_reach_the_visualizer_under_names_that_are_not_summed(make_confi
     # The first step is differentiated at once, to see whether it can be.
     ('whole_run', dict(train_cfg__rounds=2), '1.25 teacher forwards, 1.00 student forwards with backward, 0.25 steps diff'),
     ('equal', {}, '1.00 teacher forwards, 1.00 student forwards with backward; '),
-    ('student', {}, r'last 4: \d+\.\d{3} s'),
+    ('student', {}, 'A step of the last 4: <seconds> s'),
 ])
 def test_a_profile_counts_the_passes_of_a_step(make_config, kind, options, said):
     cfg = make_config(kind, **options)
@@ -230,7 +230,8 @@ def test_a_profile_counts_the_passes_of_a_step(make_config, kind, options, said)
         # The costs are counted on a copy, and what is copied has the hooks too: one forward more.
         assert calls == dict(teacher=8, student=8 + extra * alpha_steps + 1)
     steps = [line for line in lines if line.startswith('A step of the last')]
-    assert len(steps) == -(-runner.max_iters // 4) and re.search(said, steps[0])
+    assert len(steps) == -(-runner.max_iters // 4)
+    assert said in re.sub(r'\d+\.\d{3} s', '<seconds> s', steps[0])
     assert re.search(r' \d+\.\d{3} s, \d+\.\d{3} s of it waiting for data; peak memory [1-9]\d+ MB$', steps[0])
     costs = [line for line in lines if line.startswith('Cost of the pathways')]
     if kind == 'whole_run':

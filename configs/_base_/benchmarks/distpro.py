@@ -19,7 +19,7 @@ controls = {
     form: dict(like='distpro', options={'custom_hooks.0.form': form}, budgets=[1])
     for form in ('uniform', 'mean', 'together', 'random', 'last', 'shuffled')
 }
-first_round = dict(  # what a search begins with
+first_round = dict(  # what a search begins with: exp(train_cfg.rise) at its inner knots
     config='../baselines/ramp.py', budgets=[1],
     options={**pathways, 'custom_hooks.0.process': dict(progress=[0, 1 / 3, 2 / 3, 1], weights=[1, 20.1, 20.1, 1])})
 published_uniform = dict(like='published', options={'custom_hooks.0.form': 'uniform'})

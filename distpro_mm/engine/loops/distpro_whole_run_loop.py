@@ -36,8 +36,9 @@ class DistProWholeRunLoop(SearchLoop):
     own. A process of a few knots is replayed in it; at its end the held-out loss is differentiated back through every
     step of the round (see :class:`distpro_mm.search.Trajectory`), and alpha at each knot takes a step of Rprop. So a weight
     is judged by what it does to the trained student, and not to the next step, as in :class:`DistProSearchLoop`. A round
-    that ends with a loss far above the best one's, or whose training diverges, is not followed: alpha goes back to the best
-    one's and takes half the step. The process of the round with the lowest held-out loss is the result.
+    that ends with a loss far above the best one's, or whose training diverges, is not followed: the first time constant
+    weights come next, and then alpha goes back to the best one's and takes half the step. The process of the round with
+    the lowest held-out loss is the result.
 
     A round costs about four times its training: the run, and for each step one pass through its second derivative; a round
     that is not followed, and the last one, cost the run alone. The steps of a round are kept in memory; what does not fit is
@@ -55,8 +56,7 @@ class DistProWholeRunLoop(SearchLoop):
             them. Defaults to 4.
         rise (float): How much higher than at its initial value alpha begins, in the first round, at all knots but the first
             and the last, for every pathway. With weights exp(alpha) the default begins with 1 at the ends of the run and
-            20 between. 0: constant weights, which are also what comes next where a round, the first one say, is not followed
-            for the first time. Defaults to 3.
+            20 between. 0: constant weights. Defaults to 3.
         step_size (float): Longest step of alpha at every knot, > 0. Rprop halves it where the derivative's sign turns, and
             lengthens it by 1.2 again while it stays; where the derivative is small against the median of all it is
             shorter. Defaults to 0.7.
@@ -224,6 +224,9 @@ class DistProWholeRunLoop(SearchLoop):
         self._parts: List[Tuple[int, dict]] = []  # of the round: the first iteration, and the state before it
         self._settings: List[List[dict]] = []  # of the optimiser, by iteration
         self._diverged = False
+        # Without a best round there is nothing left to begin with after constant weights, or after the last round.
+        self._must_succeed = self._best is None and (
+            torch.equal(self.alpha, self._constant) or len(self.history) == self.rounds - 1)
         with torch.no_grad():
             self._weights = self.weights()
 
@@ -262,7 +265,7 @@ class DistProWholeRunLoop(SearchLoop):
         not_finite = (~torch.isfinite(outputs['loss'].detach())).float()
         all_reduce(not_finite, op='max')  # processes pass over the rest of a round together
         self._diverged = bool(not_finite)
-        if self._must_succeed():
+        if self._must_succeed:
             self.check_finite(math.nan if self._diverged else 0., 'the training loss')
         if self._iter == 0 and self.sweeps:
             self._try_sweep()
@@ -306,7 +309,7 @@ class DistProWholeRunLoop(SearchLoop):
             loss = math.nan if self._diverged else self._measure()
             if self._price is not None:
                 loss += (self._price.to(self._weights) * self._weights.mean(0)).sum().item()
-            if self._must_succeed():
+            if self._must_succeed:
                 self.check_finite(loss, 'the held-out loss')
             finite, best = math.isfinite(loss), self._best
             better = finite and (best is None or loss < best['loss'])
@@ -319,7 +322,7 @@ class DistProWholeRunLoop(SearchLoop):
             if near and sweeps:
                 here['gradient'] = self._gradient(self._derivatives())
                 near = bool(here['gradient'].isfinite().all())
-                if self._must_succeed():
+                if self._must_succeed:
                     self.check_finite(here['gradient'], "the held-out loss's gradient with respect to alpha")
             self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
             if better and (near or not sweeps):
@@ -333,10 +336,6 @@ class DistProWholeRunLoop(SearchLoop):
 
     def _constant_was_tried(self) -> bool:
         return any(done['alpha'] == self._constant.tolist() for done in self.history)
-
-    def _must_succeed(self) -> bool:
-        """Whether there is nothing left to begin with if the present round diverges."""
-        return self._best is None and (bool((self.alpha == self._constant).all()) or len(self.history) == self.rounds - 1)
 
     def _measure(self) -> float:
         """The held-out loss, of all held-out images; the way back begins there."""
@@ -375,8 +374,8 @@ class DistProWholeRunLoop(SearchLoop):
         random = np.random.RandomState([self.runner.seed, len(self.history)])
         return random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways)
 
-    def _followed(self) -> List[dict]:
-        """The rounds from the first on that did not diverge."""
+    def _from_first(self) -> List[dict]:
+        """The rounds from the first one that did not diverge."""
         first = next(place for place, done in enumerate(self.history) if math.isfinite(done['loss']))
         return self.history[first:]
 
@@ -386,7 +385,7 @@ class DistProWholeRunLoop(SearchLoop):
         evolution = CMA(np.zeros(knots + pathways), 1.0, population_size=POPULATION, seed=self.runner.seed % 2**32)
         bred = evolution.ask()
         told = []
-        for done in self._followed()[1:]:
+        for done in self._from_first()[1:]:
             told.append((bred, done['loss'] if math.isfinite(done['loss']) else np.finfo(np.float64).max))
             if len(told) == POPULATION:
                 evolution.tell(told)
@@ -395,8 +394,8 @@ class DistProWholeRunLoop(SearchLoop):
         return bred[:knots, None] + bred[knots:]
 
     def _move_from_first(self, change: np.ndarray) -> None:
-        """Set alpha to the first round's and a change [knots, N]."""
-        self._set_alpha(torch.tensor(self._followed()[0]['alpha']) + torch.from_numpy(change))
+        """Set alpha to that of the first round, if it did not diverge, and a change [knots, N]."""
+        self._set_alpha(torch.tensor(self._from_first()[0]['alpha']) + torch.from_numpy(change))
         broadcast(self.alpha.detach())  # processes may have seeds of their own
 
     def _derivatives(self) -> Tensor:
