@@ -1,0 +1,21 @@
+# More seeds of the rows of cifar100_small that three seeds do not tell apart; each seed has searches of its own. What was tuned
+# has the setting that was chosen there. Run with --teacher-ckpt work_dirs/benchmark_cifar100_small/teacher/epoch_20.pth.
+_base_ = '../_base_/benchmarks/distpro.py'
+seeds = [3, 4, 5, 6]
+
+benchmark = dict(
+    pair='resnet20_resnet8_cifar100-small',
+    teacher='../teachers/resnet20_cifar100-16px.py',
+    stages=dict(
+        search=dict(_base_.searches.search, seeds=seeds),
+        random_rounds=dict(_base_.searches.random_rounds, seeds=seeds)),
+    methods=dict(
+        distpro=dict(config='../distpro/distill.py', after='search'),
+        random_search=dict(_base_.random_search, budgets=[0.5, 1]),
+        ramp=dict(
+            config='../baselines/ramp.py', budgets=[1],
+            options={**_base_.pathways, 'custom_hooks.0.process.weights': [3, 17, 100]}),
+        simkd=dict(config='../baselines/simkd.py', budgets=[1], options={'model.distiller.weights': [10]})),
+    reference='random_search',
+    seeds=seeds,
+    budgets=[0.5, 1])
