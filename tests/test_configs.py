@@ -134,7 +134,8 @@ def test_benchmark_trains_every_seed_alike():
     for path in (ROOT / 'configs' / 'benchmarks').glob('*.py'):
         benchmark = Benchmark(str(path))
         maker = JobMaker(benchmark)
-        schedules = {name: maker.run(method, benchmark.seeds[0], benchmark.budgets[0]).config for name, method in benchmark.methods.items()}
+        schedules = {name: maker.run(method, benchmark.seeds[0], benchmark.budgets[0]).config
+                     for name, method in benchmark.methods.items()}
         reference = schedules[benchmark.reference]
         for name, cfg in schedules.items():
             for key in ('train_cfg', 'optim_wrapper', 'param_scheduler', 'train_dataloader', 'val_dataloader'):

@@ -86,16 +86,16 @@ class JobMaker:
                                   stage.name + own), )
         return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs, budget, settings)
 
-    def trial(self, method: Method, place: int, settings: dict, seed: int) -> Job:
+    def trial(self, method: Method, settings: dict, seed: int) -> Job:
         """A run that tries settings of the grid on the held-out part of the training set."""
-        folder = os.path.join('tuning', method.name, str(place), f'seed_{seed}')
+        # Named by what is tried, not by its place in the grid: a grid that is widened keeps what it knows.
+        folder = os.path.join('tuning', method.name, _digest(settings), f'seed_{seed}')
         needs: Tuple[Job, ...] = (self.teacher, )
         if method.after:
             stage = self.benchmark.stages[method.after]
             shared = _shared(stage, settings)
-            folder_of_stage = '_'.join(f'{option.rpartition(".")[2]}={value}' for option, value in shared.items())
-            needs += (self._stage(stage, seed, shared, os.path.join(
-                'tuning', method.after, folder_of_stage or 'as_given'), tuning=True), )
+            needs += (self._stage(
+                stage, seed, shared, os.path.join('tuning', method.after, _digest(shared)), tuning=True), )
         return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs,
                          self.benchmark.tuning['budget'], settings, tuning=True)
 

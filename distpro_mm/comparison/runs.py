@@ -123,8 +123,8 @@ def run_benchmark(benchmark: Benchmark, processes: int, tell: Callable[[str], No
         the settings that were tried with their accuracies on held-out images, and the one chosen.
     """
     maker = JobMaker(benchmark)
-    trials = {method: [[maker.trial(method, place, choice, seed) for seed in benchmark.tuning['seeds']]
-                       for place, choice in enumerate(method.choices())]
+    trials = {method: [[maker.trial(method, choice, seed) for seed in benchmark.tuning['seeds']]
+                       for choice in method.choices()]
               for method in benchmark.methods.values() if len(method.choices()) > 1}
     planned = _all(job for tried in trials.values() for runs in tried for job in runs)
     planned |= _all(maker.run(method, seed, budget) for method, seed, budget in _runs(benchmark))

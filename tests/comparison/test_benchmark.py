@@ -221,7 +221,7 @@ def test_settings_are_chosen_on_held_out_training_images(benchmark, here, tmp_pa
     method = maker.benchmark.methods['kd']
     from mmengine.registry import init_default_scope
     from mmpretrain.registry import DATASETS
-    cfg = maker.trial(method, 0, {}, 7).config
+    cfg = maker.trial(method, {}, 7).config
     init_default_scope('mmpretrain')
     train, val = (DATASETS.build(cfg[key].dataset) for key in ('train_dataloader', 'val_dataloader'))
     assert (len(train), len(val)) == (70, 30) and 'test' not in str(cfg.val_dataloader.dataset.dataset.dataset.split)
@@ -239,17 +239,32 @@ def test_a_grid_is_every_combination_or_a_list_of_settings(benchmark, tmp_path):
     assert choices([dict(a=1, b=3), dict(a=2, b=4)]) == [dict(a=1, b=3), dict(a=2, b=4)]
 
 
+def test_a_grid_that_is_widened_keeps_the_trials_that_it_had(benchmark, here, tmp_path):
+    text = (tmp_path / 'small.py').read_text()
+
+    def run_with(weights):
+        told = []
+        grid = f"kd=dict(config='kd.py', grid={{'{WEIGHT}': {weights}}})"
+        path = write(tmp_path, text.replace("kd='kd.py'", grid).replace('seeds=[0, 1]', "seeds=[0], tuning=dict(seeds=[7])"))
+        assert run_in(tmp_path, path, told.append)['failed'] == 0
+        return [line for line in told if 'trial of' in line]
+
+    assert len(run_with([0.9, 2.0])) == 2
+    assert len(run_with([0.1, 0.9, 2.0])) == 1
+
+
 @pytest.mark.parametrize('shares', [True, False])
 def test_a_stage_may_keep_to_its_own_settings(benchmark, tmp_path, shares):
     text = (tmp_path / 'small.py').read_text().replace("seeds=[0])", f"seeds=[0], shares={shares})")
     benchmark = Benchmark(write(tmp_path, text), str(tmp_path / 'work'))
     maker, method = JobMaker(benchmark), benchmark.methods['distpro']
-    run, trial = maker.run(method, 0, 1, {KD_WEIGHT: 2.5}), maker.trial(method, 0, {KD_WEIGHT: 2.5}, 100)
-    for job, folder in ((run, 'search_for_distpro'), (trial, 'tuning/search/kd_weight=2.5')):
+    run, trial = maker.run(method, 0, 1, {KD_WEIGHT: 2.5}), maker.trial(method, {KD_WEIGHT: 2.5}, 100)
+    for job, as_it_is in ((run, maker.run(method, 0)), (trial, maker.trial(method, {}, 100))):
         stage = job.needs[-1]
+        assert job.work_dir != as_it_is.work_dir if job is trial else job.work_dir == as_it_is.work_dir
         assert job.config.model.distiller.weighting.kd_weight == 2.5
         assert (stage.config.model.distiller.weighting.kd_weight == 2.5) == shares
-        assert (folder in stage.work_dir) == shares
+        assert (stage.work_dir != as_it_is.needs[-1].work_dir) == shares
         assert job.config.custom_hooks[0].process == os.path.join(stage.work_dir, 'process.json')
 
 
