@@ -22,7 +22,7 @@ class HeldOutSplit:
         dataset (dict or BaseDataset): The training set; never a test set.
         part (str): 'train' or 'held_out'.
         ratio (float): Share of the images that is held out, in (0, 1). Defaults to 0.2.
-        seed (int): Seed of the split. Defaults to 0.
+        seed (int): Seed of the split, from 0 to 2 ** 32 - 1. Defaults to 0.
         stratified (bool, optional): Split each class by itself, so that both parts have its share; needs one label an
             image. Defaults to None: where each image has one, else (segmentation, detection, several labels) all images
             together, which is said.
@@ -37,8 +37,10 @@ class HeldOutSplit:
         if part not in PARTS:
             nearest = difflib.get_close_matches(str(part), PARTS, n=1, cutoff=0) or PARTS[:1]
             raise ConfigError(f"HeldOutSplit.part='{part}' is not one of {', '.join(PARTS)} (nearest: {nearest[0]})")
-        if not 0 < ratio < 1:
-            raise ConfigError(f'train_cfg.held_out.ratio={ratio} must be between 0 and 1')
+        if not isinstance(ratio, (int, float)) or not 0 < ratio < 1:
+            raise ConfigError(f'train_cfg.held_out.ratio={ratio!r} must be between 0 and 1')
+        if not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ConfigError(f'train_cfg.held_out.seed={seed!r} must be a whole number from 0 to 2 ** 32 - 1')
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.part = part
         self.dataset.full_init()

@@ -114,6 +114,9 @@ def test_images_without_one_label_each_are_split_all_together_which_is_said_once
 @pytest.mark.parametrize('arguments, message', [
     (dict(part='val'), r"part='val' is not one of train, held_out"),
     (dict(part='train', ratio=0), r'held_out\.ratio=0 must be between 0 and 1'),
+    (dict(part='train', ratio='a fifth'), r"held_out\.ratio='a fifth' must be between 0 and 1"),
+    (dict(part='train', seed='x'), r"held_out\.seed='x' must be a whole number"),
+    (dict(part='train', seed=-1), r'held_out\.seed=-1 must be a whole number'),
     (dict(part='train', ratio=1.5), r'held_out\.ratio=1\.5 must be between 0 and 1'),
     (dict(part='train', ratio=0.01), 'holds out 0 of the 15 images of class 0'),
     (dict(part='train', ratio=0.99), 'holds out 15 of the 15 images of class 0'),

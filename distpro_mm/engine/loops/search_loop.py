@@ -51,9 +51,9 @@ class SearchLoop(ReproducibleTrainLoop):
                  agreement: float = 0.0,
                  cost_penalty: float = 0.0,
                  **kwargs) -> None:
-        if not 0 <= agreement <= 1:
+        if not isinstance(agreement, (int, float)) or not 0 <= agreement <= 1:
             raise ConfigError(f'train_cfg.agreement={agreement!r} must be from 0, the labels, to 1, the teacher')
-        if not cost_penalty >= 0:
+        if not isinstance(cost_penalty, (int, float)) or not 0 <= cost_penalty < float('inf'):
             raise ConfigError(f'train_cfg.cost_penalty={cost_penalty!r} must be 0 or more')
         if held_out_dataloader is None:
             dataloader, held_out_dataloader = split_dataloader(dataloader, {**DEFAULT_HELD_OUT, **(held_out or {})})
