@@ -59,6 +59,8 @@ def small_config(folder, kind, name=None, **options):
     if kind in (*KINDS, 'equal'):
         cfg.model.distiller.connections = 'same_depth'
         cfg.model.distiller.weighting.kd_weight = 1.0
+    if kind == 'whole_run':
+        cfg.train_cfg.rise = 0  # or it would begin again, and take more rounds than it is told
     cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
     return cfg
 

@@ -129,10 +129,13 @@ def dropout_network():
     ('search', 1, dict(in_memory=True)),
     ('search', 1, dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
     ('whole_run', 2, dict(train_cfg__rounds=3, train_cfg__max_epochs=1)),
+    ('whole_run', 2, dict(train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__rise=6)),  # begins again
 ])
 def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, trials, options):
     assert not in_a_process_of_its_own(lambda: train(config(kind, 'whole', **options)))
     whole = result(tmp_path / 'whole', 3)
+    if 'train_cfg__rise' in options:
+        assert whole[2]['origin']['rounds'] > options['train_cfg__rounds']
     iterations = 15 if kind == 'distill' else 12
     for trial in range(trials):
         first, second = sorted(random.sample(range(3, iterations), 2))

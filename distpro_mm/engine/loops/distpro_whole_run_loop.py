@@ -36,9 +36,12 @@ class DistProWholeRunLoop(SearchLoop):
     own. A process of a few knots is replayed in it; at its end the held-out loss is differentiated back through every
     step of the round (see :class:`distpro_mm.search.Trajectory`), and alpha at each knot takes a step of Rprop. So a weight
     is judged by what it does to the trained student, and not to the next step, as in :class:`DistProSearchLoop`. A round
-    that ends with a loss far above the best one's, or whose training diverges, is not followed: the first time constant
-    weights come next, and then alpha goes back to the best one's and takes half the step. The process of the round with
-    the lowest held-out loss is the result.
+    that ends with a loss far above the best one's, or whose training diverges, is not followed: alpha goes back to the best
+    one's and takes half the step. The process of the round with the lowest held-out loss is the result.
+
+    Weights that are too high make training chaotic, and then derivatives say little. So where the first step is no
+    improvement, or already the first round diverges, the search begins again, with ``rise`` lower by 1, down to constant
+    weights, and with all its rounds.
 
     A round costs about four times its training: the run, and for each step one pass through its second derivative; a round
     that is not followed, and the last one, cost the run alone. The steps of a round are kept in memory; what does not fit is
@@ -51,12 +54,13 @@ class DistProWholeRunLoop(SearchLoop):
             ``max_epochs``.
         dataloader (dict): Config of the training set's loader, ``train_dataloader``.
         max_epochs (int): Epochs of a round.
-        rounds (int): Rounds, >= 1. After the last one alpha is not moved any more. Defaults to 3.
+        rounds (int): Rounds, >= 1, from where the search begins, or last began again. After the last one alpha is not moved
+            any more. Defaults to 3.
         knots (int): Moments of the run, evenly spaced, at which alpha is free, >= 2; the weights are interpolated between
             them. Defaults to 4.
         rise (float): How much higher than at its initial value alpha begins, in the first round, at all knots but the first
             and the last, for every pathway. With weights exp(alpha) the default begins with 1 at the ends of the run and
-            20 between. 0: constant weights. Defaults to 3.
+            20 between. 0: constant weights. Lowered where it proves too high. Defaults to 3.
         step_size (float): Longest step of alpha at every knot, > 0. Rprop halves it where the derivative's sign turns, and
             lengthens it by 1.2 again while it stays; where the derivative is small against the median of all it is
             shorter. Defaults to 0.7.
@@ -119,21 +123,33 @@ class DistProWholeRunLoop(SearchLoop):
         if self.differentiates and self.model.distiller.compile_transforms:
             raise ConfigError('model.distiller.compile_transforms=True: what is compiled has no second derivative; leave it '
                               'out for the search (the distillation may have it)')
-        self.rounds, self.epochs = rounds, max_epochs
+        self.epochs = max_epochs
         self.tolerance, self.max_growth, self.memory = tolerance, max_growth, memory
         self.iterations = max_epochs * len(self.dataloader)  # of a round
         runner.param_schedulers = self._of_a_round(runner.param_schedulers)
         self.settings = dict(rounds=rounds, max_epochs=max_epochs, knots=knots, rise=rise, step_size=step_size, moves=moves,
                              agreement=self.agreement, cost_penalty=self.cost_penalty)
+        self.history: List[dict] = []  # of the rounds that are done, alpha [knots, N] and the held-out loss
+        self._initial: Optional[dict] = None
+        self._begin(rise)
+
+    def _begin(self, rise: float) -> None:
+        """Let the search begin, or begin again, with weights that are higher inside the run than at its ends."""
+        knots, step_size = self.settings['knots'], self.settings['step_size']
         initial = self.model.distiller.alpha.detach()
         inner = initial.new_ones(knots, 1)
         inner[[0, -1]] = 0
-        self._constant = initial.repeat(knots, 1)
-        self.alpha = (self._constant + rise * inner).requires_grad_()
+        self.alpha = (initial.repeat(knots, 1) + rise * inner).requires_grad_()
         self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, step_size))
-        self.history: List[dict] = []  # of the rounds that are done, alpha [knots, N] and the held-out loss
-        self._best: Optional[dict] = None  # round so far: loss and alpha, and its gradient and optimiser's state
-        self._initial: Optional[dict] = None
+        self._best: Optional[dict] = None  # round since then: loss and alpha, and its gradient and optimiser's state
+        self._expect(rise, len(self.history))
+
+    def _expect(self, rise: float, first: int) -> None:
+        """Rounds from the first one of this beginning on."""
+        self._rise, self._first = rise, first
+        self.rounds = first + self.settings['rounds']
+        self._max_epochs = self.val_begin = self.rounds * self.epochs
+        self._max_iters = self._max_epochs * len(self.dataloader)
 
     def _of_a_round(self, schedulers: Union[None, dict, list]) -> Union[None, list]:
         """Schedules that end, where they do not say when, with a round."""
@@ -166,12 +182,13 @@ class DistProWholeRunLoop(SearchLoop):
 
     def process(self) -> Optional[DistillationProcess]:
         """The process of the best round so far; None before the first one is done."""
-        if self._best is None:
+        done = [done for done in self.history if math.isfinite(done['loss'])]
+        if not done:
             return None
         moments = [knot / (len(self.alpha) - 1) for knot in range(len(self.alpha))]
         distiller = self.model.distiller
-        return DistillationProcess(distiller.names, distiller.weighting, moments, self._best['alpha'].tolist(),
-                                   layers=distiller.layer_names)
+        return DistillationProcess(distiller.names, distiller.weighting, moments,
+                                   min(done, key=lambda done: done['loss'])['alpha'], layers=distiller.layer_names)
 
     def start(self) -> None:
         """Make ready for :meth:`step`, at the beginning of a round."""
@@ -192,7 +209,7 @@ class DistProWholeRunLoop(SearchLoop):
     def state_dict(self) -> dict:
         """dict: What a search that is resumed goes on with."""
         return dict(settings=self.settings, alpha=self.alpha.detach(), optimizer=self.optimizer.state_dict(),
-                    history=self.history, best=self._best, initial=self._initial)
+                    history=self.history, best=self._best, initial=self._initial, rise=self._rise, first=self._first)
 
     def load_state_dict(self, state: dict) -> None:
         """Go on with what :meth:`state_dict` gave.
@@ -207,6 +224,7 @@ class DistProWholeRunLoop(SearchLoop):
         self._set_alpha(state['alpha'])
         self.optimizer.load_state_dict(state['optimizer'])
         self.history, self._best, self._initial = state['history'], state['best'], state['initial']
+        self._expect(state['rise'], state['first'])
 
     def run_epoch(self) -> None:
         """Iterate an epoch; the first one of a round begins with the initial weights."""
@@ -224,9 +242,7 @@ class DistProWholeRunLoop(SearchLoop):
         self._parts: List[Tuple[int, dict]] = []  # of the round: the first iteration, and the state before it
         self._settings: List[List[dict]] = []  # of the optimiser, by iteration
         self._diverged = False
-        # Without a best round there is nothing left to begin with after constant weights, or after the last round.
-        self._must_succeed = self._best is None and (
-            torch.equal(self.alpha, self._constant) or len(self.history) == self.rounds - 1)
+        self._must_succeed = self._best is None and self._rise <= 0  # there is nothing lower to begin with
         with torch.no_grad():
             self._weights = self.weights()
 
@@ -315,27 +331,29 @@ class DistProWholeRunLoop(SearchLoop):
             better = finite and (best is None or loss < best['loss'])
             near = better or finite and loss <= best['loss'] + self.tolerance * abs(best['loss'])
             told = f'held-out loss {loss:.4f}' if finite else 'training diverged'
+            lowest = finite and not any(done['loss'] <= loss for done in self.history)
             self.runner.logger.info(f'Round {len(self.history) + 1} of {self.rounds}: {told}' +
-                                    ', the lowest so far' * better)
+                                    ', the lowest so far' * lowest)
             here = dict(loss=loss, alpha=self.alpha.detach().clone(), optimizer=copy.deepcopy(self.optimizer.state_dict()))
-            sweeps = self.sweeps
-            if near and sweeps:
+            sweeps, first_step = self.sweeps, self.differentiates and len(self.history) == self._first + 1
+            too_high = self._rise > 0 and not better and (best is None or first_step)
+            if near and sweeps and not too_high:
                 here['gradient'] = self._gradient(self._derivatives())
                 near = bool(here['gradient'].isfinite().all())
                 if self._must_succeed:
                     self.check_finite(here['gradient'], "the held-out loss's gradient with respect to alpha")
+                too_high = self._rise > 0 and not near and best is None
             self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
             if better and (near or not sweeps):
                 self._best = here
-            if self._best is None or sweeps and not near and not self._constant_was_tried():
-                self._set_alpha(self._constant)
+            if too_high:
+                lower = max(self._rise - 1, 0)
+                self.runner.logger.info(f'rise={self._rise:g} is too high: the search begins again, with rise={lower:g}')
+                self._begin(lower)
             elif sweeps:
                 self._move_alpha(here if near else _with_half_the_step(best))
             elif not self.differentiates and len(self.history) < self.rounds:
                 self._move_from_first(self._drawn() if self.moves == 'random' else self._bred())
-
-    def _constant_was_tried(self) -> bool:
-        return any(done['alpha'] == self._constant.tolist() for done in self.history)
 
     def _measure(self) -> float:
         """The held-out loss, of all held-out images; the way back begins there."""
@@ -374,18 +392,13 @@ class DistProWholeRunLoop(SearchLoop):
         random = np.random.RandomState([self.runner.seed, len(self.history)])
         return random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways)
 
-    def _from_first(self) -> List[dict]:
-        """The rounds from the first one that did not diverge."""
-        first = next(place for place, done in enumerate(self.history) if math.isfinite(done['loss']))
-        return self.history[first:]
-
     def _bred(self) -> np.ndarray:
         """The next change of a generation [knots, N]: evolution goes through all that was done anew, and needs no state."""
         knots, pathways = self.alpha.shape
         evolution = CMA(np.zeros(knots + pathways), 1.0, population_size=POPULATION, seed=self.runner.seed % 2**32)
         bred = evolution.ask()
         told = []
-        for done in self._from_first()[1:]:
+        for done in self.history[self._first + 1:]:
             told.append((bred, done['loss'] if math.isfinite(done['loss']) else np.finfo(np.float64).max))
             if len(told) == POPULATION:
                 evolution.tell(told)
@@ -394,8 +407,8 @@ class DistProWholeRunLoop(SearchLoop):
         return bred[:knots, None] + bred[knots:]
 
     def _move_from_first(self, change: np.ndarray) -> None:
-        """Set alpha to that of the first round, if it did not diverge, and a change [knots, N]."""
-        self._set_alpha(torch.tensor(self._from_first()[0]['alpha']) + torch.from_numpy(change))
+        """Set alpha to that of the first round and a change [knots, N]."""
+        self._set_alpha(torch.tensor(self.history[self._first]['alpha']) + torch.from_numpy(change))
         broadcast(self.alpha.detach())  # processes may have seeds of their own
 
     def _derivatives(self) -> Tensor:
