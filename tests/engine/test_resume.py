@@ -14,6 +14,7 @@ from mmengine.hooks import Hook
 from distpro_mm.engine.command_line import run
 from distpro_mm.engine.hooks import damage, newest_whole_checkpoint
 from distpro_mm.engine.launch import build_trainer
+from distpro_mm.engine.loops import DistProWholeRunLoop
 from distpro_mm.errors import ConfigError
 from distpro_mm.process import DistillationProcess, Weighting
 
@@ -129,13 +130,10 @@ def dropout_network():
     ('search', 1, dict(in_memory=True)),
     ('search', 1, dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
     ('whole_run', 2, dict(train_cfg__rounds=3, train_cfg__max_epochs=1)),
-    ('whole_run', 2, dict(train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__rise=6)),  # begins again
 ])
 def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, trials, options):
     assert not in_a_process_of_its_own(lambda: train(config(kind, 'whole', **options)))
     whole = result(tmp_path / 'whole', 3)
-    if 'train_cfg__rise' in options:
-        assert whole[2]['origin']['rounds'] > options['train_cfg__rounds']
     iterations = 15 if kind == 'distill' else 12
     for trial in range(trials):
         first, second = sorted(random.sample(range(3, iterations), 2))
@@ -145,6 +143,18 @@ def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, tr
         assert not in_a_process_of_its_own(functools.partial(train, make(), resume='auto'))
         for part, mine, theirs in zip(('model', 'optimisers', 'process'), result(tmp_path / f'killed_{trial}', 3), whole):
             assert same(mine, theirs), f'{part} differs after kills at {first} and {second}'
+
+
+def test_a_search_that_begins_again_is_killed_and_resumed_alike(config, tmp_path, monkeypatch):
+    plain = DistProWholeRunLoop._measure
+
+    def no_improvement_at_first(loop):
+        return plain(loop) * [1, 2, 1, 0.5][len(loop.history)]
+
+    monkeypatch.setattr(DistProWholeRunLoop, '_measure', no_improvement_at_first)
+    options = dict(train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__rise=1)
+    test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, 'whole_run', 2, options)
+    assert result(tmp_path / 'whole', 3)[2]['origin']['rounds'] == 4
 
 
 def test_workers_make_no_difference(config, tmp_path):
