@@ -1,14 +1,12 @@
 # Plain student, plain KD, all pathways equal and DistPro on scikit-learn's digits: `make demo`.
 # The logits are a pathway too, and the total weight is free. The weight of 1 for all equal (of 0.3, 1 and 3) was chosen on
-# training images that are not used here, and the search begins there too: what it usually begins with, 20 times as much, is far
-# above. 'published' is DistPro as its release has it: features alone, biased softmax.
+# training images that are not used here. 'published' is DistPro as its release has it: features alone, biased softmax.
 _base_ = '../_base_/benchmarks/distpro.py'
 benchmark = dict(
     pair='resnet20_resnet8-half_digits',
     teacher='../teachers/resnet20_digits.py',
     stages=dict(
-        search=dict(_base_.searches.search, options={'train_cfg.rise': 0.0}),
-        published_search=dict(config='../distpro/published_search.py', seeds=[0])),
+        search=_base_.searches.search, published_search=dict(config='../distpro/published_search.py', seeds=[0])),
     methods=dict(
         student='../baselines/student.py',
         kd='../baselines/kd.py',
