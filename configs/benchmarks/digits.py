@@ -6,7 +6,8 @@ benchmark = dict(
     pair='resnet20_resnet8-half_digits',
     teacher='../teachers/resnet20_digits.py',
     stages=dict(
-        search=_base_.searches.search, published_search=dict(config='../distpro/published_search.py', seeds=[0])),
+        search=_base_.searches.search,
+        published_search=dict(config='../distpro/published_search.py', seeds=[0])),
     methods=dict(
         student='../baselines/student.py',
         kd='../baselines/kd.py',
