@@ -76,7 +76,7 @@ def config(kind: str, teacher: str, student: str, shape, folder: str, searched: 
     cfg.optim_wrapper.optimizer.lr = 1e-3
     cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=1)
     if kind == 'search':
-        cfg.train_cfg.rounds = 2  # the last one moves nothing
+        cfg.train_cfg.update(rounds=2, rise=0)  # the last one moves nothing, and from 0 no search begins again
     elif kind == 'published_search':
         cfg.optim_wrapper.alpha = dict(optimizer=dict(type='Adam', lr=0.1))
     else:
