@@ -1,4 +1,6 @@
 """The errors that users are meant to read: each names what to change, so tools show them without a traceback."""
+import math
+from typing import Any
 
 
 class ConfigError(ValueError):
@@ -15,6 +17,11 @@ class DataError(RuntimeError):
 
 class TrainingError(RuntimeError):
     """A training or search that cannot go on; what it has learned is on disk."""
+
+
+def is_number(value: Any) -> bool:
+    """Whether a config's value is a finite number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def first_line(error: BaseException) -> str:

@@ -9,7 +9,8 @@ benchmark = dict(
     stages=dict(
         search=dict(_base_.searches.search, seeds=seeds),
         random_rounds=dict(  # in place of nine: some random courses diverge at once, and nine cost 0.7 of the search
-            _base_.searches.random_rounds, options={'train_cfg.moves': 'random', 'train_cfg.rounds': 13}, seeds=seeds)),
+            _base_.searches.random_rounds, seeds=seeds,
+            options={**_base_.searches.random_rounds.options, 'train_cfg.rounds': 13})),
     methods=dict(
         distpro=dict(config='../distpro/distill.py', after='search'),
         random_search=dict(_base_.random_search, budgets=[0.5, 1]),

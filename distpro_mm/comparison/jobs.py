@@ -94,8 +94,7 @@ class JobMaker:
         if method.after:
             stage = self.benchmark.stages[method.after]
             shared = _shared(stage, settings)
-            needs += (self._stage(
-                stage, seed, shared, os.path.join('tuning', method.after, _digest(shared)), tuning=True), )
+            needs += (self._stage(stage, seed, shared, os.path.join('tuning', method.after, _digest(shared)), tuning=True), )
         return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs,
                          self.benchmark.tuning['budget'], settings, tuning=True)
 

@@ -6,7 +6,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
-from ..errors import ConfigError
+from ..errors import ConfigError, is_number
 
 PARTS = ('train', 'held_out')
 
@@ -37,7 +37,7 @@ class HeldOutSplit:
         if part not in PARTS:
             nearest = difflib.get_close_matches(str(part), PARTS, n=1, cutoff=0) or PARTS[:1]
             raise ConfigError(f"HeldOutSplit.part='{part}' is not one of {', '.join(PARTS)} (nearest: {nearest[0]})")
-        if not isinstance(ratio, (int, float)) or not 0 < ratio < 1:
+        if not is_number(ratio) or not 0 < ratio < 1:
             raise ConfigError(f'train_cfg.held_out.ratio={ratio!r} must be between 0 and 1')
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise ConfigError(f'train_cfg.held_out.seed={seed!r} must be a whole number from 0 to 2 ** 32 - 1')

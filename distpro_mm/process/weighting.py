@@ -1,12 +1,11 @@
 """Weightings: the maps from the free parameters alpha in R^N to the weights w in R^N of the pathways."""
 import difflib
-import math
 from typing import Callable, Dict, Union
 
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError
+from ..errors import ConfigError, is_number
 
 _FORMS: Dict[str, Callable[..., Tensor]] = {}
 
@@ -89,14 +88,14 @@ class Weighting:
             nearest = difflib.get_close_matches(str(type), self.TYPES, n=1)
             hint = f' (nearest: {nearest[0]})' if nearest else ''
             raise ConfigError(f"{key}.type='{type}' is not one of {', '.join(self.TYPES)}{hint}")
-        if scale != 'num_pathways' and not (_is_number(scale) and scale > 0):
+        if scale != 'num_pathways' and not (is_number(scale) and scale > 0):
             raise ConfigError(f"{key}.scale={scale!r} is neither a number above 0 nor 'num_pathways'")
         for name, value in (('kd_weight', kd_weight), ('bias', bias)):
-            if not _is_number(value) or name == 'kd_weight' and value <= 0:
+            if not is_number(value) or name == 'kd_weight' and value <= 0:
                 raise ConfigError(f'{key}.{name}={value!r} is not a finite number{" above 0" * (name == "kd_weight")}')
         if initial_alpha is None:
             initial_alpha = 0.0 if type == 'exponential' else 1.0
-        elif not _is_number(initial_alpha):
+        elif not is_number(initial_alpha):
             raise ConfigError(f'{key}.initial_alpha={initial_alpha!r} is not a finite number')
         self.type, self.scale, self.kd_weight, self.bias = type, scale, kd_weight, bias
         self.initial_alpha = initial_alpha
@@ -122,7 +121,3 @@ class Weighting:
         """dict: The arguments that build this weighting again."""
         return dict(type=self.type, scale=self.scale, kd_weight=self.kd_weight, bias=self.bias,
                     initial_alpha=self.initial_alpha)
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

@@ -371,7 +371,8 @@ def test_a_search_begins_again_down_to_constant_weights_and_keeps_the_best_of_al
 
 
 def test_a_search_none_of_whose_rounds_ends_well_says_so(make_config):
-    with pytest.raises(TrainingError, match='iteration (9|1[0-6]) of 32: the training loss is not.*lower optim_wrapper'):
+    told = 'iteration (9|1[0-6]) of 32: the training loss is not finite.*lower optim_wrapper'
+    with pytest.raises(TrainingError, match=told):
         search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, train_cfg__rise=0.5))
     with pytest.raises(TrainingError, match='iteration [2-8] of 8: the training loss is not finite'):
         search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, train_cfg__rounds=1))

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...datasets import seed_all
-from ...errors import ConfigError, first_line
+from ...errors import ConfigError, first_line, is_number
 from ...process import DistillationProcess
 from ...search import Step, Trajectory, untouched
 from ..hooks import WholeRunRecordHook
@@ -103,7 +103,7 @@ class DistProWholeRunLoop(SearchLoop):
                 raise ConfigError(f'train_cfg.{name}={value!r} must be a number above 0')
         if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
             raise ConfigError(f'train_cfg.tolerance={tolerance!r} must be a number, 0 or more')
-        if not isinstance(rise, (int, float)) or not math.isfinite(rise):
+        if not is_number(rise):
             raise ConfigError(f'train_cfg.rise={rise!r} must be a finite number, such as 0 for constant weights at first')
         if moves not in MOVES:
             raise ConfigError(f"train_cfg.moves={moves!r} is not one of {', '.join(MOVES)}")
@@ -119,7 +119,7 @@ class DistProWholeRunLoop(SearchLoop):
             if self.differentiates and type(hook).__name__ in CHANGING:
                 raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
                                   'search by whole rounds does not know: remove it for the search')
-        super().__init__(runner, dataloader, rounds * max_epochs, **{**kwargs, 'val_begin': rounds * max_epochs})
+        super().__init__(runner, dataloader, rounds * max_epochs, **kwargs)
         if self.differentiates and self.model.distiller.compile_transforms:
             raise ConfigError('model.distiller.compile_transforms=True: what is compiled has no second derivative; leave it '
                               'out for the search (the distillation may have it)')
@@ -336,17 +336,16 @@ class DistProWholeRunLoop(SearchLoop):
                                     ', the lowest so far' * lowest)
             here = dict(loss=loss, alpha=self.alpha.detach().clone(), optimizer=copy.deepcopy(self.optimizer.state_dict()))
             sweeps, first_step = self.sweeps, self.differentiates and len(self.history) == self._first + 1
-            too_high = self._rise > 0 and not better and (best is None or first_step)
-            if near and sweeps and not too_high:
+            misled = first_step and self._rise > 0 and not better
+            if near and sweeps and not misled:
                 here['gradient'] = self._gradient(self._derivatives())
                 near = bool(here['gradient'].isfinite().all())
                 if self._must_succeed:
                     self.check_finite(here['gradient'], "the held-out loss's gradient with respect to alpha")
-                too_high = self._rise > 0 and not near and best is None
             self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
             if better and (near or not sweeps):
                 self._best = here
-            if too_high:
+            if misled or self._best is None:  # at rise=0 there is a best one, or the search has stopped
                 lower = max(self._rise - 1, 0)
                 self.runner.logger.info(f'rise={self._rise:g} is too high: the search begins again, with rise={lower:g}')
                 self._begin(lower)

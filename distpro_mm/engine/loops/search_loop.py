@@ -9,7 +9,7 @@ from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from ...datasets import HeldOutSplit, reproducible
-from ...errors import ConfigError
+from ...errors import ConfigError, is_number
 from ...models import DistPro
 from ..hooks import ProcessRecordHook
 from .reproducible_train_loop import ReproducibleTrainLoop, dismiss_workers
@@ -51,9 +51,9 @@ class SearchLoop(ReproducibleTrainLoop):
                  agreement: float = 0.0,
                  cost_penalty: float = 0.0,
                  **kwargs) -> None:
-        if not isinstance(agreement, (int, float)) or not 0 <= agreement <= 1:
+        if not is_number(agreement) or not 0 <= agreement <= 1:
             raise ConfigError(f'train_cfg.agreement={agreement!r} must be from 0, the labels, to 1, the teacher')
-        if not isinstance(cost_penalty, (int, float)) or not 0 <= cost_penalty < float('inf'):
+        if not is_number(cost_penalty) or cost_penalty < 0:
             raise ConfigError(f'train_cfg.cost_penalty={cost_penalty!r} must be 0 or more')
         if held_out_dataloader is None:
             dataloader, held_out_dataloader = split_dataloader(dataloader, {**DEFAULT_HELD_OUT, **(held_out or {})})
