@@ -76,7 +76,7 @@ def config(kind: str, teacher: str, student: str, shape, folder: str, searched: 
     cfg.optim_wrapper.optimizer.lr = 1e-3
     cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=1)
     if kind == 'search':
-        cfg.train_cfg.update(rounds=2, rise=0)  # the last one moves nothing, and from 0 no search begins again
+        cfg.train_cfg.update(rounds=2, rise=0, max_divisions=0, references=[])  # one round is differentiated, one is not
     elif kind == 'published_search':
         cfg.optim_wrapper.alpha = dict(optimizer=dict(type='Adam', lr=0.1))
     else:

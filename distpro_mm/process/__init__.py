@@ -2,6 +2,6 @@
 from ..errors import ProcessError
 from .process import FORMS, DistillationProcess, interpolate
 from .transfer import TRANSFERS, map_process
-from .weighting import Weighting
+from .weighting import OFF, Weighting
 
-__all__ = ['FORMS', 'TRANSFERS', 'DistillationProcess', 'ProcessError', 'Weighting', 'interpolate', 'map_process']
+__all__ = ['FORMS', 'OFF', 'TRANSFERS', 'DistillationProcess', 'ProcessError', 'Weighting', 'interpolate', 'map_process']

@@ -1,16 +1,17 @@
 """The process: the pathways' weights over a whole distillation, recorded in a search and replayed in runs."""
 import json
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 import torch
 
 from ..errors import ProcessError
 from ..files import whole_file
-from .weighting import Weighting
+from .weighting import OFF, Weighting
 
 FORMAT = 'distpro_mm process'
-VERSION = 1
+VERSION = 2
+READABLE = (1, 2)  # version 1 has no unit in its weighting: it is 'loss'
 FORMS = ('process', 'uniform', 'last', 'shuffled', 'mean', 'together', 'random')
 RANDOM_KNOTS = 5  # a random process changes as often over a run
 
@@ -62,29 +63,39 @@ class DistillationProcess:
                                f'{layers}')
 
     @classmethod
-    def by_hand(cls, names: Sequence[str], progress: Sequence[float] = (), weights: Sequence = (), **unknown
-                ) -> 'DistillationProcess':
+    def by_hand(cls, names: Sequence[str], progress: Sequence[float] = (), weights: Union[Sequence, dict] = (),
+                unit: str = 'variance', **unknown) -> 'DistillationProcess':
         """A process with given weights.
 
         Args:
             names (Sequence[str]): Names of the pathways [N].
             progress (Sequence[float]): Knots [K], rising, in [0, 1] of the run.
-            weights (Sequence): Weights at the knots, > 0: [K], the same of all pathways, or [K, N].
+            weights (Sequence or dict): Weights at the knots, >= 0: [K], the same of all pathways, or [K, N]; or a dict of
+                'features' and 'logits', each [K].
+            unit (str): Of the weights, see :class:`Weighting`. Defaults to 'variance'.
 
         Raises:
             ProcessError: If there is anything else, or they do not fit together.
         """
         try:
-            given, moments = (np.array(part, dtype=np.float64) for part in (weights, progress))
+            given = weights
+            if isinstance(weights, dict):
+                groups = {'features': weights['features'], 'logits': weights['logits']}
+                given = [[groups['logits' if name.startswith('logits>') else 'features'][knot] for name in names]
+                         for knot in range(len(progress))]
+            given, moments = (np.array(part, dtype=np.float64) for part in (given, progress))
             fits = moments.ndim == 1 and moments.size and given.shape in (moments.shape, (len(moments), len(names)))
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, KeyError, IndexError):
             fits = False
-        if unknown or not fits or not (np.isfinite(given) & (given > 0)).all():
-            raise ProcessError('one made by hand has progress, K moments of the run, and weights above 0, K of them or one '
-                               f'for each of the {len(names)} pathways at each of the K; got progress={progress}, '
-                               f'weights={weights}' + ''.join(f', {key}={value}' for key, value in unknown.items()))
+        if unknown or not fits or not (np.isfinite(given) & (given >= 0)).all():
+            others = ''.join(f', {key}={value}' for key, value in unknown.items())
+            raise ProcessError('a process made by hand has progress, K values in [0, 1], and weights of 0 or more: K '
+                               "numbers, a dict of 'features' and 'logits' with K numbers each, or K lists of "
+                               f'{len(names)} numbers, one for each pathway; got progress={progress}, weights={weights}'
+                               f'{others}')
         given = np.broadcast_to(given.reshape(len(moments), -1), (len(moments), len(names)))
-        return cls(names, Weighting('exponential'), moments, np.log(given))
+        alpha = np.log(given, out=np.full(given.shape, OFF), where=given > 0)
+        return cls(names, Weighting('exponential', unit=unit), moments, alpha)
 
     def __len__(self) -> int:
         return len(self.progress)
@@ -242,14 +253,15 @@ class DistillationProcess:
         if not isinstance(data, dict) or data.get('format') != FORMAT:
             raise ProcessError(f'{source} is not a process file of distpro_mm (its "format" is not "{FORMAT}"); give the '
                                'process.json that a search wrote to its work_dir')
-        if data.get('version') != VERSION:
-            raise ProcessError(f'{source} has version {data.get("version")!r} and this distpro_mm reads version '
-                               f'{VERSION}: use the distpro_mm that wrote it, or search again')
+        if data.get('version') not in READABLE:
+            raise ProcessError(f'{source} has version {data.get("version")!r} and this distpro_mm reads versions '
+                               f'{" and ".join(map(str, READABLE))}: use the distpro_mm that wrote it, or search again')
         missing = [key for key in ('pathways', 'weighting', 'progress', 'alpha') if key not in data]
         if missing:
             raise ProcessError(f'{source} lacks {", ".join(missing)}: it is damaged; search again or restore a copy')
         try:
-            process = cls(data['pathways'], Weighting(**data['weighting']), data['progress'], data['alpha'],
+            weighting = {'unit': 'loss', **data['weighting']} if data['version'] == 1 else data['weighting']
+            process = cls(data['pathways'], Weighting(**weighting), data['progress'], data['alpha'],
                           data.get('origin'), data.get('layers'))
             if len(process):
                 process.weights  # noqa: B018  refuses weights that are not finite

@@ -38,6 +38,8 @@ def map_process(process: DistillationProcess, names: Sequence[str],
     against cross-entropy, which must not change with the number of pathways. Four layers' weights that sum to W become
     eight layers' that sum to W, each about half as large.
 
+    In the unit 'variance', which divides by the number of pathways, the mean is kept in place of the total.
+
     Pathways between logits have no depth: each has the weights of that with the same label.
 
     Args:
@@ -65,15 +67,19 @@ def map_process(process: DistillationProcess, names: Sequence[str],
         groups = [(*source.points.values(), {k: point for points in target.points.values() for k, point in points.items()})]
     else:
         groups = [(source.points[transform], points) for transform, points in target.points.items()]
+    kept = 1.0  # the total, or in the unit 'variance' the mean over all features
+    if process.weighting.unit == 'variance':
+        kept = sum(len(asked) for _, asked in groups) / max(sum(len(known) for known, _ in groups), 1)
     weights = np.zeros((len(process), len(names)))
     for known, asked in groups:
         before = process.weights[:, list(known)]
         after = before @ interpolation(list(known.values()), list(asked.values())).T
-        weights[:, list(asked)] = after * _factors(before, after, process.progress)
+        weights[:, list(asked)] = kept * after * _factors(before, after, process.progress)
     for label, column in target.logits.items():
         weights[:, column] = process.weights[:, source.logits[label]]
     origin = dict(process.origin, transfer=dict(pathways=process.names, layers=source.layers))
-    return DistillationProcess(names, Weighting('absolute'), process.progress, weights, origin, layers)
+    weighting = Weighting('absolute', unit=process.weighting.unit)
+    return DistillationProcess(names, weighting, process.progress, weights, origin, layers)
 
 
 class Places:

@@ -1,11 +1,15 @@
 """Weightings: the maps from the free parameters alpha in R^N to the weights w in R^N of the pathways."""
 import difflib
-from typing import Callable, Dict, Union
+from typing import Callable, Dict, Optional, Union
 
 import torch
 from torch import Tensor
 
 from ..errors import ConfigError, is_number
+
+OFF = -60.0  # alpha at which exponential switches a pathway off
+
+UNITS = ('variance', 'loss')
 
 _FORMS: Dict[str, Callable[..., Tensor]] = {}
 
@@ -59,8 +63,8 @@ def bounded_absolute(alpha: Tensor) -> Tensor:
 
 @_form
 def exponential(alpha: Tensor) -> Tensor:
-    """w_p = exp a_p: free in its total, which a normalised weighting cannot find."""
-    return alpha.exp()
+    """w_p = exp a_p: free in its total, which a normalised weighting cannot find; 0 at an alpha of -60 or less."""
+    return torch.where(alpha > OFF, alpha.exp(), torch.zeros_like(alpha))
 
 
 class Weighting:
@@ -75,6 +79,10 @@ class Weighting:
         kd_weight (float): A further factor > 0. Defaults to 1.
         bias (float): b of ``biased_softmax``. Defaults to 1.
         initial_alpha (float, optional): Where alpha starts. Defaults to None: 0 for ``exponential``, else 1.
+        unit (str, optional): What a weight of 1 on all pathways means. 'variance': each feature loss is divided by the
+            variance of the teacher's feature and averaged over the feature pathways, and the logit losses are averaged, so
+            that a weight does not depend on the number of pathways or on the scale of the teacher's features. 'loss': the
+            sum of the losses as they are. Defaults to None: 'variance' for ``exponential``, else 'loss', the release's.
 
     Raises:
         ConfigError: If an argument is out of range.
@@ -82,7 +90,7 @@ class Weighting:
     TYPES = tuple(_FORMS)
 
     def __init__(self, type: str = 'biased_softmax', scale: Union[float, str] = 1.0, kd_weight: float = 1.0,
-                 bias: float = 1.0, initial_alpha: float = None) -> None:
+                 bias: float = 1.0, initial_alpha: Optional[float] = None, unit: Optional[str] = None) -> None:
         key = 'model.distiller.weighting'
         if not isinstance(type, str) or type not in _FORMS:
             nearest = difflib.get_close_matches(str(type), self.TYPES, n=1)
@@ -97,7 +105,11 @@ class Weighting:
             initial_alpha = 0.0 if type == 'exponential' else 1.0
         elif not is_number(initial_alpha):
             raise ConfigError(f'{key}.initial_alpha={initial_alpha!r} is not a finite number')
-        self.type, self.scale, self.kd_weight, self.bias = type, scale, kd_weight, bias
+        if unit is None:
+            unit = 'variance' if type == 'exponential' else 'loss'
+        elif unit not in UNITS:
+            raise ConfigError(f"{key}.unit={unit!r} is not one of {', '.join(UNITS)}")
+        self.type, self.scale, self.kd_weight, self.bias, self.unit = type, scale, kd_weight, bias, unit
         self.initial_alpha = initial_alpha
 
     def __call__(self, alpha: Tensor) -> Tensor:
@@ -120,4 +132,4 @@ class Weighting:
     def to_dict(self) -> dict:
         """dict: The arguments that build this weighting again."""
         return dict(type=self.type, scale=self.scale, kd_weight=self.kd_weight, bias=self.bias,
-                    initial_alpha=self.initial_alpha)
+                    initial_alpha=self.initial_alpha, unit=self.unit)

@@ -127,7 +127,8 @@ def test_a_search_with_sight_to_the_end_of_the_run_moves_alpha_too(teacher):
     cfg = config(folder, task, 'search')
     cfg.work_dir = str(folder / 'whole_run')
     cfg.optim_wrapper.pop('constructor')
-    cfg.train_cfg.update(type='mmrazor.DistProWholeRunLoop', rounds=2, rise=0)
+    cfg.train_cfg.update(type='mmrazor.DistProWholeRunLoop', rounds=2, references=[], max_divisions=0,
+                         min_iterations=1, round_share=1)
     search = build_trainer(cfg)
     start = search.model.distiller.alpha.detach().clone()
     search.train()

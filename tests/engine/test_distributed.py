@@ -158,7 +158,8 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
         runner = build_trainer(cfg, launcher)
         runner.register_hook(Freeze())
         runner.train()
-        torch.save((derivatives[0], [done['loss'] for done in runner.train_loop.history]), tmp_path / f'{name}_{rank}.pth')
+        losses = [trial.loss for trial in runner.train_loop.searcher.history]
+        torch.save((derivatives[0], losses), tmp_path / f'{name}_{rank}.pth')
 
     together(1, lambda rank: search('one', 20))
     together(2, lambda rank: search('two', 10, rank, 'pytorch'))
@@ -171,17 +172,18 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
 
 @pytest.mark.parametrize('moves, rounds', [('random', 3), ('evolution', 9)])
 def test_two_processes_with_seeds_of_their_own_try_the_same_processes(make_config, tmp_path, moves, rounds):
-    cfg = make_config('whole_run', train_cfg__moves=moves, train_cfg__rounds=rounds, train_cfg__max_epochs=1,
+    cfg = make_config('whole_run', train_cfg__searcher=moves, train_cfg__rounds=rounds, train_cfg__max_epochs=1,
                       train_dataloader__batch_size=10, randomness=dict(seed=0, diff_rank_seed=True))
 
     def search(rank):
         runner = build_trainer(cfg, 'pytorch')
         runner.train()
-        torch.save(runner.train_loop.history, tmp_path / f'{rank}.pth')
+        history = runner.train_loop.searcher.history
+        torch.save([(trial.alpha.tolist(), trial.loss) for trial in history], tmp_path / f'{rank}.pth')
 
     together(2, search)
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
-    assert first == second and len({str(done['alpha']) for done in first}) == rounds
+    assert first == second and len({str(alpha) for alpha, _ in first}) == rounds
 
 
 def test_two_processes_replay_a_process_that_skips_pathways(make_config, tmp_path):

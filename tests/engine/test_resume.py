@@ -14,7 +14,6 @@ from mmengine.hooks import Hook
 from distpro_mm.engine.command_line import run
 from distpro_mm.engine.hooks import damage, newest_whole_checkpoint
 from distpro_mm.engine.launch import build_trainer
-from distpro_mm.engine.loops import DistProWholeRunLoop
 from distpro_mm.errors import ConfigError
 from distpro_mm.process import DistillationProcess, Weighting
 
@@ -145,16 +144,12 @@ def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, tr
             assert same(mine, theirs), f'{part} differs after kills at {first} and {second}'
 
 
-def test_a_search_that_begins_again_is_killed_and_resumed_alike(config, tmp_path, monkeypatch):
-    plain = DistProWholeRunLoop._measure
-
-    def no_improvement_at_first(loop):
-        return plain(loop) * [1, 2, 1, 0.5][len(loop.history)]
-
-    monkeypatch.setattr(DistProWholeRunLoop, '_measure', no_improvement_at_first)
-    options = dict(train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__rise=1)
+def test_a_search_of_the_level_with_repeats_is_killed_and_resumed_alike(config, tmp_path):
+    options = dict(train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__references=['student', 'kd'],
+                   train_cfg__max_divisions=1, train_cfg__min_iterations=8)
     test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, 'whole_run', 2, options)
-    assert result(tmp_path / 'whole', 3)[2]['origin']['rounds'] == 4
+    kinds = [trial['kind'] for trial in result(tmp_path / 'whole', 3)[2]['origin']['trials']]
+    assert kinds[:5] == ['student', 'kd', 'level', 'level', 'logits']
 
 
 def test_workers_make_no_difference(config, tmp_path):

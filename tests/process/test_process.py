@@ -173,16 +173,22 @@ def test_by_hand_the_weights_are_as_given():
     assert np.allclose(together.stretch([0, 0.25, 0.5, 1]), np.array([[3.0], [16.5], [30], [10]]) * np.ones(4))
     each = [[1, 2, 3, 4], [5, 6, 7, 8]]
     assert np.allclose(DistillationProcess.by_hand(NAMES, [0, 1], each).stretch([0, 1]), each)
+    groups = DistillationProcess.by_hand([*NAMES, 'logits>logits:kl'], [0, 1], dict(features=[0, 2], logits=[3, 0]))
+    assert np.allclose(groups.weights, [[0, 0, 0, 0, 3], [2, 2, 2, 2, 0]]) and (groups.weights == 0).sum() == 5
+    assert groups.weighting.unit == 'variance'
+    assert DistillationProcess.by_hand(NAMES, [0], [1], unit='loss').weighting.unit == 'loss'
 
 
 @pytest.mark.parametrize('given', [
-    dict(), dict(progress=[0, 1]), dict(progress=[0, 1], weights=[1, 2, 3]), dict(progress=[0, 1], weights=[1, 0]),
+    dict(), dict(progress=[0, 1]), dict(progress=[0, 1], weights=[1, 2, 3]), dict(progress=[0, 1], weights=[1, -1]),
+    dict(progress=[0, 1], weights=dict(features=[1, 2])), dict(progress=[0, 1], weights=dict(features=[1], logits=[1, 2])),
+
     dict(progress=[0, 1], weights=[1, float('nan')]), dict(progress=[0], weights=[[1, 2]]), dict(progress=0, weights=1),
     dict(progress=[0, 1], weights=['a', 'b']), dict(progress=[0, 0.5, 1], weights=[5]), dict(progress=[0, 1], weights=5),
     dict(progress=[0, 0.5, 1], weights=[[1, 2, 3, 4]]), dict(progress=[0, 'x'], weights=[1, 2]),
     dict(progress=[0, 1], weights=[1, float('inf')]), dict(progress=[0, 1], weights=[1, 2], form='mean')])
 def test_by_hand_what_does_not_fit_is_refused(given):
-    with pytest.raises(ProcessError, match='one made by hand has progress, K moments of the run, and weights above 0'):
+    with pytest.raises(ProcessError, match='a process made by hand has progress, K values in'):
         DistillationProcess.by_hand(NAMES, **given)
 
 
@@ -297,12 +303,24 @@ def test_the_file_is_plain_json_that_says_what_it_is(path):
     make(seed=13).save(path)
     with open(path) as file:
         data = json.load(file)
-    assert (data['format'], data['version']) == ('distpro_mm process', 1)
+    assert (data['format'], data['version']) == ('distpro_mm process', 2)
     assert data['pathways'] == NAMES and data['origin'] == ORIGIN
     assert Weighting(**data['weighting']).to_dict() == make().weighting.to_dict()
     assert data['progress'] == make(seed=13).progress
     assert np.array_equal(data['alpha'], np.stack(make(seed=13).alpha))
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o644
+
+
+def test_a_file_of_version_1_has_weights_of_the_losses_as_they_are(path):
+    process = make(seed=13)
+    data = process.to_dict()
+    data['version'] = 1
+    data['weighting'] = dict(type='exponential', scale=1.0, kd_weight=1.0, bias=1.0, initial_alpha=0.0)
+    with open(path, 'w') as file:
+        json.dump(data, file)
+    assert DistillationProcess.load(path).weighting.unit == 'loss'
+    data['version'] = 2
+    assert DistillationProcess.from_dict(data).weighting.unit == 'variance'
 
 
 def test_a_process_is_saved_into_a_folder_that_is_not_there_yet(tmp_path):
@@ -362,7 +380,7 @@ def without(*keys):
     (lambda data: None, 'is not a process file of distpro_mm'),
     (without('format'), 'is not a process file of distpro_mm'),
     (changed(format='onnx'), 'is not a process file of distpro_mm'),
-    (changed(version=2), 'has version 2 and this distpro_mm reads version 1'),
+    (changed(version=3), 'has version 3 and this distpro_mm reads versions 1 and 2'),
     (without('version'), 'has version None and this'),
     (without('pathways'), 'lacks pathways'),
     (without('weighting'), 'lacks weighting'),

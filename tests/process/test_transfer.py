@@ -30,11 +30,11 @@ def pair(teachers, students, keep=ALL, transforms=('wide', ), letters='ts'):
     return names, layers
 
 
-def make(names, weights, layers=None):
+def make(names, weights, layers=None, unit='loss'):
     """A process of these weights [K, N]; irregular knots."""
     weights = np.asarray(weights, dtype=float)
     progress = np.linspace(0, 0.9, len(weights)) ** 2
-    return DistillationProcess(names, Weighting('exponential'), progress, np.log(weights), dict(seed=3), layers)
+    return DistillationProcess(names, Weighting('exponential', unit=unit), progress, np.log(weights), dict(seed=3), layers)
 
 
 def drawn(names, layers=None, seed=0, knots=4):
@@ -66,6 +66,20 @@ def test_layers_of_other_names_at_the_same_depths_have_the_same_weights_exactly(
     mapped = map_process(process, names[::-1], layers)
     assert mapped.names == names[::-1] and mapped.progress == process.progress
     assert mapped.weights[:, ::-1].tobytes() == process.weights.tobytes()
+
+
+def test_in_the_unit_that_counts_pathways_the_mean_of_all_features_is_kept_and_the_unit_goes_along():
+    names, layers = pair(3, 4, NOT_SHALLOWER, ('wide', 'narrow'))
+    weights = np.random.RandomState(3).uniform(0.1, 2, (4, len(names)))
+    by_unit = []
+    for unit in ('variance', 'loss'):
+        process = make([*names, 'logits>logits:kl'], np.hstack([weights, weights[:, :1]]), layers, unit)
+        asked, asked_layers = pair(5, 6, NOT_SHALLOWER, ('wide', 'narrow'), letters='uv')
+        mapped = map_process(process, [*asked, 'logits>logits:kl'], asked_layers)
+        assert mapped.weighting.unit == unit and np.array_equal(mapped.weights[:, -1], process.weights[:, -1])
+        by_unit.append(mapped.weights[:, :-1])
+    assert np.allclose(by_unit[0].mean(1), weights.mean(1)) and np.allclose(by_unit[1].sum(1), weights.sum(1))
+    assert np.allclose(by_unit[0] / by_unit[1], len(asked) / len(names))
 
 
 # ---- where the grid is full

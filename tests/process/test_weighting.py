@@ -106,6 +106,7 @@ def test_alpha_starts_at_one_or_where_told(form):
     *[(dict(kd_weight=value), f'.kd_weight={value!r} is not a finite number above 0')
       for value in (0.0, -2, float('nan'), float('inf'), '1', None)],
     *[(dict(bias=value), f'.bias={value!r} is not a finite number$') for value in (float('nan'), float('-inf'), '1', None)],
+    (dict(unit='nats'), ".unit='nats' is not one of variance, loss"),
     *[(dict(initial_alpha=value), f'.initial_alpha={value!r} is not a finite number')
       for value in (float('nan'), float('inf'), 'one', False)],
 ])
@@ -122,9 +123,9 @@ def test_a_bias_may_have_either_sign():
 
 
 @pytest.mark.parametrize('arguments', [
-    dict(type='exponential', scale=0.125, kd_weight=3.0, bias=1.0, initial_alpha=-0.5),
-    dict(type='biased_softmax', scale='num_pathways', kd_weight=0.7, bias=-2.5, initial_alpha=0.0),
-    *[dict(type=form, scale=2.0, kd_weight=1.0, bias=1.0, initial_alpha=1.0) for form in CLOSED],
+    dict(type='exponential', scale=0.125, kd_weight=3.0, bias=1.0, initial_alpha=-0.5, unit='variance'),
+    dict(type='biased_softmax', scale='num_pathways', kd_weight=0.7, bias=-2.5, initial_alpha=0.0, unit='loss'),
+    *[dict(type=form, scale=2.0, kd_weight=1.0, bias=1.0, initial_alpha=1.0, unit='loss') for form in CLOSED],
 ])
 def test_a_weighting_is_built_again_from_its_dict(arguments):
     weighting = Weighting(**arguments)
@@ -136,6 +137,7 @@ def test_a_weighting_is_built_again_from_its_dict(arguments):
 
 
 def test_the_defaults_are_written_out():
-    assert Weighting().to_dict() == dict(type='biased_softmax', scale=1.0, kd_weight=1.0, bias=1.0, initial_alpha=1.0)
+    assert Weighting().to_dict() == dict(type='biased_softmax', scale=1.0, kd_weight=1.0, bias=1.0, initial_alpha=1.0,
+                                         unit='loss')
     assert Weighting('exponential').to_dict() == dict(type='exponential', scale=1.0, kd_weight=1.0, bias=1.0,
-                                                      initial_alpha=0.0)
+                                                      initial_alpha=0.0, unit='variance')

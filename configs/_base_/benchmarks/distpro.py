@@ -11,9 +11,9 @@ scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
 searches = dict(
     search=dict(config='../distpro/search.py', seeds=[0]),
     random_rounds=dict(
-        config='../distpro/search.py', options={'train_cfg.moves': 'random', 'train_cfg.rounds': 9}, seeds=[0]),
+        config='../distpro/search.py', options={'train_cfg.searcher': 'random', 'train_cfg.rounds': 9}, seeds=[0]),
     evolution_rounds=dict(
-        config='../distpro/search.py', options={'train_cfg.moves': 'evolution', 'train_cfg.rounds': 22}, seeds=[0]),
+        config='../distpro/search.py', options={'train_cfg.searcher': 'evolution', 'train_cfg.rounds': 22}, seeds=[0]),
     published_search=dict(config='../distpro/published_search.py', options=scaled, seeds=[0]))
 controls = {
     form: dict(like='distpro', options={'custom_hooks.0.form': form}, budgets=[1])

@@ -2,10 +2,9 @@
 optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4))
 param_scheduler = dict(type='MultiStepLR', by_epoch=True, milestones=[150, 180, 210], gamma=0.1)
 train_cfg = dict(type='mmrazor.ReproducibleTrainLoop', max_epochs=240, val_interval=20)
-# What differs in a published search, in a round of a search and in the first stages of AB and FT, and for how long a
+# What differs in a published search and in the first stages of AB and FT, and for how long a
 # DistillWarmUpHook raises its weights.
 search_stage = dict(param_scheduler=dict(milestones=[25, 30, 35]), train_cfg=dict(max_epochs=40, val_interval=10))
-round_stage = dict(param_scheduler=dict(milestones=[15, 18, 21]), train_cfg=dict(max_epochs=24))
 ab_stage = dict(param_scheduler=dict(), train_cfg=dict(max_epochs=30, val_interval=30))
 ft_stage = ab_stage
 warm_up_epochs = 20

@@ -12,7 +12,7 @@ test_dataloader = dict(dataset=dict(dataset=dict(pipeline=test_pipeline)))
 param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=8, by_epoch=True, convert_to_iter_based=True)
 train_cfg = dict(max_epochs=8, val_interval=8)
 search_stage = dict(param_scheduler=param_scheduler, train_cfg=dict(max_epochs=8, val_interval=8))
-round_stage = dict(param_scheduler=dict(param_scheduler, T_max=3), train_cfg=dict(max_epochs=3))
+round_share = 0.375
 ab_stage = dict(param_scheduler=dict(T_max=1), train_cfg=dict(max_epochs=1, val_interval=1))
 ft_stage = ab_stage
 warm_up_epochs = 1

@@ -1,5 +1,6 @@
 # What methods ask of every task, and the usual answers. A task or a pair changes what is another for it.
 replay = dict()  # arguments of ProcessReplayHook
+round_share = 0.1  # length of a search's round as a share of the training
 # Stages of teacher and student that AB, AT, OFD, VID and L2T-ww compare; FitNet takes the second of them.
 stages = [(-3, -3), (-2, -2), (-1, -1)]
 last_stages = 'layer3>layer3'  # names of the last ones, by which FT finds its paraphraser

@@ -19,7 +19,8 @@ class ProcessReplayHook(Hook):
 
     Args:
         process (str or dict): The process file that a search wrote; or one made by hand: ``progress``, moments [K] in
-            [0, 1] of the run, and ``weights`` above 0 at those, [K] of all pathways alike or [K, N] in their order.
+            [0, 1] of the run, and ``weights`` of 0 or more at those, [K] of all pathways alike, a dict of 'features' and
+            'logits', [K] each, or [K, N] in the order of the pathways; ``unit``, see :class:`distpro_mm.process.Weighting`.
         form (str): 'process', or an ablation of it: 'uniform' (all pathways at its mean weight), 'last' (its last weights
             throughout), 'mean' (each pathway at its own mean), 'together' (all pathways at their mean of the moment),
             'shuffled' (its moments in random order) or 'random' (its total divided at random). Defaults to 'process'.
@@ -79,6 +80,7 @@ class ProcessReplayHook(Hook):
         if not process.origin.get('complete', True):
             runner.logger.warning(f"The process '{osp.basename(self.process)}' ends at {process.progress[-1]:.0%} of its "
                                   'search, which was broken off: its last weights are kept from there on')
+        self.unit = process.weighting.unit
         moments = np.arange(runner.max_iters) / max(runner.max_iters - 1, 1)
         self.schedule = process.form(self.form, moments, self.seed)
         skipped = np.mean((self.schedule < self.skip_below) | (self.schedule == 0))
@@ -87,12 +89,12 @@ class ProcessReplayHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Set the weights of this iteration."""
-        self._distiller(runner).set_weights(self.schedule[runner.iter], self.skip_below)
+        self._distiller(runner).set_weights(self.schedule[runner.iter], self.skip_below, self.unit)
 
     def _read(self, distiller, logger) -> DistillationProcess:
         """The process of the file or made by hand, for the distiller's pathways."""
         if isinstance(self.process, dict):
-            return DistillationProcess.by_hand(distiller.names, **self.process)
+            return DistillationProcess.by_hand(distiller.names, **{'unit': distiller.weighting.unit, **self.process})
         process = DistillationProcess.load(self.process)
         if self.transfer is None:
             return process.reorder(distiller.names, 'model.distiller',

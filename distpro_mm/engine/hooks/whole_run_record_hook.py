@@ -1,4 +1,5 @@
 import math
+from typing import Optional
 
 from mmrazor.registry import HOOKS
 
@@ -18,7 +19,7 @@ class WholeRunRecordHook(ProcessRecordHook):
 
     def before_train(self, runner) -> None:
         """Check the loop."""
-        if not hasattr(runner.train_loop, 'history'):
+        if not hasattr(runner.train_loop, 'searcher'):
             raise ConfigError("custom_hooks: WholeRunRecordHook records a search in rounds; it needs train_cfg.type="
                               "'mmrazor.DistProWholeRunLoop'")
 
@@ -42,7 +43,12 @@ class WholeRunRecordHook(ProcessRecordHook):
         loop = runner.train_loop
         self.process = loop.process()
         if self.process is not None:
-            losses = [done['loss'] if math.isfinite(done['loss']) else None for done in loop.history]
-            self.process.origin = dict(origin(runner), epochs=loop.epochs, iterations=loop.iterations, rounds=loop.rounds,
-                                       losses=losses)
-            self._save(runner, complete=len(losses) == loop.rounds)
+            searcher = loop.searcher
+            trials = [dict(kind=trial.kind, loss=trial.loss if trial.finite else None) for trial in searcher.history]
+            self.process.origin = dict(origin(runner), epochs=loop.epochs, iterations=loop.iterations, trials=trials,
+                                       best=searcher.best.kind, guessing=_finite(searcher.guessing))
+            self._save(runner, complete=searcher.finished)
+
+
+def _finite(value: float) -> Optional[float]:
+    return value if math.isfinite(value) else None

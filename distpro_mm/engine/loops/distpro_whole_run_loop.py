@@ -1,11 +1,9 @@
 import copy
 import functools
 import math
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
-import numpy as np
 import torch
-from cmaes import CMA
 from mmengine.dist import all_reduce, all_reduce_params, broadcast, get_rank
 from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import LOOPS
@@ -14,66 +12,67 @@ from torch.utils.data import DataLoader
 
 from ...datasets import seed_all
 from ...errors import ConfigError, first_line, is_number
-from ...process import DistillationProcess
-from ...search import Step, Trajectory, untouched
+from ...process import OFF, DistillationProcess, Weighting
+from ...search import SEARCHERS, Step, Trajectory, Trial, untouched
 from ..hooks import WholeRunRecordHook
+from ..schedules import scaled_schedule
 from .reproducible_train_loop import endless, start_at
 from .search_loop import SearchLoop, usable
 
-MOVES = ('derivative', 'random', 'evolution')
-POPULATION = 7  # rounds of a generation, which costs nearly as much as the default search, two of whose rounds are derived
 # What changes the training loss from epoch to epoch, of which a derivative at the end of a round would know nothing.
 CHANGING = ('StopDistillHook', 'DistillWarmUpHook', 'SwitchRecipeHook')
-HALF_STEP_AT = 0.25  # of the median derivative
-TINY = torch.finfo(torch.float32).tiny
+REFERENCES = ('student', 'kd')
 
 
 @LOOPS.register_module()
 class DistProWholeRunLoop(SearchLoop):
-    """Searches a distillation process with sight to the end of the run.
+    """Searches a distillation process by the held-out loss at the end of short trainings.
 
-    The student is trained in several rounds, each a whole short run from the same initial weights with a schedule of its
-    own. A process of a few knots is replayed in it; at its end the held-out loss is differentiated back through every
-    step of the round (see :class:`distpro_mm.search.Trajectory`), and alpha at each knot takes a step of Rprop. So a weight
-    is judged by what it does to the trained student, and not to the next step, as in :class:`DistProSearchLoop`. A round
-    that ends with a loss far above the best one's, or whose training diverges, is not followed: alpha goes back to the best
-    one's and takes half the step. The process of the round with the lowest held-out loss is the result.
+    The student is trained in several rounds. Each round is a short training of its own: the same initial weights, the
+    schedule of the config scaled to the round's length, and one process replayed in it. A
+    :class:`~distpro_mm.search.Searcher` says which process to try in the next round:
 
-    Weights that are too high make training chaotic, and then derivatives say little. So where the first step is no
-    improvement, or already the first round diverges, the search begins again, with ``rise`` lower by 1, down to constant
-    weights, and with all its rounds.
+    1. The references: the student alone (all weights 0) and plain KD (the logits alone, at weight 1).
+    2. The level of the weights: the initial process, and the same with all weights divided by 4 again and again, until
+       the held-out loss rises; then the best with the logits' weight taken from the references.
+    3. ``rounds`` refinements of the best level. By default the held-out loss is differentiated back through every step of
+       the round (see :class:`distpro_mm.search.Trajectory`), and alpha at each knot takes a step of Rprop.
 
-    A round costs about four times its training: the run, and for each step one pass through its second derivative; a round
-    that is not followed, and the last one, cost the run alone. The steps of a round are kept in memory; what does not fit is
-    taken again in parts, which costs one more training.
+    The process of the round with the lowest held-out loss is the result. If no process is better than the references, or
+    than guessing, the best reference is written in its place, with a warning.
 
-    A search that is resumed goes on at the beginning of the round that was broken off.
+    A round costs its training, and one that is differentiated about four. The steps of a round are stored in memory; what
+    does not fit is taken again in parts, which costs one more training. A resumed search continues at the beginning of the
+    round in which it was interrupted.
 
     Args:
-        runner (Runner): The runner; ``optim_wrapper`` and ``param_scheduler`` are those of an ordinary training of
-            ``max_epochs``.
+        runner (Runner): The runner; ``optim_wrapper`` and ``param_scheduler`` are those of the training that is to be
+            distilled.
         dataloader (dict): Config of the training set's loader, ``train_dataloader``.
-        max_epochs (int): Epochs of a round.
-        rounds (int): Rounds, >= 1, from where the search begins, or last began again. After the last one alpha is not moved
-            any more. Defaults to 3.
-        knots (int): Moments of the run, evenly spaced, at which alpha is free, >= 2; the weights are interpolated between
+        max_epochs (int): Epochs of that training.
+        round_share (float): Length of a round as a share of that training, in (0, 1]. Defaults to 0.1.
+        min_iterations (int): Least iterations of a round, >= 1; a round is never longer than the training. One of fewer
+            iterations is repeated with other batches, and the mean of the held-out losses counts. Defaults to 200.
+        rounds (int): Refinements, >= 1; after the last one alpha does not change. Defaults to 3.
+        knots (int): Evenly spaced points of the run, >= 2, at which alpha is free; the weights are interpolated between
             them. Defaults to 4.
-        rise (float): How much higher than at its initial value alpha begins, in the first round, at all knots but the first
-            and the last, for every pathway. With weights exp(alpha) the default begins with 1 at the ends of the run and
-            20 between. 0: constant weights. Lowered where it proves too high. Defaults to 3.
-        step_size (float): Longest step of alpha at every knot, > 0. Rprop halves it where the derivative's sign turns, and
-            lengthens it by 1.2 again while it stays; where the derivative is small against the median of all it is
-            shorter. Defaults to 0.7.
-        tolerance (float): A round is followed up to a held-out loss of 1 + tolerance times the lowest, >= 0: short trainings
-            scatter. Defaults to 0.05.
-        max_growth (float): Bound on the derivative's growth on its way back, in lengths of the held-out loss's gradient at
-            the end, > 0: where training is chaotic, as at its start with high weights, what lies far ahead cannot be
-            told. Defaults to 2.
-        moves (str): 'derivative'; or, for what has no second derivative, by the held-out losses of whole rounds alone,
-            which need more ``rounds``, such as 22: 'evolution', CMA-ES (the package ``cmaes``) over one number for each
-            knot and one for each pathway, which add to the first round's alpha; 'random', as a control: that alpha and
-            normal numbers of standard deviation 1, one for each knot, each pathway and both. Defaults to 'derivative'.
-        memory (float): GiB for the steps that are kept, > 0. Defaults to 4.
+        rise (float): Offset added to the initial alpha at every interior knot. With weights exp(alpha) the default starts
+            with 1 at the ends of the run and 20 between. 0: constant weights. Defaults to 3.
+        feature_weight (float): Factor of the feature pathways' initial weights exp(alpha), > 0. With the default rise they
+            start with 16 at the ends of the run and 320 between, and the logits with 1 and 20. Defaults to 16.
+        step_size (float): Longest step of alpha at every knot of a refinement, > 0. Rprop halves it where the gradient's
+            sign changes, and lengthens it by 1.2 while it stays. Defaults to 0.7.
+        tolerance (float): A refinement is followed up to a held-out loss of 1 + tolerance times the lowest, >= 0: short
+            trainings scatter. Defaults to 0.05.
+        max_growth (float): Bound on the gradient's growth on its way back, relative to its length at the end of the round,
+            > 0: where training is chaotic, the effect of early weights cannot be known. Defaults to 2.
+        searcher (str): How the best level is refined: 'rprop', by derivatives; or by held-out losses alone, for what has
+            no second derivative, with more ``rounds``, such as 22: 'evolution' (CMA-ES) or 'random'. Defaults to 'rprop'.
+        references (Sequence[str]): References that are trained: 'student', 'kd'. The latter is left out where the distiller
+            has no pathway between logits. Defaults to both.
+        max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. 0: the initial process is taken as
+            it is. Defaults to 5.
+        memory (float): GiB for stored steps, > 0. Defaults to 4.
         **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``agreement``, ``cost_penalty``; and of
             mmengine's ``EpochBasedTrainLoop``. The model is validated after the last round alone.
 
@@ -86,31 +85,43 @@ class DistProWholeRunLoop(SearchLoop):
                  runner,
                  dataloader: Union[DataLoader, Dict],
                  max_epochs: int,
+                 round_share: float = 0.1,
+                 min_iterations: int = 200,
                  rounds: int = 3,
                  knots: int = 4,
                  rise: float = 3.0,
+                 feature_weight: float = 16.0,
                  step_size: float = 0.7,
                  tolerance: float = 0.05,
                  max_growth: float = 2.0,
-                 moves: str = 'derivative',
+                 searcher: str = 'rprop',
+                 references: Sequence[str] = REFERENCES,
+                 max_divisions: int = 5,
                  memory: float = 4.0,
                  **kwargs) -> None:
-        for name, value, least in (('rounds', rounds, 1), ('knots', knots, 2), ('max_epochs', max_epochs, 1)):
-            if not isinstance(value, int) or value < least:
+        for name, value, least in (('rounds', rounds, 1), ('knots', knots, 2), ('max_epochs', max_epochs, 1),
+                                   ('min_iterations', min_iterations, 1), ('max_divisions', max_divisions, 0)):
+            if not is_number(value) or not isinstance(value, int) or value < least:
                 raise ConfigError(f'train_cfg.{name}={value!r} must be a whole number from {least}')
-        for name, value in (('step_size', step_size), ('max_growth', max_growth), ('memory', memory)):
-            if not isinstance(value, (int, float)) or not value > 0:
+        for name, value in (('step_size', step_size), ('max_growth', max_growth), ('memory', memory),
+                            ('feature_weight', feature_weight)):
+            if not is_number(value) or not value > 0:
                 raise ConfigError(f'train_cfg.{name}={value!r} must be a number above 0')
-        if not isinstance(tolerance, (int, float)) or not tolerance >= 0:
+        if not is_number(round_share) or not 0 < round_share <= 1:
+            raise ConfigError(f'train_cfg.round_share={round_share!r} must be a number above 0, up to 1')
+        if not is_number(tolerance) or not tolerance >= 0:
             raise ConfigError(f'train_cfg.tolerance={tolerance!r} must be a number, 0 or more')
         if not is_number(rise):
             raise ConfigError(f'train_cfg.rise={rise!r} must be a finite number, such as 0 for constant weights at first')
-        if moves not in MOVES:
-            raise ConfigError(f"train_cfg.moves={moves!r} is not one of {', '.join(MOVES)}")
-        if moves == 'evolution' and rounds < POPULATION + 2:
-            raise ConfigError(f"train_cfg.rounds={rounds} with moves='evolution' ends before the first generation of "
-                              f'{POPULATION} has been judged: give more, such as 22')
-        self.moves = moves
+        if not isinstance(references, (list, tuple)) or not set(references) <= set(REFERENCES):
+            raise ConfigError(f'train_cfg.references={references!r} must be a list with some of {", ".join(REFERENCES)}')
+        if searcher not in SEARCHERS:
+            raise ConfigError(f"train_cfg.searcher={searcher!r} is not one of {', '.join(SEARCHERS)}")
+        kind = SEARCHERS[searcher]
+        self.differentiates = kind.differentiates
+        if rounds < kind.minimum_rounds:
+            raise ConfigError(f'train_cfg.rounds={rounds} is too few for searcher={searcher!r}, which needs '
+                              f'{kind.minimum_rounds} or more, such as 22')
         constructor = runner.optim_wrapper.get('constructor') if isinstance(runner.optim_wrapper, dict) else None
         if isinstance(runner.optim_wrapper, OptimWrapperDict) or 'DistPro' in str(constructor):
             raise ConfigError('optim_wrapper.constructor: DistProWholeRunLoop moves alpha itself (train_cfg.step_size): '
@@ -119,76 +130,102 @@ class DistProWholeRunLoop(SearchLoop):
             if self.differentiates and type(hook).__name__ in CHANGING:
                 raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
                                   'search by whole rounds does not know: remove it for the search')
-        super().__init__(runner, dataloader, rounds * max_epochs, **kwargs)
+        super().__init__(runner, dataloader, max_epochs, **kwargs)
         if self.differentiates and self.model.distiller.compile_transforms:
             raise ConfigError('model.distiller.compile_transforms=True: what is compiled has no second derivative; leave it '
                               'out for the search (the distillation may have it)')
-        self.epochs = max_epochs
-        self.tolerance, self.max_growth, self.memory = tolerance, max_growth, memory
-        self.iterations = max_epochs * len(self.dataloader)  # of a round
-        runner.param_schedulers = self._of_a_round(runner.param_schedulers)
-        self.settings = dict(rounds=rounds, max_epochs=max_epochs, knots=knots, rise=rise, step_size=step_size, moves=moves,
-                             agreement=self.agreement, cost_penalty=self.cost_penalty)
-        self.history: List[dict] = []  # of the rounds that are done, alpha [knots, N] and the held-out loss
+        self.epochs = round_epochs(max_epochs, len(self.dataloader), round_share, min_iterations)
+        self.iterations = self.epochs * len(self.dataloader)
+        runner.param_schedulers = self._of_a_round(runner.param_schedulers, self.epochs / max_epochs)
+        self.max_growth, self.memory, self.knots = max_growth, memory, knots
+        self.settings = dict(rounds=rounds, epochs=self.epochs, knots=knots, rise=rise, feature_weight=feature_weight,
+                             step_size=step_size, searcher=searcher,
+                             references=list(references), max_divisions=max_divisions, agreement=self.agreement,
+                             cost_penalty=self.cost_penalty)
+        seed = torch.tensor(runner.seed)
+        broadcast(seed)  # processes may have seeds of their own
+        own = dict(step_size=step_size, tolerance=tolerance) if searcher == 'rprop' else {}
+        initial = self.model.distiller.alpha.detach().cpu().repeat(knots, 1)
+        initial[1:-1] += rise
+        free = self.model.distiller.weighting.type == 'exponential'
+        if free:
+            features = [index for index in range(initial.shape[1]) if index not in self._logits()]
+            initial[:, features] += math.log(feature_weight)
+        self.searcher = kind(initial, self._references(references), rounds, self._logits(), self._guessing(),
+                             seed=int(seed), has_level=free, max_divisions=max_divisions, **own)
+        # Two trainings of one process end alike only if they are long enough; of shorter ones the mean of several counts.
+        self.repeats = math.ceil(min_iterations / self.iterations)
         self._initial: Optional[dict] = None
-        self._begin(rise)
+        self._losses: List[float] = []  # of the present trial's repeats that are done
+        self._gradients: List[Tensor] = []
+        self._tried = False
+        self._expect_another_round()
 
-    def _begin(self, rise: float) -> None:
-        """Let the search begin, or begin again, with weights that are higher inside the run than at its ends."""
-        knots, step_size = self.settings['knots'], self.settings['step_size']
-        initial = self.model.distiller.alpha.detach()
-        inner = initial.new_ones(knots, 1)
-        inner[[0, -1]] = 0
-        self.alpha = (initial.repeat(knots, 1) + rise * inner).requires_grad_()
-        self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, step_size))
-        self._best: Optional[dict] = None  # round since then: loss and alpha, and its gradient and optimiser's state
-        self._expect(rise, len(self.history))
+    def _logits(self) -> List[int]:
+        """Places of the pathways between logits."""
+        distiller = self.model.distiller
+        return [index for index, pathway in enumerate(distiller.pathways) if pathway.name not in distiller.transforms]
 
-    def _expect(self, rise: float, first: int) -> None:
-        """Rounds from the first one of this beginning on."""
-        self._rise, self._first = rise, first
-        self.rounds = first + self.settings['rounds']
-        self._max_epochs = self.val_begin = self.rounds * self.epochs
+    def _references(self, names: Sequence[str]) -> Dict[str, Tensor]:
+        """alpha [knots, N] of the references, for weights exp(alpha)."""
+        distiller = self.model.distiller
+        off = torch.full((self.knots, len(distiller.pathways)), OFF)
+        logits = self._logits()
+        kd = off.clone()
+        kd[:, logits] = -math.log(max(len(logits), 1))
+        known = dict(student=off, kd=kd) if logits else dict(student=off)
+        return {name: known[name] for name in names if name in known}
+
+    def _guessing(self) -> float:
+        """Loss of a classifier that guesses; infinity where it is not known."""
+        classes = getattr(getattr(self.model.student, 'head', None), 'num_classes', None)
+        return math.log(classes) if isinstance(classes, int) and classes > 1 and not self.agreement else math.inf
+
+    def _expect_another_round(self) -> None:
+        """Make room for the rounds that are done, and for the next one unless the search is finished."""
+        rounds = (len(self.searcher.history) + (not self.searcher.finished)) * self.repeats
+        self._max_epochs = self.val_begin = rounds * self.epochs
         self._max_iters = self._max_epochs * len(self.dataloader)
 
-    def _of_a_round(self, schedulers: Union[None, dict, list]) -> Union[None, list]:
-        """Schedules that end, where they do not say when, with a round."""
+    def _of_a_round(self, schedulers: Union[None, dict, list], share: float) -> Union[None, list]:
+        """The training's schedules, scaled to a round; one that does not say when it ends, ends with the round."""
         if schedulers is None:
             return None
         listed = [schedulers] if isinstance(schedulers, dict) else list(schedulers)
         if not all(isinstance(schedule, dict) and 'type' in schedule for schedule in listed):
             raise ConfigError('param_scheduler: a search in rounds takes those of an ordinary training, a dict or a list of '
                               f'dicts with type, got {schedulers}')
-        return [dict(dict(end=self.epochs if schedule.get('by_epoch', True) else self.iterations), **schedule)
-                for schedule in listed]
-
-    @property
-    def differentiates(self) -> bool:
-        """bool: Whether training steps are differentiated."""
-        return self.moves == 'derivative'
+        return [dict(dict(end=self.epochs if schedule.get('by_epoch', True) else self.iterations),
+                     **scaled_schedule(schedule, share)) for schedule in listed]
 
     @property
     def sweeps(self) -> bool:
-        """bool: Whether the present round is differentiated at its end."""
-        return self.differentiates and len(self.history) < self.rounds - 1
+        """bool: Whether the steps of the present round may be differentiated at its end."""
+        return self.differentiates and self.trial.kind == 'step' and self.searcher.steps_left > 1
 
-    def weights(self) -> Tensor:
-        """Tensor: The weights of all iterations of a round [iterations, N], differentiable in alpha."""
-        knots = torch.stack([self.model.distiller.weighting(alpha) for alpha in self.alpha])
+    def weights(self, trial: Trial, alpha: Optional[Tensor] = None) -> Tensor:
+        """Weights of all iterations of a round [iterations, N], differentiable in alpha [knots, N], or of the trial's."""
+        distiller = self.model.distiller
+        alpha = (trial.alpha if alpha is None else alpha).to(distiller.alpha)
+        knots = torch.stack([self._weighting(trial)(knot) for knot in alpha])
         places = torch.linspace(0, len(knots) - 1, self.iterations, device=knots.device)
         before = places.floor().long().clamp(max=len(knots) - 2)
         share = (places - before).to(knots)[:, None]
         return (1 - share) * knots[before] + share * knots[before + 1]
 
+    def _weighting(self, trial: Trial) -> Weighting:
+        own = self.model.distiller.weighting
+        return Weighting('exponential', unit=own.unit) if trial.kind in self.searcher.references else own
+
     def process(self) -> Optional[DistillationProcess]:
         """The process of the best round so far; None before the first one is done."""
-        done = [done for done in self.history if math.isfinite(done['loss'])]
-        if not done:
+        best = self.searcher.best
+        if best is None:
             return None
-        moments = [knot / (len(self.alpha) - 1) for knot in range(len(self.alpha))]
+        progress = [knot / (self.knots - 1) for knot in range(self.knots)]
         distiller = self.model.distiller
-        return DistillationProcess(distiller.names, distiller.weighting, moments,
-                                   min(done, key=lambda done: done['loss'])['alpha'], layers=distiller.layer_names)
+        return DistillationProcess(distiller.names, self._weighting(best), progress, best.alpha.tolist(),
+                                   layers=distiller.layer_names)
 
     def start(self) -> None:
         """Make ready for :meth:`step`, at the beginning of a round."""
@@ -208,8 +245,8 @@ class DistProWholeRunLoop(SearchLoop):
 
     def state_dict(self) -> dict:
         """dict: What a search that is resumed goes on with."""
-        return dict(settings=self.settings, alpha=self.alpha.detach(), optimizer=self.optimizer.state_dict(),
-                    history=self.history, best=self._best, initial=self._initial, rise=self._rise, first=self._first)
+        return dict(settings=self.settings, searcher=self.searcher.state_dict(), initial=self._initial, losses=self._losses,
+                    gradients=self._gradients)
 
     def load_state_dict(self, state: dict) -> None:
         """Go on with what :meth:`state_dict` gave.
@@ -217,14 +254,14 @@ class DistProWholeRunLoop(SearchLoop):
         Raises:
             ConfigError: If it is of another search.
         """
-        if state['settings'] != self.settings or state['alpha'].shape != self.alpha.shape:
-            raise ConfigError(f'the checkpoint is of a search with {state["settings"]} and {state["alpha"].shape[1]} '
-                              f'pathways, and train_cfg has {self.settings} and model.distiller {self.alpha.shape[1]}: '
-                              'resume with the config of the search')
-        self._set_alpha(state['alpha'])
-        self.optimizer.load_state_dict(state['optimizer'])
-        self.history, self._best, self._initial = state['history'], state['best'], state['initial']
-        self._expect(state['rise'], state['first'])
+        pathways = self.searcher.initial.shape[1]
+        history = state['searcher']['history']
+        if state['settings'] != self.settings or history and history[0]['alpha'].shape[1] != pathways:
+            raise ConfigError(f'the checkpoint is of a search with {state["settings"]}, and train_cfg has {self.settings} '
+                              f'and model.distiller {pathways} pathways: resume with the config of the search')
+        self.searcher.load_state_dict(state['searcher'])
+        self._initial, self._losses, self._gradients = state['initial'], state['losses'], state['gradients']
+        self._expect_another_round()
 
     def run_epoch(self) -> None:
         """Iterate an epoch; the first one of a round begins with the initial weights."""
@@ -242,9 +279,9 @@ class DistProWholeRunLoop(SearchLoop):
         self._parts: List[Tuple[int, dict]] = []  # of the round: the first iteration, and the state before it
         self._settings: List[List[dict]] = []  # of the optimiser, by iteration
         self._diverged = False
-        self._must_succeed = self._best is None and self._rise <= 0  # there is nothing lower to begin with
+        self.trial = self.searcher.ask()
         with torch.no_grad():
-            self._weights = self.weights()
+            self._weights = self.weights(self.trial)
 
     def _state(self) -> dict:
         """A copy in main memory of all that a step changes."""
@@ -281,9 +318,10 @@ class DistProWholeRunLoop(SearchLoop):
         not_finite = (~torch.isfinite(outputs['loss'].detach())).float()
         all_reduce(not_finite, op='max')  # processes pass over the rest of a round together
         self._diverged = bool(not_finite)
-        if self._must_succeed:
+        if self.trial.kind == 'student':  # nothing distils: lower weights would not help
             self.check_finite(math.nan if self._diverged else 0., 'the training loss')
-        if self._iter == 0 and self.sweeps:
+        if self.sweeps and not self._tried and not self._diverged:
+            self._tried = True
             self._try_sweep()
         return outputs
 
@@ -298,7 +336,7 @@ class DistProWholeRunLoop(SearchLoop):
         except (NotImplementedError, RuntimeError) as error:
             raise ConfigError('train_cfg.type=DistProWholeRunLoop differentiates training steps, and something in the '
                               'student, the transforms or the losses has no second derivative; use DistProSearchLoop, or '
-                              f"moves='evolution' with more rounds, which need none ({first_line(error)})") from error
+                              f"searcher='evolution' with more rounds, which need none ({first_line(error)})") from error
         self.trajectory.steps = kept
 
     def _full(self) -> bool:
@@ -317,42 +355,59 @@ class DistProWholeRunLoop(SearchLoop):
         return self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
 
     def end_epoch(self) -> None:
-        """After a round, measure the held-out loss and move alpha down its derivative, unless it was the last round."""
+        """After a round, measure the held-out loss and, if wanted, its gradient; tell them after the last repeat."""
         if self._iter % self.iterations:
             return
+        searcher = self.searcher
         with untouched(self.model), self._full_precision():
             seed_all(self.runner.seed, get_rank(), self._iter, 1)
             loss = math.nan if self._diverged else self._measure()
             if self._price is not None:
                 loss += (self._price.to(self._weights) * self._weights.mean(0)).sum().item()
-            if self._must_succeed:
+            if self.trial.kind == 'student':
                 self.check_finite(loss, 'the held-out loss')
-            finite, best = math.isfinite(loss), self._best
-            better = finite and (best is None or loss < best['loss'])
-            near = better or finite and loss <= best['loss'] + self.tolerance * abs(best['loss'])
-            told = f'held-out loss {loss:.4f}' if finite else 'training diverged'
-            lowest = finite and not any(done['loss'] <= loss for done in self.history)
-            self.runner.logger.info(f'Round {len(self.history) + 1} of {self.rounds}: {told}' +
-                                    ', the lowest so far' * lowest)
-            here = dict(loss=loss, alpha=self.alpha.detach().clone(), optimizer=copy.deepcopy(self.optimizer.state_dict()))
-            sweeps, first_step = self.sweeps, self.differentiates and len(self.history) == self._first + 1
-            misled = first_step and self._rise > 0 and not better
-            if near and sweeps and not misled:
-                here['gradient'] = self._gradient(self._derivatives())
-                near = bool(here['gradient'].isfinite().all())
-                if self._must_succeed:
-                    self.check_finite(here['gradient'], "the held-out loss's gradient with respect to alpha")
-            self.history.append(dict(alpha=self.alpha.detach().tolist(), loss=loss))
-            if better and (near or not sweeps):
-                self._best = here
-            if misled or self._best is None:  # at rise=0 there is a best one, or the search has stopped
-                lower = max(self._rise - 1, 0)
-                self.runner.logger.info(f'rise={self._rise:g} is too high: the search begins again, with rise={lower:g}')
-                self._begin(lower)
-            elif sweeps:
-                self._move_alpha(here if near else _with_half_the_step(best))
-            elif not self.differentiates and len(self.history) < self.rounds:
-                self._move_from_first(self._drawn() if self.moves == 'random' else self._bred())
+            self._losses.append(loss)
+            if self.sweeps and searcher.wants_gradient(_mean(self._losses)):
+                self._gradients.append(self._gradient(self._derivatives()).cpu())
+        if len(self._losses) < self.repeats:
+            return
+        loss = _mean(self._losses)
+        lowest = math.isfinite(loss) and (searcher.best is None or loss < searcher.mean_loss(searcher.best))
+        words = self._description()
+        searcher.tell(loss, torch.stack(self._gradients).mean(0) if self._gradients else None)
+        self._losses, self._gradients = [], []
+        found = f'held-out loss {loss:.4f}' if math.isfinite(loss) else 'training diverged'
+        self.runner.logger.info(f'Trial {len(searcher.history)}, {words}: {found}' + ', the lowest so far' * lowest)
+        self._expect_another_round()
+        if searcher.finished:
+            self._report()
+
+    def _description(self) -> str:
+        """The present trial in words."""
+        if self.trial.kind == 'level':
+            divisions = len(self.searcher.of_kind('level'))
+            return f'initial weights divided by {4**divisions}' if divisions else 'initial weights'
+        return dict(student='student alone', kd='plain KD', logits='other weight of the logits',
+                    step='refinement')[self.trial.kind]
+
+    def _report(self) -> None:
+        """Say what the search found, and warn where it is no better than what needs no search."""
+        searcher, logger = self.searcher, self.runner.logger
+        best, bar = searcher.best, searcher.bar
+        if best is None:
+            return
+        others = ', '.join(f'{name} {trial.loss:.4f}' for name in searcher.references for trial in searcher.of_kind(name))
+        if math.isfinite(searcher.guessing):
+            others += f', guessing {searcher.guessing:.4f}'
+        if best.kind in searcher.references:
+            held = 'the student alone, all weights 0' if best.kind == 'student' else 'plain KD'
+            logger.warning(f'No process is better than {best.kind!r} on the held-out images ({others}): process.json holds '
+                           f'{held}. More images, a better teacher or longer rounds (train_cfg.min_iterations) may help')
+        elif searcher.mean_loss(best) >= bar:
+            logger.warning(f'The best held-out loss, {searcher.mean_loss(best):.4f}, is not below guessing ({bar:.4f}): '
+                           'the student learns nothing in a round; give more epochs or check the learning rate')
+        else:
+            logger.info(f'The best process has a held-out loss of {searcher.mean_loss(best):.4f} ({others})')
 
     def _measure(self) -> float:
         """The held-out loss, of all held-out images; the way back begins there."""
@@ -368,47 +423,8 @@ class DistProWholeRunLoop(SearchLoop):
         """By alpha [knots, N], of the derivatives by the weights of all iterations."""
         if self._price is not None:
             derivatives = derivatives + self._price.to(derivatives) / self.iterations
-        return torch.autograd.grad((self.weights() * derivatives).sum(), self.alpha)[0]
-
-    def _move_alpha(self, done: dict) -> None:
-        """A step of alpha from where a round had it."""
-        before, gradient = (done[part].to(self.alpha) for part in ('alpha', 'gradient'))  # a checkpoint's are on the CPU
-        self._set_alpha(before)
-        self.optimizer.load_state_dict(copy.deepcopy(done['optimizer']))
-        self.alpha.grad = gradient.clone()
-        self.optimizer.step()
-        size = gradient.abs()  # Rprop goes by the sign alone, which is chance where a weight hardly matters
-        self._set_alpha(torch.lerp(before, self.alpha.detach(), size / (size + HALF_STEP_AT * size.median() + TINY)))
-        self.alpha.grad = None
-
-    def _set_alpha(self, alpha: Tensor) -> None:
-        with torch.no_grad():
-            self.alpha.copy_(alpha)
-
-    def _drawn(self) -> np.ndarray:
-        """A random change of alpha [knots, N]."""
-        knots, pathways = self.alpha.shape
-        random = np.random.RandomState([self.runner.seed, len(self.history)])
-        return random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways)
-
-    def _bred(self) -> np.ndarray:
-        """The next change of a generation [knots, N]: evolution goes through all that was done anew, and needs no state."""
-        knots, pathways = self.alpha.shape
-        evolution = CMA(np.zeros(knots + pathways), 1.0, population_size=POPULATION, seed=self.runner.seed % 2**32)
-        bred = evolution.ask()
-        told = []
-        for done in self.history[self._first + 1:]:
-            told.append((bred, done['loss'] if math.isfinite(done['loss']) else np.finfo(np.float64).max))
-            if len(told) == POPULATION:
-                evolution.tell(told)
-                told = []
-            bred = evolution.ask()
-        return bred[:knots, None] + bred[knots:]
-
-    def _move_from_first(self, change: np.ndarray) -> None:
-        """Set alpha to that of the first round and a change [knots, N]."""
-        self._set_alpha(torch.tensor(self.history[self._first]['alpha']) + torch.from_numpy(change))
-        broadcast(self.alpha.detach())  # processes may have seeds of their own
+        alpha = self.trial.alpha.clone().requires_grad_()
+        return torch.autograd.grad((self.weights(self.trial, alpha) * derivatives).sum(), alpha)[0]
 
     def _derivatives(self) -> Tensor:
         """dJ/dw of all iterations of the round [iterations, N], from its last part to its first."""
@@ -444,12 +460,23 @@ class DistProWholeRunLoop(SearchLoop):
         return self.model.training_loss(data_batch, parameters, weights)
 
 
-def _with_half_the_step(done: dict) -> dict:
-    """A round from which Rprop goes half as far, next time too."""
-    for part in (*done['optimizer']['param_groups'], *done['optimizer']['state'].values()):
-        length = 'lr' if 'lr' in part else 'step_size'
-        part[length] = part[length] / 2
-    return done
+def _mean(losses: Sequence[float]) -> float:
+    return sum(losses) / len(losses)
+
+
+def round_epochs(max_epochs: int, iterations: int, share: float, min_iterations: int) -> int:
+    """Epochs of a round: a share of the training's, at least enough for ``min_iterations``, at most the training's.
+
+    Args:
+        max_epochs (int): Epochs of the training.
+        iterations (int): Iterations of an epoch.
+        share (float): Share of the training, in (0, 1].
+        min_iterations (int): Least iterations of a round.
+
+    Returns:
+        int: Epochs, >= 1.
+    """
+    return max(1, min(max_epochs, max(round(share * max_epochs), math.ceil(min_iterations / iterations))))
 
 
 def _copied(state):

@@ -7,6 +7,7 @@ from typing import Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
 import torch.nn.functional as F
+from mmengine.dist import all_reduce
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
@@ -62,6 +63,9 @@ class DistProDistiller(TapDistiller):
         pathways (list[Pathway]): The pathways [N], in the order of alpha and the weights.
         layer_names (dict[str, list[str]]): All 'transmitters' and 'receivers', connected or not, from shallow to deep.
         alpha (Tensor): Free parameters [N], a leaf tensor with a gradient.
+        unit (str): Of the weights in force, see :class:`distpro_mm.process.Weighting`.
+        variances (Tensor): Variance of the teacher's feature at each of the transmitting layers, measured on the first
+            training batch; 0 where it is not measured.
         live (list[int]): Indices of the pathways that are computed.
 
     Note:
@@ -90,6 +94,7 @@ class DistProDistiller(TapDistiller):
         if weighting.get('type', 'biased_softmax') == 'biased_softmax':
             weighting = {'scale': 'num_pathways', **weighting}
         self.weighting = Weighting(**weighting)
+        self.unit = self.weighting.unit
         if compare_at not in COMPARE_AT:
             raise ConfigError(f"model.distiller.compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
         self.compare_at, self.compile_transforms = compare_at, compile_transforms
@@ -123,6 +128,7 @@ class DistProDistiller(TapDistiller):
         if self.logit_losses:
             self.pathways += self._logit_pathways()
         self.alpha = self.weighting.start(len(self.pathways)).requires_grad_()
+        self.variances, self._measured = torch.zeros(len(transmitters)), set()
         self._weights: Optional[Tensor] = None
         self.live = list(range(len(self.pathways)))
 
@@ -151,13 +157,15 @@ class DistProDistiller(TapDistiller):
         """Taps of the 'transmitter' or 'receiver' side of live pathways."""
         return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
 
-    def set_weights(self, weights: Optional[Sequence[float]], skip_below: float = 0.0) -> None:
+    def set_weights(self, weights: Optional[Sequence[float]], skip_below: float = 0.0, unit: Optional[str] = None) -> None:
         """Set the pathways' weights instead of taking them from alpha.
 
         Args:
             weights (Sequence[float], optional): Weights [N]; None: from alpha again.
             skip_below (float): Pathways of a weight below this, or of weight 0, are not computed. Defaults to 0.
+            unit (str, optional): Of the weights, see :class:`distpro_mm.process.Weighting`. Defaults to None: the config's.
         """
+        self.unit = unit or self.weighting.unit
         if weights is None:
             self._weights, self.live = None, list(range(len(self.pathways)))
             return
@@ -167,12 +175,12 @@ class DistProDistiller(TapDistiller):
     @contextlib.contextmanager
     def weights_in_place(self, weights: Tensor) -> Iterator[None]:
         """Set weights [N], with a graph to whatever they come from, for a while."""
-        own = self._weights, self.live
-        self.set_weights(weights)
+        own = self._weights, self.live, self.unit
+        self.set_weights(weights, unit=self.unit)
         try:
             yield
         finally:
-            self._weights, self.live = own
+            self._weights, self.live, self.unit = own
 
     def weights(self) -> Tensor:
         """Tensor: The weights [N] in force; detached: the student's training never moves alpha."""
@@ -190,7 +198,7 @@ class DistProDistiller(TapDistiller):
 
     def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
                        data_samples: Optional[List] = None, catch: bool = False) -> Tensor:
-        """Unweighted losses of the live pathways.
+        """Unweighted losses of the live pathways, in the unit of the weights.
 
         Args:
             received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W]; its logits [B, K].
@@ -212,11 +220,23 @@ class DistProDistiller(TapDistiller):
             if catch:
                 feature = feature.view_as(feature)  # a pathway's own way into the feature, where its gradient passes alone
                 feature.register_hook(functools.partial(self._caught.__setitem__, pathway.name))
-            losses.append(self._compare(pathway, feature, target, data_samples))
+            losses.append(self._compare(pathway, feature, target, data_samples) / self._divisor(pathway, transmitted))
         losses = torch.stack(losses) if losses else self.alpha.new_zeros(0)
         if catch:
             losses.register_hook(functools.partial(self._caught.__setitem__, 'factors'))
         return losses
+
+    def _divisor(self, pathway: Pathway, transmitted: Dict[str, Tensor]) -> Union[int, Tensor]:
+        """What a pathway's loss is divided by, in the unit of the weights."""
+        if self.unit == 'loss':
+            return 1
+        if pathway.name not in self.transforms:
+            return len(self.logit_losses)
+        layer = self.layer_names['transmitters'].index(pathway.transmitter.name)
+        if layer not in self._measured:
+            self.variances[layer] = _variance(transmitted[pathway.transmitter.name])
+            self._measured.add(layer)
+        return len(self.transforms) * self.variances[layer]
 
     def _size(self, feature: Tensor, target: Tensor) -> Tuple[int, ...]:
         """Height and width at which two maps are compared; nothing for logits."""
@@ -309,26 +329,31 @@ class DistProDistiller(TapDistiller):
         return (self.weights()[self.live] * losses).sum()
 
     def get_extra_state(self) -> Tensor:
-        """Tensor: alpha [N], for the checkpoint."""
-        return self.alpha.detach().clone()
+        """Tensor: alpha [N] and the variances, for the checkpoint."""
+        return torch.cat([self.alpha.detach(), self.variances.to(self.alpha)])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take alpha [N] from a checkpoint.
+        """Take alpha [N] and the variances from a checkpoint; one that was not measured there stays as it is.
 
         Raises:
             ConfigError: If the checkpoint was made with another number of pathways.
         """
-        if state.shape != self.alpha.shape:
-            raise ConfigError(f'the checkpoint has {state.numel()} pathways and model.distiller has {len(self.pathways)}: '
-                             'use the transmitters, receivers, connections and transforms it was made with')
+        if state.numel() != len(self.alpha) + len(self.variances):
+            raise ConfigError(f'the checkpoint has {state.numel() - len(self.variances)} pathways and model.distiller has '
+                              f'{len(self.pathways)}: use the transmitters, receivers, connections and transforms it was made '
+                              'with')
         with torch.no_grad():
-            self.alpha.copy_(state)
+            self.alpha.copy_(state[:len(self.alpha)])
+            variances = state[len(self.alpha):].to(self.variances)
+            self.variances = torch.where(variances > 0, variances, self.variances)
+        self._measured.update(variances.nonzero().flatten().tolist())
 
     def _apply(self, fn, *args, **kwargs):
         """Take alpha along when the model moves to a device; the leaf tensor stays the same object."""
         super()._apply(fn, *args, **kwargs)
         if self.pathways:
             self.alpha.data = fn(self.alpha.data)
+            self.variances = fn(self.variances)
             if self._weights is not None:
                 self._weights = fn(self._weights)
         return self
@@ -342,6 +367,17 @@ def _transform(cfg: dict, pathway: Pathway) -> nn.Module:
 def _averaged(target: Tensor, size: Tuple[int, ...]) -> Tensor:
     """A teacher's map at a size that is no larger; logits as they are."""
     return target if tuple(target.shape[2:]) == size else F.adaptive_avg_pool2d(target, size)
+
+
+@torch.no_grad()
+def _variance(feature: Tensor) -> Tensor:
+    """Mean variance of the channels of maps [B, C, H, W], over all processes; 1 where a map is constant."""
+    feature = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
+    mean, square = feature.mean((0, 2, 3)), feature.square().mean((0, 2, 3))
+    for moment in (mean, square):
+        all_reduce(moment, op='mean')
+    variance = (square - mean.square()).mean()
+    return torch.where(variance > 1e-6 * square.mean(), variance, torch.ones_like(variance))
 
 
 def _labelled(cfgs: Sequence[dict], key: str, example: str) -> Dict[str, dict]:

@@ -1,0 +1,191 @@
+"""Student, KD, equal weights, ramp and DistPro at their defaults, on unlike settings.
+
+``python benchmarks/settings/run.py`` trains what is not done yet and prints the table. Settings for choosing are measured on
+images that are neither trained on nor in the test set; the others on their test set.
+"""
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+from typing import Dict, List, Optional
+
+os.environ.setdefault('OMP_NUM_THREADS', '1')
+sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+
+import machine  # noqa: E402
+import settings as known  # noqa: E402
+import torch  # noqa: E402
+from mmengine.config import Config  # noqa: E402
+from mmengine.runner import Runner  # noqa: E402
+
+import data  # noqa: E402  first: makes the toolbox importable
+from distpro_mm.errors import TrainingError  # noqa: E402
+from distpro_mm.process import DistillationProcess  # noqa: E402
+from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
+
+METHODS = ('student', 'kd', 'equal', 'ramp', 'distpro')
+SEEDS = (0, 1, 2)
+RAMP = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))
+ABOVE_CHANCE = 1.2  # times chance is at chance
+
+
+def train(cfg: Config) -> Optional[float]:
+    """Train a config in its work_dir; accuracy in % after the last epoch, None for a search."""
+    cfg.experiment_name = f'run_{time.time_ns()}'
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    scalars = runner.message_hub.log_scalars
+    return float(scalars['val/accuracy/top1'].current()) if 'val/accuracy/top1' in scalars else None
+
+
+class Bench:
+    """The runs of one setting, each done once.
+
+    Args:
+        name (str): The setting.
+        work_dir (str): Folder of all settings.
+        seeds (Sequence[int]): Seeds of the runs; the search has the first one and serves all.
+    """
+
+    def __init__(self, name: str, work_dir: str, seeds=SEEDS) -> None:
+        self.name, self.setting, self.seeds = name, known.SETTINGS[name], seeds
+        self.part = 'val' if self.setting.for_choosing else 'test'
+        self.folder = os.path.join(work_dir, name)
+        self.file = os.path.join(self.folder, 'images.npz')
+        self.teacher_ckpt = os.path.join(self.folder, 'teacher.pth')
+
+    def config(self, method: str, seed: int) -> Config:
+        """The config of a run."""
+        setting = self.setting
+        cfg = known.base_config(setting, self.file, os.path.join(self.folder, f'{method}_{seed}'), seed, self.part)
+        optimizer, epochs, train_cfg = setting.optimizer, setting.epochs, None
+        if method == 'teacher':
+            optimizer, epochs = known.SGD if optimizer['type'] == 'AdamW' else optimizer, setting.teacher_epochs
+        elif method == 'search':
+            train_cfg = dict(type='mmrazor.DistProWholeRunLoop', max_epochs=epochs)
+        known.schedule(cfg, optimizer, epochs, train_cfg)
+        if method in ('student', 'teacher'):
+            cfg.model = known.with_classes(getattr(setting, method), setting.classes)
+        elif method == 'kd':
+            cfg.model = known.plain_kd(setting, self.teacher_ckpt)
+        else:
+            cfg.model = known.distilled(setting, self.teacher_ckpt)
+        if method in ('ramp', 'distpro'):
+            process = RAMP if method == 'ramp' else os.path.join(self.folder, 'process.json')
+            cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', process=process)]
+        return cfg
+
+    def run(self, method: str, seed: int, needs: str = '') -> dict:
+        """A run's result, trained if it is not there yet or was of another config."""
+        cfg = self.config(method, seed)
+        key = hashlib.sha256((cfg.pretty_text + needs).encode()).hexdigest()[:16]
+        path = os.path.join(self.folder, f'{method}_{seed}.json')
+        if os.path.exists(path):
+            with open(path) as file:
+                result = json.load(file)
+            if result['key'] == key:
+                return result
+        started = time.time()
+        try:
+            accuracy = train(cfg)
+            failed = None
+        except TrainingError as error:
+            accuracy, failed = None, str(error)
+        result = dict(key=key, setting=self.name, method=method, seed=seed, accuracy=accuracy, failed=failed,
+                      seconds=time.time() - started)
+        if method == 'teacher':
+            torch.save(dict(state_dict=torch.load(os.path.join(cfg.work_dir, f'epoch_{self.setting.teacher_epochs}.pth'),
+                                                  weights_only=False)['state_dict'], meta={}), self.teacher_ckpt)
+        if method == 'search' and failed is None:
+            shutil.copy(os.path.join(cfg.work_dir, 'process.json'), self.folder)
+            process = DistillationProcess.load(os.path.join(self.folder, 'process.json'))
+            result['origin'] = {entry: process.origin[entry] for entry in ('trials', 'best', 'guessing')}
+            result['pathways'] = len(process.names)
+        shutil.rmtree(cfg.work_dir, ignore_errors=True)
+        with open(f'{path}.tmp', 'w') as file:
+            json.dump(result, file)
+        os.replace(f'{path}.tmp', path)
+        print(f'{self.name} {method} {seed}: {accuracy if failed is None else failed} ({result["seconds"]:.0f} s)', flush=True)
+        return result
+
+    def run_all(self, methods=METHODS) -> None:
+        """Every run of the setting that is not done."""
+        torch.set_num_threads(1)
+        if not os.path.exists(self.file):
+            data.save(self.setting.data(), self.file)
+        teacher = self.run('teacher', 0)['key']
+        for method in methods:
+            needs = '' if method == 'student' else teacher
+            if method == 'distpro':
+                search = self.run('search', self.seeds[0], teacher)
+                if search['failed'] is not None:
+                    continue
+                needs += search['key']
+            for seed in self.seeds:
+                self.run(method, seed, needs)
+
+    def results(self) -> List[dict]:
+        """Results of the runs that are done."""
+        found = []
+        for name in sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []:
+            if name.endswith('.json') and name != 'process.json':
+                with open(os.path.join(self.folder, name)) as file:
+                    found.append(json.load(file))
+        return found
+
+
+def table(benches: List[Bench]) -> str:
+    """Markdown: one row a setting."""
+    rows = [['setting', 'pathways', 'teacher', *METHODS, 'against the better of student and KD', '95% interval', 'search found']]
+    for bench in benches:
+        results = bench.results()
+        scores: Dict[str, Dict[int, float]] = {}
+        for result in results:
+            if result['accuracy'] is not None:
+                scores.setdefault(result['method'], {})[result['seed']] = result['accuracy']
+        if 'student' not in scores:
+            continue
+        mean = {method: sum(found.values()) / len(found) for method, found in scores.items()}
+        search = next((result for result in results if result['method'] == 'search'), {})
+        better = max((method for method in ('student', 'kd') if method in mean), key=mean.get)
+        paired = paired_difference(scores['distpro'], scores[better]) if 'distpro' in scores else None
+        chance = 100 / bench.setting.classes
+        cells = [f'{mean[method]:.1f}' + ' (chance)' * (mean[method] < ABOVE_CHANCE * chance) if method in mean else ''
+                 for method in METHODS]
+        rows.append([bench.name, str(search.get('pathways', '')), f'{mean.get("teacher", math.nan):.1f}', *cells,
+                     f'{paired[0]:+.1f}' if paired else '', f'{paired[1]:+.1f} to {paired[2]:+.1f}' if paired else '',
+                     search.get('origin', {}).get('best', search.get('failed') or '')])
+    return markdown(rows)
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--settings', nargs='+', choices=sorted(known.SETTINGS), help='these alone; default: all of --which')
+    parser.add_argument('--which', choices=('choosing', 'held_out', 'all'), default='all', help='which settings')
+    parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
+    parser.add_argument('--seeds', nargs='+', type=int, default=SEEDS)
+    parser.add_argument('--jobs', type=int, default=2, help='settings at once, one thread each')
+    parser.add_argument('--work-dir', default='work_dirs/settings')
+    parser.add_argument('--table', action='store_true', help='print the table of what is done; train nothing')
+    args = parser.parse_args()
+    names = args.settings or [name for name, setting in known.SETTINGS.items()
+                              if args.which == 'all' or setting.for_choosing == (args.which == 'choosing')]
+    benches = [Bench(name, args.work_dir, tuple(args.seeds)) for name in names]
+    if not args.table:
+        os.environ['OMP_NUM_THREADS'] = '1'
+        context = multiprocessing.get_context('spawn')
+        with concurrent.futures.ProcessPoolExecutor(args.jobs, mp_context=context, max_tasks_per_child=1) as pool:
+            for done in [pool.submit(bench.run_all, tuple(args.methods)) for bench in benches]:
+                done.result()
+    print(f'{machine.describe()}\n\n{table(benches)}')
+
+
+if __name__ == '__main__':
+    main()

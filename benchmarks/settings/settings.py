@@ -1,0 +1,178 @@
+"""Unlike settings: data, pair, optimiser, batch size and pathways, each with the same methods at their defaults."""
+import dataclasses
+import functools
+import os
+from typing import Any, Callable, Dict, Optional, Tuple
+
+from mmengine.config import Config
+
+from data import make_cifar, make_digits, make_shapes
+
+CIFAR = os.environ.get('CIFAR100_FOLDER', 'data/cifar100')
+SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4)
+SGD_HIGH = dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
+ADAMW = dict(type='AdamW', lr=2e-3, weight_decay=0.05)
+POINTWISE = dict(type='PointwiseTransform')
+
+
+def classifier(backbone: dict, channels: int, pooled: bool = True) -> dict:
+    """Config of a classifier; the number of classes is filled in by the setting."""
+    neck = dict(neck=dict(type='GlobalAveragePooling')) if pooled else {}
+    return dict(_scope_='mmpretrain', type='ImageClassifier', backbone=backbone, **neck,
+                head=dict(type='LinearClsHead', in_channels=channels, loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))
+
+
+def cifar_resnet(depth: int, width: int = 16, **kwargs) -> dict:
+    """ResNet of the CIFAR literature."""
+    return classifier(dict(type='CIFARResNet', depth=depth, stem_channels=width,
+                           channels=(width, 2 * width, 4 * width), **kwargs), 4 * width)
+
+
+def resnet18(width: int) -> dict:
+    """mmpretrain's ResNet-18 for small images."""
+    return classifier(dict(type='ResNet_CIFAR', depth=18, base_channels=width, stem_channels=width), 8 * width)
+
+
+MOBILENET = classifier(dict(type='MobileNetV2', widen_factor=0.5), 1280)
+VIT = classifier(dict(type='VisionTransformer', img_size=32, patch_size=4, out_type='cls_token', with_cls_token=True,
+                      arch=dict(embed_dims=48, num_layers=4, num_heads=4, feedforward_channels=96)), 48, pooled=False)
+VIT_64 = classifier(dict(VIT['backbone'], img_size=64, patch_size=8), 48, pooled=False)
+WRN = classifier(dict(type='CIFARWideResNet', depth=16, widen_factor=2), 128)
+VGG8, VGG11 = (classifier(dict(type='CIFARVGG', depth=depth), 512) for depth in (8, 11))
+SHUFFLENET = classifier(dict(type='CIFARShuffleNetV2'), 1024)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """A pair on a data set.
+
+    Args:
+        data (Callable): Makes the images of 'train', 'val' and 'test'.
+        size (tuple): [C, H, W].
+        classes (int): Number of classes.
+        teacher (dict): Config of the teacher.
+        student (dict): Config of the student.
+        epochs (int): Epochs of the student.
+        teacher_epochs (int): Epochs of the teacher.
+        batch_size (int): Images a step.
+        optimizer (dict): The student's; the teacher's too, but for AdamW.
+        distiller (dict): Changes of the default distiller.
+        for_choosing (bool): Whether defaults of the package may be chosen by its 'val' images; the others are run once.
+    """
+    data: Callable[[], dict]
+    size: Tuple[int, int, int]
+    classes: int
+    teacher: dict
+    student: dict
+    epochs: int
+    teacher_epochs: int
+    batch_size: int
+    optimizer: dict = dataclasses.field(default_factory=lambda: SGD)
+    distiller: dict = dataclasses.field(default_factory=dict)
+    for_choosing: bool = False
+
+
+SETTINGS: Dict[str, Setting] = dict(
+    digits=Setting(make_digits, (1, 8, 8), 10, cifar_resnet(20, in_channels=1), cifar_resnet(8, 8, in_channels=1), 20, 60, 50,
+                   dict(SGD_HIGH, lr=0.05), for_choosing=True),
+    shapes300_mobilenet=Setting(functools.partial(make_shapes, 32, (300, 500, 1000)), (3, 32, 32), 5, resnet18(8), MOBILENET, 30, 24, 32,
+                                for_choosing=True),
+    shapes300_vit=Setting(functools.partial(make_shapes, 32, (300, 500, 1000)), (3, 32, 32), 5, resnet18(8), VIT, 30, 24, 32, ADAMW,
+                          for_choosing=True),
+    cifar12_resnet8=Setting(functools.partial(make_cifar, CIFAR, 12, 100, 50), (3, 12, 12), 100, cifar_resnet(20), cifar_resnet(8), 7, 15,
+                            128, SGD_HIGH, for_choosing=True),
+    cifar16_vgg8_adamw=Setting(functools.partial(make_cifar, CIFAR, 16, 10, 100), (3, 16, 16), 10, VGG11, VGG8, 8, 15, 32, ADAMW,
+                               for_choosing=True),
+    cifar16_resnet14=Setting(functools.partial(make_cifar, CIFAR, 16, 20, 150), (3, 16, 16), 20, cifar_resnet(20), cifar_resnet(14), 6, 15,
+                             64, SGD_HIGH, dict(connections='all'), for_choosing=True),
+    shapes300_mobilenet_64=Setting(functools.partial(make_shapes, 64, (300, 500, 1000)), (3, 64, 64), 5, resnet18(8), MOBILENET, 30, 24, 32),
+    shapes1500_mobilenet=Setting(functools.partial(make_shapes, 32, (1500, 500, 1000)), (3, 32, 32), 5, resnet18(8), MOBILENET, 6, 12, 32),
+    shapes300_resnet=Setting(functools.partial(make_shapes, 32, (300, 500, 1000)), (3, 32, 32), 5, resnet18(12), resnet18(6), 30, 24, 32),
+    shapes1500_vit=Setting(functools.partial(make_shapes, 64, (1500, 500, 1000)), (3, 64, 64), 5, resnet18(6), VIT_64, 6, 12, 32, ADAMW),
+    cifar24_resnet8=Setting(functools.partial(make_cifar, CIFAR, 24, 10, 250), (3, 24, 24), 10, cifar_resnet(14), cifar_resnet(8), 7, 15,
+                            64, SGD_HIGH),
+    cifar12_wrn=Setting(functools.partial(make_cifar, CIFAR, 12, 100, 50), (3, 12, 12), 100, WRN, cifar_resnet(8), 4, 10, 64, ADAMW,
+                        dict(transforms=[POINTWISE, dict(type='AttentionTransform')])),
+    cifar16_vgg8=Setting(functools.partial(make_cifar, CIFAR, 16, 20, 50), (3, 16, 16), 20, cifar_resnet(20), VGG8, 8, 15, 32),
+    cifar12_shufflenet=Setting(functools.partial(make_cifar, CIFAR, 12, 10, 150), (3, 12, 12), 10, cifar_resnet(14), SHUFFLENET, 6, 15, 32),
+)
+
+
+def with_classes(network: dict, classes: int) -> dict:
+    """A network's config with the number of classes filled in."""
+    return dict(network, head=dict(network['head'], num_classes=classes))
+
+
+def base_config(setting: Setting, file: str, work_dir: str, seed: int, part: str) -> Config:
+    """Data, schedule and runtime of a setting.
+
+    Args:
+        setting (Setting): The setting.
+        file (str): Its images.
+        work_dir (str): Where the run writes.
+        seed (int): Seed of the run.
+        part (str): 'val' or 'test': the images that the last epoch is measured on.
+    """
+    channels = setting.size[0]
+    pipeline = [dict(type='PackInputs')]
+
+    def loader(name: str, batch_size: int, augments: list, **kwargs) -> dict:
+        return dict(batch_size=batch_size, num_workers=0, collate_fn=dict(type='whole_batch'),
+                    sampler=dict(type='DefaultSampler', shuffle=name == 'train'),
+                    dataset=dict(type='InMemoryDataset', augments=augments,
+                                 dataset=dict(type='ArrayImages', file=file, part=name, pipeline=pipeline)), **kwargs)
+
+    augments = [dict(type='BatchRandomCrop', padding=max(1, setting.size[1] // 8))]
+    if channels == 3:
+        augments.append(dict(type='BatchRandomFlip', prob=0.5))
+    test = loader(part, 500, [])
+    return Config(dict(
+        custom_imports=dict(imports=['distpro_mm']), default_scope='mmpretrain', work_dir=work_dir, log_level='WARNING',
+        data_preprocessor=dict(type='mmrazor.BatchPreprocessor', num_classes=setting.classes, mean=[110.0] * channels,
+                               std=[60.0] * channels),
+        train_dataloader=loader('train', setting.batch_size, augments, drop_last=True),
+        val_dataloader=test, test_dataloader=test, val_evaluator=dict(type='Accuracy', topk=(1, )),
+        test_evaluator=dict(type='Accuracy', topk=(1, )), val_cfg=dict(), test_cfg=dict(),
+        default_hooks=dict(
+            timer=dict(type='IterTimerHook'), logger=dict(type='LoggerHook', interval=1000000),
+            param_scheduler=dict(type='ParamSchedulerHook'), sampler_seed=dict(type='DistSamplerSeedHook'),
+            checkpoint=dict(type='mmrazor.WholeCheckpointHook', interval=1000000, max_keep_ckpts=1)),
+        env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+                     dist_cfg=dict(backend='nccl')),
+        visualizer=dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]),
+        randomness=dict(seed=seed), load_from=None, resume=False))
+
+
+def schedule(cfg: Config, optimizer: dict, epochs: int, train_cfg: Optional[Dict[str, Any]] = None) -> Config:
+    """Give a config an optimiser and a cosine schedule over some epochs, with a warm-up of a tenth for AdamW."""
+    cfg.optim_wrapper = dict(optimizer=optimizer)
+    cosine = dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, convert_to_iter_based=True)
+    cfg.param_scheduler = cosine
+    if optimizer['type'] == 'AdamW':
+        warm_up = max(1, epochs // 8)
+        cfg.param_scheduler = [
+            dict(type='LinearLR', start_factor=0.01, by_epoch=True, end=warm_up, convert_to_iter_based=True),
+            dict(cosine, T_max=epochs - warm_up, begin=warm_up, end=epochs)]
+    cfg.train_cfg = train_cfg or dict(type='mmrazor.ReproducibleTrainLoop', max_epochs=epochs, val_interval=epochs)
+    return cfg
+
+
+def distilled(setting: Setting, teacher_ckpt: str) -> dict:
+    """The model that distils along all pathways."""
+    distiller = dict(type='DistProDistiller', transforms=[POINTWISE], logits=[dict(type='KLDivergence', tau=4, name='kl')],
+                     weighting=dict(type='exponential'))
+    return dict(_scope_='mmrazor', type='DistPro', architecture=with_classes(setting.student, setting.classes),
+                teacher=with_classes(setting.teacher, setting.classes), teacher_ckpt=teacher_ckpt, input_shape=setting.size,
+                distiller={**distiller, **setting.distiller})
+
+
+def plain_kd(setting: Setting, teacher_ckpt: str) -> dict:
+    """mmrazor's own knowledge distillation of logits."""
+    head = dict(type='ModuleOutputs', source='head.fc')
+    return dict(_scope_='mmrazor', type='SingleTeacherDistill', architecture=with_classes(setting.student, setting.classes),
+                teacher=with_classes(setting.teacher, setting.classes), teacher_ckpt=teacher_ckpt,
+                distiller=dict(
+                    type='ConfigurableDistiller', student_recorders=dict(head=head), teacher_recorders=dict(head=head),
+                    distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=4, loss_weight=0.9)),
+                    loss_forward_mappings=dict(loss_kl=dict(
+                        preds_S=dict(from_student=True, recorder='head'), preds_T=dict(from_student=False, recorder='head')))))
