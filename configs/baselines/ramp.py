@@ -1,3 +1,8 @@
-# All pathways of DistPro at one weight that rises over the run: a process made by hand.
+# All pathways of DistPro at weights that rise over the run: a process made by hand.
 _base_ = './equal.py'
-custom_hooks = [dict(type='mmrazor.ProcessReplayHook', process=dict(progress=[0, 0.5, 1], weights=[3, 30, 300]))]
+custom_hooks = [
+    dict(
+        type='mmrazor.ProcessReplayHook',
+        process=dict(
+            unit='variance', progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30])))
+]

@@ -34,7 +34,7 @@ benchmark = dict(
             grid={f'{distiller}.distill_losses.loss_kl.loss_weight': [0.9 * f for f in factors]}),
         equal=dict(config='../baselines/equal.py', options=_base_.pathways, grid={_base_.kd_weight: factors}),
         ramp=dict(  # a hand's course: from 3, a third of the best constant weight, up to one of four
-            config='../baselines/ramp.py', options=_base_.pathways,
+            config='../baselines/ramp.py', options={**_base_.pathways, 'custom_hooks.0.process.unit': 'loss'},
             grid={'custom_hooks.0.process.weights': [[3, 5, 10], [3, 10, 30], [3, 17, 100], [3, 30, 300]]}),
         distpro=dict(config='../distpro/distill.py', after='search'),
         first_round=dict(_base_.first_round, budgets=[0.5, 1]),

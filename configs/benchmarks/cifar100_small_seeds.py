@@ -16,7 +16,8 @@ benchmark = dict(
         random_search=dict(_base_.random_search, budgets=[0.5, 1]),
         ramp=dict(
             config='../baselines/ramp.py', budgets=[1],
-            options={**_base_.pathways, 'custom_hooks.0.process.weights': [3, 17, 100]}),
+            options={**_base_.pathways, 'custom_hooks.0.process.unit': 'loss',
+                     'custom_hooks.0.process.weights': [3, 17, 100]}),
         simkd=dict(config='../baselines/simkd.py', budgets=[1], options={'model.distiller.weights': [10]})),
     reference='random_search',
     seeds=seeds,

@@ -79,9 +79,9 @@ class Weighting:
         kd_weight (float): A further factor > 0. Defaults to 1.
         bias (float): b of ``biased_softmax``. Defaults to 1.
         initial_alpha (float, optional): Where alpha starts. Defaults to None: 0 for ``exponential``, else 1.
-        unit (str, optional): What a weight of 1 on all pathways means. 'variance': each feature loss is divided by the
-            variance of the teacher's feature and averaged over the feature pathways, and the logit losses are averaged, so
-            that a weight does not depend on the number of pathways or on the scale of the teacher's features. 'loss': the
+        unit (str, optional): What a weight of 1 on all pathways means. 'variance': the teacher's features are divided
+            by their standard deviation, the feature losses are averaged over the feature pathways and the logit losses over
+            the logit pathways, so that a weight does not depend on the number of pathways or the scale of the features. 'loss': the
             sum of the losses as they are. Defaults to None: 'variance' for ``exponential``, else 'loss', the release's.
 
     Raises:

@@ -4,7 +4,8 @@
 pathways = {
     'model.distiller.logits': [dict(type='KLDivergence', tau=4, name='kl')],
     'model.distiller.weighting.type': 'exponential',
-    'model.distiller.weighting.scale': 1.0
+    'model.distiller.weighting.scale': 1.0,
+    'model.distiller.weighting.unit': 'loss'
 }
 kd_weight = 'model.distiller.weighting.kd_weight'
 scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
@@ -19,9 +20,11 @@ controls = {
     form: dict(like='distpro', options={'custom_hooks.0.form': form}, budgets=[1])
     for form in ('uniform', 'mean', 'together', 'random', 'last', 'shuffled')
 }
-first_round = dict(  # what a search begins with: exp(train_cfg.rise) at its inner knots
+first_round = dict(  # what a search begins with: train_cfg.feature_weight, and exp(train_cfg.rise) at its inner knots
     config='../baselines/ramp.py', budgets=[1],
-    options={**pathways, 'custom_hooks.0.process': dict(progress=[0, 1 / 3, 2 / 3, 1], weights=[1, 20.1, 20.1, 1])})
+    options={**pathways, 'custom_hooks.0.process': dict(
+        unit='variance', progress=[0, 1 / 3, 2 / 3, 1],
+        weights=dict(features=[16, 321, 321, 16], logits=[1, 20.1, 20.1, 1]))})
 published_uniform = dict(like='published', options={'custom_hooks.0.form': 'uniform'})
 random_search = dict(config='../distpro/distill.py', after='random_rounds', budgets=[1])
 evolution_search = dict(config='../distpro/distill.py', after='evolution_rounds', budgets=[1])

@@ -7,6 +7,7 @@ train_dataloader = dict(
             _delete_=True, type='HeldOutSplit', part='held_out', ratio=0.3, dataset=_base_.train_dataloader.dataset.dataset)))
 param_scheduler = dict(T_max=10)
 train_cfg = dict(max_epochs=10, val_interval=10)
+round_share = 0.3
 search_stage = dict(param_scheduler=dict(T_max=10), train_cfg=dict(max_epochs=10, val_interval=10))
 crd_loss = dict(sample_n=50000, neg_num=1024)
 replay = dict()

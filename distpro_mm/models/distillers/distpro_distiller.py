@@ -215,28 +215,31 @@ class DistProDistiller(TapDistiller):
             feature = received[pathway.receiver.name]
             key = pathway.transmitter.name, self._size(feature, transmitted[pathway.transmitter.name])
             if key not in targets:  # the teacher's part once a batch
-                targets[key] = _averaged(transmitted[key[0]], key[1])
+                targets[key] = self._scaled(key[0], _averaged(transmitted[key[0]], key[1]), transmitted[key[0]])
             target = targets[key]
             if catch:
                 feature = feature.view_as(feature)  # a pathway's own way into the feature, where its gradient passes alone
                 feature.register_hook(functools.partial(self._caught.__setitem__, pathway.name))
-            losses.append(self._compare(pathway, feature, target, data_samples) / self._divisor(pathway, transmitted))
+            loss = self._compare(pathway, feature, target, data_samples)
+            losses.append(loss if self.unit == 'loss' else loss / self._count(pathway))
         losses = torch.stack(losses) if losses else self.alpha.new_zeros(0)
         if catch:
             losses.register_hook(functools.partial(self._caught.__setitem__, 'factors'))
         return losses
 
-    def _divisor(self, pathway: Pathway, transmitted: Dict[str, Tensor]) -> Union[int, Tensor]:
-        """What a pathway's loss is divided by, in the unit of the weights."""
-        if self.unit == 'loss':
-            return 1
-        if pathway.name not in self.transforms:
-            return len(self.logit_losses)
-        layer = self.layer_names['transmitters'].index(pathway.transmitter.name)
+    def _scaled(self, name: str, target: Tensor, feature: Tensor) -> Tensor:
+        """A teacher's map at some size, in the unit 'variance' divided by the standard deviation of its layer's feature."""
+        if self.unit == 'loss' or name == 'logits':
+            return target
+        layer = self.layer_names['transmitters'].index(name)
         if layer not in self._measured:
-            self.variances[layer] = _variance(transmitted[pathway.transmitter.name])
+            self.variances[layer] = _variance(feature)
             self._measured.add(layer)
-        return len(self.transforms) * self.variances[layer]
+        return target / self.variances[layer].sqrt()
+
+    def _count(self, pathway: Pathway) -> int:
+        """Number of pathways of the same kind, between features or between logits."""
+        return len(self.transforms) if pathway.name in self.transforms else len(self.logit_losses)
 
     def _size(self, feature: Tensor, target: Tensor) -> Tuple[int, ...]:
         """Height and width at which two maps are compared; nothing for logits."""
@@ -246,7 +249,11 @@ class DistProDistiller(TapDistiller):
     def _compare(self, pathway: Pathway, feature: Tensor, target: Tensor, data_samples: Optional[List]) -> Tensor:
         """The unweighted loss of one pathway."""
         if pathway.name in self.transforms:
-            feature = self.transforms[pathway.name](feature, size=target.shape[-2:])
+            transform = self.transforms[pathway.name]
+            feature = transform(feature, size=target.shape[-2:])
+            if self.unit == 'variance' and not any(True for _ in transform.parameters()):
+                # What is not trained cannot learn the scale of the target.
+                feature = feature / self.variances[self.layer_names['transmitters'].index(pathway.transmitter.name)].sqrt()
             if not isinstance(self.distance, HCLLoss):  # mmrazor's view maps as matrices, which not every layout allows
                 feature, target = feature.contiguous(), target.contiguous()
             return self.distance(feature, target)
@@ -340,8 +347,8 @@ class DistProDistiller(TapDistiller):
         """
         if state.numel() != len(self.alpha) + len(self.variances):
             raise ConfigError(f'the checkpoint has {state.numel() - len(self.variances)} pathways and model.distiller has '
-                              f'{len(self.pathways)}: use the transmitters, receivers, connections and transforms it was made '
-                              'with')
+                              f'{len(self.pathways)}: use the transmitters, receivers, connections and transforms of '
+                              'that run')
         with torch.no_grad():
             self.alpha.copy_(state[:len(self.alpha)])
             variances = state[len(self.alpha):].to(self.variances)
