@@ -111,7 +111,8 @@ class Bench:
         with open(f'{path}.tmp', 'w') as file:
             json.dump(result, file)
         os.replace(f'{path}.tmp', path)
-        print(f'{self.name} {method} {seed}: {accuracy if failed is None else failed} ({result["seconds"]:.0f} s)', flush=True)
+        outcome = f'{accuracy:.1f}%' if failed is None else failed
+        print(f'{self.name} {method} {seed}: {outcome} ({result["seconds"]:.0f} s)', flush=True)
         return result
 
     def run_all(self, methods=METHODS) -> None:
@@ -142,7 +143,8 @@ class Bench:
 
 def table(benches: List[Bench]) -> str:
     """Markdown: one row a setting."""
-    rows = [['setting', 'pathways', 'teacher', *METHODS, 'against the better of student and KD', '95% interval', 'search found']]
+    rows = [['setting', 'pathways', 'teacher', *METHODS, 'against the better of student and KD', '95% interval',
+             'search found']]
     for bench in benches:
         results = bench.results()
         scores: Dict[str, Dict[int, float]] = {}

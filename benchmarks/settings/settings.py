@@ -72,30 +72,56 @@ class Setting:
     for_choosing: bool = False
 
 
+def _shapes(side: int, count: int) -> dict:
+    """Data of a setting: ``count`` training images of shapes."""
+    return dict(data=functools.partial(make_shapes, side, (count, 500, 1000)), size=(3, side, side), classes=5,
+                teacher_epochs=24 if count == 300 else 12)
+
+
+def _cifar(side: int, classes: int, per_class: int, **kwargs) -> dict:
+    """Data of a setting: ``per_class`` training images of some classes of CIFAR-100."""
+    return dict(data=functools.partial(make_cifar, CIFAR, side, classes, per_class), size=(3, side, side), classes=classes,
+                teacher_epochs=15, **kwargs)
+
+
+RESNET8, RESNET14, RESNET20 = (cifar_resnet(depth) for depth in (8, 14, 20))
+ALL = dict(connections='all')
+TWO_TRANSFORMS = dict(transforms=[POINTWISE, dict(type='AttentionTransform')])
+
 SETTINGS: Dict[str, Setting] = dict(
-    digits=Setting(make_digits, (1, 8, 8), 10, cifar_resnet(20, in_channels=1), cifar_resnet(8, 8, in_channels=1), 20, 60, 50,
-                   dict(SGD_HIGH, lr=0.05), for_choosing=True),
-    shapes300_mobilenet=Setting(functools.partial(make_shapes, 32, (300, 500, 1000)), (3, 32, 32), 5, resnet18(8), MOBILENET, 30, 24, 32,
-                                for_choosing=True),
-    shapes300_vit=Setting(functools.partial(make_shapes, 32, (300, 500, 1000)), (3, 32, 32), 5, resnet18(8), VIT, 30, 24, 32, ADAMW,
-                          for_choosing=True),
-    cifar12_resnet8=Setting(functools.partial(make_cifar, CIFAR, 12, 100, 50), (3, 12, 12), 100, cifar_resnet(20), cifar_resnet(8), 7, 15,
-                            128, SGD_HIGH, for_choosing=True),
-    cifar16_vgg8_adamw=Setting(functools.partial(make_cifar, CIFAR, 16, 10, 100), (3, 16, 16), 10, VGG11, VGG8, 8, 15, 32, ADAMW,
-                               for_choosing=True),
-    cifar16_resnet14=Setting(functools.partial(make_cifar, CIFAR, 16, 20, 150), (3, 16, 16), 20, cifar_resnet(20), cifar_resnet(14), 6, 15,
-                             64, SGD_HIGH, dict(connections='all'), for_choosing=True),
-    shapes300_mobilenet_64=Setting(functools.partial(make_shapes, 64, (300, 500, 1000)), (3, 64, 64), 5, resnet18(8), MOBILENET, 30, 24, 32),
-    shapes1500_mobilenet=Setting(functools.partial(make_shapes, 32, (1500, 500, 1000)), (3, 32, 32), 5, resnet18(8), MOBILENET, 6, 12, 32),
-    shapes300_resnet=Setting(functools.partial(make_shapes, 32, (300, 500, 1000)), (3, 32, 32), 5, resnet18(12), resnet18(6), 30, 24, 32),
-    shapes1500_vit=Setting(functools.partial(make_shapes, 64, (1500, 500, 1000)), (3, 64, 64), 5, resnet18(6), VIT_64, 6, 12, 32, ADAMW),
-    cifar24_resnet8=Setting(functools.partial(make_cifar, CIFAR, 24, 10, 250), (3, 24, 24), 10, cifar_resnet(14), cifar_resnet(8), 7, 15,
-                            64, SGD_HIGH),
-    cifar12_wrn=Setting(functools.partial(make_cifar, CIFAR, 12, 100, 50), (3, 12, 12), 100, WRN, cifar_resnet(8), 4, 10, 64, ADAMW,
-                        dict(transforms=[POINTWISE, dict(type='AttentionTransform')])),
-    cifar16_vgg8=Setting(functools.partial(make_cifar, CIFAR, 16, 20, 50), (3, 16, 16), 20, cifar_resnet(20), VGG8, 8, 15, 32),
-    cifar12_shufflenet=Setting(functools.partial(make_cifar, CIFAR, 12, 10, 150), (3, 12, 12), 10, cifar_resnet(14), SHUFFLENET, 6, 15, 32),
-)
+    digits=Setting(
+        data=make_digits, size=(1, 8, 8), classes=10, teacher=cifar_resnet(20, in_channels=1),
+        student=cifar_resnet(8, 8, in_channels=1), epochs=20, teacher_epochs=60, batch_size=50,
+        optimizer=dict(SGD_HIGH, lr=0.05), for_choosing=True),
+    shapes300_mobilenet=Setting(
+        **_shapes(32, 300), teacher=resnet18(8), student=MOBILENET, epochs=30, batch_size=32, for_choosing=True),
+    shapes300_vit=Setting(
+        **_shapes(32, 300), teacher=resnet18(8), student=VIT, epochs=30, batch_size=32, optimizer=ADAMW, for_choosing=True),
+    cifar12_resnet8=Setting(
+        **_cifar(12, 100, 50), teacher=RESNET20, student=RESNET8, epochs=7, batch_size=128, optimizer=SGD_HIGH,
+        for_choosing=True),
+    cifar16_vgg8_adamw=Setting(
+        **_cifar(16, 10, 100), teacher=VGG11, student=VGG8, epochs=8, batch_size=32, optimizer=ADAMW, for_choosing=True),
+    cifar16_resnet14=Setting(
+        **_cifar(16, 20, 150), teacher=RESNET20, student=RESNET14, epochs=6, batch_size=64, optimizer=SGD_HIGH,
+        distiller=ALL, for_choosing=True),
+    shapes300_mobilenet_64=Setting(
+        **_shapes(64, 300), teacher=resnet18(8), student=MOBILENET, epochs=30, batch_size=32),
+    shapes1500_mobilenet=Setting(
+        **_shapes(32, 1500), teacher=resnet18(8), student=MOBILENET, epochs=6, batch_size=32),
+    shapes300_resnet=Setting(
+        **_shapes(32, 300), teacher=resnet18(12), student=resnet18(6), epochs=30, batch_size=32),
+    shapes1500_vit_64=Setting(
+        **_shapes(64, 1500), teacher=resnet18(6), student=VIT_64, epochs=6, batch_size=32, optimizer=ADAMW),
+    cifar24_resnet8=Setting(
+        **_cifar(24, 10, 250), teacher=RESNET14, student=RESNET8, epochs=7, batch_size=64, optimizer=SGD_HIGH),
+    cifar12_wrn_adamw=Setting(
+        **_cifar(12, 100, 50), teacher=WRN, student=RESNET8, epochs=4, batch_size=64, optimizer=ADAMW,
+        distiller=TWO_TRANSFORMS),
+    cifar16_vgg8=Setting(
+        **_cifar(16, 20, 50), teacher=RESNET20, student=VGG8, epochs=8, batch_size=32),
+    cifar12_shufflenet=Setting(
+        **_cifar(12, 10, 150), teacher=RESNET14, student=SHUFFLENET, epochs=6, batch_size=32))
 
 
 def with_classes(network: dict, classes: int) -> dict:
@@ -175,4 +201,5 @@ def plain_kd(setting: Setting, teacher_ckpt: str) -> dict:
                     type='ConfigurableDistiller', student_recorders=dict(head=head), teacher_recorders=dict(head=head),
                     distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=4, loss_weight=0.9)),
                     loss_forward_mappings=dict(loss_kl=dict(
-                        preds_S=dict(from_student=True, recorder='head'), preds_T=dict(from_student=False, recorder='head')))))
+                        preds_S=dict(from_student=True, recorder='head'),
+                        preds_T=dict(from_student=False, recorder='head')))))

@@ -81,8 +81,9 @@ class Weighting:
         initial_alpha (float, optional): Where alpha starts. Defaults to None: 0 for ``exponential``, else 1.
         unit (str, optional): What a weight of 1 on all pathways means. 'variance': the teacher's features are divided
             by their standard deviation, the feature losses are averaged over the feature pathways and the logit losses over
-            the logit pathways, so that a weight does not depend on the number of pathways or the scale of the features. 'loss': the
-            sum of the losses as they are. Defaults to None: 'variance' for ``exponential``, else 'loss', the release's.
+            the logit pathways, so that a weight does not depend on the number of pathways or the scale of the features.
+            'loss': the sum of the losses as they are. Defaults to None: 'variance' for ``exponential``, else 'loss', the
+            release's.
 
     Raises:
         ConfigError: If an argument is out of range.
