@@ -107,8 +107,6 @@ SETTINGS: Dict[str, Setting] = dict(
         distiller=ALL, for_choosing=True),
     shapes300_mobilenet_64=Setting(
         **_shapes(64, 300), teacher=resnet18(8), student=MOBILENET, epochs=30, batch_size=32),
-    shapes1500_mobilenet=Setting(
-        **_shapes(32, 1500), teacher=resnet18(8), student=MOBILENET, epochs=6, batch_size=32),
     shapes300_resnet=Setting(
         **_shapes(32, 300), teacher=resnet18(12), student=resnet18(6), epochs=30, batch_size=32),
     shapes1500_vit_64=Setting(
@@ -118,8 +116,6 @@ SETTINGS: Dict[str, Setting] = dict(
     cifar12_wrn_adamw=Setting(
         **_cifar(12, 100, 50), teacher=WRN, student=RESNET8, epochs=4, batch_size=64, optimizer=ADAMW,
         distiller=TWO_TRANSFORMS),
-    cifar16_vgg8=Setting(
-        **_cifar(16, 20, 50), teacher=RESNET20, student=VGG8, epochs=8, batch_size=32),
     cifar12_shufflenet=Setting(
         **_cifar(12, 10, 150), teacher=RESNET14, student=SHUFFLENET, epochs=6, batch_size=32))
 

@@ -311,3 +311,81 @@ def test_what_cannot_be_searched_with_names_its_key(make_config, options, messag
 def test_the_hook_needs_the_loop(make_config):
     with pytest.raises(ConfigError, match='WholeRunRecordHook.*DistProWholeRunLoop'):
         search(make_config('equal', custom_hooks=[dict(type='mmrazor.WholeRunRecordHook')]))
+
+
+# ---- references and level, as the shipped config has them
+
+
+DEFAULTS = dict(train_cfg__references=['student', 'kd'], train_cfg__max_divisions=5, train_cfg__rise=3,
+                train_cfg__feature_weight=16, train_cfg__max_epochs=1)
+
+
+def test_references_and_levels_are_trained_with_their_own_weights(make_config, monkeypatch):
+    monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([2.0, 1.5, 3.0, 1.2, 1.3, 1.25, 1.1, 1.05])))
+    rounds = Watch(lambda runner: (runner.train_loop.trial.kind, runner.model.distiller.weights(), runner.model.passes))
+    runner = search(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS), rounds)
+    kinds = [trial.kind for trial in runner.train_loop.searcher.history]
+    assert kinds == ['student', 'kd', *['level'] * 3, 'logits', 'step', 'step']
+    first = {place: rounds.seen[place * ITERATIONS // 2 + 1] for place in range(len(kinds))}  # the second iteration of each
+    assert not first[0][1].any() and first[0][2]['teacher'] == 0, 'the student alone needs no teacher'
+    assert first[1][1].tolist() == [0, 0, 0, 0, 1]
+    for place in (2, 3, 4):  # a third into the run, where the first interior knot is
+        weights = first[place][1]
+        assert torch.allclose(weights[:4], 16 * weights[4]) and torch.allclose(4**(place - 2) * weights, first[2][1])
+    assert torch.allclose(first[5][1], torch.cat([first[3][1][:4], torch.ones(1)])), 'KD was better than the student alone'
+    origin = load(runner).origin
+    assert origin['best'] == 'step' and origin['trials'][1] == dict(kind='kd', loss=1.5)
+    assert origin['guessing'] == pytest.approx(np.log(10))
+
+
+@pytest.mark.parametrize('losses, weights', [([2.0, 1.0], [0, 0, 0, 0, 1]), ([1.0, 2.0], [0] * 5)])
+def test_where_nothing_beats_a_reference_the_file_holds_the_reference_and_a_warning_is_logged(
+        make_config, monkeypatch, losses, weights):
+    monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([*losses, 4.0, 3.0, 3.5, 3.6, 1.9, 1.95])))
+    cfg = make_config('whole_run', train_cfg__rounds=2, **DEFAULTS)
+    cfg.log_level = 'WARNING'
+    runner = search(cfg)
+    process = load(runner)
+    assert process.origin['best'] in ('student', 'kd') and process.origin['complete']
+    assert (process.weights == weights).all()
+    with open(runner.logger.log_file if hasattr(runner.logger, 'log_file') else os.path.join(
+            runner.work_dir, runner.timestamp, f'{runner.timestamp}.log')) as log:
+        assert 'No process is better than' in log.read()
+
+
+def test_a_reference_can_be_replayed(make_config, monkeypatch):
+    monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([2.0, 1.0, 4.0, 3.0, 3.5, 3.6, 1.9, 1.95])))
+    found = search(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS))
+    cfg = make_config('equal', model=dict(distiller=found.cfg.model.distiller), custom_hooks=[
+        dict(type='mmrazor.ProcessReplayHook', process=os.path.join(found.work_dir, 'process.json'))])
+    live = Watch(lambda runner: list(runner.model.distiller.live))
+    search(cfg, live)
+    assert live.seen[1:] and all(seen == [4] for seen in live.seen[1:]), 'the logits alone are computed'
+
+
+def test_short_rounds_are_longer_or_repeated(make_config):
+    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=4, train_cfg__round_share=0.25,
+                      train_cfg__min_iterations=ITERATIONS)
+    loop = search(cfg).train_loop
+    assert (loop.epochs, loop.repeats) == (2, 1)  # four iterations an epoch
+    cfg = make_config('whole_run', 'repeated', train_cfg__rounds=2, train_cfg__min_iterations=3 * ITERATIONS - 1)
+    runner = search(cfg)
+    assert (runner.train_loop.epochs, runner.train_loop.repeats) == (2, 3)
+    assert runner.iter == 2 * 3 * ITERATIONS and len(runner.train_loop.searcher.history) == 2
+
+
+def test_repeats_are_averaged(make_config, monkeypatch, derivatives):
+    monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([2.0, 1.0, 1.2, 1.0])))
+    runner = search(make_config('whole_run', train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
+    first, second = runner.train_loop.searcher.history
+    assert (first.loss, second.loss) == (1.5, 1.1) and len(derivatives) == 2
+
+
+def test_a_round_has_the_trainings_schedule_scaled(make_config):
+    rates = Watch(lambda runner: runner.optim_wrapper.get_lr()['lr'][0])
+    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=8, train_cfg__round_share=0.5)
+    cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=True, end=3),
+                           dict(type='MultiStepLR', milestones=[4, 6], gamma=0.1)]
+    search(cfg, rates)
+    lr = cfg.optim_wrapper.optimizer.lr
+    assert np.allclose(rates.seen[::4], [0.1 * lr, lr, 0.1 * lr, 0.01 * lr])
