@@ -172,9 +172,10 @@ class JobMaker:
                                   f"'{folder}/process.json' of a search, or leave after out")
         if name == 'teacher' or name in self.benchmark.stages:
             return
+        files = [file for file in _files(_of_a_training(cfg)) if not _inside(file, self.benchmark.work_dir)]
         for stage, folder in self._usual_folders.items():
-            for file in _files(_of_a_training(cfg)):
-                if _inside(file, folder) and not _inside(file, self.benchmark.work_dir):
+            for file in files:
+                if _inside(file, folder):
                     raise ConfigError(f"benchmark.methods: '{name}' reads '{file}', which no training of this comparison "
                                       f"writes: give the method after='{stage}'")
 
