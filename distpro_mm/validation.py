@@ -111,7 +111,10 @@ def _check_schedule(schedule: dict, epochs: Optional[int]) -> None:
     if not isinstance(schedule, dict) or 'type' not in schedule:
         raise ConfigError(f'param_scheduler has {schedule}: each schedule needs a type')
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1., momentum=0.9)
-    PARAM_SCHEDULERS.build(copy.deepcopy(schedule), default_args=dict(optimizer=optimizer, epoch_length=1000))
+    try:
+        PARAM_SCHEDULERS.build(copy.deepcopy(schedule), default_args=dict(optimizer=optimizer, epoch_length=1000))
+    except Exception as error:
+        raise ConfigError(f'param_scheduler={dict(schedule)}: {first_line(error)}') from error
     if epochs is None or not schedule.get('by_epoch', True):
         return
     begin = schedule.get('begin', 0)

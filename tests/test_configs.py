@@ -155,7 +155,7 @@ def write_pair(folder, text):
      'cannot inherit from base because .* round_stage'),
     ("param_scheduler = dict(_delete_=True, type='CosineAnealingLR', T_max=240)", 'baselines/kd.py', 'CosineAnealingLR'),
     ("param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=240)", 'distpro/published_search.py',
-     'CosineAnnealingLR'),  # which is given milestones
+     "param_scheduler=.*unexpected keyword argument 'milestones'"),
     ("param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=300)", 'baselines/kd.py',
      'CosineAnnealingLR goes on to epoch 300, and train_cfg.max_epochs=240'),
     ("train_cfg = dict(type='NoLoop')", 'baselines/student.py', "train_cfg.type='NoLoop' is not registered"),

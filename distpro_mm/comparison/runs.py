@@ -60,11 +60,18 @@ class Workers:
     def submit(self, job: Job) -> futures.Future:
         """Let an idle process train a job."""
         place = self.idle.pop(0)
-        if place not in self.pools:
-            self.pools[place] = futures.ProcessPoolExecutor(1, self.context, _prepare, (self.threads, place))
-        future = self.pools[place].submit(train_job, job)
+        try:
+            future = self._pool(place).submit(train_job, job)
+        except BrokenProcessPool:  # its process was killed between two jobs
+            self.pools.pop(place).shutdown()
+            future = self._pool(place).submit(train_job, job)
         self.running[future] = place
         return future
+
+    def _pool(self, place: int) -> futures.Executor:
+        if place not in self.pools:
+            self.pools[place] = futures.ProcessPoolExecutor(1, self.context, _prepare, (self.threads, place))
+        return self.pools[place]
 
     def wait(self) -> Iterable[futures.Future]:
         """Wait until at least one job is done; those that are."""
