@@ -135,9 +135,11 @@ def test_wrong_input_is_one_sentence(arguments, message, tmp_path, tool):
 
 def test_validate_says_which_configs_cannot_be_trained(tool, tmp_path):
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
+    for path in (tmp_path / 'configs').glob('distpro/*.py'):
+        path.unlink()
     done = tool('validate', tmp_path / 'configs', '--pair', PAIR[1])
     assert done.returncode == 0 and done.stdout.splitlines()[-1].endswith(' configs checked, 0 cannot be trained')
-    (tmp_path / 'configs' / 'baselines' / 'mine.py').write_text("_base_ = './kd.py'\nmodel = dict(teacher=[])\n")
+    (tmp_path / 'configs' / 'baselines' / 'mine.py').write_text("_base_ = './kd.py'\ntrain_cfg = dict(max_epochs=dict())\n")
     done = tool('validate', tmp_path / 'configs', '--pair', PAIR[1])
     assert done.returncode == 1 and 'error: 1 of ' in done.stderr
     assert f'baselines/mine.py --pair {PAIR[1]}: ' in done.stdout and 'cannot inherit from base' in done.stdout
