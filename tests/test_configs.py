@@ -1,6 +1,7 @@
 """Every config that is shipped, for every pair: loads, and trains when its images are there."""
 import os
 import pathlib
+import re
 import shutil
 
 import cv2
@@ -16,6 +17,7 @@ from distpro_mm.comparison import Benchmark, JobMaker
 from distpro_mm.engine.launch import load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.process import DistillationProcess
+from distpro_mm.validation import bases_read_once, check_benchmarks, check_methods
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
@@ -25,6 +27,12 @@ METHODS = sorted(str(path.relative_to(CONFIGS)) for folder in ('baselines', 'dis
                  for path in (CONFIGS / folder).glob('*.py'))
 DIGITS, DEFAULT = 'resnet20_resnet8-half_digits', 'resnet56_resnet20_cifar100'
 FIRST_STAGES = dict(ab='ab_initial', ft='ft_paraphraser')
+
+
+@pytest.fixture(scope='module', autouse=True)
+def read_once():
+    with bases_read_once():
+        yield
 
 
 def load(path, pair=None):
@@ -54,6 +62,17 @@ def test_a_pairs_teacher_is_one_that_is_trained_here_or_published(pair, zoo):
     teacher = load(f'teachers/{os.path.basename(work_dir)}.py')
     assert (work_dir, name) == (teacher.work_dir, f'epoch_{teacher.train_cfg.max_epochs}.pth')
     assert teacher.model == cfg.teacher
+
+
+@pytest.mark.parametrize('pair', PAIRS)
+def test_every_method_of_every_pair_can_be_trained(pair):
+    checked = list(check_methods(str(CONFIGS), [pair]))
+    assert len(checked) == len(METHODS) and [done for done in checked if done.problem] == []
+
+
+def test_every_benchmark_can_be_trained():
+    checked = list(check_benchmarks(str(CONFIGS)))
+    assert len(checked) >= 8 and [done for done in checked if done.problem] == []
 
 
 @pytest.mark.parametrize('pair', [DIGITS, DEFAULT, 'vgg13_vgg8_cifar100', 'resnet50_mobilenetv1_imagenet'])
@@ -115,15 +134,48 @@ def test_a_pair_that_does_not_exist_is_named_with_the_nearest(monkeypatch, tmp_p
 
 def test_a_pair_of_ones_own_is_one_file(tmp_path):
     shutil.copytree(CONFIGS, tmp_path / 'configs')
-    (tmp_path / 'configs' / '_base_' / 'pairs' / 'mine.py').write_text(
-        "_base_ = '../tasks/cifar100.py'\npair = '{{ fileBasenameNoExtension }}'\nteacher = _base_.resnet110\n"
-        "student = _base_.resnet14\nteacher_ckpt = 'mine.pth'\noptim_wrapper = dict(optimizer=dict(lr=0.05))\n"
-        "reviewkd_loss = dict(loss_weight=2.0)\n")
+    write_pair(tmp_path / 'configs', 'optim_wrapper = dict(optimizer=dict(lr=0.05))\nreviewkd_loss = dict(loss_weight=2.0)')
     cfg = load_config(str(tmp_path / 'configs' / 'baselines' / 'kd.py'), pair='mine')
     assert cfg.work_dir == 'work_dirs/mine/kd' and cfg.model.teacher.backbone.depth == 110
     assert cfg.optim_wrapper.optimizer.lr == 0.05 and cfg.optim_wrapper.optimizer.momentum == 0.9
     cfg = load_config(str(tmp_path / 'configs' / 'baselines' / 'reviewkd.py'), pair='mine')
     assert cfg.model.distiller.loss == dict(type='HCLLoss', loss_weight=2.0)
+
+
+def write_pair(configs, text, name='mine'):
+    """A pair of that text in a folder of configs."""
+    (configs / '_base_' / 'pairs' / f'{name}.py').write_text(
+        "_base_ = '../tasks/cifar100.py'\npair = '{{ fileBasenameNoExtension }}'\nteacher = _base_.resnet110\n"
+        f"student = _base_.resnet14\nteacher_ckpt = 'mine.pth'\n{text}\n")
+
+
+CANNOT_BE_TRAINED = [
+    ("param_scheduler = [dict(type='CosineAnnealingLR', T_max=240)]", 'distpro/search.py',
+     'cannot inherit from base because .* round_stage'),
+    ("param_scheduler = dict(_delete_=True, type='CosineAnealingLR', T_max=240)", 'baselines/kd.py',
+     'param_scheduler=.*CosineAnealingLR'),
+    ("param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=240)", 'distpro/published_search.py',
+     "param_scheduler=.*unexpected keyword argument 'milestones'"),
+    ("param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=300)", 'baselines/kd.py',
+     'CosineAnnealingLR goes on to epoch 300, and train_cfg.max_epochs=240'),
+    ("train_cfg = dict(type='NoLoop')", 'baselines/student.py', "train_cfg.type='NoLoop' is not registered"),
+    ("custom_hooks = [dict(type='NoHook')]", 'baselines/student.py', "custom_hooks.0.type='NoHook' is not registered"),
+    ('optim_wrapper = dict(optimizer=1 / 0)', 'baselines/kd.py', 'ZeroDivisionError')]
+
+
+def test_a_pair_that_cannot_be_trained_is_named_with_the_reason(tmp_path):
+    configs = tmp_path / 'configs'
+    shutil.copytree(CONFIGS, configs)
+    for path in [*configs.glob('baselines/*.py'), *configs.glob('distpro/*.py')]:
+        if path.stem not in ('student', 'kd', 'equal', 'search', 'published_search'):
+            path.unlink()
+    pairs = [f'mine_{place}' for place in range(len(CANNOT_BE_TRAINED))]
+    for pair, (text, _, _) in zip(pairs, CANNOT_BE_TRAINED):
+        write_pair(configs, text, pair)
+    checked = check_methods(str(configs), pairs)
+    problems = {(done.pair, os.path.relpath(done.path, configs)): done.problem for done in checked}
+    for pair, (_, path, problem) in zip(pairs, CANNOT_BE_TRAINED):
+        assert re.search(problem, problems[pair, path] or 'none'), (path, problems[pair, path])
 
 
 # What makes a method itself: L2T-ww's loop and optimisers of its meta networks.

@@ -4,6 +4,7 @@ import os
 import pathlib
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import types
@@ -118,6 +119,8 @@ def test_search_and_distil_in_bfloat16(tmp_path, teacher_ckpt, tool):
     (['compare', 'configs/benchmarks/none.py'], "error: there is no benchmark 'configs/benchmarks/none.py'"),
     (['compare', SEARCH], 'is not a benchmark: it needs benchmark=dict(...)'),
     (['compare', 'configs/benchmarks/digits.py', '--jobs', '0'], '--jobs 0: must be 1 or more'),
+    (['validate', 'nowhere'], "error: 'nowhere' is not a folder of configs: there is no 'nowhere/_base_/pairs'"),
+    (['validate', '--pair', 'nonsense'], "error: --pair nonsense: there is no such pair in 'configs'; there are deit-small"),
 ])
 def test_wrong_input_is_one_sentence(arguments, message, tmp_path, tool):
     name, *arguments = arguments
@@ -130,7 +133,19 @@ def test_wrong_input_is_one_sentence(arguments, message, tmp_path, tool):
     assert 'Traceback' not in done.stderr
 
 
-@pytest.mark.parametrize('name', ['train', 'test', 'compare', 'export_student', 'convert_teacher'])
+def test_validate_says_which_configs_cannot_be_trained(tool, tmp_path):
+    shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
+    for path in (tmp_path / 'configs').glob('distpro/*.py'):
+        path.unlink()
+    done = tool('validate', tmp_path / 'configs', '--pair', PAIR[1])
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].endswith(' configs checked, 0 cannot be trained')
+    (tmp_path / 'configs' / 'baselines' / 'mine.py').write_text("_base_ = './kd.py'\ntrain_cfg = dict(max_epochs=dict())\n")
+    done = tool('validate', tmp_path / 'configs', '--pair', PAIR[1])
+    assert done.returncode == 1 and 'error: 1 of ' in done.stderr
+    assert f'baselines/mine.py --pair {PAIR[1]}: ' in done.stdout and 'cannot inherit from base' in done.stdout
+
+
+@pytest.mark.parametrize('name', ['train', 'test', 'compare', 'export_student', 'convert_teacher', 'validate'])
 def test_help(name, tool):
     done = tool(name, '--help')
     options = re.findall(r'add_argument\(.(--[\w-]+|\w+)', (ROOT / 'tools' / f'{name}.py').read_text())

@@ -6,7 +6,7 @@ import sys
 
 import torch
 
-from distpro_mm.comparison import Benchmark, run_benchmark
+from distpro_mm.comparison import Benchmark, run_benchmark, usual_trainings
 from distpro_mm.engine.command_line import run
 from distpro_mm.errors import ConfigError
 from distpro_mm.reporting import budgets_table, choices_table, comparison_table, draw_accuracy, reach_table, write_csv
@@ -36,9 +36,12 @@ def main() -> None:
     parser.add_argument('--work-dir', help='where everything goes (default: work_dirs/benchmark_<name>)')
     parser.add_argument('--teacher-ckpt', help='a checkpoint of the teacher, which is not trained then')
     parser.add_argument('--methods', nargs='+', metavar='NAME', help="only these of the benchmark's methods (default: all)")
-    parser.add_argument('--jobs', type=int, default=torch.cuda.device_count() or os.cpu_count() or 1,
-                        help='trainings at once, spread over the GPUs (default: one a GPU, or one a core without)')
+    parser.add_argument('--jobs', type=int, metavar='N',
+                        help='trainings at once, spread over the GPUs; they share the free cores (default: one a GPU; '
+                        'without GPUs one a core, or one for every OMP_NUM_THREADS cores)')
     args = parser.parse_args()
+    if args.jobs is None:
+        args.jobs = torch.cuda.device_count() or usual_trainings()
     if args.jobs < 1:
         parser.error(f'--jobs {args.jobs}: must be 1 or more')
     benchmark = Benchmark(args.benchmark, args.work_dir, args.teacher_ckpt, args.methods)

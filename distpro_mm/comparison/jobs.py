@@ -6,17 +6,22 @@ import inspect
 import json
 import os
 import re
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..datasets import HeldOutSplit, InMemoryDataset
 from ..engine.launch import load_config, student_config
+from ..errors import ConfigError
 from .benchmark import Benchmark, Method
 
 # The entries of a config that a training depends on; the others are names for the config's own use.
 OF_A_TRAINING = set(inspect.signature(Runner).parameters) - {'cfg', 'experiment_name'} | {'compile'}
+# Entries of schedules and hooks that count epochs; of a schedule with by_epoch=False they count iterations.
+MOMENTS = ('begin', 'end')
+LENGTHS = ('T_max', 'milestones', 'step_size', 'total_steps', 'periods')
+OF_HOOKS = ('epochs', 'begin_epoch', 'begin_iter', 'action_epoch', 'action_iter', 'stop_epoch')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +38,7 @@ class Job:
         settings (dict): What the grid chose or tries. Defaults to none.
         tuning (bool): Whether it serves to choose settings. Defaults to False.
         checkpoint (str, optional): Weights that were trained elsewhere: these are evaluated instead. Defaults to None.
+        reads (tuple[str]): Files from outside the comparison that the config names. Defaults to none.
     """
     name: str
     seed: int
@@ -43,6 +49,7 @@ class Job:
     settings: Dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
     tuning: bool = False
     checkpoint: Optional[str] = None
+    reads: Tuple[str, ...] = ()
 
     @property
     def work_dir(self) -> str:
@@ -59,12 +66,15 @@ class JobMaker:
 
     def __init__(self, benchmark: Benchmark) -> None:
         self.benchmark = benchmark
+        self._parsed: Dict[Tuple[str, Optional[str]], Config] = {}
+        self._contents: Dict[str, str] = {}
+        self._usual_folders = {stage.name: self._load(stage.config, stage.options, benchmark.pair).work_dir
+                               for stage in benchmark.stages.values()}
         reference = benchmark.methods[benchmark.reference]
-        self.student = student_config(load_config(reference.config, reference.options, benchmark.pair))
+        self.student = student_config(self._load(reference.config, reference.options, benchmark.pair))
         self.teacher = self._job('teacher', benchmark.teacher, benchmark.seeds[0], 'teacher')
         if benchmark.teacher_ckpt is not None:
-            with open(benchmark.teacher_ckpt, 'rb') as file:
-                key = _digest([self.teacher.key, hashlib.sha256(file.read()).hexdigest()])
+            key = _digest([self.teacher.key, self._content(benchmark.teacher_ckpt)])
             self.teacher = dataclasses.replace(self.teacher, key=key, checkpoint=benchmark.teacher_ckpt)
 
     def initial_student(self, seed: int) -> str:
@@ -105,23 +115,74 @@ class JobMaker:
 
     def _job(self, name: str, path: str, seed: int, folder: str, options: Optional[dict] = None,
              needs: Tuple[Job, ...] = (), budget: float = 1, settings: Optional[dict] = None, tuning: bool = False) -> Job:
-        cfg = load_config(path, options, None if name == 'teacher' else self.benchmark.pair)
+        cfg = self._load(path, options, None if name == 'teacher' else self.benchmark.pair)
+        if 'max_epochs' not in (cfg.get('train_cfg') or {}):
+            raise ConfigError(f"'{path}': train_cfg={cfg.get('train_cfg')} has no max_epochs, in which a comparison counts: "
+                              "use type='mmrazor.ReproducibleTrainLoop' with max_epochs")
         cfg.default_dir, cfg.work_dir = cfg.work_dir, os.path.normpath(os.path.join(self.benchmark.work_dir, folder))
         cfg.randomness = dict(seed=seed)
-        for other in needs:
-            _redirect(cfg._cfg_dict, other.config)
+        self._connect(cfg, name, needs)
         if budget != 1:
             shorten(cfg, budget)
-        epochs = cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
-        cfg.default_hooks.checkpoint.interval = max(1, epochs // 20)  # a kill costs a twentieth (of some searches, a round)
+        _evaluate_at_the_end(cfg)
         if tuning:
             hold_out(cfg, self.benchmark.tuning['ratio'])
+        reads = tuple(sorted({file for file in _files(_of_a_training(cfg)) if self._is_foreign(file)}))
         if name != 'teacher' and not _starts_from_a_stage(cfg):
             cfg.custom_hooks = [*cfg.get('custom_hooks', []),
                                 dict(type='mmrazor.InitialStudentHook', checkpoint=self.initial_student(seed))]
-        trained = {entry: value for entry, value in cfg._cfg_dict.to_dict().items() if entry in OF_A_TRAINING}
-        key = _digest([trained, [other.key for other in needs]])
-        return Job(name, seed, cfg, key, needs, budget, settings or {}, tuning)
+        contents = [[self._content(file) for file in reads]] if reads else []
+        key = _digest([_of_a_training(cfg), [other.key for other in needs], *contents])
+        return Job(name, seed, cfg, key, needs, budget, settings or {}, tuning, reads=reads)
+
+    def _load(self, path: str, options: Optional[dict], pair: Optional[str]) -> Config:
+        """As :func:`load_config`, but a file is read once: a comparison may have hundreds of jobs."""
+        if (path, pair) not in self._parsed:
+            self._parsed[path, pair] = load_config(path, pair=pair)
+        parsed = self._parsed[path, pair]
+        cfg = Config(parsed._cfg_dict.to_dict(), filename=parsed.filename)
+        cfg.merge_from_dict(options or {})
+        return cfg
+
+    def _content(self, file: str) -> str:
+        """Digest of a file."""
+        if file not in self._contents:
+            with open(file, 'rb') as opened:
+                self._contents[file] = hashlib.sha256(opened.read()).hexdigest()
+        return self._contents[file]
+
+    def _is_foreign(self, file: str) -> bool:
+        """Whether an entry of a config is a checkpoint or process that was there before the comparison."""
+        return file.endswith(('.pth', '.json')) and os.path.isfile(file) and not _inside(file, self.benchmark.work_dir)
+
+    def _connect(self, cfg: Config, name: str, needs: Tuple[Job, ...]) -> None:
+        """Let a config read what the jobs that it needs write to their folders of the comparison.
+
+        Raises:
+            ConfigError: If it reads nothing of the stage that it needs, or what a stage has left in its usual folder.
+        """
+        for other in needs:
+            folder, written = other.config.default_dir, f'epoch_{other.config.train_cfg.max_epochs}.pth'
+            usual = cfg.get('teacher_ckpt')  # the pair's, which may be a URL: here it is the comparison's
+            if other.name == 'teacher' and usual is not None and cfg.model.get('teacher_ckpt') == usual:
+                cfg.model.teacher_ckpt = os.path.join(other.work_dir, written)
+            if not _redirect(cfg, folder, other.work_dir, written) and other.name != 'teacher':
+                raise ConfigError(f"benchmark.methods: '{name}' has after='{other.name}', but its config names no file in "
+                                  f"'{folder}', where '{other.name}' writes without a comparison: let it read one, such as "
+                                  f"'{folder}/process.json' of a search, or leave after out")
+        if name == 'teacher' or name in self.benchmark.stages:
+            return
+        files = [file for file in _files(_of_a_training(cfg)) if not _inside(file, self.benchmark.work_dir)]
+        for stage, folder in self._usual_folders.items():
+            for file in files:
+                if _inside(file, folder):
+                    raise ConfigError(f"benchmark.methods: '{name}' reads '{file}', which no training of this comparison "
+                                      f"writes: give the method after='{stage}'")
+
+
+def _of_a_training(cfg: Config) -> dict:
+    """The entries of a config that a training depends on."""
+    return {entry: value for entry, value in cfg._cfg_dict.to_dict().items() if entry in OF_A_TRAINING}
 
 
 def _digest(settings: Any) -> str:
@@ -138,22 +199,76 @@ def _starts_from_a_stage(cfg: Config) -> bool:
     return any('Pretrained' in str(student.get('init_cfg', '')) for student in students)
 
 
-def _redirect(node: Any, other: Config) -> Any:
-    """Let a config read what another writes to its folder of the benchmark, in place of its usual one."""
+def _inside(file: str, folder: str) -> bool:
+    """Whether a file lies in a folder, however the two are spelt."""
+    file, folder = os.path.realpath(file), os.path.realpath(folder)
+    return file.startswith(os.path.join(folder, ''))
+
+
+def _is_path(value: Any) -> bool:
+    """Whether an entry of a config is the name of a file on this machine."""
+    return (isinstance(value, str) and '://' not in value and bool(os.path.splitext(value)[1])
+            and (os.sep in value or value.endswith(('.pth', '.json'))))
+
+
+def _files(node: Any) -> Iterator[str]:
+    """Names of files in a config."""
     if isinstance(node, dict):
-        for entry, value in node.items():
-            if entry not in ('work_dir', 'default_dir'):
-                node[entry] = _redirect(value, other)
-    elif isinstance(node, (list, tuple)):
-        return type(node)(_redirect(value, other) for value in node)
-    elif isinstance(node, str) and node.startswith(other.default_dir + os.sep):
-        file = os.path.relpath(node, other.default_dir)
-        return os.path.join(other.work_dir, re.sub(r'^epoch_\d+\.pth$', f'epoch_{other.train_cfg.max_epochs}.pth', file))
-    return node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _files(value)
+    elif _is_path(node):
+        yield node
+
+
+def _redirect(cfg: Config, before: str, folder: str, written: str) -> int:
+    """Let a config read files in another folder than before.
+
+    Args:
+        cfg (Config): Changed.
+        before (str): The folder, however the config spells it.
+        folder (str): Where they are instead.
+        written (str): Name of the checkpoint there, for one of another epoch.
+
+    Returns:
+        int: How many names were replaced.
+    """
+    replaced = 0
+
+    def replace(value: Any) -> Any:
+        nonlocal replaced
+        if isinstance(value, dict):
+            for entry, part in list(value.items()):
+                value[entry] = replace(part)
+        elif isinstance(value, (list, tuple)):
+            return type(value)(replace(part) for part in value)
+        elif _is_path(value) and _inside(value, before):
+            replaced += 1
+            file = os.path.relpath(os.path.realpath(value), os.path.realpath(before))
+            return os.path.join(folder, re.sub(r'^epoch_\d+\.pth$', written, file))
+        return value
+
+    for entry in cfg.keys() & OF_A_TRAINING - {'work_dir'}:
+        cfg[entry] = replace(cfg[entry])
+    return replaced
+
+
+def _evaluate_at_the_end(cfg: Config) -> None:
+    """Let a config be evaluated after its last epoch alone, and write a checkpoint now and then."""
+    epochs = cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
+    for entry in ('val_begin', 'dynamic_intervals'):
+        cfg.train_cfg.pop(entry, None)
+    hooks = cfg.get('default_hooks') or {}
+    checkpoint = dict(hooks.get('checkpoint') or dict(type='mmrazor.WholeCheckpointHook', max_keep_ckpts=1))
+    checkpoint['interval'] = max(1, epochs // 20)  # a kill costs a twentieth (of some searches, a round)
+    if 'by_epoch' in checkpoint:
+        checkpoint['by_epoch'] = True
+    cfg.default_hooks = dict(hooks, checkpoint=checkpoint)
 
 
 def shorten(cfg: Config, share: float) -> None:
-    """Give a config another number of epochs, and its schedules and warm-ups the same shape over them.
+    """Give a config another number of epochs, and its schedules and hooks the same shape over them.
 
     Args:
         cfg (Config): Changed.
@@ -161,28 +276,21 @@ def shorten(cfg: Config, share: float) -> None:
     """
     whole = cfg.train_cfg.max_epochs
     cfg.train_cfg.max_epochs = epochs = max(1, round(share * whole))
-    schedulers: Sequence = cfg.get('param_scheduler') or []
-    if isinstance(schedulers, dict):
-        schedulers = [schedulers] if 'type' in schedulers else [s for several in schedulers.values() for s in several]
-    hooks = [hook for hook in cfg.get('custom_hooks') or [] if str(hook['type']).endswith('DistillWarmUpHook')]
-    for part in [*(s for s in schedulers if s.get('by_epoch', True)), *hooks]:
-        for entry in ('T_max', 'begin', 'end', 'milestones', 'step_size', 'epochs'):
-            value = part.get(entry)
-            if isinstance(value, (list, tuple)):
-                part[entry] = [max(1, round(moment * epochs / whole)) for moment in value]
-            elif value:
-                part[entry] = max(1, round(value * epochs / whole))
+    _stretch(cfg, lambda by_epoch: epochs / whole)
 
 
 def hold_out(cfg: Config, ratio: float) -> None:
     """Let a config train on a part of its training set and be evaluated on the rest, and never see a test image.
 
+    An epoch has fewer iterations then, and so have schedules that count them.
+
     Args:
         cfg (Config): Changed.
         ratio (float): Share that is held out.
     """
+    _stretch(cfg, lambda by_epoch: 1 if by_epoch else 1 - ratio)
     train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
-    in_memory = train['type'] in ('InMemoryDataset', InMemoryDataset)
+    in_memory = _type(train) == InMemoryDataset.__name__
     source = train['dataset'] if in_memory else train
     parts: List[dict] = []
     for part in ('train', 'held_out'):
@@ -197,10 +305,66 @@ def hold_out(cfg: Config, ratio: float) -> None:
     else:
         cfg.train_dataloader.dataset = parts[0]
     for loader in ('val_dataloader', 'test_dataloader'):
-        cfg[loader]['dataset'] = copy.deepcopy(parts[1])
+        if cfg.get(loader):
+            cfg[loader]['dataset'] = copy.deepcopy(parts[1])
 
 
 def _innermost(dataset: dict) -> dict:
     while 'dataset' in dataset:
         dataset = dataset['dataset']
     return dataset
+
+
+def _type(part: dict) -> str:
+    """Name of the class that a config is for, which may be given as ``scope.Name`` or as the class."""
+    return part['type'].rpartition('.')[2] if isinstance(part['type'], str) else part['type'].__name__
+
+
+def _stretch(cfg: Config, factor: Callable[[bool], float]) -> None:
+    """Change the length of schedules and hooks by a factor, for what counts epochs (True) and iterations (False)."""
+    least = 0 if cfg.train_cfg.max_epochs == 1 else 1  # a single epoch is not all warm-up
+
+    def schedule(given: Any) -> Any:
+        """Schedules of another length; those of which nothing is left are left out."""
+        if isinstance(given, (list, tuple)):
+            return [new for new in map(schedule, given) if new is not None]
+        if given is None or 'type' not in given:  # none, or several by the name of their optimiser
+            return given and {name: schedule(several) for name, several in given.items()}
+        share = factor(given.get('by_epoch', True))
+        if share == 1:
+            return given
+        new = copy.deepcopy(given)
+        for entry in MOMENTS:
+            if given.get(entry):
+                new[entry] = _scaled(given[entry], share, least)
+        for entry in LENGTHS:
+            if given.get(entry):
+                new[entry] = _scaled(given[entry], share)
+        if 'end' in given:
+            before, now = given['end'] - given.get('begin', 0), new['end'] - new.get('begin', 0)
+            in_epochs = given.get('by_epoch', True) and given.get('convert_to_iter_based', False)
+            if now < 1 or now == 1 < before and not in_epochs:  # a warm-up of one step never gets to its end
+                return None
+            if given.get('T_max') == before:
+                new['T_max'] = now
+        if 'Exponential' in _type(given):  # its gamma is a factor of one epoch or iteration
+            new['gamma'] = given['gamma']**(1 / share)
+        return new
+
+    def hooks(node: Any) -> None:
+        for entry, value in node.items() if isinstance(node, dict) else enumerate(node):
+            if isinstance(value, (dict, list)):
+                hooks(value)
+            elif entry in OF_HOOKS and value:
+                node[entry] = _scaled(value, factor(not entry.endswith('iter')))
+
+    if cfg.get('param_scheduler'):
+        cfg.param_scheduler = schedule(cfg.param_scheduler)
+    hooks(cfg.get('custom_hooks') or [])
+
+
+def _scaled(value: Any, share: float, least: int = 1) -> Any:
+    """A share of a number of epochs or iterations, or of each in a list; whole numbers."""
+    if isinstance(value, (list, tuple)):
+        return [_scaled(each, share, least) for each in value]
+    return max(least, round(value * share))

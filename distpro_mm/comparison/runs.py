@@ -6,22 +6,82 @@ import json
 import multiprocessing
 import os
 import shutil
+import threading
 import time
 import traceback
-from typing import Callable, Dict, Iterable, List, Optional
+from concurrent.futures.process import BrokenProcessPool
+from typing import Callable, Dict, Iterable, List, Optional, Set
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.utils import import_modules_from_strings
 
 from ..datasets import keep_loaded, seed_all
 from ..engine.launch import build_model, build_trainer, evaluate_student
 from ..files import whole_file
 from .benchmark import Benchmark, Method
 from .jobs import Job, JobMaker
+from .machine import only_comparison, share_cores
 
 RESULT = 'result.json'
+
+
+class Workers:
+    """Processes that train one job at a time each.
+
+    Each is alone in its pool: one that is killed, by a lack of memory mostly, fails its own job and no other, and the next
+    job gets a new process.
+
+    Args:
+        count (int): Processes, >= 1.
+        threads (int): Threads of each, >= 1.
+    """
+
+    def __init__(self, count: int, threads: int) -> None:
+        self.threads = threads
+        self.context = multiprocessing.get_context('spawn')
+        self.idle = list(range(count))
+        self.pools: Dict[int, futures.Executor] = {}
+        self.running: Dict[futures.Future, int] = {}
+        self.others = set(multiprocessing.active_children())
+
+    def __enter__(self) -> 'Workers':
+        return self
+
+    def __exit__(self, kind, *error) -> None:
+        if kind is not None:  # a Ctrl-C or a time limit must not wait for the trainings to end
+            for process in set(multiprocessing.active_children()) - self.others:
+                process.kill()
+        for pool in self.pools.values():
+            pool.shutdown()
+
+    def submit(self, job: Job) -> futures.Future:
+        """Let an idle process train a job."""
+        place = self.idle.pop(0)
+        try:
+            future = self._pool(place).submit(train_job, job)
+        except BrokenProcessPool:  # its process was killed between two jobs
+            self.pools.pop(place).shutdown()
+            future = self._pool(place).submit(train_job, job)
+        self.running[future] = place
+        return future
+
+    def _pool(self, place: int) -> futures.Executor:
+        if place not in self.pools:
+            self.pools[place] = futures.ProcessPoolExecutor(1, self.context, _prepare, (self.threads, place))
+        return self.pools[place]
+
+    def wait(self) -> Iterable[futures.Future]:
+        """Wait until at least one job is done; those that are."""
+        done = futures.wait(self.running, return_when=futures.FIRST_COMPLETED).done
+        for future in done:
+            place = self.running.pop(future)
+            self.idle.insert(0, place)
+            if isinstance(future.exception(), BrokenProcessPool):
+                self.pools.pop(place).shutdown()
+        return done
 
 
 class Results:
@@ -29,13 +89,15 @@ class Results:
 
     Args:
         processes (int): Trainings at once, >= 1.
+        threads (int): Threads of each, >= 1.
         tell (Callable): Told about every finished job.
         planned (int): Jobs that will be asked for in all, for the time left.
     """
 
-    def __init__(self, processes: int, tell: Callable[[str], None], planned: int) -> None:
-        self.processes, self.tell, self.planned = processes, tell, planned
+    def __init__(self, processes: int, threads: int, tell: Callable[[str], None], planned: int) -> None:
+        self.processes, self.threads, self.tell, self.planned = processes, threads, tell, planned
         self.found: Dict[str, dict] = {}  # by the job's key; {} for one that failed
+        self.killed: Set[str] = set()  # keys of jobs whose process was killed
         self.started, self.trained = time.time(), 0
 
     def __getitem__(self, job: Job) -> Optional[dict]:
@@ -66,35 +128,33 @@ class Results:
             self._run(waiting)
 
     def _run(self, waiting: List[Job]) -> None:
-        threads = max(1, (os.cpu_count() or 1) // self.processes)
-        context = multiprocessing.get_context('spawn')
-        places = context.SimpleQueue()
-        for place in range(self.processes):
-            places.put(place)
-        with futures.ProcessPoolExecutor(self.processes, context, _prepare, (threads, places)) as pool:
-            try:
-                self._keep_busy(pool, waiting)
-            except BaseException:  # a Ctrl-C or a time limit must not wait for the trainings to end
-                for process in multiprocessing.active_children():
-                    process.kill()
-                raise
-
-    def _keep_busy(self, pool: futures.Executor, waiting: List[Job]) -> None:
-        running: Dict[futures.Future, Job] = {}
-        while waiting or running:
-            for job in list(waiting):
-                hopeless = [other.name for other in job.needs if self.found.get(other.key) == {}]
-                if hopeless:
+        with Workers(self.processes, self.threads) as workers:
+            running: Dict[futures.Future, Job] = {}
+            while waiting or running:
+                for job in list(waiting):
+                    hopeless = [other.name for other in job.needs if self.found.get(other.key) == {}]
+                    if hopeless:
+                        waiting.remove(job)
+                        self.found[job.key] = {}
+                        self.tell(f'{_title(job)}: left out, because it needs {" and ".join(hopeless)}')
+                ready = [job for job in waiting if all(self[other] for other in job.needs)]
+                first = [job for job in ready if job.key not in self.killed][:len(workers.idle)]
+                if not first and not running:  # what was killed is tried again alone, with all of the memory
+                    first = ready[:1]
+                for job in first:
                     waiting.remove(job)
-                    self.found[job.key] = {}
-                    self.tell(f'{_title(job)}: left out, because it needs {" and ".join(hopeless)}')
-                elif len(running) < 2 * self.processes and all(self[other] for other in job.needs):
-                    waiting.remove(job)
-                    running[pool.submit(train_job, job)] = job
-            if not running:
-                break
-            for future in futures.wait(running, return_when=futures.FIRST_COMPLETED).done:
-                self._note(running.pop(future), future)
+                    running[workers.submit(job)] = job
+                if not running:
+                    break
+                for future in workers.wait():
+                    job = running.pop(future)
+                    if isinstance(future.exception(), BrokenProcessPool) and job.key not in self.killed:
+                        self.killed.add(job.key)
+                        waiting.append(job)
+                        self.tell(f'{_title(job)}: its process was killed, as by a lack of memory; it goes on from its last '
+                                  'checkpoint when nothing else runs')
+                    else:
+                        self._note(job, future)
 
     def _note(self, job: Job, future: futures.Future) -> None:
         self.trained += 1
@@ -106,8 +166,10 @@ class Results:
                       f'{result["seconds"]:.0f} s; about {_duration(left)} left')
         except Exception as error:
             self.found[job.key] = {}
-            self.tell(f'[{len(self.found)}/{self.planned}] {_title(job)}: FAILED, see {job.work_dir}/run.log: '
-                      f'{str(error).splitlines()[0] if str(error) else type(error).__name__}')
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            if isinstance(error, BrokenProcessPool):
+                reason = 'its process was killed again, with nothing beside it: is there enough memory?'
+            self.tell(f'[{len(self.found)}/{self.planned}] {_title(job)}: FAILED, see {job.work_dir}/run.log: {reason}')
 
 
 def run_benchmark(benchmark: Benchmark, processes: int, tell: Callable[[str], None] = print) -> dict:
@@ -116,19 +178,35 @@ def run_benchmark(benchmark: Benchmark, processes: int, tell: Callable[[str], No
     Args:
         benchmark (Benchmark): The benchmark.
         processes (int): Trainings at once, >= 1.
-        tell (Callable): Told about every finished job. Defaults to ``print``.
+        tell (Callable): Told about every finished job, and what else there is to say. Defaults to ``print``.
 
     Returns:
         dict: 'results': of all that succeeded, see :func:`train_job`; 'failed': how many did not; 'choices': by method
         the settings that were tried with their accuracies on held-out images, and the one chosen.
+
+    Raises:
+        ConfigError: If a job cannot be made of a config, or another comparison runs in the same work_dir.
     """
+    with only_comparison(benchmark.work_dir, processes) as others:
+        for other in others:
+            tell(f"another comparison runs on this machine, process {other.get('pid')} in '{other.get('work_dir')}': both "
+                 'share its cores and its memory')
+        threads, line = share_cores(processes, sum(other.get('cores', 1) for other in others))
+        tell(line)
+        return _run_benchmark(benchmark, processes, threads, tell)
+
+
+def _run_benchmark(benchmark: Benchmark, processes: int, threads: int, tell: Callable[[str], None]) -> dict:
     maker = JobMaker(benchmark)
     trials = {method: [[maker.trial(method, choice, seed) for seed in benchmark.tuning['seeds']]
                        for choice in method.choices()]
               for method in benchmark.methods.values() if len(method.choices()) > 1}
-    planned = _all(job for tried in trials.values() for runs in tried for job in runs)
-    planned |= _all(maker.run(method, seed, budget) for method, seed, budget in _runs(benchmark))
-    results = Results(processes, tell, len(planned))
+    planned = _all(job for tried in trials.values() for alike in tried for job in alike)
+    runs = [maker.run(method, seed, budget) for method, seed, budget in _runs(benchmark)]
+    planned |= _all(runs)
+    for name, file in sorted({(job.name, file) for job in runs for file in job.reads}):
+        tell(f"{name} reads '{file}', which was there before this comparison")
+    results = Results(processes, threads, tell, len(planned))
     of_stages = (seed for stage in benchmark.stages.values() for seed in stage.seeds or ())
     for seed in {*benchmark.seeds, *of_stages, *(benchmark.tuning['seeds'] if trials else ())}:
         make_initial_student(maker, seed)
@@ -231,6 +309,7 @@ def train_job(job: Job) -> dict:
     """
     cfg = Config(job.config._cfg_dict.to_dict(), filename=job.config.filename)
     cfg.pop('default_dir')
+    import_modules_from_strings(**(cfg.get('custom_imports') or dict(imports=None)))  # a process has read no config file
     os.makedirs(cfg.work_dir, exist_ok=True)
     cfg.experiment_name = f'{job.name}_{job.seed}_{time.time_ns()}'
     with open(os.path.join(cfg.work_dir, 'run.log'), 'a') as log, contextlib.redirect_stdout(log), \
@@ -281,12 +360,21 @@ def _take(checkpoint: str, cfg: Config) -> dict:
     return dict(accuracy=float(accuracy), epochs=0, iterations=0, seconds=time.time() - seconds, compute=0.)
 
 
-def _prepare(threads: int, places: multiprocessing.SimpleQueue) -> None:
+def _prepare(threads: int, place: int) -> None:
     """Make a process ready to train one job after another, on a GPU of its own where there are several."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent, ), daemon=True).start()
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
-        torch.cuda.set_device(places.get() % torch.cuda.device_count())
+        torch.cuda.set_device(place % torch.cuda.device_count())
     keep_loaded(6)  # training and test images, whole and in the parts of a trial
+
+
+def _end_with(parent: multiprocessing.Process) -> None:
+    """End this process when its parent ends: a comparison that was killed must not train on beside its successor."""
+    parent.join()
+    os._exit(1)
 
 
 def _read(path: str) -> dict:

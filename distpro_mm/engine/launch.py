@@ -15,7 +15,7 @@ from mmengine.runner.checkpoint import _load_checkpoint
 from mmpretrain.registry import MODELS
 from torch import nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, first_line
 from ..models.checkpoints import load_whole
 from .hooks import damage, newest_whole_checkpoint
 
@@ -34,8 +34,8 @@ def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] =
         ``work_dirs/<name of the file>`` for a config without a pair.
 
     Raises:
-        ConfigError: If there is no such file or no such pair, the config is of no pair, or based on a toolbox that is not
-            installed.
+        ConfigError: If there is no such file or no such pair, the config is of no pair or does not fit what it inherits, or
+            is based on a toolbox that is not installed.
     """
     if not os.path.isfile(path):
         raise ConfigError(f"there is no config file '{path}'; those that come with the project are in configs/")
@@ -44,6 +44,12 @@ def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] =
             cfg = Config.fromfile(path)
         except FileNotFoundError as error:
             raise _no_such_pair(error, pair) or error
+        except TypeError as error:
+            if 'cannot inherit from base' not in str(error):  # mmengine's words for a dict that meets a list
+                raise
+            raise ConfigError(f"'{path}'{f' with --pair {pair}' if pair else ''}: {first_line(error)} A pair whose "
+                              'param_scheduler is a list gives lists to search_stage, round_stage, ab_stage and ft_stage '
+                              'too') from error
         except ModuleNotFoundError as error:
             if 'please install' not in str(error):  # mmengine's words for the toolbox of _base_='toolbox::...'
                 raise

@@ -1,7 +1,9 @@
 """Methods side by side: what is trained, what is alike, what is chosen where, what is skipped, what a failure costs."""
+import contextlib
 import json
 import os
 import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ import pytest
 import torch
 
 from distpro_mm.comparison import Benchmark, JobMaker, run_benchmark, runs
+from distpro_mm.comparison.machine import only_comparison
 from distpro_mm.errors import ConfigError
 from distpro_mm.process import DistillationProcess
 
@@ -58,11 +61,8 @@ class InOrder:
     def __init__(self, *args):
         pass
 
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return False
+    def shutdown(self):
+        pass
 
     def submit(self, function, *args):
         future = runs.futures.Future()
@@ -105,8 +105,8 @@ def test_trains_all_then_only_what_has_changed(benchmark, here, tmp_path):
     damaged.write_text(damaged.read_text()[:20])
     told.clear()
     run_in(tmp_path, benchmark, told.append)
-    assert told[0] == '4 of 8 trainings were done before'
-    assert sorted(line.split('] ')[1].split(':')[0] for line in told[1:]) == [
+    assert told[1] == '4 of 8 trainings were done before'  # told[0]: cores and threads
+    assert sorted(line.split('] ')[1].split(':')[0] for line in told[2:]) == [
         'distpro, seed 0', 'distpro, seed 1', 'kd, seed 1', 'search, seed 0']
     again = student_weights(tmp_path, 1)
     assert all(torch.equal(again[name], weights[1][name]) for name in again), 'a second run gives the same figures'
@@ -287,6 +287,119 @@ def test_budgets_are_runs_with_schedules_of_their_own(benchmark, tmp_path):
     assert jobs[0].config.param_scheduler.T_max == 1 and jobs[1].config.param_scheduler.T_max == 2
 
 
+def schedules(benchmark, tmp_path, method='kd', **entries):
+    """schedules(budget) of the method with a config of these entries; of the trial where budget is None."""
+    with open(tmp_path / f'{method}.py', 'a') as file:
+        file.write(''.join(f'{entry} = {value!r}\n' for entry, value in entries.items()))
+    maker = JobMaker(Benchmark(benchmark, str(tmp_path / 'work')))
+    method = maker.benchmark.methods[method]
+    return lambda budget: (maker.run(method, 0, budget) if budget else maker.trial(method, {}, 100)).config
+
+
+def test_schedules_in_iterations_are_shortened_too(benchmark, tmp_path):
+    warm_up = dict(type='LinearLR', by_epoch=False, start_factor=0.1, end=100)
+    config = schedules(
+        benchmark, tmp_path, train_cfg=dict(max_epochs=20, val_begin=15, dynamic_intervals=[(10, 1)]),
+        param_scheduler=[warm_up,
+                         dict(type='CosineAnnealingLR', by_epoch=False, begin=100, end=2000, T_max=1900),
+                         dict(type='mmengine.MultiStepMomentum', by_epoch=False, milestones=[1000, 1500], gamma=0.5),
+                         dict(type='OneCycleLR', by_epoch=False, total_steps=2000, eta_max=0.1),
+                         dict(type='CosineRestartLR', by_epoch=False, periods=[500, 1500], restart_weights=[1, 0.5]),
+                         dict(type='ExponentialLR', by_epoch=False, gamma=0.99),
+                         dict(type='StepLR', by_epoch=True, step_size=8)],
+        custom_hooks=[dict(type='EMAHook', begin_iter=200),
+                      dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=12, train_augments=None)])])
+    whole, short, trial = config(1), config(0.25), config(None)
+    assert whole.param_scheduler[1].T_max == 1900 and short.train_cfg.max_epochs == 5 and trial.train_cfg.max_epochs == 20
+    for cfg, factor in ((short, 0.25), (trial, 0.8)):  # a trial trains on four fifths of the images
+        linear, cosine, steps, cycle, restarts, exponential, by_epoch = cfg.param_scheduler
+        assert linear.end == cosine.begin == 100 * factor and cosine.end == 2000 * factor and cosine.T_max == 1900 * factor
+        assert steps.milestones == [1000 * factor, 1500 * factor] and cycle.total_steps == 2000 * factor
+        assert restarts.periods == [500 * factor, 1500 * factor] and restarts.restart_weights == [1, 0.5]
+        assert exponential.gamma**factor == pytest.approx(0.99)
+        assert by_epoch.step_size == (2 if cfg is short else 8)
+        assert cfg.custom_hooks[0].begin_iter == 200 * factor
+        assert cfg.custom_hooks[1].schedule[0].action_epoch == (3 if cfg is short else 12)
+        assert cfg.train_cfg.val_interval == cfg.train_cfg.max_epochs
+        assert not {'val_begin', 'dynamic_intervals'} & set(cfg.train_cfg)
+
+
+@pytest.mark.parametrize('budget, kept', [(1, [(0, 5), (5, 100)]), (0.08, [(0, 1), (1, 8)]), (0.01, [(0, 1)])])
+@pytest.mark.parametrize('in_iterations', [True, False])
+def test_a_warm_up_is_shortened_and_never_all_of_a_run(benchmark, tmp_path, budget, kept, in_iterations):
+    config = schedules(benchmark, tmp_path, train_cfg=dict(max_epochs=100), param_scheduler=[
+        dict(type='LinearLR', start_factor=1e-3, end=5, convert_to_iter_based=in_iterations),
+        dict(type='CosineAnnealingLR', begin=5, end=100, T_max=95, convert_to_iter_based=in_iterations)])
+    schedulers = config(budget).param_scheduler
+    if not in_iterations:  # a warm-up of one step would leave the learning rate where it begins
+        kept = [span for span in kept if span[1] - span[0] > 1]
+    assert [(schedule.get('begin', 0), schedule.end) for schedule in schedulers] == kept
+    assert all(schedule.T_max == schedule.end - schedule.begin for schedule in schedulers if 'T_max' in schedule)
+
+
+def test_a_training_that_counts_no_epochs_is_refused(benchmark, tmp_path):
+    config = schedules(benchmark, tmp_path, train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=100))
+    with pytest.raises(ConfigError, match=r"kd.py': train_cfg=.*max_iters.* has no max_epochs"):
+        config(1)
+
+
+@pytest.mark.parametrize('spelling', ['work_dirs', './work_dirs', 'work_dirs/../work_dirs', '{cwd}/work_dirs', '{link}'])
+def test_a_stages_result_is_replaced_however_its_path_is_spelt(benchmark, tmp_path, spelling):
+    (tmp_path / 'link').symlink_to(pathlib.Path.cwd() / 'work_dirs')
+    folder = spelling.format(cwd=os.getcwd(), link=tmp_path / 'link')
+    process = f'{folder}/resnet20_resnet8-half_digits/published_search/process.json'
+    hook = dict(type='mmrazor.ProcessReplayHook', process=process)
+    config = schedules(benchmark, tmp_path, 'distpro', custom_hooks=[hook])
+    assert config(1).custom_hooks[0].process == str(tmp_path / 'work' / 'search' / 'seed_0' / 'process.json')
+
+
+@pytest.mark.parametrize('change, entries, message', [
+    ('', dict(process='elsewhere/process.json'), "has after='search', but its config names no file in 'work_dirs/"),
+    ('', dict(process=dict(progress=[0, 1], weights=[1, 2])), "'distpro' has after='search', but its config names no file"),
+    (", after='search'", dict(process='./work_dirs/resnet20_resnet8-half_digits/published_search/process.json'),
+     r"'distpro' reads './work_dirs/.*process.json', which no training of this comparison writes: give .* after='search'"),
+])
+def test_what_an_earlier_training_left_is_not_taken_for_a_stages_result(benchmark, tmp_path, change, entries, message):
+    text = (tmp_path / 'small.py').read_text()
+    path = write(tmp_path, text.replace(change, '') if change else text, 'changed.py')
+    config = schedules(path, tmp_path, 'distpro', custom_hooks=[dict(type='mmrazor.ProcessReplayHook', **entries)])
+    with pytest.raises(ConfigError, match=message):
+        config(1)
+
+
+def test_files_from_before_the_comparison_are_told_and_their_content_counts(benchmark, here, tmp_path):
+    run_in(tmp_path, write(tmp_path, (tmp_path / 'small.py').read_text().replace('seeds=[0, 1]', 'seeds=[0]'), 'first.py'))
+    process = tmp_path / 'before' / 'process.json'
+    process.parent.mkdir()
+    shutil.copyfile(tmp_path / 'work' / 'search' / 'seed_0' / 'process.json', process)
+    options = f"options={{'custom_hooks.0.process': '{process}'}}"
+    text = (tmp_path / 'small.py').read_text().replace("after='search'", options)
+    path = write(tmp_path, text.replace('seeds=[0, 1]', 'seeds=[0]'), 'second.py')
+    told = []
+
+    def keys():
+        maker = JobMaker(Benchmark(path, str(tmp_path / 'work')))
+        return [maker.run(maker.benchmark.methods[method], 0).key for method in ('distpro', 'kd')]
+
+    before = keys()
+    done = run_in(tmp_path, path, told.append)
+    assert done['failed'] == 0 and f"distpro reads '{process}', which was there before this comparison" in told
+    content = json.loads(process.read_text())
+    content['progress'][-1] = 1.0 if content['progress'][-1] != 1.0 else 0.99
+    process.write_text(json.dumps(content))
+    after = keys()
+    assert before[0] != after[0] and before[1] == after[1]
+
+
+def test_a_teacher_of_the_model_zoo_is_the_comparisons(benchmark, tmp_path):
+    url = 'https://download.openmmlab.com/teacher.pth'
+    maker = JobMaker(Benchmark(write(tmp_path, (tmp_path / 'small.py').read_text().replace(
+        "kd='kd.py'", f"kd=dict(config='kd.py', options=dict(teacher_ckpt='{url}', model=dict(teacher_ckpt='{url}')))"),
+        'zoo.py'), str(tmp_path / 'work')))
+    cfg = maker.run(maker.benchmark.methods['kd'], 0).config
+    assert cfg.model.teacher_ckpt == str(tmp_path / 'work' / 'teacher' / 'epoch_2.pth')
+
+
 def test_the_best_rival_gets_the_compute_of_search_and_distillation(benchmark, here, tmp_path):
     text = (tmp_path / 'small.py').read_text().replace(
         'seeds=[0, 1]', "seeds=[0], longer=dict(than='distpro', of=['student', 'kd'])")
@@ -344,16 +457,15 @@ def test_a_stage_and_a_method_of_one_name_are_refused(benchmark, tmp_path):
 
 
 def test_processes_take_the_gpus_in_turn(monkeypatch):
-    taken, places = [], runs.multiprocessing.get_context('spawn').SimpleQueue()
+    taken, threads = [], []
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setattr(torch.cuda, 'set_device', taken.append)
     monkeypatch.setattr(runs, 'keep_loaded', lambda count: None)
+    monkeypatch.setattr(torch, 'set_num_threads', threads.append)
     for place in range(3):
-        places.put(place)
-    for _ in range(3):
-        runs._prepare(torch.get_num_threads(), places)
-    assert taken == [0, 1, 0]
+        runs._prepare(5, place)
+    assert taken == [0, 1, 0] and threads == [5, 5, 5]
 
 
 def test_a_failure_leaves_out_what_needs_it_and_no_more(benchmark, here, tmp_path):
@@ -368,13 +480,57 @@ def test_a_failure_leaves_out_what_needs_it_and_no_more(benchmark, here, tmp_pat
     assert 'held_out' in (tmp_path / 'work' / 'search' / 'seed_0' / 'run.log').read_text()
 
 
-def test_runs_in_processes_of_their_own(tmp_path, benchmark):
-    path = write(tmp_path, "benchmark = dict(pair='resnet20_resnet8-half_digits', teacher='teacher.py', "
-                 "methods=dict(student='student.py'), reference='student', seeds=[0])", 'tiny.py')
-    results = run_benchmark(Benchmark(path, str(tmp_path / 'work')), 2, lambda line: None)['results']
-    assert [r['name'] for r in results] == ['teacher', 'student']
+KILLER = """
+    import os, pathlib, signal
+
+    from mmengine.hooks import Hook
+    from mmrazor.registry import HOOKS
+
+
+    @HOOKS.register_module()
+    class KillOnce(Hook):
+        def __init__(self, mark):
+            self.mark = pathlib.Path(mark)
+
+        def before_train_epoch(self, runner):
+            if runner.epoch == 1 and not self.mark.exists():
+                self.mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+    """
+
+
+def test_a_process_that_is_killed_fails_no_job(benchmark, tmp_path, monkeypatch):
+    write(tmp_path, KILLER, 'killer.py')  # a module of the user's own, which the config imports
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with open(tmp_path / 'kd.py', 'a') as file:
+        file.write("custom_imports = dict(imports=['distpro_mm', 'killer'])\n"
+                   f"custom_hooks = [dict(type='mmrazor.KillOnce', mark='{tmp_path / 'mark'}')]\n")
+    path = write(tmp_path, (tmp_path / 'small.py').read_text().replace('seeds=[0, 1]', 'seeds=[0]'), 'tiny.py')
+    told = []
+    done = run_benchmark(Benchmark(path, str(tmp_path / 'work'), only=['kd']), 2, told.append)
+    assert done['failed'] == 0 and [r['name'] for r in done['results']] == ['teacher', 'student', 'kd']
+    assert told[0].startswith('2 trainings at once, 1 thread each (set by OMP_NUM_THREADS): ')  # by conftest.py
+    assert [line.partition(':')[0] for line in told if 'its process was killed' in line] == ['kd, seed 0']
+    assert 'kd/seed_0/epoch_1.pth' in (tmp_path / 'work' / 'kd' / 'seed_0' / 'run.log').read_text()
     written = json.loads((tmp_path / 'work' / 'student' / 'seed_0' / 'result.json').read_text())
-    assert {**written, 'settings': {}} == results[1]
+    assert {**written, 'settings': {}} == done['results'][1]
+
+
+def test_a_job_whose_process_is_killed_twice_has_failed(benchmark, here, tmp_path, monkeypatch):
+    trained, tries = runs.build_trainer, []
+
+    def killed(cfg, resume=None):
+        if 'kd' in cfg.work_dir:
+            tries.append(cfg.work_dir)
+            raise runs.BrokenProcessPool('A process in the process pool was terminated abruptly')
+        return trained(cfg, resume=resume)
+
+    monkeypatch.setattr(runs, 'build_trainer', killed)
+    path = write(tmp_path, (tmp_path / 'small.py').read_text().replace('seeds=[0, 1]', 'seeds=[0]'), 'tiny.py')
+    told = []
+    done = run_benchmark(Benchmark(path, str(tmp_path / 'work'), only=['kd']), 2, told.append)
+    assert done['failed'] == 1 and [r['name'] for r in done['results']] == ['teacher', 'student'] and len(tries) == 2
+    assert 'kd, seed 0: FAILED' in told[-1] and 'killed again, with nothing beside it' in told[-1]
 
 
 def _is_running(group):
@@ -385,27 +541,44 @@ def _is_running(group):
     return True
 
 
-def test_a_comparison_that_is_stopped_leaves_nothing_running_and_goes_on(benchmark, tmp_path):
-    command = [sys.executable, CONFIGS.parent / 'tools/compare.py', benchmark, '--work-dir', tmp_path / 'work',
-               '--jobs', '2', '--methods', 'student', 'kd']
-    stopped = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)  # its processes are a group
+@contextlib.contextmanager
+def _comparison(benchmark, tmp_path):
+    """compare.py in a process of its own, training."""
+    command = [sys.executable, CONFIGS.parent / 'tools/compare.py', benchmark, '--work-dir', tmp_path / 'work']
+    # In a session of its own its processes are a group.
+    comparison = subprocess.Popen([*command, '--jobs', '1'], cwd=tmp_path, start_new_session=True)
     try:
         until = time.time() + 120
         while not list(tmp_path.glob('work/teacher/*/vis_data')):  # a training has begun
-            assert stopped.poll() is None and time.time() < until
+            assert comparison.poll() is None and time.time() < until
             time.sleep(0.1)
-        stopped.send_signal(signal.SIGTERM)
-        assert stopped.wait(60) == 128 + signal.SIGTERM
+        yield comparison
         until = time.time() + 30
-        while _is_running(stopped.pid):
+        while _is_running(comparison.pid):
             assert time.time() < until, 'trainings are still running'
             time.sleep(0.1)
     finally:
-        if _is_running(stopped.pid):
-            os.killpg(stopped.pid, signal.SIGKILL)
+        if _is_running(comparison.pid):
+            os.killpg(comparison.pid, signal.SIGKILL)
+
+
+def test_a_comparison_that_ends_leaves_nothing_running_and_is_alone_until_then(benchmark, tmp_path):
+    with open(tmp_path / 'teacher.py', 'a') as file:
+        file.write('train_cfg = dict(max_epochs=1000)\n')
+    with _comparison(benchmark, tmp_path) as killed:
+        with pytest.raises(ConfigError, match=f"work': another comparison runs there since .*, process {killed.pid} on"):
+            run_in(tmp_path, benchmark)
+        with only_comparison(str(tmp_path / 'elsewhere'), 1) as others:  # which is told where the other one runs
+            assert (killed.pid, str(tmp_path / 'work')) in [(other['pid'], other['work_dir']) for other in others]
+        killed.kill()
+        killed.wait()
+    shutil.rmtree(tmp_path / 'work' / 'teacher')
+    with _comparison(benchmark, tmp_path) as stopped:  # the one that was killed is not in the way
+        stopped.send_signal(signal.SIGTERM)
+        assert stopped.wait(60) == 128 + signal.SIGTERM
     assert not list(tmp_path.glob('work/**/result.json'))
-    subprocess.run(command, cwd=tmp_path, check=True)
-    assert {path.parent.parent.name for path in tmp_path.glob('work/*/seed_*/result.json')} == {'student', 'kd'}
+    with only_comparison(str(tmp_path / 'work'), 1) as others:
+        assert not {killed.pid, stopped.pid} & {other['pid'] for other in others}
 
 
 @pytest.mark.parametrize('change, message', [

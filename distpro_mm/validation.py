@@ -1,0 +1,182 @@
+"""Loads configs as the tools do, for every pair, and says in seconds which cannot be trained and why."""
+import contextlib
+import copy
+import os
+from typing import Iterator, List, NamedTuple, Optional, Sequence
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import HOOKS, LOOPS, PARAM_SCHEDULERS, init_default_scope
+
+from .comparison import Benchmark, JobMaker
+from .engine.launch import build_model, load_config
+from .errors import ConfigError, first_line
+
+METHODS = ('baselines', 'distpro')
+
+
+class Checked(NamedTuple):
+    """A config that was checked.
+
+    Args:
+        path (str): The config.
+        pair (str, optional): The pair that it was read for.
+        problem (str, optional): Why it cannot be trained; None if nothing was found.
+    """
+    path: str
+    pair: Optional[str]
+    problem: Optional[str]
+
+
+def pairs_in(folder: str) -> List[str]:
+    """Names of the pairs in a folder of configs, such as ``configs``.
+
+    Raises:
+        ConfigError: If it has no ``_base_/pairs``.
+    """
+    pairs = os.path.join(folder, '_base_', 'pairs')
+    if not os.path.isdir(pairs):
+        raise ConfigError(f"'{folder}' is not a folder of configs: there is no '{pairs}'; the project's is configs/")
+    return _names(pairs)
+
+
+def check_methods(folder: str, pairs: Sequence[str], build: bool = False) -> Iterator[Checked]:
+    """Load every method, search and distillation for each pair: the configs in ``baselines/`` and ``distpro/``.
+
+    Args:
+        folder (str): Folder of the configs, such as ``configs``.
+        pairs (Sequence[str]): Names of pairs.
+        build (bool): Build the models too, which probes their layers and takes seconds for each. Defaults to False.
+
+    Yields:
+        Checked: Each config with each pair.
+
+    Raises:
+        ConfigError: If the folder has no pairs, or not all of these.
+    """
+    known = pairs_in(folder)
+    for pair in pairs:
+        if pair not in known:
+            raise ConfigError(f"--pair {pair}: there is no such pair in '{folder}'; there are {', '.join(known)}")
+    paths = [os.path.join(folder, kind, f'{name}.py') for kind in METHODS for name in _names(os.path.join(folder, kind))]
+    with bases_read_once():
+        for pair in pairs:
+            for path in paths:
+                yield Checked(path, pair, _problem(lambda: check(load_config(path, pair=pair), build)))  # noqa: B023
+
+
+def check_benchmarks(folder: str) -> Iterator[Checked]:
+    """Make the jobs of every benchmark in ``benchmarks/``: each method with each budget, and a trial of its grid.
+
+    Args:
+        folder (str): Folder of the configs, such as ``configs``.
+
+    Yields:
+        Checked: Each benchmark.
+    """
+    with bases_read_once():
+        for name in _names(os.path.join(folder, 'benchmarks')):
+            path = os.path.join(folder, 'benchmarks', f'{name}.py')
+            yield Checked(path, None, _problem(lambda: _check_benchmark(path)))  # noqa: B023
+
+
+def check(cfg: Config, build: bool = False) -> None:
+    """See whether a training can be made of a config, without its data.
+
+    Args:
+        cfg (Config): The config; changed if it is built.
+        build (bool): Build the model too. Defaults to False.
+
+    Raises:
+        Exception: Of whatever kind its parts raise.
+    """
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    for key in ('model', 'train_cfg', 'optim_wrapper', 'train_dataloader', 'val_dataloader'):
+        if not cfg.get(key):
+            raise ConfigError(f'{key}={cfg.get(key)}: a training needs it')
+    parts = [('train_cfg', LOOPS, cfg.train_cfg)] if 'type' in cfg.train_cfg else []
+    parts += [(f'custom_hooks.{place}', HOOKS, hook) for place, hook in enumerate(cfg.get('custom_hooks') or [])]
+    for key, registry, part in parts:
+        if isinstance(part['type'], str) and registry.get(part['type']) is None:
+            raise ConfigError(f"{key}.type='{part['type']}' is not registered")
+    for schedule in _schedules(cfg.get('param_scheduler')):
+        _check_schedule(schedule, cfg.train_cfg.get('max_epochs'))
+    if build:
+        if 'teacher_ckpt' in cfg.model:
+            cfg.model.teacher_ckpt = None
+        build_model(cfg)
+
+
+def _check_schedule(schedule: dict, epochs: Optional[int]) -> None:
+    if not isinstance(schedule, dict) or 'type' not in schedule:
+        raise ConfigError(f'param_scheduler has {schedule}: each schedule needs a type')
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1., momentum=0.9)
+    try:
+        PARAM_SCHEDULERS.build(copy.deepcopy(schedule), default_args=dict(optimizer=optimizer, epoch_length=1000))
+    except Exception as error:
+        raise ConfigError(f'param_scheduler={dict(schedule)}: {first_line(error)}') from error
+    if epochs is None or not schedule.get('by_epoch', True):
+        return
+    begin = schedule.get('begin', 0)
+    last = max(begin, begin + (schedule.get('T_max') or 0), schedule.get('end', 0))
+    if last > epochs:
+        raise ConfigError(f'param_scheduler: {schedule["type"]} goes on to epoch {last}, and train_cfg.max_epochs={epochs}')
+
+
+def _schedules(given) -> list:
+    """All schedules of a config, of whatever optimiser."""
+    if not given:
+        return []
+    if isinstance(given, dict):
+        return [given] if 'type' in given else [each for several in given.values() for each in _schedules(several)]
+    return list(given)
+
+
+def _check_benchmark(path: str) -> None:
+    benchmark = Benchmark(path)
+    maker = JobMaker(benchmark)
+    for method in benchmark.methods.values():
+        choices = method.choices()
+        jobs = [maker.run(method, benchmark.seeds[0], budget) for budget in method.budgets or benchmark.budgets]
+        jobs += [maker.trial(method, choices[0], benchmark.tuning['seeds'][0])] if len(choices) > 1 else []
+        needed = [other for job in jobs for other in job.needs]
+        for job in {job.work_dir: job for job in [*jobs, *needed]}.values():
+            try:
+                check(job.config)
+            except Exception as error:
+                raise ConfigError(f'{job.name} with {job.budget:.0%} of its epochs: {first_line(error)}') from error
+
+
+def _problem(checked) -> Optional[str]:
+    """What a check raises, in one line; None if it raises nothing."""
+    try:
+        checked()
+    except Exception as error:  # a config is code: anything may be wrong with it
+        kind = '' if isinstance(error, ConfigError) else f'{type(error).__name__}: '
+        return kind + first_line(error)
+    return None
+
+
+def _names(folder: str) -> List[str]:
+    found = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    return [name[:-3] for name in found if name.endswith('.py')]
+
+
+@contextlib.contextmanager
+def bases_read_once() -> Iterator[None]:
+    """Parse each file of a ``_base_`` folder once for each environment: most of the time of loading many configs."""
+    parse, parsed = Config._file2dict, {}
+
+    def parse_once(filename, *args, **kwargs):
+        key = (os.path.abspath(filename), *sorted(os.environ.items()))  # of which configs read some
+        if f'{os.sep}_base_{os.sep}' not in key[0]:
+            return parse(filename, *args, **kwargs)
+        if key not in parsed:
+            parsed[key] = parse(filename, *args, **kwargs)
+        return copy.deepcopy(parsed[key])
+
+    Config._file2dict = staticmethod(parse_once)
+    try:
+        yield
+    finally:
+        Config._file2dict = staticmethod(parse)

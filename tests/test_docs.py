@@ -1,0 +1,40 @@
+"""What the documentation lists is what there is."""
+import pathlib
+import re
+
+import pytest
+from mmengine.config import Config
+from mmengine.registry import TRANSFORMS
+from mmrazor.registry import MODELS
+
+import distpro_mm  # noqa: F401  registers everything
+from distpro_mm.models.connectors.transforms import Transform
+from distpro_mm.validation import pairs_in
+
+ROOT = pathlib.Path(__file__).parent.parent
+REFERENCE = (ROOT / 'docs' / 'config.md').read_text()
+PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+
+
+def test_the_reference_lists_every_pair():
+    assert [pair for pair in pairs_in(str(ROOT / 'configs')) if f'`{pair}`' not in REFERENCE] == []
+
+
+def test_the_reference_lists_every_transform():
+    own = [name for registry in (MODELS, TRANSFORMS) for name, kind in registry.module_dict.items()
+           if kind.__module__.startswith('distpro_mm') and (issubclass(kind, Transform) or registry is TRANSFORMS)]
+    assert len(own) >= 7 and [name for name in own if f'`{name}`' not in REFERENCE and f"'{name}'" not in REFERENCE] == []
+
+
+@pytest.mark.parametrize('name', ['cifar_networks', 'imagenet_networks', 'digits_networks'])
+def test_the_reference_lists_every_network(name):
+    networks = Config.fromfile(ROOT / 'configs' / '_base_' / 'networks' / f'{name}.py')
+    listed = REFERENCE.split(f'`{name}.py` |')[1].split('_networks.py` |')[0]
+    assert [network for network in networks if not network.startswith('_') and f'`{network}`' not in listed] == []
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page):
+    folders = '|'.join(('tests', 'tools', 'configs', 'benchmarks', 'docs', 'distpro_mm'))
+    named = re.findall(rf'(?<![\w./-])((?:{folders})/[\w./-]+\.(?:py|sh|md))', page.read_text())
+    assert [name for name in named if not (ROOT / name).is_file() and '/NAME.' not in name] == []
