@@ -150,8 +150,8 @@ def write_pair(configs, text, name='mine'):
 
 
 CANNOT_BE_TRAINED = [
-    ("param_scheduler = [dict(type='CosineAnnealingLR', T_max=240)]", 'distpro/search.py',
-     'cannot inherit from base because .* round_stage'),
+    ("param_scheduler = [dict(type='CosineAnnealingLR', T_max=240)]", 'distpro/published_search.py',
+     'cannot inherit from base because .* search_stage, ab_stage'),
     ("param_scheduler = dict(_delete_=True, type='CosineAnealingLR', T_max=240)", 'baselines/kd.py',
      'param_scheduler=.*CosineAnealingLR'),
     ("param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=240)", 'distpro/published_search.py',

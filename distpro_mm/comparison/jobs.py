@@ -13,14 +13,13 @@ from mmengine.runner import Runner
 
 from ..datasets import HeldOutSplit, InMemoryDataset
 from ..engine.launch import load_config, student_config
+from ..engine.schedules import scaled, scaled_schedules, type_name
 from ..errors import ConfigError
 from .benchmark import Benchmark, Method
 
 # The entries of a config that a training depends on; the others are names for the config's own use.
 OF_A_TRAINING = set(inspect.signature(Runner).parameters) - {'cfg', 'experiment_name'} | {'compile'}
-# Entries of schedules and hooks that count epochs; of a schedule with by_epoch=False they count iterations.
-MOMENTS = ('begin', 'end')
-LENGTHS = ('T_max', 'milestones', 'step_size', 'total_steps', 'periods')
+# Entries of hooks that count epochs or iterations.
 OF_HOOKS = ('epochs', 'begin_epoch', 'begin_iter', 'action_epoch', 'action_iter', 'stop_epoch')
 
 
@@ -290,7 +289,7 @@ def hold_out(cfg: Config, ratio: float) -> None:
     """
     _stretch(cfg, lambda by_epoch: 1 if by_epoch else 1 - ratio)
     train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
-    in_memory = _type(train) == InMemoryDataset.__name__
+    in_memory = type_name(train) == InMemoryDataset.__name__
     source = train['dataset'] if in_memory else train
     parts: List[dict] = []
     for part in ('train', 'held_out'):
@@ -315,56 +314,18 @@ def _innermost(dataset: dict) -> dict:
     return dataset
 
 
-def _type(part: dict) -> str:
-    """Name of the class that a config is for, which may be given as ``scope.Name`` or as the class."""
-    return part['type'].rpartition('.')[2] if isinstance(part['type'], str) else part['type'].__name__
-
 
 def _stretch(cfg: Config, factor: Callable[[bool], float]) -> None:
     """Change the length of schedules and hooks by a factor, for what counts epochs (True) and iterations (False)."""
     least = 0 if cfg.train_cfg.max_epochs == 1 else 1  # a single epoch is not all warm-up
-
-    def schedule(given: Any) -> Any:
-        """Schedules of another length; those of which nothing is left are left out."""
-        if isinstance(given, (list, tuple)):
-            return [new for new in map(schedule, given) if new is not None]
-        if given is None or 'type' not in given:  # none, or several by the name of their optimiser
-            return given and {name: schedule(several) for name, several in given.items()}
-        share = factor(given.get('by_epoch', True))
-        if share == 1:
-            return given
-        new = copy.deepcopy(given)
-        for entry in MOMENTS:
-            if given.get(entry):
-                new[entry] = _scaled(given[entry], share, least)
-        for entry in LENGTHS:
-            if given.get(entry):
-                new[entry] = _scaled(given[entry], share)
-        if 'end' in given:
-            before, now = given['end'] - given.get('begin', 0), new['end'] - new.get('begin', 0)
-            in_epochs = given.get('by_epoch', True) and given.get('convert_to_iter_based', False)
-            if now < 1 or now == 1 < before and not in_epochs:  # a warm-up of one step never gets to its end
-                return None
-            if given.get('T_max') == before:
-                new['T_max'] = now
-        if 'Exponential' in _type(given):  # its gamma is a factor of one epoch or iteration
-            new['gamma'] = given['gamma']**(1 / share)
-        return new
 
     def hooks(node: Any) -> None:
         for entry, value in node.items() if isinstance(node, dict) else enumerate(node):
             if isinstance(value, (dict, list)):
                 hooks(value)
             elif entry in OF_HOOKS and value:
-                node[entry] = _scaled(value, factor(not entry.endswith('iter')))
+                node[entry] = scaled(value, factor(not entry.endswith('iter')))
 
     if cfg.get('param_scheduler'):
-        cfg.param_scheduler = schedule(cfg.param_scheduler)
+        cfg.param_scheduler = scaled_schedules(cfg.param_scheduler, factor, least)
     hooks(cfg.get('custom_hooks') or [])
-
-
-def _scaled(value: Any, share: float, least: int = 1) -> Any:
-    """A share of a number of epochs or iterations, or of each in a list; whole numbers."""
-    if isinstance(value, (list, tuple)):
-        return [_scaled(each, share, least) for each in value]
-    return max(least, round(value * share))

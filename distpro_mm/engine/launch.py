@@ -48,7 +48,7 @@ def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] =
             if 'cannot inherit from base' not in str(error):  # mmengine's words for a dict that meets a list
                 raise
             raise ConfigError(f"'{path}'{f' with --pair {pair}' if pair else ''}: {first_line(error)} A pair whose "
-                              'param_scheduler is a list gives lists to search_stage, round_stage, ab_stage and ft_stage '
+                              'param_scheduler is a list gives lists to search_stage, ab_stage and ft_stage '
                               'too') from error
         except ModuleNotFoundError as error:
             if 'please install' not in str(error):  # mmengine's words for the toolbox of _base_='toolbox::...'

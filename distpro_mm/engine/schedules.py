@@ -1,26 +1,59 @@
 """Schedules of a training, scaled to another length."""
+import copy
+from typing import Any, Callable
+
+# Entries of schedules that count epochs, or iterations with by_epoch=False.
+MOMENTS = ('begin', 'end')
+LENGTHS = ('T_max', 'milestones', 'step_size', 'total_steps', 'periods')
 
 
-def scaled_schedule(schedule: dict, share: float) -> dict:
-    """Scale a scheduler's or hook's lengths, whether they count epochs or iterations.
+def scaled_schedules(given: Any, factor: Callable[[bool], float], least: int = 1) -> Any:
+    """Scale the length of learning-rate schedules.
 
     Args:
-        schedule (dict): Config with ``T_max``, ``begin``, ``end``, ``milestones``, ``step_size``, ``epochs`` or
-            ``total_steps``.
-        share (float): New length divided by the old one, > 0.
+        given (dict or list): ``param_scheduler``: a schedule, a list of schedules, or either by the name of an optimiser.
+        factor (Callable): New length divided by the old one, > 0, of what counts epochs (True) or iterations (False).
+        least (int): Least value of ``begin`` and ``end``, 0 or 1. Defaults to 1.
 
     Returns:
-        dict: The config with each length multiplied by ``share``, rounded, at least 1 (0 stays 0). A schedule that had two
-        steps or more between ``begin`` and ``end`` keeps two: mmengine's warm-ups never rise within one.
+        dict or list: The scaled schedules. One of which no step is left is left out: None in place of a single one.
     """
-    scaled = dict(schedule)
-    for key in ('T_max', 'begin', 'end', 'milestones', 'step_size', 'epochs', 'total_steps'):
-        value = scaled.get(key)
-        if isinstance(value, (list, tuple)):
-            scaled[key] = [max(1, round(moment * share)) for moment in value]
-        elif value:
-            scaled[key] = max(1, round(value * share))
-    if scaled.get('end'):
-        begin = scaled.get('begin') or 0
-        scaled['end'] = max(scaled['end'], begin + min(2, schedule['end'] - (schedule.get('begin') or 0)))
-    return scaled
+    if isinstance(given, (list, tuple)):
+        return [new for new in (scaled_schedules(one, factor, least) for one in given) if new is not None]
+    if given is None or 'type' not in given:  # none, or several by the name of their optimiser
+        return given and {name: scaled_schedules(several, factor, least) for name, several in given.items()}
+    share = factor(given.get('by_epoch', True))
+    if share == 1:
+        return given
+    new = copy.deepcopy(given)
+    for entry in MOMENTS:
+        if given.get(entry):
+            new[entry] = scaled(given[entry], share, least)
+    for entry in LENGTHS:
+        if given.get(entry):
+            new[entry] = scaled(given[entry], share)
+    if 'end' in given:
+        before, now = given['end'] - given.get('begin', 0), new['end'] - new.get('begin', 0)
+        in_epochs = given.get('by_epoch', True) and given.get('convert_to_iter_based', False)
+        if now < 1 or now == 1 < before and not in_epochs:  # a warm-up of one step never gets to its end
+            return None
+        if given.get('T_max') == before:
+            new['T_max'] = now
+    if 'Exponential' in type_name(given):  # its gamma is a factor of one epoch or iteration
+        new['gamma'] = given['gamma']**(1 / share)
+    return new
+
+
+def scaled(value: Any, share: float, least: int = 1) -> Any:
+    """A length, or a list of lengths, multiplied by ``share`` and rounded, each at least ``least``."""
+    """A share of a number of epochs or iterations, or of each in a list; whole numbers."""
+    if isinstance(value, (list, tuple)):
+        return [scaled(each, share, least) for each in value]
+    return max(least, round(value * share))
+
+
+
+def type_name(cfg: dict) -> str:
+    """The type of a config, given as a string with or without scope, or as a class."""
+    kind = cfg['type']
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__

@@ -26,11 +26,6 @@ search_stage = dict(
         dict(type='LinearLR', start_factor=1e-3, by_epoch=True, end=2, convert_to_iter_based=True),
         dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=2, end=17, T_max=15, convert_to_iter_based=True)
     ])
-round_stage = dict(
-    param_scheduler=[
-        dict(type='LinearLR', start_factor=1e-3, by_epoch=True, end=1, convert_to_iter_based=True),
-        dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, begin=1, end=10, T_max=9, convert_to_iter_based=True)
-    ])
 ab_stage = dict(
     param_scheduler=[
         dict(type='LinearLR', start_factor=1e-3, by_epoch=True, end=2, convert_to_iter_based=True),

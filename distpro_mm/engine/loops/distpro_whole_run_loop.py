@@ -15,7 +15,7 @@ from ...errors import ConfigError, first_line, is_number
 from ...process import OFF, DistillationProcess, Weighting
 from ...search import SEARCHERS, Step, Trajectory, Trial, untouched
 from ..hooks import WholeRunRecordHook
-from ..schedules import scaled_schedule
+from ..schedules import scaled_schedules
 from .reproducible_train_loop import endless, start_at
 from .search_loop import SearchLoop, usable
 
@@ -195,8 +195,11 @@ class DistProWholeRunLoop(SearchLoop):
         if not all(isinstance(schedule, dict) and 'type' in schedule for schedule in listed):
             raise ConfigError('param_scheduler: a search in rounds takes those of an ordinary training, a dict or a list of '
                               f'dicts with type, got {schedulers}')
-        return [dict(dict(end=self.epochs if schedule.get('by_epoch', True) else self.iterations),
-                     **scaled_schedule(schedule, share)) for schedule in listed]
+        # Iterations are counted of all training images, of which a part is held out.
+        scaled = scaled_schedules(listed, lambda by_epoch: share if by_epoch else share * self.train_share,
+                                   least=min(1, self.epochs - 1))
+        return [dict(dict(end=self.epochs if schedule.get('by_epoch', True) else self.iterations), **schedule)
+                for schedule in scaled]
 
     @property
     def sweeps(self) -> bool:

@@ -55,8 +55,11 @@ class SearchLoop(ReproducibleTrainLoop):
             raise ConfigError(f'train_cfg.agreement={agreement!r} must be from 0, the labels, to 1, the teacher')
         if not is_number(cost_penalty) or cost_penalty < 0:
             raise ConfigError(f'train_cfg.cost_penalty={cost_penalty!r} must be 0 or more')
+        self.train_share = 1.0  # of the training images, what is trained on
         if held_out_dataloader is None:
-            dataloader, held_out_dataloader = split_dataloader(dataloader, {**DEFAULT_HELD_OUT, **(held_out or {})})
+            split = {**DEFAULT_HELD_OUT, **(held_out or {})}
+            dataloader, held_out_dataloader = split_dataloader(dataloader, split)
+            self.train_share = 1 - split['ratio']
         elif held_out is not None:
             raise ConfigError('train_cfg has both held_out and held_out_dataloader: give one of them')
         else:
