@@ -99,6 +99,14 @@ def test_search_and_distil_in_bfloat16(tmp_path, teacher_ckpt, tool):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize('loop', ['EpochBasedTrainLoop', 'mmrazor.ReproducibleTrainLoop'])
+def test_a_training_that_fails_is_no_exit_code_0(tmp_path, tool, loop):
+    done = tool('train', 'configs/teachers/resnet20_digits.py', '--work-dir', tmp_path, '--cfg-options', *SMALL,
+                f'train_cfg.type={loop}', 'optim_wrapper.optimizer.lr=1e30')
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith('error: stopped at iteration 2 of ')
+
+
 @pytest.mark.parametrize('arguments, message', [
     (['train', 'configs/nothing.py'], "error: there is no config file 'configs/nothing.py'"),
     (['train', SEARCH, '--pair', 'nonsense'], 'error: --pair nonsense: there is no such pair; nearest: '),
