@@ -166,9 +166,11 @@ class TrainingWatchHook(Hook):
         window = self._losses.maxlen
         if self._outweighed or iteration % window or len(self._losses) < window:
             return
-        own, taught = (sum(column) / window for column in zip(*self._losses))
-        reference = max([own, *([self._means()[1]] if self._guessing is not None and len(self._guessing) else [])])
-        if own and taught > OUTWEIGHED * reference:
+        means = torch.tensor(list(self._losses)).mean(0)
+        all_reduce(means, op='mean')
+        own, taught = means.tolist()
+        guess = self._means()[1] if self._guessing is not None and len(self._guessing) else 0.
+        if own and taught > OUTWEIGHED * max(own, guess):
             self._outweighed = True
             runner.logger.warning(f'The distillation losses are {taught:.4g} on average over the last {window} batches, '
                                   f"{taught / own:.0f} times the student's own loss of {own:.4g}, which may then learn "
