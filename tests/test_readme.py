@@ -2,8 +2,6 @@
 import os
 import pathlib
 import re
-import subprocess
-import sys
 
 import cv2
 import numpy as np
@@ -46,7 +44,7 @@ def draw(shape, random):
 
 @pytest.fixture
 def recipe(tmp_path):
-    """The commands of the recipe; its configs and images are in tmp_path."""
+    """The commands of the recipe, tool and arguments; its configs and images are in tmp_path."""
     section = (ROOT / 'README.md').read_text().partition('### Your own pair')[2].partition('\n### ')[0]
     for text in re.findall(r'```python\n(.*?)```', section, re.DOTALL):
         (tmp_path / re.match(r'# (\w+\.py): ', text)[1]).write_text(text)
@@ -58,7 +56,7 @@ def recipe(tmp_path):
             folder.mkdir(parents=True)
             for index in range(count):
                 cv2.imwrite(str(folder / f'{index}.png'), draw(shape, random))
-    return re.findall(r'^python tools/(.*)$', section, re.MULTILINE)
+    return re.findall(r'^python tools/(\w+)\.py (.*)$', section, re.MULTILINE)
 
 
 def test_the_configs_of_the_recipe_build(recipe, tmp_path, monkeypatch, configs_are_logged_plainly):
@@ -81,15 +79,14 @@ def test_the_configs_of_the_recipe_build(recipe, tmp_path, monkeypatch, configs_
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_the_recipe_runs_from_the_teacher_to_the_exported_student(recipe, tmp_path):
-    assert [command.split('.py')[0] for command in recipe] == ['train', 'train', 'train', 'test', 'export_student']
-    for command in recipe:
-        tool, config, *others = command.replace('epoch_100.pth', 'epoch_1.pth').split()
-        name = config.partition('.')[0]
-        smaller = [*DATA, *SIZES[name], 'train_cfg.max_epochs=1', 'param_scheduler.T_max=1', *EPOCHS[name]]
-        done = subprocess.run([sys.executable, str(ROOT / 'tools' / tool), config, *others, '--cfg-options', *smaller],
-                              cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(ROOT)}, capture_output=True, text=True)
-        assert done.returncode == 0, f'{command}: {done.stderr[-3000:]}'
-        assert tool != 'test.py' or 'accuracy/top1' in done.stdout + done.stderr
+def test_the_recipe_runs_from_the_teacher_to_the_exported_student(recipe, tmp_path, tool, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert [name for name, _ in recipe] == ['train', 'train', 'train', 'test', 'export_student']
+    for name, arguments in recipe:
+        config, *others = arguments.replace('epoch_100.pth', 'epoch_1.pth').split()
+        smaller = [*DATA, *SIZES[config[:-3]], 'train_cfg.max_epochs=1', 'param_scheduler.T_max=1', *EPOCHS[config[:-3]]]
+        done = tool(name, config, *others, '--cfg-options', *smaller)
+        assert done.returncode == 0, f'{name} {arguments}: {done.stderr[-3000:]}'
+        assert name != 'test' or 'accuracy/top1' in done.stdout + done.stderr
     assert (tmp_path / 'work_dirs' / 'my_search' / 'process.png').exists()
     assert sorted(os.listdir(tmp_path / 'student')) == ['student.pth', 'student.py']

@@ -3,15 +3,12 @@ import argparse
 import os
 import pathlib
 import re
-import runpy
 import subprocess
 import sys
-import types
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmpretrain.registry import MODELS
 
 from distpro_mm.models.checkpoints import load_whole
@@ -21,22 +18,6 @@ SEARCH = 'configs/distpro/published_search.py'
 PAIR = ['--pair', 'resnet20_resnet8-half_digits']
 NETWORKS = Config.fromfile(ROOT / 'configs' / '_base_' / 'networks' / 'cifar_networks.py')
 SMALL = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.dataset.images_per_class=10', 'train_dataloader.batch_size=20']
-
-
-@pytest.fixture
-def tool(monkeypatch, capfd):
-    """tool(name, *args): run a tool as a script; in this process, since importing the toolbox anew takes seconds."""
-    monkeypatch.chdir(ROOT)
-
-    def call(name, *args):
-        MMLogger._instance_dict.clear()  # the loggers of earlier calls write to streams that are closed by now
-        monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
-        output = capfd.readouterr()
-        return types.SimpleNamespace(returncode=ended.value.code, stdout=output.out, stderr=output.err)
-
-    return call
 
 
 def test_train_resume_test_and_export(tmp_path, tool):
