@@ -19,6 +19,10 @@ class TrainingError(RuntimeError):
     """A training or search that cannot go on; what it has learned is on disk."""
 
 
+class NotLearnedError(TrainingError):
+    """A training that has run to its end, and whose network predicts its training images no better than guessing."""
+
+
 def is_number(value: Any) -> bool:
     """Whether a config's value is a finite number; True and False are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

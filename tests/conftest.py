@@ -2,7 +2,10 @@
 import functools
 import os
 import pathlib
+import runpy
+import sys
 import time
+import types
 
 # Several threads on tensors this small cost more than they save, and many times that where cores are shared.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -10,6 +13,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from mmengine.runner import Runner
 
 import distpro_mm  # noqa: F401  registers everything
@@ -79,3 +83,19 @@ def teacher_ckpt(tmp_path_factory):
     cfg.train_dataloader.dataset.images_per_class = 60
     Runner.from_cfg(cfg).train()
     return os.path.join(cfg.work_dir, 'epoch_12.pth')
+
+
+@pytest.fixture
+def tool(monkeypatch, capfd):
+    """tool(name, *args): run a tool as a script; in this process, since importing the toolbox anew takes seconds."""
+    monkeypatch.chdir(ROOT)
+
+    def call(name, *args):
+        MMLogger._instance_dict.clear()  # the loggers of earlier calls write to streams that are closed by now
+        monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, args)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
+        output = capfd.readouterr()
+        return types.SimpleNamespace(returncode=ended.value.code, stdout=output.out, stderr=output.err)
+
+    return call

@@ -7,12 +7,10 @@ import runpy
 import shutil
 import subprocess
 import sys
-import types
 
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
 from mmpretrain.registry import MODELS
 
 from distpro_mm.models.checkpoints import load_whole
@@ -22,22 +20,6 @@ SEARCH = 'configs/distpro/published_search.py'
 PAIR = ['--pair', 'resnet20_resnet8-half_digits']
 NETWORKS = Config.fromfile(ROOT / 'configs' / '_base_' / 'networks' / 'cifar_networks.py')
 SMALL = ['train_cfg.max_epochs=1', 'train_dataloader.dataset.dataset.images_per_class=10', 'train_dataloader.batch_size=20']
-
-
-@pytest.fixture
-def tool(monkeypatch, capfd):
-    """tool(name, *args): run a tool as a script; in this process, since importing the toolbox anew takes seconds."""
-    monkeypatch.chdir(ROOT)
-
-    def call(name, *args):
-        MMLogger._instance_dict.clear()  # the loggers of earlier calls write to streams that are closed by now
-        monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')
-        output = capfd.readouterr()
-        return types.SimpleNamespace(returncode=ended.value.code, stdout=output.out, stderr=output.err)
-
-    return call
 
 
 def test_train_resume_test_and_export(tmp_path, tool):
@@ -98,6 +80,14 @@ def test_search_and_distil_in_bfloat16(tmp_path, teacher_ckpt, tool):
     done = tool('train', 'configs/distpro/published_distill.py', *PAIR, '--amp', '--work-dir', tmp_path / 'distill',
                 '--cfg-options', *SMALL, *teacher, f'custom_hooks.0.process={tmp_path / "search" / "process.json"}')
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('loop', ['EpochBasedTrainLoop', 'mmrazor.ReproducibleTrainLoop'])
+def test_a_training_that_fails_is_no_exit_code_0(tmp_path, tool, loop):
+    done = tool('train', 'configs/teachers/resnet20_digits.py', '--work-dir', tmp_path, '--cfg-options', *SMALL,
+                f'train_cfg.type={loop}', 'optim_wrapper.optimizer.lr=1e30')
+    assert done.returncode == 1 and 'Traceback' not in done.stderr
+    assert done.stderr.splitlines()[-1].startswith('error: stopped at iteration 2 of ')
 
 
 @pytest.mark.parametrize('arguments, message', [

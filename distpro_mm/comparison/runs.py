@@ -20,6 +20,7 @@ from mmengine.utils import import_modules_from_strings
 
 from ..datasets import keep_loaded, seed_all
 from ..engine.launch import build_model, build_trainer, evaluate_student
+from ..errors import NotLearnedError
 from ..files import whole_file
 from .benchmark import Benchmark, Method
 from .jobs import Job, JobMaker
@@ -338,7 +339,10 @@ def _train(cfg: Config, key: str) -> dict:
     runner = build_trainer(cfg, resume=resume)
     start = Start()
     runner.register_hook(start)
-    runner.train()
+    try:
+        runner.train()
+    except NotLearnedError as error:  # a result like any other, and its accuracy shows it
+        print(f'warning: {error}')
     if 'val/accuracy/top1' not in runner.message_hub.log_scalars:  # killed after the last checkpoint
         runner.val_loop.run()
     # A run that went on is rated by the part that was seen of it, unless its rounds differ in cost.

@@ -5,6 +5,7 @@ from .hooks import (
     ProcessRecordHook,
     ProcessReplayHook,
     ProfileHook,
+    TrainingWatchHook,
     WholeCheckpointHook,
     WholeRunRecordHook,
 )
@@ -14,5 +15,6 @@ from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor, L2
 __all__ = [
     'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProSearchLoop',
     'DistProWholeRunLoop', 'DistillWarmUpHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop', 'ProcessRecordHook',
-    'ProcessReplayHook', 'ProfileHook', 'ReproducibleTrainLoop', 'WholeCheckpointHook', 'WholeRunRecordHook'
+    'ProcessReplayHook', 'ProfileHook', 'ReproducibleTrainLoop', 'TrainingWatchHook', 'WholeCheckpointHook',
+    'WholeRunRecordHook'
 ]

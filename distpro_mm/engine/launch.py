@@ -18,6 +18,7 @@ from torch import nn
 from ..errors import ConfigError, first_line
 from ..models.checkpoints import load_whole
 from .hooks import damage, newest_whole_checkpoint
+from .hooks.training_watch_hook import watch
 
 
 def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] = None) -> Config:
@@ -106,7 +107,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
         amp (bool): Mixed precision: float16 on a GPU, bfloat16 on a CPU. Defaults to False.
 
     Returns:
-        Runner: Ready to ``train()``.
+        Runner: Ready to ``train()``, and watched by a :class:`.TrainingWatchHook`.
 
     Raises:
         ConfigError: If the config cannot be trained.
@@ -129,7 +130,9 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
             raise ConfigError(f"--amp replaces optim_wrapper.type='OptimWrapper', and the config has '{kind}': choose the "
                               'precision in the config')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
-    return Runner.from_cfg(cfg)
+    runner = Runner.from_cfg(cfg)
+    watch(runner)
+    return runner
 
 
 def build_model(cfg: Config) -> nn.Module:

@@ -17,7 +17,7 @@ from torch import nn
 
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.engine.loops import DistProWholeRunLoop
-from distpro_mm.errors import ConfigError
+from distpro_mm.errors import ConfigError, TrainingError
 from distpro_mm.models.connectors.transforms import resize
 from distpro_mm.process import DistillationProcess, Weighting
 
@@ -198,6 +198,30 @@ def test_two_processes_replay_a_process_that_skips_pathways(make_config, tmp_pat
 
     together(2, distil)
     assert all(torch.equal(a, b) for a, b in zip(torch.load(tmp_path / '0.pth'), torch.load(tmp_path / '1.pth')))
+
+
+class BadBatch(Hook):
+    """Images that are not finite, in one process at one iteration."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == 4 and torch.distributed.get_rank() == 1:
+            data_batch['inputs'] = [image.float() * float('nan') for image in data_batch['inputs']]
+
+
+def test_a_loss_that_is_not_finite_in_one_process_stops_both(make_config, tmp_path):
+    cfg = make_config('equal', train_dataloader__batch_size=10,
+                      train_cfg=dict(_delete_=True, by_epoch=True, max_epochs=2, val_interval=100))
+
+    def train(rank):
+        runner = build_trainer(cfg, 'pytorch')
+        runner.register_hook(BadBatch())
+        with pytest.raises(TrainingError, match='stopped .* not finite') as error:
+            runner.train()
+        (tmp_path / f'{rank}.txt').write_text(str(error.value))
+
+    together(2, train)
+    assert 'stopped at iteration 5 of 10: the training loss is not finite' in (tmp_path / '1.txt').read_text()
+    assert (tmp_path / '0.txt').exists() and not list((tmp_path / 'equal').glob('*.pth'))
 
 
 def test_processes_that_nobody_started_are_refused(make_config, monkeypatch):

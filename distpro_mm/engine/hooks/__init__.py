@@ -4,10 +4,11 @@ from .initial_student_hook import InitialStudentHook
 from .process_record_hook import ProcessRecordHook
 from .process_replay_hook import ProcessReplayHook
 from .profile_hook import ProfileHook
+from .training_watch_hook import TrainingWatchHook
 from .whole_checkpoint_hook import WholeCheckpointHook, damage, newest_whole_checkpoint
 from .whole_run_record_hook import WholeRunRecordHook
 
 __all__ = [
     'ChannelsLastHook', 'DistillWarmUpHook', 'InitialStudentHook', 'ProcessRecordHook', 'ProcessReplayHook',
-    'ProfileHook', 'WholeCheckpointHook', 'WholeRunRecordHook', 'damage', 'newest_whole_checkpoint'
+    'ProfileHook', 'TrainingWatchHook', 'WholeCheckpointHook', 'WholeRunRecordHook', 'damage', 'newest_whole_checkpoint'
 ]

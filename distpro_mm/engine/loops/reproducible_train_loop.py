@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from ...datasets import ReproducibleBatchSampler, reproducible, seed_all
 from ...errors import ConfigError, DataError, TrainingError
+from ..hooks.training_watch_hook import watch
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 GO_ON = 'What was learned until the last checkpoint is in the work_dir: go on with --resume'
@@ -39,6 +40,7 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         if not isinstance(dataloader, dict):
             raise ConfigError('train_dataloader must be a config, so that its sampler and its data set can be wrapped')
         super().__init__(runner, reproducible(dataloader), max_epochs, **kwargs)
+        watch(runner)
 
     def run(self) -> torch.nn.Module:
         """Train."""
@@ -93,9 +95,7 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         Returns:
             dict: Losses by name.
         """
-        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
-        self.check_finite(outputs['loss'], 'the training loss')
-        return outputs
+        return self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
 
     def check_finite(self, value: Union[torch.Tensor, float], what: str) -> None:
         """Stop where a value is not finite.

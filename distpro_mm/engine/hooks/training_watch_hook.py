@@ -1,0 +1,220 @@
+import collections
+import math
+from typing import Optional, Tuple
+
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
+from mmrazor.registry import HOOKS
+
+from ...errors import ConfigError, NotLearnedError, TrainingError
+from ...models.guessing import GuessingBaseline, single_label_loss
+from .process_replay_hook import ProcessReplayHook
+
+WARN_AT = (0.1, 0.25, 0.5)  # shares of the run
+WINDOW = (20, 1000)  # fewest and most batches of a mean; between them a twentieth of the run
+SHORTEST = 100  # iterations of a run that must have learned something at its end
+GUESSING = 0.99  # of the loss of guessing: a classifier that ignores its images is at 1 or above
+OUTWEIGHED = 100
+
+
+@HOOKS.register_module()
+class TrainingWatchHook(Hook):
+    """Watches a training in any train loop, stops one that has diverged, and reports one that does not learn.
+
+    - A loss that is not finite stops the training with a :class:`TrainingError`, in all processes together. The weights are
+      checked before every checkpoint and validation, so that no checkpoint of bad weights replaces a good one.
+    - A student whose own cross-entropy is no better than guessing (see :class:`.GuessingBaseline`) after 10%, 25% or 50% of
+      the run is warned of. If that is still so at the end of a run of at least 100 iterations, a :class:`NotLearnedError`
+      is raised, after the last checkpoint and validation. Only heads of one label per image with a plain or label-smoothed
+      cross-entropy are judged, and only if the student is trained on its labels.
+    - Distillation losses of more than 100 times the student's own loss, or the loss of guessing if that is higher, are
+      warned of once.
+
+    Means are those of the last 5% of the run, at least 20 and at most 1000 batches; after a resume, of the batches since.
+
+    ``tools/train.py``, :func:`.build_trainer` and :class:`.ReproducibleTrainLoop` register the hook if the config has none.
+    A search in rounds is left alone, because it handles a diverged round itself.
+
+    Args:
+        interval (int): Iterations between two exchanges of several processes whether a loss was not finite, >= 1. One
+            process checks every iteration. Defaults to 50.
+        must_learn (bool): Whether a run that ends at guessing raises an error; False: it is warned of. Defaults to True.
+
+    Raises:
+        ConfigError: If an argument is out of range.
+
+    Example:
+        >>> custom_hooks = [dict(type='mmrazor.TrainingWatchHook', must_learn=False)]
+    """
+    priority = 'LOW'  # after the log of the step, before checkpoints
+
+    def __init__(self, interval: int = 50, must_learn: bool = True) -> None:
+        if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
+            raise ConfigError(f'custom_hooks: TrainingWatchHook.interval={interval!r} must be a whole number from 1')
+        if not isinstance(must_learn, bool):
+            raise ConfigError(f'custom_hooks: TrainingWatchHook.must_learn={must_learn!r} must be True or False')
+        self.interval = interval
+        self.must_learn = must_learn
+        self._watching = False
+
+    def before_train(self, runner) -> None:
+        """Find what to watch."""
+        if hasattr(runner.train_loop, 'rounds'):
+            return
+        self._watching, self._fault, self._outweighed = True, None, False
+        window = min(max(runner.max_iters // 20, WINDOW[0]), WINDOW[1])
+        self._losses: collections.deque = collections.deque(maxlen=window)  # the student's own and of distillation
+        model = _unwrapped(runner)
+        trained = getattr(model, 'calculate_student_loss', True) and getattr(model, 'student_trainable', True)
+        loss = single_label_loss(getattr(model, 'architecture', model))
+        self._guessing: Optional[GuessingBaseline] = None
+        if trained and loss is not None and not runner.cfg.get('compile'):  # a compiled step runs no hooks of modules
+            self._guessing = GuessingBaseline(loss, window)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Check the losses of the step.
+
+        Raises:
+            TrainingError: If one is not finite.
+        """
+        if not self._watching:
+            return
+        # RuntimeInfoHook has waited for these numbers already, so reading them again does not hold up the device.
+        losses = {name: float(value) for name, value in (outputs or {}).items() if 'loss' in name}
+        wrong = [f'{name}={value}' for name, value in losses.items() if not math.isfinite(value)]
+        if wrong and self._fault is None:
+            self._fault = f'stopped at iteration {runner.iter + 1} of {runner.max_iters}: the training loss is not finite ' \
+                          f'({", ".join(wrong)})'
+        due = self._checkpoint_is_due(runner)
+        if due or get_world_size() == 1 or self.every_n_train_iters(runner, self.interval):
+            self._stop_if_diverged(runner, check_weights=due)
+        self._losses.append([sum(value for name, value in losses.items() if name.startswith(part))
+                             for part in ('student.', 'distill.')])
+        self._warn(runner)
+
+    def after_train_epoch(self, runner) -> None:
+        """Check the weights before a checkpoint is written.
+
+        Raises:
+            TrainingError: If they or a loss of the epoch are not finite.
+        """
+        if self._watching:
+            self._stop_if_diverged(runner, check_weights=True)
+
+    def before_val(self, runner) -> None:
+        """Check the weights before they are evaluated, which may write the best checkpoint.
+
+        Raises:
+            TrainingError: If they or a loss are not finite.
+        """
+        if self._watching:
+            self._stop_if_diverged(runner, check_weights=True)
+
+    def after_run(self, runner) -> None:
+        """Judge the training by its end; everything is written by now.
+
+        Raises:
+            NotLearnedError: If the student has learned nothing from its labels.
+        """
+        if not self._watching:
+            return
+        self._watching = False
+        if self._guessing is None:
+            return
+        self._guessing.close()
+        if runner.max_iters < SHORTEST or len(self._guessing) < WINDOW[0]:
+            return
+        own, guess = self._means()
+        if own >= GUESSING * guess:
+            message = (f'the training has ended with a student no better than guessing: {self._compared(own, guess)}; '
+                       f'{_advice(runner, diverged=False)}. {_last_checkpoint(runner)}')
+            if self.must_learn:
+                raise NotLearnedError(message)
+            runner.logger.warning(message[0].upper() + message[1:])
+
+    @staticmethod
+    def _checkpoint_is_due(runner) -> bool:
+        """Whether a checkpoint is written after this iteration."""
+        return any(hook.every_n_train_iters(runner, hook.interval, hook.save_begin)
+                   or hook.save_last and hook.is_last_train_iter(runner)
+                   for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch)
+
+    def _stop_if_diverged(self, runner, check_weights: bool) -> None:
+        """Stop all processes if the training has diverged in one of them."""
+        fault = self._fault
+        if fault is None and check_weights:
+            weights = [weight for weight in runner.model.parameters() if weight.requires_grad]
+            if weights and not torch.stack([weight.detach().isfinite().all() for weight in weights]).all():
+                fault = f'stopped in epoch {runner.epoch + 1}, before a checkpoint: weights of the model are not finite'
+        diverged = torch.tensor(float(fault is not None))
+        all_reduce(diverged, op='max')
+        if diverged:
+            fault = fault or 'stopped: the training loss of another process is not finite'
+            raise TrainingError(f'{fault}; {_advice(runner, diverged=True)}. {_last_checkpoint(runner)}')
+
+    def _warn(self, runner) -> None:
+        """Warn of a student that does not learn, and of distillation losses that outweigh its own."""
+        iteration = runner.iter + 1
+        if self._guessing is not None and len(self._guessing) >= WINDOW[0]:
+            passed = [share for share in WARN_AT if math.ceil(share * runner.max_iters) == iteration]
+            own, guess = self._means() if passed else (0., 1.)
+            if own >= GUESSING * guess:
+                runner.logger.warning(f'{passed[-1]:.0%} of the training is over, and the student is no better than '
+                                      f'guessing: {self._compared(own, guess)}; {_advice(runner, diverged=False)}')
+        window = self._losses.maxlen
+        if self._outweighed or iteration % window or len(self._losses) < window:
+            return
+        means = torch.tensor(list(self._losses)).mean(0)
+        all_reduce(means, op='mean')
+        own, taught = means.tolist()
+        guess = self._means()[1] if self._guessing is not None and len(self._guessing) else 0.
+        if own and taught > OUTWEIGHED * max(own, guess):
+            self._outweighed = True
+            runner.logger.warning(f'The distillation losses are {taught:.4g} on average over the last {window} batches, '
+                                  f"{taught / own:.0f} times the student's own loss of {own:.4g}, which may then learn "
+                                  f'nothing from its labels; {_advice(runner, diverged=False)}')
+
+    def _means(self) -> Tuple[float, float]:
+        """The mean cross-entropy of the student and of guessing, of all processes."""
+        means = self._guessing.means()
+        all_reduce(means, op='mean')
+        own, guess = means.tolist()
+        return own, guess
+
+    def _compared(self, own: float, guess: float) -> str:
+        return (f'over the last {len(self._guessing)} batches its cross-entropy is {own:.4g}, and guessing by the '
+                f'frequency of the classes has {guess:.4g}')
+
+
+def watch(runner) -> None:
+    """Register a :class:`TrainingWatchHook` unless the runner has one."""
+    if not any(isinstance(hook, TrainingWatchHook) for hook in runner.hooks):
+        runner.register_hook(TrainingWatchHook())
+
+
+def _advice(runner, diverged: bool) -> str:
+    """What to change in the config: the learning rate, and the weights of a distillation."""
+    weights = None
+    distiller = getattr(_unwrapped(runner), 'distiller', None)
+    replays = [hook for hook in runner.hooks if isinstance(hook, ProcessReplayHook)]
+    if replays and isinstance(replays[0].process, dict):
+        weights = 'the weights of ProcessReplayHook.process in custom_hooks'
+    elif hasattr(distiller, 'weighting'):
+        weights = f'model.distiller.weighting.kd_weight={distiller.weighting.kd_weight:g}'
+        weights += ' in the search and search again' * bool(replays)
+    elif distiller is not None:
+        weights = 'the loss_weight of the losses in model.distiller'
+    if diverged:
+        return 'lower optim_wrapper.optimizer.lr' + (f' or {weights}' if weights else '')
+    return (f'lower {weights} or ' if weights else '') + 'try another optim_wrapper.optimizer.lr'
+
+
+def _last_checkpoint(runner) -> str:
+    last = runner.message_hub.get_info('last_ckpt')
+    return f"The last checkpoint is '{last}'" if last else 'No checkpoint was written'
+
+
+def _unwrapped(runner):
+    return runner.model.module if is_model_wrapper(runner.model) else runner.model

@@ -1,0 +1,76 @@
+"""What guessing scores: the loss of a classifier that knows how frequent the classes are, and nothing of the images."""
+import collections
+import inspect
+from typing import Optional
+
+import torch
+from mmpretrain.models.heads import ArcFaceClsHead
+from mmpretrain.models.losses import CrossEntropyLoss, LabelSmoothLoss
+from torch import Tensor, nn
+
+
+class GuessingBaseline:
+    """Compares a classifier's loss in training with the loss of guessing on the same targets.
+
+    Guessing predicts the class frequencies seen so far, or the same probability for every class, whichever has the lower
+    loss. It is rated by the head's own loss module, so the loss weight, class weights, label smoothing and mixed labels
+    count in both losses alike.
+
+    The losses stay on the device until :meth:`means` is called: watching costs no synchronisation.
+
+    Args:
+        loss (nn.Module): The loss module to watch, as of :func:`single_label_loss`.
+        window (int): Number of the last batches that :meth:`means` averages, >= 1.
+    """
+
+    def __init__(self, loss: nn.Module, window: int) -> None:
+        self._losses: collections.deque = collections.deque(maxlen=window)  # [3]: of the classifier and both guesses
+        self._counts: Optional[Tensor] = None
+        self._handle = loss.register_forward_hook(self._compare, with_kwargs=True)
+
+    def _compare(self, loss: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
+        bound = inspect.signature(loss.forward).bind(*args, **kwargs)
+        (name, scores), (_, targets) = list(bound.arguments.items())[:2]
+        if scores.ndim != 2:  # logits are [B, C]; targets are class indices [B] or shares of the classes [B, C]
+            return
+        with torch.no_grad():
+            if self._counts is None:
+                self._counts = scores.new_ones(scores.shape[1], dtype=torch.float32)
+            losses = [output.detach().float()]
+            for counts in (self._counts, torch.ones_like(self._counts)):
+                bound.arguments[name] = (counts / counts.sum()).log().expand(scores.shape)
+                losses.append(loss.forward(*bound.args, **bound.kwargs).float())  # not a call, which would come back here
+            self._losses.append(torch.stack(losses))
+            if targets.shape != scores.shape:
+                targets = targets.reshape(-1, 1) == torch.arange(scores.shape[1], device=scores.device)
+            self._counts += targets.sum(0)
+
+    def __len__(self) -> int:
+        """Number of batches that :meth:`means` averages."""
+        return len(self._losses)
+
+    def means(self) -> Tensor:
+        """Tensor: Mean loss of the classifier and of guessing [2] over the last batches; there must be one."""
+        own, *guesses = torch.stack(list(self._losses)).mean(0)
+        return torch.stack([own, min(guesses)])
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._handle.remove()
+
+
+def single_label_loss(classifier: nn.Module) -> Optional[nn.Module]:
+    """The softmax cross-entropy that a classifier is trained with.
+
+    Args:
+        classifier (nn.Module): A classifier of mmpretrain, or any other model.
+
+    Returns:
+        nn.Module: Its loss module; None if its loss is not a plain or label-smoothed cross-entropy of one label per image
+        (several labels, a margin, another toolbox), of which guessing has no known value.
+    """
+    head = getattr(classifier, 'head', None)
+    loss = getattr(head, 'loss_module', None) or getattr(classifier, 'loss_module', None)
+    entropy = loss.ce if isinstance(loss, LabelSmoothLoss) else loss
+    softmax = isinstance(entropy, nn.CrossEntropyLoss) or isinstance(entropy, CrossEntropyLoss) and not entropy.use_sigmoid
+    return loss if softmax and loss.reduction == 'mean' and not isinstance(head, ArcFaceClsHead) else None
