@@ -11,13 +11,13 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import _load_checkpoint
 from mmpretrain.registry import MODELS
 from torch import nn
 
 from ..errors import ConfigError
 from ..models.checkpoints import load_whole
-from .hooks import damage, newest_whole_checkpoint
+from .hooks.load_checkpoint_hook import check_what_is_loaded
+from .resume import latest_training_checkpoint, seed_of, why_not_resumable
 
 
 def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] = None) -> Config:
@@ -96,7 +96,8 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     Args:
         cfg (Config): The config; changed by the other arguments.
         launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
-        resume (str, optional): A checkpoint to go on from, or 'auto' for the newest in the work_dir. Defaults to None.
+        resume (str, optional): A checkpoint to resume from, or 'auto' for the latest in the work_dir. Defaults to None: as
+            ``resume`` and ``load_from`` of the config say.
         amp (bool): Mixed precision: float16 on a GPU, bfloat16 on a CPU. Defaults to False.
 
     Returns:
@@ -114,16 +115,22 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
                           'images: remove it if both are prepared alike; model.type=DistPro or TapDistill converts them')
     if launcher != 'none':
         _join_processes(cfg)
+    if resume is None and cfg.get('resume'):
+        resume = cfg.get('load_from') or 'auto'
     if resume is not None:
-        cfg.load_from = _checkpoint_to_resume(cfg.work_dir, resume)
+        cfg.load_from = _checkpoint_to_resume(cfg, resume)
         cfg.resume = cfg.load_from is not None
+    if cfg.get('resume') and (cfg.get('randomness') or {}).get('seed') is None:
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed_of(cfg.load_from))
     if amp:
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
         if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'mmrazor.BFloat16OptimWrapper'):
             raise ConfigError(f"--amp replaces optim_wrapper.type='OptimWrapper', and the config has '{kind}': choose the "
                               'precision in the config')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
-    return Runner.from_cfg(cfg)
+    runner = Runner.from_cfg(cfg)
+    check_what_is_loaded(runner)
+    return runner
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -169,24 +176,29 @@ def replay_hooks(cfg: Config) -> List[dict]:
     return [hook for hook in cfg.get('custom_hooks') or [] if str(hook['type']).rpartition('.')[2] == 'ProcessReplayHook']
 
 
-def _checkpoint_to_resume(work_dir: str, resume: str) -> Optional[str]:
-    """The checkpoint to go on from; None where the work_dir has none yet.
+def _checkpoint_to_resume(cfg: Config, resume: str) -> Optional[str]:
+    """The checkpoint to resume from; None if the work_dir has none yet.
 
     Raises:
-        ConfigError: If it is not there or not whole; names the newest whole one.
+        ConfigError: If it is missing, damaged or not of a training; names the latest one that can be resumed from.
     """
-    whole = newest_whole_checkpoint(work_dir if resume == 'auto' else os.path.dirname(os.path.abspath(resume)))
     if resume == 'auto':
-        if whole is None:
-            print_log(f"--resume: '{work_dir}' has no whole checkpoint: training starts from the beginning", 'current', 30)
-        return whole
-    instead = f"the newest whole checkpoint there is '{whole}'" if whole else 'there is no whole checkpoint beside it'
+        folders = [cfg.work_dir]
+        out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
+        if out_dir is not None:  # mmengine makes a folder for each work_dir there
+            folders.append(os.path.join(out_dir, os.path.basename(cfg.work_dir.rstrip('/'))))
+        latest, others = latest_training_checkpoint(folders)
+        if latest is None:
+            listed = ''.join(f"; '{path}': {reason}" for path, reason in list(others.items())[:3])
+            print_log(f"--resume: no checkpoint of a training is in {' or '.join(map(repr, folders))}{listed}: training starts "
+                      'from the beginning', 'current', 30)
+        return latest
+    latest, _ = latest_training_checkpoint([os.path.dirname(os.path.abspath(resume))])
+    instead = f"the latest checkpoint of a training there is '{latest}'" if latest else 'there is no other in its folder'
     if not os.path.isfile(resume):
-        raise ConfigError(f"--resume '{resume}': there is no such checkpoint; {instead}; --resume alone takes the newest in "
-                          'the work_dir')
-    wrong = damage(resume)
-    if wrong is None and not {'optimizer', 'meta', 'state_dict'} <= set(_load_checkpoint(resume, map_location='cpu')):
-        wrong = 'it holds no state of a training, only weights (use load_from or teacher_ckpt for those)'
+        raise ConfigError(f"--resume '{resume}': there is no such checkpoint; {instead}; --resume without a value takes the "
+                          'latest in the work_dir')
+    wrong = why_not_resumable(resume)
     if wrong is not None:
         raise ConfigError(f"--resume '{resume}': {wrong}; {instead}")
     return resume
