@@ -16,8 +16,10 @@ from torch import nn
 
 from ..errors import ConfigError
 from ..models.checkpoints import load_whole
+from .config_errors import check_numbers, config_errors
 from .hooks.load_checkpoint_hook import check_what_is_loaded
 from .resume import latest_training_checkpoint, seed_of, why_not_resumable
+from .toolbox_options import check_toolbox_options
 
 
 def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] = None) -> Config:
@@ -53,9 +55,18 @@ def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] =
         raise ConfigError(f"--pair {pair}: '{path}' " + (f"is of the pair '{cfg.pair}' alone" if 'pair' in cfg else
                                                          'is of no pair') + '; leave --pair out')
     cfg.merge_from_dict(options or {})
+    _drop_delete(cfg._cfg_dict)
     if cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', cfg.get('pair', ''), os.path.splitext(os.path.basename(path))[0])
     return cfg
+
+
+def _drop_delete(value) -> None:
+    """Drop ``_delete_`` where the base config had nothing to delete; mmengine leaves it as an argument there."""
+    if isinstance(value, dict):
+        value.pop('_delete_', None)
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        _drop_delete(item)
 
 
 @contextlib.contextmanager
@@ -106,10 +117,10 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     Raises:
         ConfigError: If the config cannot be trained.
     """
+    _check_model(cfg)
+    check_numbers(cfg)
+    check_toolbox_options(cfg)
     cfg.launcher = launcher
-    if cfg.get('compile') and str(cfg.model.get('type')).endswith('DistPro'):
-        raise ConfigError(f'compile={cfg.compile} compiles the whole training step, in which no feature can be read: remove '
-                          'it and set model.distiller.compile_transforms=True')
     if str(cfg.model.get('type')).endswith('SingleTeacherDistill') and cfg.model.get('teacher', {}).get('data_preprocessor'):
         raise ConfigError("model.teacher.data_preprocessor: mmrazor's SingleTeacherDistill gives the teacher the student's "
                           'images: remove it if both are prepared alike; model.type=DistPro or TapDistill converts them')
@@ -128,9 +139,45 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
             raise ConfigError(f"--amp replaces optim_wrapper.type='OptimWrapper', and the config has '{kind}': choose the "
                               'precision in the config')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
-    runner = Runner.from_cfg(cfg)
+    with config_errors(cfg):
+        runner = Runner.from_cfg(cfg)
     check_what_is_loaded(runner)
     return runner
+
+
+def _check_model(cfg: Config) -> None:
+    """Check the keys of the model that are needed first."""
+    kind = (cfg.get('model') or {}).get('type')
+    if kind is None:
+        lacks = 'has no model' if 'model' not in cfg else f'has model={dict(cfg.model)}, without a type'
+        raise ConfigError(f"the config '{cfg.filename}' {lacks}: give model=dict(type=..., ...), a network, or type='DistPro' "
+                          'with architecture, teacher and distiller')
+    _prepare_images_as_the_student_says(cfg)
+
+
+def _prepare_images_as_the_student_says(cfg: Config) -> None:
+    """Move what the student's config says of its images to where a distillation reads it.
+
+    A plain classifier puts ``train_cfg.augments`` (Mixup, CutMix) into its own preprocessor, which a distillation does not
+    use where the config has another one.
+    """
+    student, key = cfg.model.get('architecture'), 'data_preprocessor'
+    if not isinstance(student, dict):
+        return
+    used = cfg.model.get(key) or cfg.get(key)
+    own = student.get(key)
+    if not isinstance(used, dict):
+        return
+    compared = {*(own or ()), *used} - {'type', '_scope_', 'num_classes'}
+    if own is not None and any(own.get(name) != used.get(name) for name in compared):
+        raise ConfigError(f'model.architecture.data_preprocessor={dict(own)} is not used, as the config has another '
+                          f'data_preprocessor={dict(used)}: remove one of the two')
+    if (student.get('train_cfg') or {}).get('augments'):
+        kind = str(used.get('type', 'ClsDataPreprocessor')).rpartition('.')[2].rstrip("'>")
+        if kind not in ('ClsDataPreprocessor', 'BatchPreprocessor'):
+            raise ConfigError(f"model.architecture.train_cfg.augments: data_preprocessor.type='{kind}' mixes no images; use "
+                              "'mmpretrain.ClsDataPreprocessor', or remove the augments")
+        used.setdefault('batch_augments', copy.deepcopy(student.train_cfg))
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -146,10 +193,13 @@ def build_model(cfg: Config) -> nn.Module:
         ConfigError: If its parts do not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    model = copy.deepcopy(cfg.model)  # a ConfigDict, which mmsegmentation needs
+    cfg = copy.deepcopy(cfg)
+    _check_model(cfg)
+    model = cfg.model  # a ConfigDict, which mmsegmentation needs
     if cfg.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))  # as the runner does
-    return MODELS.build(model)
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the runner does
+    with config_errors(cfg):
+        return MODELS.build(model)
 
 
 def _join_processes(cfg: Config) -> None:
@@ -190,8 +240,8 @@ def _checkpoint_to_resume(cfg: Config, resume: str) -> Optional[str]:
         latest, others = latest_training_checkpoint(folders)
         if latest is None:
             listed = ''.join(f"; '{path}': {reason}" for path, reason in list(others.items())[:3])
-            print_log(f"--resume: no checkpoint of a training is in {' or '.join(map(repr, folders))}{listed}: training starts "
-                      'from the beginning', 'current', 30)
+            print_log(f"--resume: no checkpoint of a training is in {' or '.join(map(repr, folders))}{listed}: training "
+                      'starts from the beginning', 'current', 30)
         return latest
     latest, _ = latest_training_checkpoint([os.path.dirname(os.path.abspath(resume))])
     instead = f"the latest checkpoint of a training there is '{latest}'" if latest else 'there is no other in its folder'
@@ -230,7 +280,10 @@ def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> di
     cfg.launcher = launcher
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_hooks'):
         cfg.pop(key, None)
-    runner = Runner.from_cfg(cfg)
+    _check_model(cfg)
+    check_numbers(cfg)
+    with config_errors(cfg):
+        runner = Runner.from_cfg(cfg)
     load_whole(runner.model, checkpoint, 'checkpoint')
     return runner.test()
 

@@ -12,8 +12,8 @@ from ..errors import first_line
 
 PARTS = ('state_dict', 'optimizer', 'message_hub', 'meta')
 # What decides the result of a training; in it, what does not, or is compared by its content.
-DECISIVE = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_hooks',
-            'auto_scale_lr')
+DECISIVE = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
+            'custom_hooks', 'auto_scale_lr')
 PLACES = r'data_root|backend_args|file_client_args|download'  # the same data elsewhere
 IRRELEVANT = re.compile(
     r'custom_hooks\.\d+\.process\b|model\.(teacher_ckpt|teacher\.init_cfg|architecture\.init_cfg)\b|(.*\.)?(pretrained|with_cp)$'
@@ -23,7 +23,8 @@ IRRELEVANT = re.compile(
 OBSERVERS = ('ProfileHook', 'ProcessRecordHook', 'WholeRunRecordHook', 'VisualizationHook', 'EarlyStoppingHook',
              'EmptyCacheHook', 'ProfilerHook', 'LoggerHook', 'CheckpointHook', 'WholeCheckpointHook', 'IterTimerHook',
              'ClassNumCheckHook', 'InitialStudentHook', 'LoadCheckpointHook')
-FOLLOWED = re.compile(r'train_cfg\.max_epochs$|train_cfg\.max_iters$|param_scheduler\b|optim_wrapper\.(alpha\.)?optimizer\.(?!type)')
+FOLLOWED = re.compile(
+    r'train_cfg\.max_(epochs|iters)$|param_scheduler\b|optim_wrapper\.((alpha|meta)\.)?optimizer\.(?!type)')
 
 
 def missing_parts(checkpoint: Any) -> List[str]:

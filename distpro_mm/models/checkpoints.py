@@ -35,7 +35,7 @@ def read_weights(path: str, key: str) -> dict:
                           f'{first_line(error)}): it is cut off or is another file') from error
     state = weights_of(checkpoint)
     if state is None:
-        raise ConfigError(f'{key} holds no weights, neither under {" nor under ".join(map(repr, ENTRIES))} nor at its top level')
+        raise ConfigError(f'{key} holds no weights, neither under {" nor ".join(map(repr, ENTRIES))} nor at its top level')
     if any(name.startswith('architecture.') for name in state):
         state = {name[len('architecture.'):]: value for name, value in state.items() if name.startswith('architecture.')}
     return state

@@ -12,8 +12,8 @@ from torch.utils.data import get_worker_info
 
 from distpro_mm import files
 from distpro_mm.datasets import SklearnDigits
-from distpro_mm.engine.resume import why_not_resumable
 from distpro_mm.engine.launch import build_trainer
+from distpro_mm.engine.resume import why_not_resumable
 from distpro_mm.errors import TrainingError
 from distpro_mm.models import CIFARResNet
 from distpro_mm.process import DistillationProcess

@@ -20,6 +20,7 @@ from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.process import DistillationProcess, Weighting
 
+pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointwise', 'layer3>layer3:pointwise']
 
 
@@ -238,7 +239,7 @@ def test_a_damaged_checkpoint_is_refused_and_a_valid_one_named(config, tmp_path)
 
 
 def test_what_is_resumed_does_not_depend_on_names_and_times_of_files(config, tmp_path):
-    """Beside the checkpoints of the run: the best one by validation, an exported student, weights alone, a copy of an old one."""
+    """Beside the checkpoints of the run: the best by validation, an exported student, weights, a copy of an old one."""
     cfg = config('distill', 'run', train_cfg__val_interval=1)
     cfg.default_hooks.checkpoint.update(save_best='auto', interval=5)
     train(cfg)
@@ -256,8 +257,7 @@ def test_what_is_resumed_does_not_depend_on_names_and_times_of_files(config, tmp
     resumed = config('distill', 'run', resume=True)  # as the config may say, too
     assert build_trainer(resumed)._load_from == str(folder / 'a.pth')
     for path in (best, folder / 'student.pth', folder / 'weights.pth'):
-        with pytest.raises(ConfigError, match=f"{path.name}': it has no .*optimizer.*; the latest checkpoint .* 'a.pth'".replace(
-                "'a.pth'", f"'{folder / 'a.pth'}'")):
+        with pytest.raises(ConfigError, match=f"{path.name}': it has no .*optimizer.*; the latest .* is '{folder}/a.pth'"):
             build_trainer(config('distill', 'run'), resume=str(path))
 
 
@@ -294,10 +294,9 @@ def test_weights_alone_are_no_state_of_a_training(config, tmp_path):
 
 
 CHANGES = [
-    ('train_dataloader.batch_size=10', r'train_dataloader.batch_size: 20 then, 10 now; iterations an epoch .*: 5 then, 10 now'),
-    ('train_dataloader.dataset.images_per_class=12', r'images_per_class: 10 then, 12 now; iterations an epoch .*: 5 then, 6 now'),
+    ('train_dataloader.batch_size=10', 'train_dataloader.batch_size: 20 then, 10 now; iterations an epoch .*: 5 then, 10 n'),
+    ('train_dataloader.dataset.images_per_class=12', 'images_per_class: 10 then, 12 now; iterations an epoch .*: 5 then, 6'),
     ('randomness.seed=5', 'randomness.seed: 0 then, 5 now'),
-    ('optim_wrapper.optimizer.type=Adam', "optim_wrapper.optimizer.type: 'SGD' then, 'Adam' now"),
     ('optim_wrapper.clip_grad.max_norm=1', 'optim_wrapper.clip_grad.max_norm: None then, 1 now'),
     ('custom_hooks.0.skip_below=0.5', 'custom_hooks.0.skip_below: None then, 0.5 now'),
     ('custom_hooks.0.form=mean', "custom_hooks.0.form: None then, 'mean' now"),
@@ -322,7 +321,7 @@ def test_a_run_that_was_changed_is_not_resumed(config, tmp_path):
 
 def test_another_teacher_is_not_resumed_with(make_config, tmp_path):
     def made(teacher):
-        cfg = make_config('kd', 'run')
+        cfg = make_config('kd', 'run', train_cfg__max_epochs=1)
         cfg.model.teacher_ckpt = str(tmp_path / teacher)
         return cfg
 
@@ -360,12 +359,9 @@ COSINE = dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=Tru
 ])
 def test_a_new_schedule_is_followed_from_the_iteration_on(make_config, before, after):
     def rates(name, resume, **options):
-        cfg = make_config('student', name, train_cfg__max_epochs=2, **{key: value for key, value in options.items()
-                                                                       if key != 'param_scheduler'})
-        if 'train_cfg__max_epochs' in options:
-            cfg.train_cfg.max_epochs = options['train_cfg__max_epochs']
-        if 'param_scheduler' in options:
-            cfg.param_scheduler = options['param_scheduler']
+        scheduler = options.pop('param_scheduler', None)
+        cfg = make_config('student', name, **options)
+        cfg.param_scheduler = scheduler or cfg.param_scheduler
         cfg.default_hooks.checkpoint.max_keep_ckpts = -1
         runner, hook = build_trainer(cfg, resume=resume), Rates()
         runner.register_hook(hook)

@@ -46,8 +46,8 @@ class LoadCheckpointHook(Hook):
             return
         missing = missing_parts(checkpoint)
         if missing:
-            raise ConfigError(f"--resume '{runner._load_from}' has no {', '.join(missing)}: it is no checkpoint of a training "
-                              'to resume, only weights (use load_from or teacher_ckpt for those)')
+            raise ConfigError(f"--resume '{runner._load_from}' has no {', '.join(missing)}: it holds no state of a training, "
+                              'only weights (use load_from or teacher_ckpt for those)')
         _check_model(model, checkpoint['state_dict'], runner.cfg)
         self._check_settings(runner, checkpoint)
 
@@ -56,7 +56,7 @@ class LoadCheckpointHook(Hook):
         loop, meta = runner.train_loop, checkpoint['meta']
         changes = changed_settings(meta.get('cfg'), runner.cfg.pretty_text)
         if changes is None:
-            runner.logger.warning('--resume: the checkpoint holds no readable config, so a change of settings goes unnoticed')
+            runner.logger.warning('--resume: the checkpoint holds no readable config, so changed settings go unnoticed')
             changes = {}
         if meta.get('seed') is not None and meta['seed'] != runner.seed:
             changes['randomness.seed'] = meta['seed'], runner.seed
@@ -70,8 +70,8 @@ class LoadCheckpointHook(Hook):
         if refused:
             listed = '; '.join(f'{key}: {old!r} then, {new!r} now' for key, (old, new) in list(refused.items())[:LISTED])
             more = f'; and {len(refused) - LISTED} more' if len(refused) > LISTED else ''
-            raise ConfigError(f'--resume: the checkpoint was made with other settings ({listed}{more}): resume with those, or '
-                              'start a new run, in another work_dir, from its weights with load_from')
+            raise ConfigError(f'--resume: the checkpoint was made with other settings ({listed}{more}): resume with those, '
+                              'or start a new run, in another work_dir, from its weights with load_from')
         if changes or runner.param_schedulers and 'param_schedulers' not in checkpoint:
             self._options = _options(runner.optim_wrapper)
             checkpoint.pop('param_schedulers', None)
@@ -82,9 +82,9 @@ class LoadCheckpointHook(Hook):
                 runner.logger.warning('--resume: ' + '; '.join(f'{key} was {old!r} and is {new!r} from here on'
                                                                for key, (old, new) in changes.items()))
         if not getattr(loop, 'reproducible', False):
-            runner.logger.warning(f'--resume: {type(loop).__name__} restores neither the order of the images nor random numbers, '
-                                  "so the run ends differently than without the break; train_cfg.type='mmrazor."
-                                  "ReproducibleTrainLoop' restores both")
+            runner.logger.warning(f'--resume: {type(loop).__name__} restores neither the order of the images nor random '
+                                  'numbers, so the run ends differently than without the break; '
+                                  "train_cfg.type='mmrazor.ReproducibleTrainLoop' restores both")
         if meta['iter'] >= loop.max_iters:
             runner.logger.warning(f"--resume: '{runner._load_from}' is at iteration {meta['iter']}, and train_cfg ends at "
                                   f'{loop.max_iters}: there is nothing left to train')
@@ -130,8 +130,7 @@ def _for_model(model: nn.Module, checkpoint: dict, path: str, cfg: dict) -> dict
     """The weights of a ``load_from`` checkpoint under the names of the model."""
     weights, own = weights_of(checkpoint), model.state_dict()
     if weights is None:
-        raise ConfigError(f"load_from='{path}' holds no weights, neither under 'state_dict' nor under 'model' nor at its top "
-                          'level')
+        raise ConfigError(f"load_from='{path}' holds no weights, neither under 'state_dict' nor 'model' nor at its top level")
     student = {name for name in own if not name.startswith(('teacher.', 'distiller.'))}
     prefix = 'architecture.'
     found = student & set(weights)
@@ -143,7 +142,7 @@ def _for_model(model: nn.Module, checkpoint: dict, path: str, cfg: dict) -> dict
     backbones = [name for name in student if name.startswith(('backbone.', f'{prefix}backbone.'))]
     if not set(fitting) & set(backbones or student):
         raise ConfigError(f"load_from='{path}': none of the {len(student)} weights of the student fits, first "
-                          f'{sorted(student)[:2]}, the file has {sorted(weights_of(checkpoint))[:2]}: is it of another network?')
+                          f'{sorted(student)[:2]}, the file has {sorted(weights)[:2]}: is it of another network?')
     lacking = sorted(student - set(fitting))
     print_log(f"load_from='{path}': {len(fitting)} of the {len(student)} weights of the student are loaded"
               + (f', not {lacking[:3]}{" and others" if len(lacking) > 3 else ""}' if lacking else ''), 'current',

@@ -8,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
-from ...errors import ConfigError, ProcessError
+from ...errors import ConfigError, ProcessError, is_number
 from ...process import FORMS, TRANSFERS, DistillationProcess, map_process
 
 
@@ -48,8 +48,13 @@ class ProcessReplayHook(Hook):
                  transfer: Optional[str] = None) -> None:
         if form not in FORMS:
             raise ConfigError(f"custom_hooks: ProcessReplayHook.form='{form}' is not one of {', '.join(FORMS)}")
-        if not skip_below >= 0:
-            raise ConfigError(f'custom_hooks: ProcessReplayHook.skip_below={skip_below} must be 0 or more')
+        if not is_number(skip_below) or skip_below < 0:
+            raise ConfigError(f'custom_hooks: ProcessReplayHook.skip_below={skip_below!r} must be a number, 0 or more')
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ConfigError(f'custom_hooks: ProcessReplayHook.seed={seed!r} must be a whole number from 0 to 2 ** 32 - 1')
+        if not isinstance(process, (str, dict)):
+            raise ConfigError(f'custom_hooks: ProcessReplayHook.process={process!r} must be the path of a process file or a '
+                              'dict of progress and weights')
         if transfer is not None and transfer not in TRANSFERS:
             raise ConfigError(f"custom_hooks: ProcessReplayHook.transfer={transfer!r} is neither None nor one of "
                               f'{", ".join(TRANSFERS)}')
@@ -110,11 +115,11 @@ class ProcessReplayHook(Hook):
         if before is None or before == now:
             return
         if before['process'] != now['process']:
-            raise ConfigError('--resume: custom_hooks: ProcessReplayHook.process is not the process of the checkpoint (the file, '
-                              'form, seed or skip_below has changed): resume with that one, or start a new run')
+            raise ConfigError('--resume: custom_hooks: ProcessReplayHook.process is not the process of the checkpoint (the '
+                              'file, form, seed or skip_below has changed): resume with that one, or start a new run')
         raise ConfigError(f'--resume: custom_hooks: ProcessReplayHook stretches the process over the run, which had '
-                          f'{before["iterations"]} iterations and has {now["iterations"]} now: keep train_cfg.max_epochs, or '
-                          'start a new run')
+                          f'{before["iterations"]} iterations and has {now["iterations"]} now: keep train_cfg.max_epochs, '
+                          'or start a new run')
 
     def _fingerprint(self, process: DistillationProcess) -> str:
         """str: A hash of the weights at every moment of a run of any length."""
