@@ -1,10 +1,12 @@
 """Checks of a config that come before the toolbox reads it, and its errors as one message that names the key."""
 import contextlib
+import difflib
 import re
 import traceback
 from typing import Any, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
+from mmpretrain.registry import OPTIMIZERS
 
 from ..errors import ConfigError, DataError, first_line, is_number
 
@@ -19,6 +21,22 @@ NUMBERS = {
 NUMERIC_PARTS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'default_hooks', 'custom_hooks', 'auto_scale_lr',
                  'randomness')
 NUMBER = re.compile(r'\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*')
+
+
+def check_optimizers(cfg: Config) -> None:
+    """Refuse an optimiser that there is not, of which mmengine says that None is not callable.
+
+    Raises:
+        ConfigError: Names the key and the nearest names.
+    """
+    wrapper = cfg.get('optim_wrapper') or {}
+    for key, value in [('', wrapper), *((f'{name}.', part) for name, part in wrapper.items() if isinstance(part, dict))]:
+        kind = (value.get('optimizer') or {}).get('type') if isinstance(value.get('optimizer'), dict) else None
+        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+            known = sorted({name for registry in (OPTIMIZERS, OPTIMIZERS.parent) for name in registry.module_dict})
+            nearest = difflib.get_close_matches(kind, known, n=3, cutoff=0)
+            raise ConfigError(f"optim_wrapper.{key}optimizer.type='{kind}': there is no such optimizer; nearest: "
+                              f'{", ".join(nearest)}')
 
 
 def check_numbers(cfg: Config) -> None:
@@ -79,7 +97,7 @@ def _built(error: BaseException) -> Optional[Tuple[str, dict]]:
     """The class that a registry was building when an error arose, by name, and its arguments in the config."""
     innermost = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
-        if frame.f_code.co_name == 'build_from_cfg' and 'cfg' in frame.f_locals:
+        if frame.f_code.co_name in ('build_from_cfg', 'build_scheduler_from_cfg') and 'cfg' in frame.f_locals:
             innermost = frame.f_locals['cfg']
     if not isinstance(innermost, dict) or 'type' not in innermost:
         return None

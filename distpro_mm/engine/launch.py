@@ -9,14 +9,16 @@ from typing import Iterator, List, Optional
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from torch import nn
 
 from ..errors import ConfigError
+from ..models import TapDistill
 from ..models.checkpoints import load_whole
-from .config_errors import check_numbers, config_errors
+from .config_errors import check_numbers, check_optimizers, config_errors
 from .hooks.load_checkpoint_hook import check_what_is_loaded
 from .resume import latest_training_checkpoint, seed_of, why_not_resumable
 from .toolbox_options import check_toolbox_options
@@ -59,6 +61,12 @@ def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] =
     if cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', cfg.get('pair', ''), os.path.splitext(os.path.basename(path))[0])
     return cfg
+
+
+def _check_teacher(cfg: Config, model: nn.Module) -> None:
+    """Load a teacher whole, of which mmrazor's own distillations load what fits, if anything."""
+    if cfg.model.get('teacher_ckpt') and not isinstance(model, TapDistill):
+        load_whole(model.teacher, cfg.model.teacher_ckpt, 'model.teacher_ckpt')
 
 
 def _drop_delete(value) -> None:
@@ -119,6 +127,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     """
     _check_model(cfg)
     check_numbers(cfg)
+    check_optimizers(cfg)
     check_toolbox_options(cfg)
     cfg.launcher = launcher
     if str(cfg.model.get('type')).endswith('SingleTeacherDistill') and cfg.model.get('teacher', {}).get('data_preprocessor'):
@@ -141,6 +150,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
     with config_errors(cfg):
         runner = Runner.from_cfg(cfg)
+    _check_teacher(cfg, runner.model.module if is_model_wrapper(runner.model) else runner.model)
     check_what_is_loaded(runner)
     return runner
 
@@ -150,8 +160,8 @@ def _check_model(cfg: Config) -> None:
     kind = (cfg.get('model') or {}).get('type')
     if kind is None:
         lacks = 'has no model' if 'model' not in cfg else f'has model={dict(cfg.model)}, without a type'
-        raise ConfigError(f"the config '{cfg.filename}' {lacks}: give model=dict(type=..., ...), a network, or type='DistPro' "
-                          'with architecture, teacher and distiller')
+        raise ConfigError(f"the config '{cfg.filename}' {lacks}: give model=dict(type=..., ...), a network, or "
+                          "type='DistPro' with architecture, teacher and distiller")
     _prepare_images_as_the_student_says(cfg)
 
 
@@ -199,7 +209,9 @@ def build_model(cfg: Config) -> nn.Module:
     if cfg.get('data_preprocessor') is not None:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the runner does
     with config_errors(cfg):
-        return MODELS.build(model)
+        built = MODELS.build(model)
+    _check_teacher(cfg, built)
+    return built
 
 
 def _join_processes(cfg: Config) -> None:

@@ -27,8 +27,8 @@ def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
     distils = 'architecture' in cfg.model
     if constructor.startswith('LearningRateDecay') and distils:
         yield (f'optim_wrapper.constructor={constructor!r}', 'layer-wise decay of the learning rate asks the model for '
-               'get_layer_depth, which a distillation has not; remove it, or set rates of layers by optim_wrapper.paramwise_cfg='
-               "dict(custom_keys={'backbone.layer1': dict(lr_mult=0.5)})")
+               'get_layer_depth, which a distillation has not; remove it, or set rates of layers by '
+               "optim_wrapper.paramwise_cfg=dict(custom_keys={'backbone.layer1': dict(lr_mult=0.5)})")
     if unknown and constructor in ('', 'DefaultOptimWrapperConstructor', 'DistProOptimWrapperConstructor',
                                    'L2TOptimWrapperConstructor'):
         yield f'optim_wrapper.paramwise_cfg.{unknown[0]}', f'there is no such setting; there are {", ".join(PARAMWISE)}'
@@ -39,8 +39,8 @@ def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
         if cfg.get('activation_checkpointing'):
             yield 'activation_checkpointing', 'a search cannot differentiate through checkpoints: remove it for the search'
         if (cfg.get('train_dataloader') or {}).get('num_batch_per_epoch'):
-            yield 'train_dataloader.num_batch_per_epoch', ('a search uses all images of both parts of the training set: remove '
-                                                           'it, or give a smaller data set')
+            yield 'train_dataloader.num_batch_per_epoch', ('a search uses all images of both parts of the training set: '
+                                                           'remove it, or give a smaller data set')
     schedules = cfg.get('param_scheduler') or []
     for schedule in [schedules] if 'type' in schedules else schedules:
         if loop == 'DistProWholeRunLoop' and 'type' in schedule and _name(schedule['type']).startswith('ReduceOnPlateau'):

@@ -78,6 +78,10 @@ def load_whole(model: nn.Module, path: str, key: str) -> None:
         raise ConfigError(f'{key} does not fit the {network}: {len(mismatches)} weights have other shapes, first '
                           f'"{mismatches[0]}"; is that the network it was trained as?') from error
     missing = [name for name in missing if name not in inside]
+    if missing and not inside & set(model.state_dict()):
+        raise ConfigError(f'{key}: its names are not those of the {network}, first {sorted(inside)[:2]} and not '
+                          f'{sorted(model.state_dict())[:2]}: convert it, by tools/convert_teacher.py for teachers of '
+                          "RepDistiller and mdistiller, or by mmpretrain's tools/model_converters")
     if missing:
         raise ConfigError(f'{key} fits the {network} only partly: {len(missing)} of its {len(model.state_dict())} weights '
                           f'are not in the file, first {missing[:3]}, and the file has {len(unexpected)} others, first '

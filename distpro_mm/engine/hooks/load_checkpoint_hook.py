@@ -46,8 +46,8 @@ class LoadCheckpointHook(Hook):
             return
         missing = missing_parts(checkpoint)
         if missing:
-            raise ConfigError(f"--resume '{runner._load_from}' has no {', '.join(missing)}: it holds no state of a training, "
-                              'only weights (use load_from or teacher_ckpt for those)')
+            raise ConfigError(f"--resume '{runner._load_from}' has no {', '.join(missing)}: it holds no state of a training,"
+                              ' only weights (use load_from or teacher_ckpt for those)')
         _check_model(model, checkpoint['state_dict'], runner.cfg)
         self._check_settings(runner, checkpoint)
 
@@ -130,7 +130,7 @@ def _for_model(model: nn.Module, checkpoint: dict, path: str, cfg: dict) -> dict
     """The weights of a ``load_from`` checkpoint under the names of the model."""
     weights, own = weights_of(checkpoint), model.state_dict()
     if weights is None:
-        raise ConfigError(f"load_from='{path}' holds no weights, neither under 'state_dict' nor 'model' nor at its top level")
+        raise ConfigError(f"load_from='{path}' holds no weights, neither under 'state_dict' nor 'model' nor at the top")
     student = {name for name in own if not name.startswith(('teacher.', 'distiller.'))}
     prefix = 'architecture.'
     found = student & set(weights)

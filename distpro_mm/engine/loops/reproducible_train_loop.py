@@ -60,8 +60,9 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         """Iterate an epoch, from where a checkpoint within it left off."""
         done = self._iter - self._epoch * len(self.dataloader)
         if not 0 <= done <= len(self.dataloader):
-            raise ConfigError(f'--resume: the checkpoint is of iteration {self._iter} in epoch {self._epoch + 1}, and an epoch '
-                              f'has {len(self.dataloader)} iterations now: keep batch size, images and number of processes')
+            raise ConfigError(f'--resume: the checkpoint is of iteration {self._iter} in epoch {self._epoch + 1}, and an '
+                              f'epoch has {len(self.dataloader)} iterations now: keep batch size, images and '
+                              'number of processes')
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         for index, batch in enumerate(start_at(self.dataloader, self._epoch, done), done):
