@@ -7,6 +7,7 @@ from ..errors import ConfigError
 
 PARAMWISE = ('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
              'dcn_offset_lr_mult', 'bypass_duplicate')
+BY_EPOCH = ('StopDistillHook', 'DistillWarmUpHook', 'SwitchRecipeHook', 'WarmupParamHook')
 SELF_SUPERVISED = ('DenseCLHook', 'SimSiamHook', 'SwAVHook', 'PrepareProtoBeforeValLoopHook')
 
 
@@ -32,9 +33,15 @@ def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
     if unknown and constructor in ('', 'DefaultOptimWrapperConstructor', 'DistProOptimWrapperConstructor',
                                    'L2TOptimWrapperConstructor'):
         yield f'optim_wrapper.paramwise_cfg.{unknown[0]}', f'there is no such setting; there are {", ".join(PARAMWISE)}'
-    for place, hook in enumerate(cfg.get('custom_hooks') or []):
-        yield from _of_hook(cfg, f'custom_hooks.{place}: {_name(hook["type"])}', hook, distils)
     loop = _name((cfg.get('train_cfg') or {}).get('type'))
+    for place, hook in enumerate(cfg.get('custom_hooks') or []):
+        key, kind = f'custom_hooks.{place}: {_name(hook["type"])}', _name(hook['type'])
+        yield from _of_hook(cfg, key, hook, distils)
+        if loop == 'DistProWholeRunLoop' and kind in BY_EPOCH:
+            yield key, ('it acts at epochs of the whole search, and each round is a training from epoch 1 on: remove it for '
+                        'the search')
+        if loop == 'DistProWholeRunLoop' and kind == 'EarlyStoppingHook':
+            yield key, 'a search in rounds validates after the last round only: remove it for the search'
     if loop in ('DistProWholeRunLoop', 'DistProSearchLoop'):
         if cfg.get('activation_checkpointing'):
             yield 'activation_checkpointing', 'a search cannot differentiate through checkpoints: remove it for the search'

@@ -102,6 +102,11 @@ REFUSED = [
     ('whole_run', dict(param_scheduler=dict(_delete_=True, type='ReduceOnPlateauLR', monitor='accuracy/top1')),
      "param_scheduler.type='ReduceOnPlateauLR': it follows a validation metric"),
     ('kd', dict(efficient_conv_bn_eval=['architecture.backbone']), 'efficient_conv_bn_eval: it merges layers'),
+    ('whole_run', dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='accuracy/top1')]),
+     'custom_hooks.0: EarlyStoppingHook: a search in rounds validates after the last round only'),
+    ('whole_run', dict(custom_hooks=recipe(batch_augments=MIXUP)), 'SwitchRecipeHook: it acts at epochs of the whole'),
+    ('whole_run', dict(custom_hooks=[dict(type='mmrazor.DistillWarmUpHook', epochs=1)]),
+     'DistillWarmUpHook: it acts at epochs of the whole search, and each round is a training from epoch 1 on'),
     ('equal', dict(compile=True), 'compile=True: it compiles the whole .* set model.distiller.compile_transforms=True'),
     ('crd', dict(compile=True), 'compile=True: it compiles the whole training step, .* remove it$'),
 ]
@@ -212,3 +217,54 @@ def test_checkpoints_of_a_student_initialise_it(make_config, tmp_path):
         runner.model.init_weights()
         for name, value in model.backbone.state_dict().items():
             assert torch.equal(runner.model.student.backbone.state_dict()[name], value)
+
+
+@pytest.mark.parametrize('kind', ['whole_run', 'distill'])
+def test_momentum_and_weight_decay_follow_their_schedules_too(make_config, kind):
+    cfg = config(make_config, kind, train_cfg__max_epochs=1)
+    cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.5, by_epoch=False, end=3),
+                           dict(type='LinearMomentum', start_factor=0.5, by_epoch=False, end=3),
+                           dict(type='CosineAnnealingWeightDecay', eta_min=1e-6, by_epoch=False)]
+    if kind == 'whole_run':
+        cfg.train_cfg.rounds = 2
+    else:
+        cfg.auto_scale_lr = dict(enable=True, base_batch_size=40)  # twice the loader's
+    seen = []
+
+    class Look(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            group = runner.optim_wrapper.param_groups[0]
+            seen.append((group['lr'], group['momentum'], group['weight_decay']))
+
+    runner = build_trainer(cfg)
+    runner.register_hook(Look(), priority='LOWEST')
+    runner.train()
+    scale = 0.5 if kind == 'distill' else 1
+    assert [values[0] for values in seen[:4]] == pytest.approx([0.025 * scale, 0.0375 * scale, 0.05 * scale, 0.05 * scale])
+    assert [values[1] for values in seen[:4]] == pytest.approx([0.45, 0.675, 0.9, 0.9])
+    assert seen[0][2] == 5e-4 > seen[1][2] > seen[3][2] > 1e-6
+    if kind == 'whole_run':
+        assert seen[4:] == pytest.approx(seen[:4])  # the second round
+
+
+WRAPPERS = dict(
+    RepeatDataset=dict(times=2), ClassBalancedDataset=dict(oversample_thr=1e-3), KFoldDataset=dict(num_splits=5))
+
+
+@pytest.mark.parametrize('kind', ['whole_run', 'kd'])
+def test_wrappers_of_data_sets_and_samplers_are_taken(make_config, kind):
+    cfg = make_config(kind)
+    images = cfg.train_dataloader.dataset
+    hook = [dict(type='ClassNumCheckHook')]
+    datasets = [images, dict(type='ConcatDataset', datasets=[images, images]), *(
+        dict(type=name, dataset=images, **options) for name, options in WRAPPERS.items())]
+    for place, dataset in enumerate(datasets):
+        cfg = make_config(kind, f'data_{place}', custom_hooks=hook if place == 0 else [])
+        cfg.train_dataloader.dataset = dataset
+        cfg.train_dataloader.sampler.type = ('RepeatAugSampler', 'SequentialSampler', 'DefaultSampler')[place % 3]
+        runner = build_trainer(cfg)
+        loop = runner.build_train_loop(runner._train_loop)
+        assert len(next(iter(loop.dataloader))['inputs']) == 20
+        if place == 0:
+            runner._train_loop = loop
+            next(check for check in runner.hooks if type(check).__name__ == 'ClassNumCheckHook').before_train(runner)

@@ -58,6 +58,8 @@ class LoadCheckpointHook(Hook):
         if changes is None:
             runner.logger.warning('--resume: the checkpoint holds no readable config, so changed settings go unnoticed')
             changes = {}
+        own = {f'train_cfg.{name}' for name in getattr(loop, 'settings', ())}  # the loop compares these itself
+        changes = {key: values for key, values in changes.items() if key not in own}
         if meta.get('seed') is not None and meta['seed'] != runner.seed:
             changes['randomness.seed'] = meta['seed'], runner.seed
         info = checkpoint['message_hub'].get('runtime_info', {})
