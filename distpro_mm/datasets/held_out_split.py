@@ -1,5 +1,5 @@
 import difflib
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, List, Optional, Union
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -59,11 +59,6 @@ class HeldOutSplit:
     def metainfo(self) -> dict:
         """dict: Of the whole set."""
         return self.dataset.metainfo
-
-    @property
-    def CLASSES(self) -> Optional[Sequence[str]]:  # noqa: N802
-        """Sequence[str], optional: Names of the classes, as mmpretrain's data sets give them to its hooks."""
-        return self.metainfo.get('classes')
 
     def full_init(self) -> None:
         """Nothing: everything is loaded and split when it is built."""

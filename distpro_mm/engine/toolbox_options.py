@@ -78,6 +78,9 @@ def _of_hook(cfg: Config, key: str, hook: dict, distils: bool) -> Iterator[Tuple
     if kind == 'WarmupParamHook' and not str(hook.get('module_name')).startswith(('architecture.', 'distiller.')):
         yield (f"{key}.module_name={hook.get('module_name')!r}",
                f"the student of a distillation is under 'architecture': write 'architecture.{hook.get('module_name')}'")
+    if kind == 'ClassNumCheckHook':
+        yield key, ('it asks every module for num_classes, and the preprocessor inside the student of a distillation has '
+                    'none: remove it')
     if kind in SELF_SUPERVISED:
         yield key, 'it is for a self-supervised or retrieval model of mmpretrain: remove it'
 
