@@ -37,7 +37,8 @@ def no_pair_from_outside(monkeypatch):
 @pytest.fixture
 def configs_are_logged_plainly(monkeypatch):
     """Formatting a config prettily takes mmengine longer than a few iterations."""
-    monkeypatch.setattr(Config, 'pretty_text', property(lambda self: repr(self._cfg_dict)))
+    monkeypatch.setattr(Config, 'pretty_text', property(
+        lambda self: '\n'.join(f'{key} = {value!r}' for key, value in self._cfg_dict.to_dict().items())))
 
 
 def small_config(folder, kind, name=None, **options):

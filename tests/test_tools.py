@@ -3,7 +3,6 @@ import argparse
 import os
 import pathlib
 import re
-import runpy
 import shutil
 import subprocess
 import sys

@@ -4,6 +4,7 @@ import os
 import sys
 
 from distpro_mm.engine.command_line import add_config_options, run
+from distpro_mm.engine.config_errors import config_errors
 from distpro_mm.engine.launch import build_trainer, load_config
 
 
@@ -13,7 +14,7 @@ def main() -> None:
     add_config_options(parser)
     parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<pair>/<name of the config>)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='go on from this checkpoint; without a value from the newest in the work_dir')
+                        help='resume from this checkpoint; without a value from the latest in the work_dir')
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
     parser.add_argument('--profile', action='store_true',
                         help='say every 50 iterations what a step costs: passes, seconds, memory')
@@ -25,7 +26,9 @@ def main() -> None:
     cfg.work_dir = args.work_dir or cfg.work_dir
     if args.profile:
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='mmrazor.ProfileHook')]
-    build_trainer(cfg, args.launcher, args.resume, args.amp).train()
+    trainer = build_trainer(cfg, args.launcher, args.resume, args.amp)
+    with config_errors(cfg):  # mmengine builds loops, optimisers and schedules only now
+        trainer.train()
 
 
 if __name__ == '__main__':

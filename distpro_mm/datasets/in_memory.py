@@ -1,5 +1,5 @@
 import json
-from typing import Any, Dict, List, Sequence, Union
+from typing import Any, Dict, List, Optional, Sequence, Union
 
 import torch
 from mmengine.dataset import BaseDataset
@@ -88,6 +88,11 @@ class InMemoryDataset:
                               f'{sorted(sizes)[:3]}; resize them in dataset.pipeline, or use the data set as it is')
         self.images = torch.stack([item['inputs'] for item in items])
         self.labels = torch.cat([item['data_samples'].gt_label for item in items])
+
+    @property
+    def CLASSES(self) -> Optional[Sequence[str]]:  # noqa: N802
+        """Sequence[str], optional: Names of the classes, as mmpretrain's data sets give them to its hooks."""
+        return self.metainfo.get('classes')
 
     def full_init(self) -> None:
         """Nothing: everything is loaded when it is built."""

@@ -140,7 +140,8 @@ class ReproducibleDataset:
         return len(self.dataset)
 
     def __getattr__(self, name: str) -> Any:
-        if name == 'dataset' or name.startswith('__'):
+        # mmpretrain's SwitchRecipeHook sets the pipeline of the innermost data set, and stops at the first that has one.
+        if name in ('dataset', 'datasets', 'pipeline') or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
 

@@ -2,6 +2,8 @@
 from .hooks import (
     ChannelsLastHook,
     DistillWarmUpHook,
+    InitialStudentHook,
+    LoadCheckpointHook,
     ProcessRecordHook,
     ProcessReplayHook,
     ProfileHook,
@@ -14,7 +16,7 @@ from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor, L2
 
 __all__ = [
     'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProSearchLoop',
-    'DistProWholeRunLoop', 'DistillWarmUpHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop', 'ProcessRecordHook',
-    'ProcessReplayHook', 'ProfileHook', 'ReproducibleTrainLoop', 'TrainingWatchHook', 'WholeCheckpointHook',
-    'WholeRunRecordHook'
+    'DistProWholeRunLoop', 'DistillWarmUpHook', 'InitialStudentHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop',
+    'LoadCheckpointHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'ReproducibleTrainLoop',
+    'TrainingWatchHook', 'WholeCheckpointHook', 'WholeRunRecordHook'
 ]

@@ -9,16 +9,20 @@ from typing import Iterator, List, Optional
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
-from mmengine.runner.checkpoint import _load_checkpoint
 from mmpretrain.registry import MODELS
 from torch import nn
 
 from ..errors import ConfigError, first_line
+from ..models import TapDistill
 from ..models.checkpoints import load_whole
-from .hooks import damage, newest_whole_checkpoint
+from .config_errors import check_numbers, check_optimizers, config_errors
+from .hooks.load_checkpoint_hook import check_what_is_loaded
 from .hooks.training_watch_hook import watch
+from .resume import latest_training_checkpoint, seed_of, why_not_resumable
+from .toolbox_options import check_toolbox_options
 
 
 def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] = None) -> Config:
@@ -60,9 +64,24 @@ def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] =
         raise ConfigError(f"--pair {pair}: '{path}' " + (f"is of the pair '{cfg.pair}' alone" if 'pair' in cfg else
                                                          'is of no pair') + '; leave --pair out')
     cfg.merge_from_dict(options or {})
+    _drop_delete(cfg._cfg_dict)
     if cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', cfg.get('pair', ''), os.path.splitext(os.path.basename(path))[0])
     return cfg
+
+
+def _check_teacher(cfg: Config, model: nn.Module) -> None:
+    """Load a teacher whole, of which mmrazor's own distillations load what fits, if anything."""
+    if cfg.model.get('teacher_ckpt') and not isinstance(model, TapDistill):
+        load_whole(model.teacher, cfg.model.teacher_ckpt, 'model.teacher_ckpt')
+
+
+def _drop_delete(value) -> None:
+    """Drop ``_delete_`` where the base config had nothing to delete; mmengine leaves it as an argument there."""
+    if isinstance(value, dict):
+        value.pop('_delete_', None)
+    for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
+        _drop_delete(item)
 
 
 @contextlib.contextmanager
@@ -103,7 +122,8 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     Args:
         cfg (Config): The config; changed by the other arguments.
         launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
-        resume (str, optional): A checkpoint to go on from, or 'auto' for the newest in the work_dir. Defaults to None.
+        resume (str, optional): A checkpoint to resume from, or 'auto' for the latest in the work_dir. Defaults to None: as
+            ``resume`` and ``load_from`` of the config say.
         amp (bool): Mixed precision: float16 on a GPU, bfloat16 on a CPU. Defaults to False.
 
     Returns:
@@ -112,27 +132,70 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     Raises:
         ConfigError: If the config cannot be trained.
     """
+    _check_model(cfg)
+    check_numbers(cfg)
+    check_optimizers(cfg)
+    check_toolbox_options(cfg)
     cfg.launcher = launcher
-    if cfg.get('compile') and str(cfg.model.get('type')).endswith('DistPro'):
-        raise ConfigError(f'compile={cfg.compile} compiles the whole training step, in which no feature can be read: remove '
-                          'it and set model.distiller.compile_transforms=True')
     if str(cfg.model.get('type')).endswith('SingleTeacherDistill') and cfg.model.get('teacher', {}).get('data_preprocessor'):
         raise ConfigError("model.teacher.data_preprocessor: mmrazor's SingleTeacherDistill gives the teacher the student's "
                           'images: remove it if both are prepared alike; model.type=DistPro or TapDistill converts them')
     if launcher != 'none':
         _join_processes(cfg)
+    if resume is None and cfg.get('resume'):
+        resume = cfg.get('load_from') or 'auto'
     if resume is not None:
-        cfg.load_from = _checkpoint_to_resume(cfg.work_dir, resume)
+        cfg.load_from = _checkpoint_to_resume(cfg, resume)
         cfg.resume = cfg.load_from is not None
+    if cfg.get('resume') and (cfg.get('randomness') or {}).get('seed') is None:
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed_of(cfg.load_from))
     if amp:
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
         if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'mmrazor.BFloat16OptimWrapper'):
             raise ConfigError(f"--amp replaces optim_wrapper.type='OptimWrapper', and the config has '{kind}': choose the "
                               'precision in the config')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
-    runner = Runner.from_cfg(cfg)
+    with config_errors(cfg):
+        runner = Runner.from_cfg(cfg)
+    _check_teacher(cfg, runner.model.module if is_model_wrapper(runner.model) else runner.model)
+    check_what_is_loaded(runner)
     watch(runner)
     return runner
+
+
+def _check_model(cfg: Config) -> None:
+    """Check the keys of the model that are needed first."""
+    kind = (cfg.get('model') or {}).get('type')
+    if kind is None:
+        lacks = 'has no model' if 'model' not in cfg else f'has model={dict(cfg.model)}, without a type'
+        raise ConfigError(f"the config '{cfg.filename}' {lacks}: give model=dict(type=..., ...), a network, or "
+                          "type='DistPro' with architecture, teacher and distiller")
+    _prepare_images_as_the_student_says(cfg)
+
+
+def _prepare_images_as_the_student_says(cfg: Config) -> None:
+    """Move what the student's config says of its images to where a distillation reads it.
+
+    A plain classifier puts ``train_cfg.augments`` (Mixup, CutMix) into its own preprocessor, which a distillation does not
+    use where the config has another one.
+    """
+    student, key = cfg.model.get('architecture'), 'data_preprocessor'
+    if not isinstance(student, dict):
+        return
+    used = cfg.model.get(key) or cfg.get(key)
+    own = student.get(key)
+    if not isinstance(used, dict):
+        return
+    compared = {*(own or ()), *used} - {'type', '_scope_', 'num_classes'}
+    if own is not None and any(own.get(name) != used.get(name) for name in compared):
+        raise ConfigError(f'model.architecture.data_preprocessor={dict(own)} is not used, as the config has another '
+                          f'data_preprocessor={dict(used)}: remove one of the two')
+    if (student.get('train_cfg') or {}).get('augments'):
+        kind = str(used.get('type', 'ClsDataPreprocessor')).rpartition('.')[2].rstrip("'>")
+        if kind not in ('ClsDataPreprocessor', 'BatchPreprocessor'):
+            raise ConfigError(f"model.architecture.train_cfg.augments: data_preprocessor.type='{kind}' mixes no images; use "
+                              "'mmpretrain.ClsDataPreprocessor', or remove the augments")
+        used.setdefault('batch_augments', copy.deepcopy(student.train_cfg))
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -148,10 +211,15 @@ def build_model(cfg: Config) -> nn.Module:
         ConfigError: If its parts do not fit.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    model = copy.deepcopy(cfg.model)  # a ConfigDict, which mmsegmentation needs
+    cfg = copy.deepcopy(cfg)
+    _check_model(cfg)
+    model = cfg.model  # a ConfigDict, which mmsegmentation needs
     if cfg.get('data_preprocessor') is not None:
-        model.setdefault('data_preprocessor', copy.deepcopy(cfg.data_preprocessor))  # as the runner does
-    return MODELS.build(model)
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)  # as the runner does
+    with config_errors(cfg):
+        built = MODELS.build(model)
+    _check_teacher(cfg, built)
+    return built
 
 
 def _join_processes(cfg: Config) -> None:
@@ -178,24 +246,29 @@ def replay_hooks(cfg: Config) -> List[dict]:
     return [hook for hook in cfg.get('custom_hooks') or [] if str(hook['type']).rpartition('.')[2] == 'ProcessReplayHook']
 
 
-def _checkpoint_to_resume(work_dir: str, resume: str) -> Optional[str]:
-    """The checkpoint to go on from; None where the work_dir has none yet.
+def _checkpoint_to_resume(cfg: Config, resume: str) -> Optional[str]:
+    """The checkpoint to resume from; None if the work_dir has none yet.
 
     Raises:
-        ConfigError: If it is not there or not whole; names the newest whole one.
+        ConfigError: If it is missing, damaged or not of a training; names the latest one that can be resumed from.
     """
-    whole = newest_whole_checkpoint(work_dir if resume == 'auto' else os.path.dirname(os.path.abspath(resume)))
     if resume == 'auto':
-        if whole is None:
-            print_log(f"--resume: '{work_dir}' has no whole checkpoint: training starts from the beginning", 'current', 30)
-        return whole
-    instead = f"the newest whole checkpoint there is '{whole}'" if whole else 'there is no whole checkpoint beside it'
+        folders = [cfg.work_dir]
+        out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
+        if out_dir is not None:  # mmengine makes a folder for each work_dir there
+            folders.append(os.path.join(out_dir, os.path.basename(cfg.work_dir.rstrip('/'))))
+        latest, others = latest_training_checkpoint(folders)
+        if latest is None:
+            listed = ''.join(f"; '{path}': {reason}" for path, reason in list(others.items())[:3])
+            print_log(f"--resume: no checkpoint of a training is in {' or '.join(map(repr, folders))}{listed}: training "
+                      'starts from the beginning', 'current', 30)
+        return latest
+    latest, _ = latest_training_checkpoint([os.path.dirname(os.path.abspath(resume))])
+    instead = f"the latest checkpoint of a training there is '{latest}'" if latest else 'there is no other in its folder'
     if not os.path.isfile(resume):
-        raise ConfigError(f"--resume '{resume}': there is no such checkpoint; {instead}; --resume alone takes the newest in "
-                          'the work_dir')
-    wrong = damage(resume)
-    if wrong is None and not {'optimizer', 'meta', 'state_dict'} <= set(_load_checkpoint(resume, map_location='cpu')):
-        wrong = 'it holds no state of a training, only weights (use load_from or teacher_ckpt for those)'
+        raise ConfigError(f"--resume '{resume}': there is no such checkpoint; {instead}; --resume without a value takes the "
+                          'latest in the work_dir')
+    wrong = why_not_resumable(resume)
     if wrong is not None:
         raise ConfigError(f"--resume '{resume}': {wrong}; {instead}")
     return resume
@@ -227,7 +300,10 @@ def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> di
     cfg.launcher = launcher
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_hooks'):
         cfg.pop(key, None)
-    runner = Runner.from_cfg(cfg)
+    _check_model(cfg)
+    check_numbers(cfg)
+    with config_errors(cfg):
+        runner = Runner.from_cfg(cfg)
     load_whole(runner.model, checkpoint, 'checkpoint')
     return runner.test()
 

@@ -1,12 +1,15 @@
 """Loading a network's checkpoint wholly or not at all."""
 import os
 import re
+from typing import Any, Dict, Optional
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import Tensor, nn
 
 from ..errors import ConfigError, first_line
+
+ENTRIES = ('state_dict', 'model', 'model_state_dict', 'net')  # where checkpoints hold their weights
 
 
 def read_weights(path: str, key: str) -> dict:
@@ -30,13 +33,28 @@ def read_weights(path: str, key: str) -> dict:
     except Exception as error:
         raise ConfigError(f'{key} cannot be read as a checkpoint ({type(error).__name__}: '
                           f'{first_line(error)}): it is cut off or is another file') from error
-    state = checkpoint.get('state_dict', checkpoint) if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not any(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f'{key} holds no weights: it is another file')
-    state = {re.sub(r'^module\.', '', name): value for name, value in state.items()}
+    state = weights_of(checkpoint)
+    if state is None:
+        raise ConfigError(f'{key} holds no weights, neither under {" nor ".join(map(repr, ENTRIES))} nor at its top level')
     if any(name.startswith('architecture.') for name in state):
         state = {name[len('architecture.'):]: value for name, value in state.items() if name.startswith('architecture.')}
     return state
+
+
+def weights_of(checkpoint: Any) -> Optional[Dict[str, Tensor]]:
+    """The weights in a loaded checkpoint of mmengine, timm, torchvision's references, DeiT or RepDistiller.
+
+    Args:
+        checkpoint (Any): What the file holds.
+
+    Returns:
+        dict[str, Tensor]: Weights by name, without the ``module.`` of several processes; None if there are none.
+    """
+    if not isinstance(checkpoint, dict):
+        return None
+    state = next((checkpoint[entry] for entry in ENTRIES if isinstance(checkpoint.get(entry), dict)), checkpoint)
+    state = {re.sub(r'^module\.', '', name): value for name, value in state.items() if isinstance(value, Tensor)}
+    return state or None
 
 
 def load_whole(model: nn.Module, path: str, key: str) -> None:
@@ -60,6 +78,10 @@ def load_whole(model: nn.Module, path: str, key: str) -> None:
         raise ConfigError(f'{key} does not fit the {network}: {len(mismatches)} weights have other shapes, first '
                           f'"{mismatches[0]}"; is that the network it was trained as?') from error
     missing = [name for name in missing if name not in inside]
+    if missing and not inside & set(model.state_dict()):
+        raise ConfigError(f'{key}: its names are not those of the {network}, first {sorted(inside)[:2]} and not '
+                          f'{sorted(model.state_dict())[:2]}: convert it, by tools/convert_teacher.py for teachers of '
+                          "RepDistiller and mdistiller, or by mmpretrain's tools/model_converters")
     if missing:
         raise ConfigError(f'{key} fits the {network} only partly: {len(missing)} of its {len(model.state_dict())} weights '
                           f'are not in the file, first {missing[:3]}, and the file has {len(unexpected)} others, first '

@@ -12,8 +12,8 @@ from torch.utils.data import get_worker_info
 
 from distpro_mm import files
 from distpro_mm.datasets import SklearnDigits
-from distpro_mm.engine.hooks import damage
 from distpro_mm.engine.launch import build_trainer
+from distpro_mm.engine.resume import why_not_resumable
 from distpro_mm.errors import TrainingError
 from distpro_mm.models import CIFARResNet
 from distpro_mm.process import DistillationProcess
@@ -23,7 +23,7 @@ FRESH = dict(type='mmrazor.WholeCheckpointHook', interval=2, by_epoch=False, max
 
 def check_what_stays(folder, checkpoints, knots):
     assert sorted(path.name for path in folder.glob('*.pth')) == checkpoints
-    assert all(damage(str(folder / name)) is None for name in checkpoints)
+    assert all(why_not_resumable(str(folder / name)) is None for name in checkpoints)
     assert not list(folder.glob('.writing-*'))
     assert len(DistillationProcess.load(str(folder / 'process.json'))) == knots
 

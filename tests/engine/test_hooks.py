@@ -268,5 +268,5 @@ class Each(Hook):
 def test_compiling_the_whole_step_is_refused(make_config):
     cfg = make_config('equal')
     cfg.compile = True
-    with pytest.raises(ConfigError, match='compile=True .*model.distiller.compile_transforms=True'):
+    with pytest.raises(ConfigError, match='compile=True: .*model.distiller.compile_transforms=True'):
         build_trainer(cfg)

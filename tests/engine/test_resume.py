@@ -1,4 +1,5 @@
 """A killed and resumed run ends bit for bit like one that was not killed; what is on disk is always whole."""
+import ast
 import functools
 import json
 import os
@@ -12,11 +13,13 @@ import torch
 from mmengine.hooks import Hook
 
 from distpro_mm.engine.command_line import run
-from distpro_mm.engine.hooks import damage, newest_whole_checkpoint
-from distpro_mm.engine.launch import build_trainer
+from distpro_mm.engine.launch import build_model, build_trainer
+from distpro_mm.engine.resume import latest_training_checkpoint, why_not_resumable
 from distpro_mm.errors import ConfigError
+from distpro_mm.export import export_student
 from distpro_mm.process import DistillationProcess, Weighting
 
+pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointwise', 'layer3>layer3:pointwise']
 
 
@@ -199,7 +202,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(config, tmp_pat
     checkpoints = sorted(path.name for path in folder.glob('iter_*.pth'))
     moved = moment == 'after it was moved'
     assert checkpoints == ['iter_3.pth', 'iter_6.pth'] + ['iter_9.pth'] * moved
-    assert all(damage(str(folder / name)) is None for name in checkpoints)
+    assert all(why_not_resumable(str(folder / name)) is None for name in checkpoints)
     DistillationProcess.load(str(folder / 'process.json'))
     train(config('search', 'killed'), resume='auto')
     train(config('search', 'whole'))
@@ -211,24 +214,71 @@ def test_only_as_many_checkpoints_are_kept_as_asked_for(config, tmp_path):
     assert sorted(path.name for path in (tmp_path / 'kept').glob('*.pth')) == ['epoch_3.pth', 'iter_12.pth', 'iter_15.pth']
 
 
-def test_a_damaged_checkpoint_is_refused_and_a_whole_one_named(config, tmp_path):
+def test_a_damaged_checkpoint_is_refused_and_a_valid_one_named(config, tmp_path):
     train(config('search', 'run'))
     folder = tmp_path / 'run'
-    newest, older = folder / 'epoch_3.pth', folder / 'iter_12.pth'
-    os.utime(older, (1, 1))
+    newest = folder / 'epoch_3.pth'
     content = newest.read_bytes()
     spoilt = bytearray(content)
     weight = torch.load(newest)['state_dict']['architecture.backbone.layer3.0.conv2.weight']
     spoilt[content.index(weight.numpy().tobytes()) + 40] ^= 0xff  # one bit pattern within a weight
     for bad in (content[:len(content) // 2], b'', b'no checkpoint', bytes(spoilt)):
         newest.write_bytes(bad)
-        whole = newest_whole_checkpoint(str(folder))
-        assert whole is not None and os.path.basename(whole).startswith('iter_')
-        with pytest.raises(ConfigError, match=f"epoch_3.pth': .*; the newest whole checkpoint there is '{whole}'"):
+        valid, others = latest_training_checkpoint([str(folder)])
+        assert os.path.basename(valid) == 'iter_12.pth' and list(others) == [str(newest)]
+        with pytest.raises(ConfigError, match=f"epoch_3.pth': .*; the latest checkpoint of a training there is '{valid}'"):
             build_trainer(config('search', 'run'), resume=str(newest))
-        assert build_trainer(config('search', 'run'), resume='auto')._load_from == whole
+        assert build_trainer(config('search', 'run'), resume='auto')._load_from == valid
     with pytest.raises(ConfigError, match="nowhere.pth': there is no such checkpoint"):
         build_trainer(config('search', 'run'), resume=str(folder / 'nowhere.pth'))
+
+
+def test_what_is_resumed_does_not_depend_on_names_and_times_of_files(config, tmp_path):
+    """Beside the checkpoints of the run: the best by validation, an exported student, weights, a copy of an old one."""
+    cfg = config('distill', 'run', train_cfg__val_interval=1)
+    cfg.default_hooks.checkpoint.update(save_best='auto', interval=5)
+    train(cfg)
+    folder = tmp_path / 'run'
+    best, = folder.glob('best_*.pth')
+    (folder / 'epoch_3.pth').unlink()
+    export_student(cfg, str(folder / 'iter_15.pth'), str(folder))
+    torch.save(torch.load(folder / 'iter_15.pth')['state_dict'], folder / 'weights.pth')
+    (folder / 'epoch_99.pth').write_bytes((folder / 'iter_10.pth').read_bytes())
+    (folder / 'iter_15.pth').rename(folder / 'a.pth')
+    for time, path in enumerate(sorted(folder.glob('*.pth'))):
+        os.utime(path, (time, time))
+    resumed = config('distill', 'run', train_cfg__val_interval=1)
+    assert build_trainer(resumed, resume='auto')._load_from == str(folder / 'a.pth')
+    resumed = config('distill', 'run', resume=True)  # as the config may say, too
+    assert build_trainer(resumed)._load_from == str(folder / 'a.pth')
+    for path in (best, folder / 'student.pth', folder / 'weights.pth'):
+        with pytest.raises(ConfigError, match=f"{path.name}': it has no .*optimizer.*; the latest .* is '{folder}/a.pth'"):
+            build_trainer(config('distill', 'run'), resume=str(path))
+
+
+def test_checkpoints_in_a_folder_of_their_own_are_found(config, tmp_path):
+    def made():
+        cfg = config('distill', 'run')
+        cfg.default_hooks.checkpoint.out_dir = str(tmp_path / 'elsewhere')
+        return cfg
+
+    build_trainer(made()).train()
+    assert build_trainer(made(), resume='auto')._load_from == str(tmp_path / 'elsewhere' / 'run' / 'iter_15.pth')
+
+
+def test_a_run_without_a_seed_of_its_own_resumes_with_that_of_its_checkpoint(config, tmp_path):
+    def made(name):
+        cfg = config('distill', name)
+        cfg.randomness = dict(seed=None)
+        return cfg
+
+    runner = build_trainer(made('run'))
+    runner.train()
+    (tmp_path / 'run' / 'iter_15.pth').unlink()
+    resumed = build_trainer(made('run'), resume='auto')
+    assert resumed.seed == runner.seed
+    resumed.train()
+    assert same(resumed.model.state_dict(), runner.model.state_dict())
 
 
 def test_weights_alone_are_no_state_of_a_training(config, tmp_path):
@@ -236,6 +286,88 @@ def test_weights_alone_are_no_state_of_a_training(config, tmp_path):
     torch.save(dict(state_dict=dict(a=torch.zeros(2))), path)
     with pytest.raises(ConfigError, match='holds no state of a training.*load_from or teacher_ckpt'):
         build_trainer(config('search', 'run'), resume=str(path))
+
+
+CHANGES = [
+    ('train_dataloader.batch_size=10', 'train_dataloader.batch_size: 20 then, 10 now; iterations an epoch .*: 5 then, 10 n'),
+    ('train_dataloader.dataset.images_per_class=12', 'images_per_class: 10 then, 12 now; iterations an epoch .*: 5 then, 6'),
+    ('randomness.seed=5', 'randomness.seed: 0 then, 5 now'),
+    ('optim_wrapper.clip_grad.max_norm=1', 'optim_wrapper.clip_grad.max_norm: None then, 1 now'),
+    ('custom_hooks.0.skip_below=0.5', 'custom_hooks.0.skip_below: None then, 0.5 now'),
+    ('custom_hooks.0.form=mean', "custom_hooks.0.form: None then, 'mean' now"),
+    ('model.distiller.weighting.kd_weight=2.0', 'model.distiller.weighting.kd_weight: 1.0 then, 2.0 now'),
+    ('train_cfg.max_epochs=4', 'stretches the process over the run, which had 15 iterations and has 20 now'),
+]
+
+
+def test_a_run_that_was_changed_is_not_resumed(config, tmp_path):
+    train(config('distill', 'run'))
+    for change, message in CHANGES:
+        cfg = config('distill', 'run')
+        key, value = change.split('=')
+        cfg.merge_from_dict({key: ast.literal_eval(value) if value[0].isdigit() else value})
+        with pytest.raises(ConfigError, match=f'^--resume: .*{message}'):
+            build_trainer(cfg, resume='auto').train()
+    cfg = config('distill', 'run')
+    DistillationProcess(NAMES, Weighting('exponential'), [0, 1], np.ones((2, 4))).save(str(tmp_path / 'replayed.json'))
+    with pytest.raises(ConfigError, match='ProcessReplayHook.process is not the process of the checkpoint'):
+        build_trainer(cfg, resume='auto').train()
+
+
+def test_another_teacher_is_not_resumed_with(make_config, tmp_path):
+    def made(teacher):
+        cfg = make_config('kd', 'run', train_cfg__max_epochs=1)
+        cfg.model.teacher_ckpt = str(tmp_path / teacher)
+        return cfg
+
+    for name in ('one.pth', 'other.pth'):
+        torch.save(dict(state_dict=build_model(make_config('student')).state_dict()), tmp_path / name)
+    build_trainer(made('one.pth')).train()
+    (tmp_path / 'one.pth').rename(tmp_path / 'moved.pth')
+    build_trainer(made('moved.pth'), resume='auto').train()
+    with pytest.raises(ConfigError, match="model.teacher_ckpt='.*other.pth' is not the teacher of the checkpoint"):
+        build_trainer(made('other.pth'), resume='auto').train()
+
+
+class Rates(Hook):
+    """Notes the learning rate and the momentum of every iteration."""
+
+    def __init__(self):
+        self.seen = {}
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        group = runner.optim_wrapper.param_groups[0]
+        self.seen[runner.iter] = group['lr'], group['momentum']
+
+
+WARM_UP = dict(type='LinearLR', start_factor=0.1, by_epoch=False, end=4)
+COSINE = dict(type='CosineAnnealingLR', by_epoch=True, convert_to_iter_based=True)
+
+
+@pytest.mark.parametrize('before, after', [
+    (dict(), dict(train_cfg__max_epochs=4)),  # the shipped schedule, whose T_max stays
+    (dict(param_scheduler=[WARM_UP, COSINE]), dict(param_scheduler=[WARM_UP, COSINE], train_cfg__max_epochs=4)),
+    (dict(param_scheduler=dict(type='MultiStepLR', milestones=[1], by_epoch=True)),
+     dict(param_scheduler=dict(type='MultiStepLR', milestones=[1, 3], by_epoch=True), train_cfg__max_epochs=4)),
+    (dict(), dict(optim_wrapper__optimizer__lr=0.001, optim_wrapper__optimizer__momentum=0.5)),
+    (dict(), dict(param_scheduler=[dict(type='ConstantLR', factor=0.5, by_epoch=True)])),
+])
+def test_a_new_schedule_is_followed_from_the_iteration_on(make_config, before, after):
+    def rates(name, resume, **options):
+        scheduler = options.pop('param_scheduler', None)
+        cfg = make_config('student', name, **options)
+        cfg.param_scheduler = scheduler or cfg.param_scheduler
+        cfg.default_hooks.checkpoint.max_keep_ckpts = -1
+        runner, hook = build_trainer(cfg, resume=resume), Rates()
+        runner.register_hook(hook)
+        runner.train()
+        return hook.seen, runner.work_dir
+
+    wanted, _ = rates('whole', None, **after)
+    _, folder = rates('changed', None, **before)
+    seen, _ = rates('changed', os.path.join(folder, 'epoch_1.pth'), **after)
+    assert min(seen) == 5 and len(set(wanted.values())) > 1
+    assert seen == {iteration: pytest.approx(values) for iteration, values in wanted.items() if iteration >= 5}
 
 
 def test_the_checkpoint_of_another_model_is_refused(config, tmp_path):

@@ -2,7 +2,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
-from ...errors import ConfigError
+from ...errors import ConfigError, is_number
 
 
 @HOOKS.register_module()
@@ -27,8 +27,8 @@ class DistillWarmUpHook(Hook):
     """
 
     def __init__(self, epochs: int) -> None:
-        if epochs < 1:
-            raise ConfigError(f'custom_hooks: DistillWarmUpHook.epochs={epochs} must be 1 or more')
+        if not is_number(epochs) or epochs < 1:
+            raise ConfigError(f'custom_hooks: DistillWarmUpHook.epochs={epochs!r} must be a number from 1')
         self.epochs = epochs
 
     def before_train(self, runner) -> None:

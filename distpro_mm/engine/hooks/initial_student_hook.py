@@ -1,9 +1,9 @@
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
-from mmengine.runner.checkpoint import _load_checkpoint
 from mmrazor.registry import HOOKS
 
 from ...errors import ConfigError
+from ...models.checkpoints import read_weights
 
 
 @HOOKS.register_module()
@@ -17,7 +17,7 @@ class InitialStudentHook(Hook):
         checkpoint (str): The student's weights.
 
     Raises:
-        ConfigError: If nothing of the backbone fits.
+        ConfigError: If the file cannot be read, or nothing of the backbone fits.
     """
 
     def __init__(self, checkpoint: str) -> None:
@@ -30,7 +30,7 @@ class InitialStudentHook(Hook):
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         student = getattr(model, 'architecture', model)
         own = student.state_dict()
-        weights = _load_checkpoint(self.checkpoint, map_location='cpu')['state_dict']
+        weights = read_weights(self.checkpoint, 'custom_hooks: InitialStudentHook.checkpoint')
         frozen = {name for name, parameter in student.named_parameters() if not parameter.requires_grad}
         fitting = {name: value for name, value in weights.items()
                    if name in own and own[name].shape == value.shape and name not in frozen}

@@ -28,8 +28,8 @@ class ProcessRecordHook(Hook):
     """
 
     def __init__(self, interval: int = 50, filename: str = 'process.json') -> None:
-        if interval < 1:
-            raise ConfigError(f'ProcessRecordHook.interval={interval} must be at least 1')
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise ConfigError(f'custom_hooks: ProcessRecordHook.interval={interval!r} must be a whole number from 1')
         self.interval = interval
         self.filename = filename
         self.process: Optional[DistillationProcess] = None

@@ -1,3 +1,5 @@
+import hashlib
+import json
 import os.path as osp
 from typing import Optional, Union
 
@@ -6,7 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
-from ...errors import ConfigError, ProcessError
+from ...errors import ConfigError, ProcessError, is_number
 from ...process import FORMS, TRANSFERS, DistillationProcess, map_process
 
 
@@ -14,8 +16,8 @@ from ...process import FORMS, TRANSFERS, DistillationProcess, map_process
 class ProcessReplayHook(Hook):
     """Distils with a searched process: gives the distiller the process's weights at every iteration.
 
-    The process is stretched to the run's length, whatever that is. Nothing is kept between iterations, so a resumed run
-    goes on at its place.
+    The process is stretched to the run's length, whatever that is. The weights depend on the iteration alone, so a resumed
+    run continues at its place; with another process or another length it is refused.
 
     Args:
         process (str or dict): The process file that a search wrote; or one made by hand: ``progress``, moments [K] in
@@ -47,8 +49,13 @@ class ProcessReplayHook(Hook):
                  transfer: Optional[str] = None) -> None:
         if form not in FORMS:
             raise ConfigError(f"custom_hooks: ProcessReplayHook.form='{form}' is not one of {', '.join(FORMS)}")
-        if not skip_below >= 0:
-            raise ConfigError(f'custom_hooks: ProcessReplayHook.skip_below={skip_below} must be 0 or more')
+        if not is_number(skip_below) or skip_below < 0:
+            raise ConfigError(f'custom_hooks: ProcessReplayHook.skip_below={skip_below!r} must be a number, 0 or more')
+        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+            raise ConfigError(f'custom_hooks: ProcessReplayHook.seed={seed!r} must be a whole number from 0 to 2 ** 32 - 1')
+        if not isinstance(process, (str, dict)):
+            raise ConfigError(f'custom_hooks: ProcessReplayHook.process={process!r} must be the path of a process file or a '
+                              'dict of progress and weights')
         if transfer is not None and transfer not in TRANSFERS:
             raise ConfigError(f"custom_hooks: ProcessReplayHook.transfer={transfer!r} is neither None nor one of "
                               f'{", ".join(TRANSFERS)}')
@@ -61,6 +68,8 @@ class ProcessReplayHook(Hook):
         self.seed = seed
         self.transfer = transfer
         self.schedule: Optional[np.ndarray] = None
+        self._replayed: Optional[dict] = None  # what is replayed, and in the checkpoint that is resumed from
+        self._resumed: Optional[dict] = None
 
     def before_train(self, runner) -> None:
         """Read the process and lay it out over the run: [iterations, N]."""
@@ -81,6 +90,8 @@ class ProcessReplayHook(Hook):
             runner.logger.warning(f"The process '{osp.basename(self.process)}' ends at {process.progress[-1]:.0%} of its "
                                   'search, which was broken off: its last weights are kept from there on')
         self.unit = process.weighting.unit
+        self._replayed = dict(process=self._fingerprint(process), iterations=runner.max_iters)
+        self._check_resumed()
         moments = np.arange(runner.max_iters) / max(runner.max_iters - 1, 1)
         self.schedule = process.form(self.form, moments, self.seed)
         skipped = np.mean((self.schedule < self.skip_below) | (self.schedule == 0))
@@ -90,6 +101,33 @@ class ProcessReplayHook(Hook):
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Set the weights of this iteration."""
         self._distiller(runner).set_weights(self.schedule[runner.iter], self.skip_below, self.unit)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Note what is replayed."""
+        checkpoint['replayed'] = self._replayed
+
+    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Read what the run that is resumed replayed."""
+        if runner._resume:
+            self._resumed = checkpoint.get('replayed')
+
+    def _check_resumed(self) -> None:
+        """Refuse to resume with other weights than the run began with."""
+        before, now = self._resumed, self._replayed
+        if before is None or before == now:
+            return
+        if before['process'] != now['process']:
+            raise ConfigError('--resume: custom_hooks: ProcessReplayHook.process is not the process of the checkpoint (the '
+                              'file, form, seed or skip_below has changed): resume with that one, or start a new run')
+        raise ConfigError(f'--resume: custom_hooks: ProcessReplayHook stretches the process over the run, which had '
+                          f'{before["iterations"]} iterations and has {now["iterations"]} now: keep train_cfg.max_epochs, '
+                          'or start a new run')
+
+    def _fingerprint(self, process: DistillationProcess) -> str:
+        """str: A hash of the weights at every moment of a run of any length."""
+        content = {key: value for key, value in process.to_dict().items() if key != 'origin'}
+        how = self.form, self.seed if self.form in ('shuffled', 'random') else None, self.skip_below
+        return hashlib.sha256(json.dumps([content, how]).encode()).hexdigest()
 
     def _read(self, distiller, logger) -> DistillationProcess:
         """The process of the file or made by hand, for the distiller's pathways."""

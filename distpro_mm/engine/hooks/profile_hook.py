@@ -20,8 +20,8 @@ class ProfileHook(Hook):
     priority = 'LOW'
 
     def __init__(self, interval: int = 50) -> None:
-        if not isinstance(interval, int) or interval < 1:
-            raise ConfigError(f'ProfileHook.interval={interval!r} must be a whole number from 1')
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise ConfigError(f'custom_hooks: ProfileHook.interval={interval!r} must be a whole number from 1')
         self.interval = interval
 
     def before_train(self, runner) -> None:

@@ -1,15 +1,10 @@
-import os
-import zipfile
-from typing import List, Optional
+from typing import List
 
 from mmengine.dist import master_only
 from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
-from mmengine.runner.checkpoint import _load_checkpoint
 from mmrazor.registry import HOOKS
 
-from ...errors import ConfigError, first_line
 from ...files import whole_file
 
 
@@ -29,8 +24,7 @@ register_backend('distpro_whole_file', WholeFileBackend, force=True)
 class WholeCheckpointHook(CheckpointHook):
     """mmengine's checkpoints, with never a moment in which there is no whole one.
 
-    A checkpoint is written beside and moved into place, and older ones are removed after that, not before. A checkpoint of
-    another model is refused when it is resumed from (mmengine would take what fits and say no more).
+    A checkpoint is written beside and moved into place, and older ones are removed after that, not before.
 
     Args:
         *args, **kwargs: Of mmengine's ``CheckpointHook``.
@@ -63,39 +57,3 @@ class WholeCheckpointHook(CheckpointHook):
             path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
             if self.file_backend.isfile(path):
                 self.file_backend.remove(path)
-
-    def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Refuse to resume from the checkpoint of another model."""
-        if not runner._resume:
-            return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        own, theirs = model.state_dict(), checkpoint['state_dict']
-        wrong = [name for name in own if getattr(theirs.get(name), 'shape', None) != getattr(own[name], 'shape', None)]
-        if wrong or set(theirs) - set(own):
-            more = [name for name in theirs if name not in own]
-            raise ConfigError(f'--resume: the checkpoint is of another model: {len(wrong)} of the {len(own)} weights of the '
-                              f'config are missing there or have other shapes {wrong[:2]}, and {len(more)} others are in '
-                              f'it {more[:2]}; resume with the config that wrote it')
-
-
-def damage(path: str) -> Optional[str]:
-    """What is wrong with a checkpoint that a training is to go on from; None if nothing is."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if archive.testzip() is not None:
-                return 'a part of it is damaged'
-        _load_checkpoint(path, map_location='cpu')
-    except Exception as error:  # whatever a damaged file makes the readers of zip and pickle say
-        return f'it is cut off, damaged or another file ({type(error).__name__}: {first_line(error)})'
-    return None
-
-
-def newest_whole_checkpoint(folder: str) -> Optional[str]:
-    """The newest undamaged checkpoint in a folder, if there is one."""
-    if not os.path.isdir(folder):
-        return None
-    paths = [entry.path for entry in os.scandir(folder) if entry.name.endswith('.pth') and not entry.name.startswith('.')]
-    for path in sorted(paths, key=os.path.getmtime, reverse=True):
-        if damage(path) is None:
-            return path
-    return None

@@ -49,7 +49,7 @@ class DistProSearchLoop(SearchLoop):
                  method: str = 'auto',
                  radius: float = 1e-2,
                  **kwargs) -> None:
-        if not isinstance(alpha_interval, int) or alpha_interval < 1:
+        if isinstance(alpha_interval, bool) or not isinstance(alpha_interval, int) or alpha_interval < 1:
             raise ConfigError(f'train_cfg.alpha_interval={alpha_interval!r} must be a whole number from 1')
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         self.alpha_interval = alpha_interval

@@ -25,7 +25,7 @@ class L2TTrainLoop(ReproducibleTrainLoop):
     """
 
     def __init__(self, runner, dataloader: Union[DataLoader, Dict], max_epochs: int, inner_steps: int = 2, **kwargs) -> None:
-        if not isinstance(inner_steps, int) or inner_steps < 1:
+        if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 1:
             raise ConfigError(f'train_cfg.inner_steps={inner_steps!r} must be a whole number from 1')
         if not isinstance(runner.model, L2T):
             raise ConfigError('train_cfg.type=L2TTrainLoop needs model.type=L2T in one process, got '

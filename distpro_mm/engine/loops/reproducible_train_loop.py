@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from ...datasets import ReproducibleBatchSampler, reproducible, seed_all
 from ...errors import ConfigError, DataError, TrainingError
+from ..hooks.load_checkpoint_hook import check_what_is_loaded
 from ..hooks.training_watch_hook import watch
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -36,10 +37,13 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         ConfigError: If the loader is no config.
     """
 
+    reproducible = True
+
     def __init__(self, runner, dataloader: Union[DataLoader, Dict], max_epochs: int, **kwargs) -> None:
         if not isinstance(dataloader, dict):
             raise ConfigError('train_dataloader must be a config, so that its sampler and its data set can be wrapped')
         super().__init__(runner, reproducible(dataloader), max_epochs, **kwargs)
+        check_what_is_loaded(runner)
         watch(runner)
 
     def run(self) -> torch.nn.Module:
@@ -58,10 +62,9 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         """Iterate an epoch, from where a checkpoint within it left off."""
         done = self._iter - self._epoch * len(self.dataloader)
         if not 0 <= done <= len(self.dataloader):
-            self.runner.logger.warning(
-                f'The checkpoint was made with another number of iterations an epoch than {len(self.dataloader)} (batch '
-                'size, images or processes): the run goes on, but not as it would have')
-            done = 0
+            raise ConfigError(f'--resume: the checkpoint is of iteration {self._iter} in epoch {self._epoch + 1}, and an '
+                              f'epoch has {len(self.dataloader)} iterations now: keep batch size, images and '
+                              'number of processes')
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         for index, batch in enumerate(start_at(self.dataloader, self._epoch, done), done):

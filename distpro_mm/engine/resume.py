@@ -1,0 +1,161 @@
+"""Which checkpoint a training resumes from, and whether it was made with the settings of the present config."""
+import ast
+import os
+import re
+import zipfile
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+import torch
+from mmengine.runner.checkpoint import _load_checkpoint
+
+from ..errors import first_line
+
+PARTS = ('state_dict', 'optimizer', 'message_hub', 'meta')
+# What decides the result of a training; in it, what does not, or is compared by its content.
+DECISIVE = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
+            'custom_hooks', 'auto_scale_lr')
+PLACES = r'data_root|backend_args|file_client_args|download'  # the same data elsewhere
+IRRELEVANT = re.compile(
+    r'custom_hooks\.\d+\.process\b|model\.(teacher_ckpt|teacher\.init_cfg|architecture\.init_cfg)\b|(.*\.)?(pretrained|with_cp)$'
+    r'|train_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)$'
+    rf'|train_dataloader\.(.*\.)?({PLACES})\b'
+    rf'|train_cfg\.(val_begin|val_interval|dynamic_intervals|memory|held_out_dataloader\.(num_workers|(.*\.)?({PLACES})))\b')
+OBSERVERS = ('ProfileHook', 'ProcessRecordHook', 'WholeRunRecordHook', 'VisualizationHook', 'EarlyStoppingHook',
+             'EmptyCacheHook', 'ProfilerHook', 'LoggerHook', 'CheckpointHook', 'WholeCheckpointHook', 'IterTimerHook',
+             'ClassNumCheckHook', 'InitialStudentHook', 'LoadCheckpointHook')
+FOLLOWED = re.compile(
+    r'train_cfg\.max_(epochs|iters)$|param_scheduler\b|optim_wrapper\.((alpha|meta)\.)?optimizer\.(?!type)')
+
+
+def missing_parts(checkpoint: Any) -> List[str]:
+    """Parts that a checkpoint lacks to resume a training from it; none if it has all."""
+    if not isinstance(checkpoint, dict):
+        return list(PARTS)
+    meta = checkpoint.get('meta')
+    return [part for part in PARTS if part not in checkpoint] + [
+        f"'{key}' in meta" for key in ('epoch', 'iter') if isinstance(meta, dict) and key not in meta]
+
+
+def why_not_resumable(path: str) -> Optional[str]:
+    """What is wrong with a checkpoint to resume from; None if nothing is.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        str: The reason.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.testzip() is not None:
+                return 'a part of it is damaged'
+        missing = missing_parts(_load_checkpoint(path, map_location='cpu'))
+    except Exception as error:  # whatever a damaged file makes the readers of zip and pickle say
+        return f'it is cut off, damaged or another file ({type(error).__name__}: {first_line(error)})'
+    if missing:
+        return (f'it has no {", ".join(missing)}: it holds no state of a training, only weights (use load_from or '
+                'teacher_ckpt for those)')
+    return None
+
+
+def latest_training_checkpoint(folders: Sequence[str]) -> Tuple[Optional[str], Dict[str, str]]:
+    """The undamaged checkpoint of a training that was written last.
+
+    Decided by what the checkpoints say of themselves, the time at which they were written and the iteration, not by the
+    times and names of files, which a copy changes.
+
+    Args:
+        folders (Sequence[str]): Where to look.
+
+    Returns:
+        tuple[str or None, dict[str, str]]: Its path, and the other checkpoints that are later or cannot be resumed from,
+        with the reason.
+    """
+    found, refused = [], {}
+    for folder in folders:
+        for entry in os.scandir(folder) if os.path.isdir(folder) else ():
+            if not entry.name.endswith('.pth') or entry.name.startswith('.'):
+                continue
+            try:
+                checkpoint = torch.load(entry.path, map_location='cpu', mmap=True, weights_only=True)  # reads no weights
+            except Exception:
+                refused[entry.path] = why_not_resumable(entry.path) or 'it is of an old format'
+                continue
+            missing = missing_parts(checkpoint)
+            if missing:
+                refused[entry.path] = f'it has no {", ".join(missing)}'
+            else:
+                meta = checkpoint['meta']
+                found.append((str(meta.get('time', '')), meta['iter'], entry.path))
+    for _, _, path in sorted(found, reverse=True):
+        reason = why_not_resumable(path)
+        if reason is None:
+            return path, refused
+        refused[path] = reason
+    return None, refused
+
+
+def seed_of(path: str) -> Optional[int]:
+    """int, optional: The seed of the run that wrote a checkpoint."""
+    return _load_checkpoint(path, map_location='cpu')['meta'].get('seed')
+
+
+def is_followed(key: str) -> bool:
+    """bool: Whether a resumed run takes up the changed setting."""
+    return FOLLOWED.match(key) is not None
+
+
+def changed_settings(before: Optional[str], now: str) -> Optional[Dict[str, tuple]]:
+    """Settings that decide the result of a training and differ between two configs.
+
+    Args:
+        before (str, optional): A config as mmengine writes it into a checkpoint. It is parsed, never run.
+        now (str): The present config, in the same format.
+
+    Returns:
+        dict[str, tuple]: Old and new value by dotted key, None where there is none; None if a config cannot be parsed.
+    """
+    try:
+        old, new = (_settings(text) for text in (before, now))
+    except (SyntaxError, ValueError, TypeError):
+        return None
+    return {key: (old.get(key), new.get(key)) for key in {**old, **new}
+            if old.get(key) != new.get(key) and not IRRELEVANT.match(key)}
+
+
+def _settings(text: str) -> Dict[str, Any]:
+    """The decisive settings of a config's text by dotted key."""
+    flat: Dict[str, Any] = {}
+
+    def add(key: str, value: Any) -> None:
+        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            value = dict(enumerate(value))
+        if isinstance(value, dict) and value:
+            for part, item in value.items():
+                add(f'{key}.{part}', item)
+        elif value not in (None, {}, []):
+            flat[key] = value
+
+    for statement in ast.parse(text).body:
+        if not isinstance(statement, ast.Assign):
+            raise ValueError(text)
+        key, value = statement.targets[0].id, _value(statement.value)
+        if key == 'custom_hooks':
+            value = [hook for hook in value or [] if str(hook.get('type')).rpartition('.')[2] not in OBSERVERS]
+        if key in DECISIVE:
+            add(key, value)
+    return flat
+
+
+def _value(node: ast.AST) -> Any:
+    """A literal, or a dict or list of literals; of anything else its text."""
+    if isinstance(node, ast.Call) and getattr(node.func, 'id', None) == 'dict':
+        return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
+    if isinstance(node, ast.Dict):
+        return {ast.literal_eval(key): _value(value) for key, value in zip(node.keys, node.values)}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value(item) for item in node.elts]
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return ast.unparse(node)

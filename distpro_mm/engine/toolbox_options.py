@@ -1,0 +1,92 @@
+"""Options of mmengine and mmpretrain that a search or a distillation cannot honour; see docs/toolbox_options.md."""
+from typing import Iterator, Tuple
+
+from mmengine.config import Config
+
+from ..errors import ConfigError
+
+PARAMWISE = ('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
+             'dcn_offset_lr_mult', 'bypass_duplicate')
+BY_EPOCH = ('StopDistillHook', 'DistillWarmUpHook', 'SwitchRecipeHook', 'WarmupParamHook')
+SELF_SUPERVISED = ('DenseCLHook', 'SimSiamHook', 'SwAVHook', 'PrepareProtoBeforeValLoopHook')
+
+
+def check_toolbox_options(cfg: Config) -> None:
+    """Refuse options of the toolboxes that would be ignored or fail later.
+
+    Raises:
+        ConfigError: Names the key and what to do instead.
+    """
+    for key, refusal in _refusals(cfg):
+        raise ConfigError(f'{key}: {refusal}')
+
+
+def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
+    wrapper = cfg.get('optim_wrapper') or {}
+    constructor, paramwise = _name(wrapper.get('constructor')), wrapper.get('paramwise_cfg') or {}
+    unknown = [key for key in paramwise if key not in PARAMWISE]
+    distils = 'architecture' in cfg.model
+    if constructor.startswith('LearningRateDecay') and distils:
+        yield (f'optim_wrapper.constructor={constructor!r}', 'layer-wise decay of the learning rate asks the model for '
+               'get_layer_depth, which a distillation has not; remove it, or set rates of layers by '
+               "optim_wrapper.paramwise_cfg=dict(custom_keys={'backbone.layer1': dict(lr_mult=0.5)})")
+    if unknown and constructor in ('', 'DefaultOptimWrapperConstructor', 'DistProOptimWrapperConstructor',
+                                   'L2TOptimWrapperConstructor'):
+        yield f'optim_wrapper.paramwise_cfg.{unknown[0]}', f'there is no such setting; there are {", ".join(PARAMWISE)}'
+    loop = _name((cfg.get('train_cfg') or {}).get('type'))
+    for place, hook in enumerate(cfg.get('custom_hooks') or []):
+        key, kind = f'custom_hooks.{place}: {_name(hook["type"])}', _name(hook['type'])
+        yield from _of_hook(cfg, key, hook, distils)
+        if loop == 'DistProWholeRunLoop' and kind in BY_EPOCH:
+            yield key, ('it acts at epochs of the whole search, and each round is a training from epoch 1 on: remove it for '
+                        'the search')
+        if loop == 'DistProWholeRunLoop' and kind == 'EarlyStoppingHook':
+            yield key, 'a search in rounds validates after the last round only: remove it for the search'
+    if loop in ('DistProWholeRunLoop', 'DistProSearchLoop'):
+        if cfg.get('activation_checkpointing'):
+            yield 'activation_checkpointing', 'a search cannot differentiate through checkpoints: remove it for the search'
+        if (cfg.get('train_dataloader') or {}).get('num_batch_per_epoch'):
+            yield 'train_dataloader.num_batch_per_epoch', ('a search uses all images of both parts of the training set: '
+                                                           'remove it, or give a smaller data set')
+    schedules = cfg.get('param_scheduler') or []
+    for schedule in [schedules] if 'type' in schedules else schedules:
+        if loop == 'DistProWholeRunLoop' and 'type' in schedule and _name(schedule['type']).startswith('ReduceOnPlateau'):
+            yield f'param_scheduler.type={_name(schedule["type"])!r}', (
+                'it follows a validation metric, and a search in rounds validates after the last round only: use another')
+    if distils and cfg.get('efficient_conv_bn_eval'):
+        yield 'efficient_conv_bn_eval', 'it merges layers that a distillation reads features of: remove it'
+    if cfg.get('compile') and _name(cfg.model.get('type')) in ('DistPro', 'TapDistill', 'SimKD', 'L2T'):
+        yield f'compile={cfg.compile}', ('it compiles the whole training step, in which no feature can be read: remove it' +
+                                         (' and set model.distiller.compile_transforms=True'
+                                          if _name(cfg.model.type) == 'DistPro' else ''))
+
+
+def _of_hook(cfg: Config, key: str, hook: dict, distils: bool) -> Iterator[Tuple[str, str]]:
+    kind = _name(hook['type'])
+    if kind == 'SwitchRecipeHook':
+        for recipe in hook.get('schedule') or []:
+            if 'loss' in recipe and distils:
+                yield f'{key}.schedule.loss', ('it changes the loss of a plain classifier, which a distillation holds in '
+                                               'model.architecture: remove it')
+            if 'train_pipeline' in recipe and 'InMemoryDataset' in str(cfg.train_dataloader):
+                yield f'{key}.schedule.train_pipeline', ('InMemoryDataset has run its pipeline before the training: use the '
+                                                         'data set without InMemoryDataset')
+    if not distils:
+        return
+    if kind == 'SetAdaptiveMarginsHook':
+        yield key, 'it sets the margins of a plain classifier: remove it, and set model.architecture.head.margins'
+    if kind == 'WarmupParamHook' and not str(hook.get('module_name')).startswith(('architecture.', 'distiller.')):
+        yield (f"{key}.module_name={hook.get('module_name')!r}",
+               f"the student of a distillation is under 'architecture': write 'architecture.{hook.get('module_name')}'")
+    if kind == 'ClassNumCheckHook':
+        yield key, ('it asks every module for num_classes, and the preprocessor inside the student of a distillation has '
+                    'none: remove it')
+    if kind in SELF_SUPERVISED:
+        yield key, 'it is for a self-supervised or retrieval model of mmpretrain: remove it'
+
+
+def _name(kind) -> str:
+    """The name of a type in a config, without its scope; '' for None."""
+    if kind is None:
+        return ''
+    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__

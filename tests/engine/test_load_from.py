@@ -1,0 +1,79 @@
+"""load_from gives a student the weights that a file holds, or says why not."""
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from distpro_mm.engine.launch import build_model, build_trainer
+from distpro_mm.errors import ConfigError
+
+pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
+
+
+class Begin(Hook):
+    """Notes the weights that training begins with, and ends it."""
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.weights = {name: value.clone() for name, value in runner.model.state_dict().items()}
+        raise KeyboardInterrupt
+
+
+def begin(cfg, path):
+    cfg.load_from = str(path)
+    runner, hook = build_trainer(cfg), Begin()
+    runner.register_hook(hook)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    return hook.weights
+
+
+@pytest.fixture
+def student(make_config):
+    torch.manual_seed(1)
+    return build_model(make_config('student')).state_dict()
+
+
+LAYOUTS = dict(mmengine=lambda weights: dict(state_dict=weights), deit=lambda weights: dict(model=weights, epoch=3),
+               plain=lambda weights: weights,
+               parallel=lambda weights: dict(model={f'module.{name}': value for name, value in weights.items()}))
+
+
+@pytest.mark.parametrize('kind, layout', [('whole_run', 'mmengine'), ('search', 'deit'), *(('kd', it) for it in LAYOUTS)])
+def test_a_students_checkpoint_is_loaded_into_a_distillation(make_config, student, tmp_path, kind, layout):
+    torch.save(LAYOUTS[layout](student), tmp_path / 'student.pth')
+    begun = begin(make_config(kind), tmp_path / 'student.pth')
+    assert all(torch.equal(begun[f'architecture.{name}'], value) for name, value in student.items())
+
+
+def test_the_student_of_a_distillation_is_loaded_into_a_plain_training(make_config, student, tmp_path):
+    distillation = build_model(make_config('kd'))
+    distillation.architecture.load_state_dict(student)
+    torch.save(dict(state_dict=distillation.state_dict()), tmp_path / 'kd.pth')
+    begun = begin(make_config('student'), tmp_path / 'kd.pth')
+    assert all(torch.equal(begun[name], value) for name, value in student.items())
+
+
+def test_a_distillation_is_loaded_whole_but_for_a_teacher_of_its_own(make_config, student, tmp_path):
+    other = build_model(make_config('equal'))
+    torch.save(dict(state_dict=other.state_dict()), tmp_path / 'other.pth')
+    torch.save(dict(state_dict=student), tmp_path / 'teacher.pth')
+    begun = begin(make_config('equal', model__teacher_ckpt=str(tmp_path / 'teacher.pth')), tmp_path / 'other.pth')
+    for name, value in other.state_dict().items():
+        part, _, inner = name.partition('.')
+        assert torch.equal(begun[name], student[inner] if part == 'teacher' else value), name
+
+
+def test_a_file_of_which_nothing_fits_is_refused_and_a_part_is_told(make_config, student, tmp_path):
+    torch.save(dict(state_dict={f'encoder.{name}': value for name, value in student.items()}), tmp_path / 'other.pth')
+    for kind in ('student', 'equal'):
+        with pytest.raises(ConfigError, match="load_from='.*other.pth': none of the 56 weights of the student fits"):
+            build_trainer(make_config(kind, load_from=str(tmp_path / 'other.pth'))).train()
+    torch.save(dict(epoch=3), tmp_path / 'empty.pth')
+    with pytest.raises(ConfigError, match="load_from='.*empty.pth' holds no weights, neither under 'state_dict'"):
+        build_trainer(make_config('student', load_from=str(tmp_path / 'empty.pth'))).train()
+    student['head.fc.weight'], student['head.fc.bias'] = torch.zeros(5, 32), torch.zeros(5)  # of other classes
+    torch.save(dict(state_dict=student), tmp_path / 'five.pth')
+    cfg = make_config('equal', 'told', log_level='WARNING')
+    begun = begin(cfg, tmp_path / 'five.pth')
+    log, = (tmp_path / 'told').glob('*/*.log')
+    assert torch.equal(begun['architecture.backbone.conv1.weight'], student['backbone.conv1.weight'])
+    assert "54 of the 56 weights of the student are loaded, not ['architecture.head.fc.bias'," in log.read_text()
