@@ -1,10 +1,13 @@
 """Loading in which every random number is a function of the run's seed and the moment, and of nothing else."""
+import collections
+import itertools
 import random
-from typing import Any, Iterator, List, Sized, Tuple
+from typing import Any, Callable, Iterator, List, Sized, Tuple
 
 import numpy as np
 import torch
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dist import get_dist_info, get_world_size
 from mmengine.registry import DATA_SAMPLERS
 from mmpretrain.registry import DATASETS
 from torch.utils.data import Sampler
@@ -68,9 +71,21 @@ class ReproducibleSampler(Sampler):
             self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Draw]:
-        for position, index in enumerate(self.sampler):
-            if position >= self.start:
-                yield Draw(index, (self.seed, self.epoch, int(index)))
+        return itertools.islice(map(self.drawer(), self.sampler), self.start, None)
+
+    def drawer(self) -> Callable[[int], Draw]:
+        """Callable: Makes an index of the present pass a :class:`Draw`; repeats of an index get different random numbers."""
+        repeats = collections.Counter()
+        # mmengine's own samplers give each image to one process; any other one may give repeats to several.
+        rank, processes = (0, 1) if isinstance(self.sampler, DefaultSampler) else get_dist_info()
+
+        def draw(index: int) -> Draw:
+            index = int(index)
+            repeat = repeats[index] * processes + rank
+            repeats[index] += 1
+            return Draw(index, (self.seed, self.epoch, index, repeat) if repeat else (self.seed, self.epoch, index))
+
+        return draw
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -96,12 +111,38 @@ class ReproducibleBatchSampler(Sampler):
 
     def __iter__(self) -> Iterator[List[Draw]]:
         whole = (batch for batch in self.batch_sampler if not self.drop_last or len(batch) == self.batch_size)
+        draw = self.sampler.drawer()  # anew, because a batch sampler may repeat images or give plain indices
         for position, batch in enumerate(whole):
+            batch = [draw(index) for index in batch]
             if position >= self.start:
                 yield batch
 
     def __len__(self) -> int:
         return len(self.batch_sampler) - int(self.drop_last and len(self.sampler) % self.batch_size > 0)
+
+
+@DATA_SAMPLERS.register_module()
+class EvenBatchSampler(Sampler):
+    """Batches of nearly equal size that use every index of the sampler, as many batches in each process.
+
+    Args:
+        sampler (Sampler): The sampler of this process, which has its ``dataset``; the processes share the images evenly.
+        batch_size (int): Most images in a batch.
+    """
+
+    def __init__(self, sampler: Sampler, batch_size: int) -> None:
+        self.sampler, self.batch_size = sampler, batch_size
+
+    def __iter__(self) -> Iterator[List[int]]:
+        indices, count = list(self.sampler), len(self)
+        ends = [len(indices) * batch // count for batch in range(count + 1)]
+        for start, end in zip(ends, ends[1:]):
+            yield indices[start:end]
+
+    def __len__(self) -> int:
+        images, processes = len(self.sampler.dataset), get_world_size()
+        least, most = images // processes, -(-images // processes)  # images of a process
+        return min(-(-most // self.batch_size), least // min(2, self.batch_size))  # one image is too few for batch norm
 
 
 @DATASETS.register_module()
@@ -154,11 +195,12 @@ def load_image(dataset: Any, index: int) -> Any:
     try:
         return dataset[index]
     except Exception as error:
-        raise DataError(f'{_describe(dataset, index)} cannot be loaded ({type(error).__name__}: '
+        raise DataError(f'{describe(dataset, index)} cannot be loaded ({type(error).__name__}: '
                         f'{first_line(error)})') from error
 
 
-def _describe(dataset: Any, index: int) -> str:
+def describe(dataset: Any, index: int) -> str:
+    """str: An image of a data set for a message: its path if it has one."""
     try:
         return f"image '{dataset.get_data_info(index)['img_path']}'"
     except Exception:

@@ -1,15 +1,17 @@
 import copy
 from typing import Dict, Optional, Tuple, Type, Union
 
+import numpy as np
 import torch
 from mmengine.dist import get_world_size
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from ...datasets import HeldOutSplit, reproducible
-from ...errors import ConfigError, is_number
+from ...datasets import EvenBatchSampler, HeldOutSplit, build_unloaded, describe, image_ids, reproducible
+from ...errors import ConfigError, first_line, is_number
 from ...models import DistPro
 from ..hooks import ProcessRecordHook
 from .reproducible_train_loop import ReproducibleTrainLoop, dismiss_workers
@@ -25,10 +27,10 @@ class SearchLoop(ReproducibleTrainLoop):
         dataloader (dict): Config of the training set's loader, ``train_dataloader``.
         max_epochs (int): Epochs in all.
         held_out (dict, optional): How the training set is split, see :class:`HeldOutSplit`: ``ratio``, ``seed``,
-            ``stratified``. Both parts are loaded like ``train_dataloader``. Defaults to 20%, seed 0, and each class by
-            itself where an image has one.
+            ``stratified``. Both parts are loaded like ``train_dataloader``, augmentations included. Defaults to 20%, seed 0,
+            and each class by itself where an image has one.
         held_out_dataloader (dict, optional): A loader of held-out images of your own instead; ``train_dataloader`` is then
-            taken as it is and must not contain them. Never a test set. Defaults to None.
+            taken as it is. Defaults to None.
         agreement (float): What the held-out loss is: 0 the student's own, of the labels; 1 how far its class probabilities
             are from the teacher's, which tell more of an image than its label where few are held out; between, that share
             of it. Needs pathways between logits where it is not 0. Defaults to 0.
@@ -36,8 +38,12 @@ class SearchLoop(ReproducibleTrainLoop):
             student's own training step, so that dear pathways must earn their keep, >= 0. Defaults to 0.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
 
+    Every held-out image is in every pass over them exactly once, whatever sampler and ``drop_last`` the loader's config
+    has. The held-out loss is taken in training mode, with the batch statistics of the held-out batch.
+
     Raises:
-        ConfigError: If the config cannot be searched with; names the key.
+        ConfigError: If the config cannot be searched with, or a held-out image is one of the training, validation or test
+            images too; names the key.
     """
     record_hook: Type[ProcessRecordHook] = ProcessRecordHook
     differentiates = True
@@ -60,15 +66,19 @@ class SearchLoop(ReproducibleTrainLoop):
         elif held_out is not None:
             raise ConfigError('train_cfg has both held_out and held_out_dataloader: give one of them')
         else:
-            _refuse_test_set(held_out_dataloader, runner.cfg)
+            dataloader, held_out_dataloader = (dict(loader, dataset=DATASETS.build(loader['dataset']))
+                                               for loader in (dataloader, held_out_dataloader))
+        _refuse_test_set(held_out_dataloader, dataloader, runner.cfg)
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         # Another seed than the training loader's, or both would walk their images in the same order.
-        self.held_out_dataloader = runner.build_dataloader(reproducible(held_out_dataloader), seed=runner.seed + 1)
+        self.held_out_dataloader = runner.build_dataloader(reproducible(all_images(held_out_dataloader)),
+                                                           seed=runner.seed + 1)
         for key, loader in (('train_dataloader', self.dataloader), ('held_out', self.held_out_dataloader)):
             if len(loader) == 0:
                 shared = f' among {get_world_size()} processes' if get_world_size() > 1 else ''
-                raise ConfigError(f'{key}: {len(loader.dataset)} images{shared} give no batch of {loader.batch_size}; make '
-                                 'batch_size smaller, or change train_cfg.held_out.ratio')
+                raise ConfigError(f'{key}: {len(loader.dataset)} images{shared} give no batch of '
+                                  f'{loader.batch_sampler.batch_size}; make batch_size smaller, or change '
+                                  'train_cfg.held_out.ratio')
         self.agreement, self.cost_penalty = agreement, cost_penalty
         kind = type(self).__name__
         if not isinstance(self.model, DistPro):
@@ -133,8 +143,7 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
         held_out (dict): Arguments of :class:`HeldOutSplit`.
 
     Returns:
-        tuple[dict, dict]: The loaders of the rest and of the held-out part. Held-out workers stay alive, and its last
-        batch is dropped if it is not full: batch norm cannot work on a single image.
+        tuple[dict, dict]: The loaders of the rest and of the held-out part, with their data sets built.
 
     Raises:
         ConfigError: If the set is split already or ``held_out`` is not understood.
@@ -148,28 +157,59 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
     if dataset.get('type') in ('HeldOutSplit', HeldOutSplit) and dataset.get('part') == 'held_out':
         raise ConfigError("train_dataloader.dataset is the held-out part of a HeldOutSplit: give the set to train on, the "
                          'search holds out a part of that by train_cfg.held_out')
-    whole = DATASETS.build(dataset)
-    loaders = []
-    for part in ('train', 'held_out'):
-        loader = {key: copy.deepcopy(value) for key, value in dataloader.items() if key != 'dataset'}
-        loader['dataset'] = dict(type=HeldOutSplit, dataset=whole, part=part, **held_out)
-        loaders.append(loader)
-    loaders[1]['persistent_workers'] = loaders[1].get('num_workers', 0) > 0
-    (loaders[1].get('batch_sampler') or loaders[1])['drop_last'] = True
-    return loaders[0], loaders[1]
+    train = HeldOutSplit(DATASETS.build(dataset), 'train', **held_out)
+    return dict(dataloader, dataset=train), dict(copy.deepcopy({**dataloader, 'dataset': None}), dataset=train.held_out())
 
 
-def _refuse_test_set(loader: dict, cfg: dict) -> None:
-    """Refuse a held-out loader that reads the images of the test set."""
+def all_images(dataloader: dict) -> dict:
+    """A loader that gives every image once in each pass, in batches of nearly equal size, in another order each time.
 
-    def identity(dataset: dict) -> dict:
-        return {key: value for key, value in dataset.items() if key not in ('pipeline', 'test_mode', 'type', '_scope_')}
+    So the mean over a pass is of all images, and no batch is so small that batch norm fails on it. Over several processes
+    each image goes to one process. A batch sampler of the config is kept, because its images may fit only one another; all
+    of its batches are used then, whatever their size.
 
+    Args:
+        dataloader (dict): Config of a loader, whose sampler and ``drop_last`` are replaced.
+
+    Returns:
+        dict: A copy.
+    """
+    loader = {key: value for key, value in dataloader.items() if key not in ('drop_last', 'num_batch_per_epoch')}
+    loader['sampler'] = dict(type='DefaultSampler', shuffle=True, round_up=False)
+    loader['batch_sampler'] = dict(loader.get('batch_sampler') or dict(type=EvenBatchSampler))
+    loader['batch_sampler'].pop('drop_last', None)
+    loader['persistent_workers'] = loader.get('num_workers', 0) > 0
+    return loader
+
+
+def _refuse_test_set(held_out: dict, train: dict, cfg: dict) -> None:
+    """Refuse held-out images that are trained on, validated on or tested on.
+
+    Args:
+        held_out (dict): Config of the held-out loader, its data set built.
+        train (dict): Config of the training loader, its data set built.
+        cfg (dict): The runner's config.
+    """
+    sets = dict(train_dataloader=train['dataset'])
+    configs = []
     for key in ('test_dataloader', 'val_dataloader'):
-        other = (cfg.get(key) or {}).get('dataset')
-        if other and identity(other) == identity(loader['dataset']):
-            raise ConfigError(f'train_cfg.held_out_dataloader reads the same images as {key}: a process searched on test '
-                             'images proves nothing; leave it out to split the training set')
+        config = (cfg.get(key) or {}).get('dataset')
+        if not isinstance(config, dict) or config in configs:
+            continue
+        configs.append(config)
+        try:
+            sets[key] = build_unloaded(config)
+        except Exception as error:  # a search does not need it, so it may be on another machine
+            print_log(f'{key}: its data set cannot be built, so held-out images are not compared with it '
+                      f'({type(error).__name__}: {first_line(error)})', 'current', 30)
+    held_out_ids, *other_ids = image_ids(held_out['dataset'], *sets.values())
+    for key, ids in zip(sets, other_ids):
+        common = np.isin(held_out_ids, ids)
+        if common.any():
+            raise ConfigError(f'held-out images: {common.sum()} of {len(common)} are in {key} too, the first is '
+                              f"{describe(held_out['dataset'], int(common.argmax()))}; a search needs images that are "
+                              'neither trained on nor tested on: leave train_cfg.held_out_dataloader out to split the '
+                              "training set, and give train_dataloader no image of the test set")
 
 
 def usable(student: OptimWrapper) -> OptimWrapper:
