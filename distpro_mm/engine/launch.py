@@ -15,9 +15,10 @@ from mmengine.runner.checkpoint import _load_checkpoint
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from ..datasets.class_names import check_class_names, class_names, class_names_of_checkpoint
 from ..errors import ConfigError
 from ..models.checkpoints import load_whole
-from .hooks import damage, newest_whole_checkpoint
+from .hooks import ClassNamesHook, damage, newest_whole_checkpoint
 
 
 def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] = None) -> Config:
@@ -123,7 +124,9 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
             raise ConfigError(f"--amp replaces optim_wrapper.type='OptimWrapper', and the config has '{kind}': choose the "
                               'precision in the config')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
-    return Runner.from_cfg(cfg)
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(ClassNamesHook())
+    return runner
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -212,7 +215,7 @@ def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> di
         dict: Metrics.
 
     Raises:
-        ConfigError: If the checkpoint is missing or does not fit.
+        ConfigError: If the checkpoint is missing or does not fit, or numbers the classes of the test set differently.
     """
     cfg = student_config(cfg)
     cfg.launcher = launcher
@@ -220,5 +223,7 @@ def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> di
         cfg.pop(key, None)
     runner = Runner.from_cfg(cfg)
     load_whole(runner.model, checkpoint, 'checkpoint')
+    check_class_names(class_names_of_checkpoint(checkpoint), f"checkpoint='{checkpoint}'",
+                      class_names(getattr(runner.test_loop.dataloader.dataset, 'metainfo', None)), 'test_dataloader')
     return runner.test()
 

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader
 
 from ...datasets import ReproducibleBatchSampler, reproducible, seed_all
 from ...errors import ConfigError, DataError, TrainingError
+from ..hooks import ClassNamesHook
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 GO_ON = 'What was learned until the last checkpoint is in the work_dir: go on with --resume'
@@ -39,6 +40,8 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         if not isinstance(dataloader, dict):
             raise ConfigError('train_dataloader must be a config, so that its sampler and its data set can be wrapped')
         super().__init__(runner, reproducible(dataloader), max_epochs, **kwargs)
+        if not any(isinstance(hook, ClassNamesHook) for hook in runner.hooks):
+            runner.register_hook(ClassNamesHook())
 
     def run(self) -> torch.nn.Module:
         """Train."""

@@ -1,9 +1,9 @@
 import copy
-from typing import Dict, Optional, Tuple, Type, Union
+from typing import Dict, Iterator, Optional, Tuple, Type, Union
 
 import numpy as np
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import broadcast, get_world_size
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
@@ -14,7 +14,7 @@ from ...datasets import EvenBatchSampler, HeldOutSplit, build_unloaded, describe
 from ...errors import ConfigError, first_line, is_number
 from ...models import DistPro
 from ..hooks import ProcessRecordHook
-from .reproducible_train_loop import ReproducibleTrainLoop, dismiss_workers
+from .reproducible_train_loop import ReproducibleTrainLoop, dismiss_workers, start_at
 
 DEFAULT_HELD_OUT = dict(ratio=0.2, seed=0)
 
@@ -70,9 +70,11 @@ class SearchLoop(ReproducibleTrainLoop):
                                                for loader in (dataloader, held_out_dataloader))
         _refuse_test_set(held_out_dataloader, dataloader, runner.cfg)
         super().__init__(runner, dataloader, max_epochs, **kwargs)
-        # Another seed than the training loader's, or both would walk their images in the same order.
-        self.held_out_dataloader = runner.build_dataloader(reproducible(all_images(held_out_dataloader)),
-                                                           seed=runner.seed + 1)
+        # Another seed than the training loader's, or both would walk their images in the same order; the same one in all
+        # processes, which share the images.
+        seed = torch.tensor(runner.seed + 1)
+        broadcast(seed)
+        self.held_out_dataloader = runner.build_dataloader(reproducible(all_images(held_out_dataloader)), seed=seed.item())
         for key, loader in (('train_dataloader', self.dataloader), ('held_out', self.held_out_dataloader)):
             if len(loader) == 0:
                 shared = f' among {get_world_size()} processes' if get_world_size() > 1 else ''
@@ -105,6 +107,15 @@ class SearchLoop(ReproducibleTrainLoop):
     def held_out_loss(self, data_batch: dict) -> torch.Tensor:
         """What the search lowers, of a held-out batch, with a graph."""
         return self.model.held_out_loss(data_batch, self.agreement)
+
+    def held_out_losses(self) -> Iterator[torch.Tensor]:
+        """The held-out loss by batch, of all held-out images, each weighted by its number of images.
+
+        The sum, averaged over the processes, is the mean over all images. One batch is loaded at a time.
+        """
+        images = len(self.held_out_dataloader.dataset) / get_world_size()
+        for batch in start_at(self.held_out_dataloader, 0, 0):
+            yield self.held_out_loss(batch) * (len(batch['inputs']) / images)
 
     def price(self) -> Optional[torch.Tensor]:
         """What a unit of weight costs on each pathway [N]; None if nothing."""
