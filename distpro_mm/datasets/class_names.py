@@ -49,10 +49,11 @@ def check_class_names(known: Tuple[str, ...], of: str, found: Tuple[str, ...], k
     trained = f"'{known[label]}'" if label < len(known) else 'no class'
     message = f"{key}: label {label} is '{found[label]}', and {trained} in {of}"
     if not moved:
-        print_log(f'{message}; {len(differing)} of {len(found)} names differ, so labels are compared by number', 'current', 30)
+        print_log(f'{message}; {len(differing)} of {len(found)} names differ, so classes are compared by number alone',
+                  'current', 30)
         return
     missing = [f"'{name}'" for name in known if name not in found]
     listed = ', '.join(missing[:LISTED]) + ' and others' * (len(missing) > LISTED)
     lacks = f'; it lacks {listed}' if missing else ''
-    raise ConfigError(f'{message}{lacks}. ' + (hint or 'Give it the same classes in the same order: an empty folder for each '
-                                               'class it lacks, or an ann_file with the labels of the training'))
+    raise ConfigError(f'{message}{lacks}. ' + (hint or 'Give it the same classes in the same order: an empty folder for '
+                                               'each class it lacks, or an ann_file with the labels of the training'))

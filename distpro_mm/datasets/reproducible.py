@@ -127,7 +127,7 @@ class EvenBatchSampler(Sampler):
 
     Args:
         sampler (Sampler): The sampler of this process, which has its ``dataset``; the processes share the images evenly.
-        batch_size (int): Most images in a batch.
+        batch_size (int): Most images in a batch, but for one or two more instead of a batch of a single image.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int) -> None:
@@ -135,9 +135,8 @@ class EvenBatchSampler(Sampler):
 
     def __iter__(self) -> Iterator[List[int]]:
         indices, count = list(self.sampler), len(self)
-        ends = [len(indices) * batch // count for batch in range(count + 1)]
-        for start, end in zip(ends, ends[1:]):
-            yield indices[start:end]
+        for batch in range(count):
+            yield indices[len(indices) * batch // count:len(indices) * (batch + 1) // count]
 
     def __len__(self) -> int:
         images, processes = len(self.sampler.dataset), get_world_size()
