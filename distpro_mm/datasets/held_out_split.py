@@ -217,8 +217,9 @@ def _mixes_images(dataset: Any) -> bool:
         ConfigError: If such a data set is inside another one.
     """
     def mixes(part: Any) -> bool:
-        steps = getattr(part, 'pipeline', None) or ()
-        return any(hasattr(step, 'get_indices') for step in getattr(steps, 'transforms', steps))
+        steps = getattr(part, 'pipeline', None)
+        steps = getattr(steps, 'transforms', steps)
+        return isinstance(steps, (list, tuple)) and any(hasattr(step, 'get_indices') for step in steps)
 
     if any(mixes(part) for part in inside(dataset)):
         raise ConfigError(f'train_dataloader.dataset: {type(dataset).__name__} contains a data set that mixes several '

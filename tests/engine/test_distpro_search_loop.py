@@ -259,24 +259,25 @@ def test_what_cannot_be_searched_names_its_key(make_config, options, message):
 TEST = dict(type='SklearnDigits', split='test', pipeline=[dict(type='PackInputs')])
 
 
-@pytest.mark.parametrize('dataset, common', [
-    (dict(type='InMemoryDataset', dataset=TEST), '700 of 700 are in test_dataloader'),
-    (TEST, '700 of 700 are in test_dataloader'),
-    (dict(type='InMemoryDataset', dataset=TEST, augments=[dict(type='BatchRandomFlip')]), '700 of 700 are in test_data'),
-    (dict(TEST, indices=50), '50 of 50 are in test_dataloader'),
+@pytest.mark.parametrize('dataset, common, where', [
+    (dict(type='InMemoryDataset', dataset=TEST), '700 of the 700', 'test'),
+    (TEST, '700 of the 700', 'test'),
+    (dict(type='InMemoryDataset', dataset=TEST, augments=[dict(type='BatchRandomFlip')]), '700 of the 700', 'test'),
+    (dict(TEST, indices=50), '50 of the 50', 'test'),
     (dict(type='HeldOutSplit', part='held_out', ratio=0.1, dataset=dict(type='RepeatDataset', times=2, dataset=TEST)),
-     '70 of 70 are in test_dataloader'),
+     '70 of the 70', 'test'),
     (dict(type='ConcatDataset', datasets=[dict(TEST, split='train', indices=20), dict(TEST, indices=3)]),
-     '3 of 23 are in test_dataloader'),
+     '3 of the 23', 'test'),
     (dict(type='RepeatDataset', times=2, dataset=dict(TEST, split='train', images_per_class=10, indices=5)),
-     '10 of 10 are in train_dataloader'),
+     '10 of the 10', 'train'),
 ])
-def test_held_out_images_that_are_tested_or_trained_on_are_refused(make_config, dataset, common):
+def test_held_out_images_that_are_tested_or_trained_on_are_refused(make_config, dataset, common, where):
     cfg = make_config('search')
     cfg.train_dataloader.dataset.pop('images_per_class')
-    cfg.train_dataloader.dataset.indices = list(range(1000, 1090)) if 'test_d' in common else 100
+    cfg.train_dataloader.dataset.indices = list(range(1000, 1090)) if where == 'test' else 100
     cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dataset)
-    with pytest.raises(ConfigError, match=f'held-out images: {common}.* too, the first is image'):
+    message = f'train_cfg.held_out_dataloader: {common} held-out images are in {where}_dataloader too, the first is image'
+    with pytest.raises(ConfigError, match=f'{message} .* leave it out'):
         search(cfg)
 
 
@@ -284,7 +285,7 @@ def test_a_split_of_a_training_set_with_test_images_is_refused(make_config):
     cfg = make_config('search')
     train = cfg.train_dataloader.dataset
     cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[train, dict(TEST, indices=100)])
-    with pytest.raises(ConfigError, match='held-out images: 2. of 40 are in test_dataloader too'):
+    with pytest.raises(ConfigError, match='train_cfg.held_out: 2. of the 40 held-out images are in test_dataloader too'):
         search(cfg)
 
 
@@ -306,7 +307,7 @@ def test_test_images_in_files_are_refused_however_they_are_spelled(make_config, 
     spelling = {key: value.format(tmp_path) for key, value in spelling.items()}
     cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dict(
         type='CustomDataset', pipeline=TEST['pipeline'], **spelling))
-    with pytest.raises(ConfigError, match="held-out images: 6 of 6 are in test_dataloader too, the first .*0.png'"):
+    with pytest.raises(ConfigError, match="6 of the 6 held-out images are in test_dataloader too, the first .*0.png'"):
         search(cfg)
 
 

@@ -1,5 +1,5 @@
 import copy
-from typing import Dict, Iterator, Optional, Tuple, Type, Union
+from typing import Any, Dict, Iterator, Optional, Tuple, Type, Union
 
 import numpy as np
 import torch
@@ -63,12 +63,14 @@ class SearchLoop(ReproducibleTrainLoop):
             raise ConfigError(f'train_cfg.cost_penalty={cost_penalty!r} must be 0 or more')
         if held_out_dataloader is None:
             dataloader, held_out_dataloader = split_dataloader(dataloader, {**DEFAULT_HELD_OUT, **(held_out or {})})
+            _refuse_test_set('train_cfg.held_out', held_out_dataloader['dataset'], runner.cfg)
         elif held_out is not None:
             raise ConfigError('train_cfg has both held_out and held_out_dataloader: give one of them')
         else:
-            dataloader, held_out_dataloader = (dict(loader, dataset=DATASETS.build(loader['dataset']))
-                                               for loader in (dataloader, held_out_dataloader))
-        _refuse_test_set(held_out_dataloader, dataloader, runner.cfg)
+            dataloader = _with_built_dataset('train_dataloader', dataloader)
+            held_out_dataloader = _with_built_dataset('train_cfg.held_out_dataloader', held_out_dataloader)
+            _refuse_test_set('train_cfg.held_out_dataloader', held_out_dataloader['dataset'], runner.cfg,
+                             dataloader['dataset'])
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         # Another seed than the training loader's, or both would walk their images in the same order; the same one in all
         # processes, which share the images.
@@ -193,34 +195,45 @@ def all_images(dataloader: dict) -> dict:
     return loader
 
 
-def _refuse_test_set(held_out: dict, train: dict, cfg: dict) -> None:
-    """Refuse held-out images that are trained on, validated on or tested on.
+def _with_built_dataset(key: str, dataloader: dict) -> dict:
+    """A loader's config with its data set built."""
+    if not isinstance(dataloader, dict):
+        raise ConfigError(f'{key} must be a config, so that its sampler and its data set can be wrapped, got '
+                          f'{type(dataloader).__name__}')
+    dataset = dataloader['dataset']
+    return dict(dataloader, dataset=DATASETS.build(dataset) if isinstance(dataset, dict) else dataset)
+
+
+def _refuse_test_set(key: str, held_out: Any, cfg: dict, train: Any = None) -> None:
+    """Refuse held-out images that are tested on, validated on or trained on.
 
     Args:
-        held_out (dict): Config of the held-out loader, its data set built.
-        train (dict): Config of the training loader, its data set built.
+        key (str): The config key that the held-out images come from.
+        held_out (BaseDataset or wrapper): The held-out images.
         cfg (dict): The runner's config.
+        train (BaseDataset or wrapper, optional): The training images; None if a split has made them disjoint.
     """
-    sets = dict(train_dataloader=train['dataset'])
+    sets = {} if train is None else dict(train_dataloader=train)
     configs = []
-    for key in ('test_dataloader', 'val_dataloader'):
-        config = (cfg.get(key) or {}).get('dataset')
+    for name in ('test_dataloader', 'val_dataloader'):
+        config = (cfg.get(name) or {}).get('dataset')
         if not isinstance(config, dict) or config in configs:
             continue
         configs.append(config)
         try:
-            sets[key] = build_unloaded(config)
+            sets[name] = build_unloaded(config)
         except Exception as error:  # a search does not need it, so it may be on another machine
-            print_log(f'{key}: its data set cannot be built, so held-out images are not compared with it '
+            print_log(f'{name}: its data set cannot be built, so held-out images are not compared with it '
                       f'({type(error).__name__}: {first_line(error)})', 'current', 30)
-    held_out_ids, *other_ids = image_ids(held_out['dataset'], *sets.values())
-    for key, ids in zip(sets, other_ids):
+    held_out_ids, *other_ids = image_ids(held_out, *sets.values())
+    for name, ids in zip(sets, other_ids):
         common = np.isin(held_out_ids, ids)
         if common.any():
-            raise ConfigError(f'held-out images: {common.sum()} of {len(common)} are in {key} too, the first is '
-                              f"{describe(held_out['dataset'], int(common.argmax()))}; a search needs images that are "
-                              'neither trained on nor tested on: leave train_cfg.held_out_dataloader out to split the '
-                              "training set, and give train_dataloader no image of the test set")
+            advice = ('leave it out to split the training set' if key.endswith('dataloader') else
+                      'take those images out of train_dataloader')
+            raise ConfigError(f'{key}: {common.sum()} of the {len(common)} held-out images are in {name} too, the first is '
+                              f'{describe(held_out, int(common.argmax()))}; a search needs images that are neither trained '
+                              f'on nor tested on: {advice}')
 
 
 def usable(student: OptimWrapper) -> OptimWrapper:
