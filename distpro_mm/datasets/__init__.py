@@ -3,15 +3,8 @@ from .batch_augments import BatchRandomCrop, BatchRandomFlip
 from .held_out_split import HeldOutSplit, split
 from .image_identity import image_ids
 from .in_memory import InMemoryDataset, build_unloaded, keep_loaded
-from .reproducible import (
-    EvenBatchSampler,
-    ReproducibleBatchSampler,
-    ReproducibleDataset,
-    ReproducibleSampler,
-    describe,
-    reproducible,
-    seed_all,
-)
+from .loading import describe, seed_all
+from .reproducible import EvenBatchSampler, ReproducibleBatchSampler, ReproducibleDataset, ReproducibleSampler, reproducible
 from .sklearn_digits import SklearnDigits
 
 __all__ = [

@@ -1,16 +1,14 @@
 """Which items of data sets are the same image, whatever their index, the spelling of their path or their wrappers."""
 import collections
-import contextlib
 import hashlib
 import os
 import pickle
-import random
-from typing import Any, Callable, Dict, Hashable, Iterator, List, Optional, Sequence
+from typing import Any, Dict, Hashable, Iterator, List, Optional, Sequence
 
 import numpy as np
 import torch
 
-from .reproducible import load_image, seed_all
+from .loading import load_image, random_numbers_kept, seed_all
 
 
 def image_ids(*datasets: Any) -> List[np.ndarray]:
@@ -59,32 +57,6 @@ def digest(value: Any) -> bytes:
     else:
         found.update(pickle.dumps(value, protocol=4))
     return found.digest()
-
-
-@contextlib.contextmanager
-def random_numbers_kept() -> Iterator[None]:
-    """Leave the global random numbers of Python, numpy and torch (CPU) as they are."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
-@contextlib.contextmanager
-def watched_random_numbers() -> Iterator[Callable[[], bool]]:
-    """Watch whether the global random numbers of Python, numpy or torch (CPU) are drawn from.
-
-    Yields:
-        Callable: Whether any was drawn since the block began.
-    """
-    def states() -> tuple:
-        return random.getstate(), digest(np.random.get_state()[1:]), digest(torch.get_rng_state())
-
-    before = states()
-    yield lambda: states() != before
 
 
 def inside(dataset: Any) -> Iterator[Any]:

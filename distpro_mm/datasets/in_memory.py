@@ -9,8 +9,8 @@ from mmpretrain.registry import BATCH_AUGMENTS, DATASETS
 from mmpretrain.structures import DataSample
 
 from ..errors import ConfigError
-from .image_identity import inside, random_numbers_kept, watched_random_numbers
-from .reproducible import load_image, seed_all
+from .image_identity import inside
+from .loading import load_image, random_numbers_kept, seed_all, watched_random_numbers
 
 TRIED = 32  # images that are loaded twice where loading draws no random numbers
 

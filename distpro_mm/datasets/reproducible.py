@@ -1,26 +1,18 @@
 """Loading in which every random number is a function of the run's seed and the moment, and of nothing else."""
 import collections
 import itertools
-import random
-from typing import Any, Callable, Iterator, List, Sized, Tuple
+from typing import Any, Callable, Iterator, List, Optional, Sized, Tuple
 
 import numpy as np
-import torch
 from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import get_dist_info, get_world_size
 from mmengine.registry import DATA_SAMPLERS
 from mmpretrain.registry import DATASETS
 from torch.utils.data import Sampler
 
-from ..errors import ConfigError, DataError, first_line
-
-
-def seed_all(*moment: int) -> None:
-    """Seed Python's, numpy's and torch's random numbers by a moment, e.g. (seed, rank, iteration)."""
-    seed = int(np.random.SeedSequence(moment).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+from ..errors import ConfigError
+from .image_identity import image_ids, inside
+from .loading import load_image, seed_all
 
 
 class Draw(int):
@@ -148,17 +140,23 @@ class EvenBatchSampler(Sampler):
 class ReproducibleDataset:
     """A data set whose augmentations depend on the :class:`Draw` alone, not on the worker or on what came before.
 
+    Of concatenated data sets, which number their images each from 0, ``sample_idx`` is made the number of the image, so that
+    a loss with a memory of all images (``SupervisedCRDLoss``) has one place for each.
+
     Args:
         dataset (dict or BaseDataset): The data set.
     """
 
     def __init__(self, dataset) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.numbers: Optional[np.ndarray] = None
 
     def full_init(self) -> None:
         """Load the data set."""
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
+        if self.numbers is None and any(hasattr(part, 'datasets') for part in (self.dataset, *inside(self.dataset))):
+            self.numbers = image_ids(self.dataset)[0]
 
     def __getitem__(self, index: int) -> Any:
         """Load an image.
@@ -170,7 +168,10 @@ class ReproducibleDataset:
             raise IndexError(f'{int(index)} of {len(self)} images')
         if isinstance(index, Draw):
             seed_all(*index.moment)
-        return load_image(self.dataset, int(index))
+        item = load_image(self.dataset, int(index))
+        if self.numbers is not None and isinstance(item, dict) and 'sample_idx' in item.get('data_samples', ()):
+            item['data_samples'].set_field(int(self.numbers[index]), 'sample_idx', field_type='metainfo')
+        return item
 
     @property
     def __getitems__(self):  # torch looks whether there is one
@@ -183,27 +184,6 @@ class ReproducibleDataset:
         if name == 'dataset' or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
-
-
-def load_image(dataset: Any, index: int) -> Any:
-    """An image of a data set.
-
-    Raises:
-        DataError: If it cannot be loaded; names the file.
-    """
-    try:
-        return dataset[index]
-    except Exception as error:
-        raise DataError(f'{describe(dataset, index)} cannot be loaded ({type(error).__name__}: '
-                        f'{first_line(error)})') from error
-
-
-def describe(dataset: Any, index: int) -> str:
-    """str: An image of a data set for a message: its path if it has one."""
-    try:
-        return f"image '{dataset.get_data_info(index)['img_path']}'"
-    except Exception:
-        return f'image {index} of {type(dataset).__name__}'
 
 
 def reproducible(dataloader: dict) -> dict:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.dataset import BaseDataset, RepeatDataset
 from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
@@ -270,3 +271,13 @@ def test_images_are_mixed_with_those_of_the_same_part_alone():
         mosaic = Mosaic(whole)
         mosaic.__class__ = type('Mixed', (Mosaic, BaseDataset), {'metainfo': {}})
         HeldOutSplit(RepeatDataset(mosaic, 2), 'train')
+
+
+def test_a_loss_with_a_memory_of_all_images_has_a_place_for_each_of_concatenated_sets(make_config):
+    cfg = make_config('crd', train_cfg__max_epochs=1)
+    digits = cfg.train_dataloader.dataset  # 100 images, each set numbered from 0
+    cfg.train_dataloader.dataset = concat(dict(digits, indices=list(range(50))), dict(digits, indices=list(range(40, 100))))
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    labels, = (module.labels for module in runner.model.modules() if hasattr(module, 'labels'))
+    assert 80 < (labels[:100] >= 0).sum() and (labels[100:] < 0).all()
