@@ -122,16 +122,16 @@ class InMemoryDataset:
         Raises:
             ConfigError: If loading them is random.
         """
+        count = len(self.dataset)
         with random_numbers_kept():
-            items, drawing = [], []
-            for index in range(len(self.dataset)):
-                seed_all(0, index)
-                with watched_random_numbers() as drawn:
-                    items.append(load_image(self.dataset, index))
-                drawing += [index] * drawn()
+            seed_all(0)
+            with watched_random_numbers() as drawn:
+                items = [load_image(self.dataset, index) for index in range(count)]
             # What draws no random numbers may still have some of its own; what draws some may not use them.
-            again = np.linspace(0, len(items) - 1, min(TRIED, len(items)), dtype=int).tolist()
-            for seed, index in [(1, index) for index in again] + [(seed, index) for seed in (1, 2, 3) for index in drawing]:
+            again = [(1, index) for index in np.linspace(0, count - 1, min(TRIED, count), dtype=int).tolist()]
+            if drawn():
+                again += [(seed, index) for seed in (2, 3, 4) for index in range(count)]
+            for seed, index in again:
                 seed_all(seed, index)
                 if _differ(items[index], load_image(self.dataset, index)):
                     steps = ', '.join(random_steps(self.dataset, index)) or 'a step'
