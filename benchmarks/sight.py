@@ -24,7 +24,7 @@ from mmrazor.registry import LOOPS
 from distpro_mm.datasets import seed_all
 from distpro_mm.engine import DistProWholeRunLoop
 from distpro_mm.engine.launch import build_trainer, load_config
-from distpro_mm.engine.loops.reproducible_train_loop import endless, start_at
+from distpro_mm.engine.loops.reproducible_train_loop import endless
 from distpro_mm.reporting.figures import save_figure
 from distpro_mm.reporting.table import markdown
 from distpro_mm.search import untouched
@@ -63,7 +63,7 @@ class SightLoop(DistProWholeRunLoop):
 
     def _loss(self) -> float:
         seed_all(0)
-        return self.trajectory.start(self.model.held_out_loss(batch) for batch in start_at(self.held_out_dataloader, 0, 0))
+        return self.trajectory.start(self.held_out_losses())
 
     def _look_back(self, first: int) -> torch.Tensor:
         """dJ / d log w of all steps so far, from a first one on [K, N]."""

@@ -257,11 +257,11 @@ def test_folder_classes_are_in_alphabetical_order(cifar100):
 def test_imagenet_is_read_from_folders(tmp_path):
     """Made-up images in ImageNet's layout, all blue, of two of its classes."""
     image = np.zeros((300, 260, 3), np.uint8)
-    image[..., 0] = 255  # OpenCV's blue
     for split in ('train', 'val'):
         for label in range(1000):
             (tmp_path / split / f'n{label:08d}').mkdir(parents=True)
             for index in range(4 if label < 2 else 0):
+                image[..., 0] = 255 - 4 * label - index  # OpenCV's blue; each is another image
                 cv2.imwrite(str(tmp_path / split / f'n{label:08d}' / f'{index}.JPEG'), image)
     cfg = load('distpro/published_search.py', 'resnet34_resnet18_imagenet')
     init_default_scope(cfg.default_scope)

@@ -294,8 +294,8 @@ def hold_out(cfg: Config, ratio: float) -> None:
     parts: List[dict] = []
     for part in ('train', 'held_out'):
         images = copy.deepcopy(source)
-        if part == 'held_out' and not in_memory:
-            _innermost(images)['pipeline'] = copy.deepcopy(_innermost(val)['pipeline'])
+        if part == 'held_out':
+            images = _as_evaluated(images, _pipeline(val))
         # Another seed than a search's own split, which would else hold out the same images again.
         parts.append(dict(type=HeldOutSplit.__name__, dataset=images, part=part, ratio=ratio, seed=1))
     if in_memory:
@@ -308,9 +308,24 @@ def hold_out(cfg: Config, ratio: float) -> None:
             cfg[loader]['dataset'] = copy.deepcopy(parts[1])
 
 
-def _innermost(dataset: dict) -> dict:
-    while 'dataset' in dataset:
-        dataset = dataset['dataset']
+def _pipeline(dataset: dict) -> list:
+    """The pipeline that loads an image, of the first data set if there are several."""
+    while 'dataset' in dataset or 'datasets' in dataset:
+        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
+    return dataset.get('pipeline', [])
+
+
+def _as_evaluated(dataset: dict, pipeline: list) -> dict:
+    """A training set whose images are prepared by the pipeline of the evaluation, at any depth of wrapping."""
+    if 'dataset' in dataset and 'pipeline' in dataset:  # mixes several images into one
+        return _as_evaluated(dataset['dataset'], pipeline)
+    dataset.pop('augments', None)
+    if 'dataset' in dataset:
+        dataset['dataset'] = _as_evaluated(dataset['dataset'], pipeline)
+    elif 'datasets' in dataset:
+        dataset['datasets'] = [_as_evaluated(part, pipeline) for part in dataset['datasets']]
+    else:
+        dataset['pipeline'] = copy.deepcopy(pipeline)
     return dataset
 
 

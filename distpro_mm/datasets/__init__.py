@@ -1,11 +1,14 @@
 # A worker started by spawn imports this package afresh and with it the mends that mmpretrain needs.
 from .batch_augments import BatchRandomCrop, BatchRandomFlip
 from .held_out_split import HeldOutSplit, split
-from .in_memory import InMemoryDataset, keep_loaded
-from .reproducible import ReproducibleBatchSampler, ReproducibleDataset, ReproducibleSampler, reproducible, seed_all
+from .image_identity import image_ids
+from .in_memory import InMemoryDataset, build_unloaded, keep_loaded
+from .loading import describe, seed_all
+from .reproducible import EvenBatchSampler, ReproducibleBatchSampler, ReproducibleDataset, ReproducibleSampler, reproducible
 from .sklearn_digits import SklearnDigits
 
 __all__ = [
-    'BatchRandomCrop', 'BatchRandomFlip', 'HeldOutSplit', 'InMemoryDataset', 'ReproducibleBatchSampler',
-    'ReproducibleDataset', 'ReproducibleSampler', 'SklearnDigits', 'keep_loaded', 'reproducible', 'seed_all', 'split'
+    'BatchRandomCrop', 'BatchRandomFlip', 'EvenBatchSampler', 'HeldOutSplit', 'InMemoryDataset', 'ReproducibleBatchSampler',
+    'ReproducibleDataset', 'ReproducibleSampler', 'SklearnDigits', 'build_unloaded', 'describe', 'image_ids', 'keep_loaded',
+    'reproducible', 'seed_all', 'split'
 ]

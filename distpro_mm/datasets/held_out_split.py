@@ -1,5 +1,7 @@
+import copy
 import difflib
-from typing import Dict, List, Optional, Union
+import functools
+from typing import Any, Dict, List, Optional, Tuple, Union
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -7,16 +9,22 @@ from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
 from ..errors import ConfigError, is_number
+from .image_identity import digest, image_ids, inside, item_info
 
 PARTS = ('train', 'held_out')
+LISTED = 5  # classes that a message names
 
 
 @DATASETS.register_module()
 class HeldOutSplit:
-    """One part of a training set that is split in two.
+    """One part of a training set that is split in two, by images.
 
-    Two of these with the same arguments but ``part`` are disjoint and together the whole set. A search trains the
-    student on 'train' and moves alpha by the loss on 'held_out'.
+    The two parts of a data set have no image in common, however often wrappers (``RepeatDataset``,
+    ``ClassBalancedDataset``, ``ConcatDataset``) repeat it; see :func:`image_ids` for what counts as the same image. 'train'
+    has every repeat of its images, 'held_out' has each item once. A search trains the student on 'train' and changes alpha
+    by the loss on 'held_out'.
+
+    Classes with too few images to hold one out are trained on only, and the log names them.
 
     Args:
         dataset (dict or BaseDataset): The training set; never a test set.
@@ -25,11 +33,12 @@ class HeldOutSplit:
         seed (int): Seed of the split, from 0 to 2 ** 32 - 1. Defaults to 0.
         stratified (bool, optional): Split each class by itself, so that both parts have its share; needs one label an
             image. Defaults to None: where each image has one, else (segmentation, detection, several labels) all images
-            together, which is said.
+            together, which is logged.
 
     Raises:
-        ConfigError: If an argument is out of range, the split leaves a class without images in one part, or
-            ``stratified=True`` and an image has not one label.
+        ConfigError: If an argument is out of range, no image is held out, or ``stratified=True`` and an image has not one
+            label.
+        DataError: If an image must be loaded to be compared with others, and cannot be.
     """
 
     def __init__(self, dataset: Union[dict, BaseDataset], part: str, ratio: float = 0.2, seed: int = 0,
@@ -41,35 +50,43 @@ class HeldOutSplit:
             raise ConfigError(f'train_cfg.held_out.ratio={ratio!r} must be between 0 and 1')
         if not isinstance(seed, int) or not 0 <= seed < 2**32:
             raise ConfigError(f'train_cfg.held_out.seed={seed!r} must be a whole number from 0 to 2 ** 32 - 1')
-        self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        self.part = part
-        self.dataset.full_init()
-        labels = self._labels()
-        if labels is None and stratified:
-            raise ConfigError(f'train_cfg.held_out.stratified=True needs one label an image, which '
-                              f'{type(self.dataset).__name__} does not give; leave it out, or set it to False')
-        if labels is None and stratified is None and part == 'train':  # said once for both parts
-            print_log(f'train_cfg.held_out: {type(self.dataset).__name__} does not give one label an image, so it is split '
-                      'without regard to classes (stratified=False)', 'current')
-        stratified = labels is not None and stratified is not False
-        labels = np.zeros(len(self.dataset), dtype=int) if labels is None else labels
-        self.indices = split(labels, ratio, seed, stratified)[part]
+        dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        if hasattr(dataset, 'full_init'):
+            dataset.full_init()
+        if _mixes_images(dataset):  # its items contain other images of the set below it, so that one is split
+            below = HeldOutSplit(dataset.dataset, part, ratio, seed, stratified)
+            dataset = copy.copy(dataset)
+            dataset.dataset, dataset.num_samples = below, len(below)
+            self.dataset, self.part, self.indices = dataset, part, np.arange(len(below))
+            return
+        self._parts = _indices(dataset, ratio, seed, stratified, quiet=part != 'train')  # logged once for both parts
+        self._take(dataset, part)
+
+    def _take(self, dataset: Any, part: str) -> None:
+        self.dataset, self.part, self.indices = dataset, part, self._parts[part]
+        if isinstance(dataset, BaseDataset):
+            # Instead of an image that its pipeline gives up it loads any other one, here any other one of this part.
+            self.dataset = copy.copy(dataset)
+            self.dataset._rand_another = functools.partial(np.random.choice, self.indices)
+
+    def held_out(self) -> 'HeldOutSplit':
+        """HeldOutSplit: The held-out part of the same split."""
+        other = copy.copy(self)
+        if _mixes_images(self.dataset):
+            other.dataset = copy.copy(self.dataset)
+            other.dataset.dataset = below = self.dataset.dataset.held_out()
+            other.dataset.num_samples, other.part, other.indices = len(below), 'held_out', np.arange(len(below))
+        else:
+            other._take(self.dataset, 'held_out')
+        return other
 
     @property
     def metainfo(self) -> dict:
         """dict: Of the whole set."""
-        return self.dataset.metainfo
+        return getattr(self.dataset, 'metainfo', {})
 
     def full_init(self) -> None:
         """Nothing: everything is loaded and split when it is built."""
-
-    def _labels(self) -> Optional[np.ndarray]:
-        """The class of each image, if the data set gives each image one."""
-        try:
-            classes = [self.dataset.get_cat_ids(index) for index in range(len(self.dataset))]
-        except (NotImplementedError, AttributeError, KeyError, TypeError):
-            return None
-        return np.array(classes)[:, 0] if classes and all(len(found) == 1 for found in classes) else None
 
     def get_data_info(self, index: int) -> dict:
         """dict: What the whole set knows of the image."""
@@ -91,33 +108,120 @@ class HeldOutSplit:
         return len(self.indices)
 
 
-def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool) -> Dict[str, np.ndarray]:
-    """Split indices in two.
+def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool, images: Optional[np.ndarray] = None
+          ) -> Dict[str, np.ndarray]:
+    """Split items in two, so that all items of an image are in the same part.
 
     Args:
-        labels (np.ndarray): Class of each image [M].
-        ratio (float): Share that is held out, in (0, 1).
+        labels (np.ndarray): Class of each item [M].
+        ratio (float): Share of the images that is held out, in (0, 1).
         seed (int): Seed.
-        stratified (bool): Split each class by itself.
+        stratified (bool): Split each class by itself. An image is held out only where its class has another one.
+        images (np.ndarray, optional): Number of each item's image [M]. Defaults to None: each item is an image of its own.
 
     Returns:
-        dict[str, np.ndarray]: Rising indices of 'train' and of 'held_out'.
+        dict[str, np.ndarray]: Rising indices of 'train' and of 'held_out'. Every class has an image in 'train'.
 
     Raises:
-        ConfigError: If a class is left without images in one part.
+        ConfigError: If no image is held out.
     """
+    images = np.arange(len(labels)) if images is None else images
     generator = np.random.RandomState(seed)
     groups = [np.flatnonzero(labels == label) for label in np.unique(labels)] if stratified else [np.arange(len(labels))]
-    held_out = np.zeros(len(labels), dtype=bool)
+    held_out = np.zeros(images.max(initial=-1) + 1, dtype=bool)  # by image
     for group in groups:
-        held_out[generator.permutation(group)[:int(round(ratio * len(group)))]] = True
-    classes = np.unique(labels)
-    for label in classes:
-        count = int(held_out[labels == label].sum())
-        total = int((labels == label).sum())
-        if not 0 < count < total:
-            raise ConfigError(f'train_cfg.held_out: ratio={ratio}, stratified={stratified} holds out {count} of the '
-                             f'{total} images of class {label}, so one part has none of it; '
-                             + ('use stratified=True' if not stratified and len(classes) > 1 else
-                                'choose another ratio or more images'))
+        drawn = images[generator.permutation(group)]
+        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # each image once, at its first place
+        held_out[drawn[:min(int(round(ratio * len(drawn))), len(drawn) - 1)]] = True
+    for label in np.unique(labels):
+        of_class = images[labels == label]
+        if held_out[of_class].all():
+            held_out[of_class[0]] = False
+    if not held_out.any():
+        raise ConfigError(f'train_cfg.held_out.ratio={ratio} holds out none of the {len(np.unique(images))} images'
+                          + (f' of {len(groups)} classes, each split by itself' if len(groups) > 1 else '')
+                          + '; give a higher ratio or more images')
+    held_out = held_out[images]
     return dict(train=np.flatnonzero(~held_out), held_out=np.flatnonzero(held_out))
+
+
+def _indices(dataset: Any, ratio: float, seed: int, stratified: Optional[bool], quiet: bool) -> Dict[str, np.ndarray]:
+    """The indices of both parts of a data set."""
+    labels, images = _labels(dataset), image_ids(dataset)[0]
+    if labels is None and stratified:
+        raise ConfigError(f'train_cfg.held_out.stratified=True needs one label an image, which {type(dataset).__name__} '
+                          'does not give; leave it out, or set it to False')
+    if labels is None and stratified is None and not quiet:
+        print_log(f'train_cfg.held_out: {type(dataset).__name__} does not give one label an image, so it is split without '
+                  'regard to classes (stratified=False)', 'current')
+    known = labels is not None
+    labels = labels if known else np.zeros(len(dataset), dtype=int)
+    parts = split(labels, ratio, seed, known and stratified is not False, images)
+    if known and not quiet:
+        _log_classes_not_held_out(dataset, labels, images, parts['held_out'], ratio)
+    parts['held_out'] = _each_once(dataset, parts['held_out'], images)
+    return parts
+
+
+def _labels(dataset: Any) -> Optional[np.ndarray]:
+    """The class of each item [M]; None unless each has one."""
+    found = [_classes(dataset, index) for index in range(len(dataset))]
+    return np.array(found)[:, 0] if found and all(len(classes) == 1 for classes in found) else None
+
+
+def _classes(dataset: Any, index: int) -> Tuple[int, ...]:
+    try:
+        classes = dataset.get_cat_ids(index)
+    except (NotImplementedError, AttributeError, KeyError, TypeError):  # mmengine's RepeatDataset and ConcatDataset lack it
+        classes = (item_info(dataset, index) or {}).get('gt_label')
+    if classes is None or isinstance(classes, dict):
+        return ()
+    return tuple(np.atleast_1d(classes).tolist())
+
+
+def _each_once(dataset: Any, indices: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Indices without repeats of the same item: an image may be several items only with other annotations."""
+    numbers = np.bincount(images[indices])
+    seen, kept = set(), []
+    for index in indices:
+        if numbers[images[index]] > 1:
+            info = item_info(dataset, int(index)) or {}
+            item = images[index], digest({key: value for key, value in info.items() if key not in ('img_path', 'img')})
+            if item in seen:
+                continue
+            seen.add(item)
+        kept.append(index)
+    return np.array(kept, dtype=int)
+
+
+def _log_classes_not_held_out(dataset: Any, labels: np.ndarray, images: np.ndarray, held_out: np.ndarray,
+                              ratio: float) -> None:
+    missing = sorted(set(labels.tolist()) - set(labels[held_out].tolist()))
+    if not missing:
+        return
+    names = getattr(dataset, 'metainfo', {}).get('classes') or ()
+    listed = []
+    for label in missing[:LISTED]:
+        name = f"'{names[label]}'" if 0 <= label < len(names) else label
+        listed.append(f'{name} ({len(np.unique(images[labels == label]))} images)')
+    more = ' and others' * (len(missing) > LISTED)
+    print_log(f'train_cfg.held_out: ratio={ratio} holds out no image of {len(missing)} of the {len(np.unique(labels))} '
+              f'classes: {", ".join(listed)}{more}. They are trained on, and the held-out loss does not include them',
+              'current', 30)
+
+
+def _mixes_images(dataset: Any) -> bool:
+    """Whether an item contains other images too, as those of a ``MultiImageMixDataset``.
+
+    Raises:
+        ConfigError: If such a data set is inside another one.
+    """
+    def mixes(part: Any) -> bool:
+        steps = getattr(part, 'pipeline', None)
+        steps = getattr(steps, 'transforms', steps)
+        return isinstance(steps, (list, tuple)) and any(hasattr(step, 'get_indices') for step in steps)
+
+    if any(mixes(part) for part in inside(dataset)):
+        raise ConfigError(f'train_dataloader.dataset: {type(dataset).__name__} contains a data set that mixes several '
+                          'images into one, so held-out images would be trained on: make the one that mixes the outermost')
+    return hasattr(dataset, 'dataset') and mixes(dataset)

@@ -1,23 +1,18 @@
 """Loading in which every random number is a function of the run's seed and the moment, and of nothing else."""
-import random
-from typing import Any, Iterator, List, Sized, Tuple
+import collections
+import itertools
+from typing import Any, Callable, Iterator, List, Optional, Sized, Tuple
 
 import numpy as np
-import torch
-from mmengine.dataset import InfiniteSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
+from mmengine.dist import get_dist_info, get_world_size
 from mmengine.registry import DATA_SAMPLERS
 from mmpretrain.registry import DATASETS
 from torch.utils.data import Sampler
 
-from ..errors import ConfigError, DataError, first_line
-
-
-def seed_all(*moment: int) -> None:
-    """Seed Python's, numpy's and torch's random numbers by a moment, e.g. (seed, rank, iteration)."""
-    seed = int(np.random.SeedSequence(moment).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+from ..errors import ConfigError
+from .image_identity import image_ids, inside
+from .loading import load_image, seed_all
 
 
 class Draw(int):
@@ -68,9 +63,21 @@ class ReproducibleSampler(Sampler):
             self.sampler.set_epoch(epoch)
 
     def __iter__(self) -> Iterator[Draw]:
-        for position, index in enumerate(self.sampler):
-            if position >= self.start:
-                yield Draw(index, (self.seed, self.epoch, int(index)))
+        return itertools.islice(map(self.drawer(), self.sampler), self.start, None)
+
+    def drawer(self) -> Callable[[int], Draw]:
+        """Callable: Makes an index of the present pass a :class:`Draw`; repeats of an index get different random numbers."""
+        repeats = collections.Counter()
+        # mmengine's own samplers give each image to one process; any other one may give repeats to several.
+        rank, processes = (0, 1) if isinstance(self.sampler, DefaultSampler) else get_dist_info()
+
+        def draw(index: int) -> Draw:
+            index = int(index)
+            repeat = repeats[index] * processes + rank
+            repeats[index] += 1
+            return Draw(index, (self.seed, self.epoch, index, repeat) if repeat else (self.seed, self.epoch, index))
+
+        return draw
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -96,7 +103,9 @@ class ReproducibleBatchSampler(Sampler):
 
     def __iter__(self) -> Iterator[List[Draw]]:
         whole = (batch for batch in self.batch_sampler if not self.drop_last or len(batch) == self.batch_size)
+        draw = self.sampler.drawer()  # anew, because a batch sampler may repeat images or give plain indices
         for position, batch in enumerate(whole):
+            batch = [draw(index) for index in batch]
             if position >= self.start:
                 yield batch
 
@@ -104,9 +113,35 @@ class ReproducibleBatchSampler(Sampler):
         return len(self.batch_sampler) - int(self.drop_last and len(self.sampler) % self.batch_size > 0)
 
 
+@DATA_SAMPLERS.register_module()
+class EvenBatchSampler(Sampler):
+    """Batches of nearly equal size that use every index of the sampler, as many batches in each process.
+
+    Args:
+        sampler (Sampler): The sampler of this process, which has its ``dataset``; the processes share the images evenly.
+        batch_size (int): Most images in a batch, but for one or two more instead of a batch of a single image.
+    """
+
+    def __init__(self, sampler: Sampler, batch_size: int) -> None:
+        self.sampler, self.batch_size = sampler, batch_size
+
+    def __iter__(self) -> Iterator[List[int]]:
+        indices, count = list(self.sampler), len(self)
+        for batch in range(count):
+            yield indices[len(indices) * batch // count:len(indices) * (batch + 1) // count]
+
+    def __len__(self) -> int:
+        images, processes = len(self.sampler.dataset), get_world_size()
+        least, most = images // processes, -(-images // processes)  # images of a process
+        return min(-(-most // self.batch_size), least // min(2, self.batch_size))  # one image is too few for batch norm
+
+
 @DATASETS.register_module()
 class ReproducibleDataset:
     """A data set whose augmentations depend on the :class:`Draw` alone, not on the worker or on what came before.
+
+    Of concatenated data sets, which number their images each from 0, ``sample_idx`` is made the number of the image, so that
+    a loss with a memory of all images (``SupervisedCRDLoss``) has one place for each.
 
     Args:
         dataset (dict or BaseDataset): The data set.
@@ -114,11 +149,14 @@ class ReproducibleDataset:
 
     def __init__(self, dataset) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
+        self.numbers: Optional[np.ndarray] = None
 
     def full_init(self) -> None:
         """Load the data set."""
         if hasattr(self.dataset, 'full_init'):
             self.dataset.full_init()
+        if self.numbers is None and any(hasattr(part, 'datasets') for part in (self.dataset, *inside(self.dataset))):
+            self.numbers = image_ids(self.dataset)[0]
 
     def __getitem__(self, index: int) -> Any:
         """Load an image.
@@ -130,7 +168,10 @@ class ReproducibleDataset:
             raise IndexError(f'{int(index)} of {len(self)} images')
         if isinstance(index, Draw):
             seed_all(*index.moment)
-        return load_image(self.dataset, int(index))
+        item = load_image(self.dataset, int(index))
+        if self.numbers is not None and isinstance(item, dict) and 'sample_idx' in item.get('data_samples', ()):
+            item['data_samples'].set_field(int(self.numbers[index]), 'sample_idx', field_type='metainfo')
+        return item
 
     @property
     def __getitems__(self):  # torch looks whether there is one
@@ -144,26 +185,6 @@ class ReproducibleDataset:
         if name in ('dataset', 'datasets', 'pipeline') or name.startswith('__'):
             raise AttributeError(name)
         return getattr(self.dataset, name)
-
-
-def load_image(dataset: Any, index: int) -> Any:
-    """An image of a data set.
-
-    Raises:
-        DataError: If it cannot be loaded; names the file.
-    """
-    try:
-        return dataset[index]
-    except Exception as error:
-        raise DataError(f'{_describe(dataset, index)} cannot be loaded ({type(error).__name__}: '
-                        f'{first_line(error)})') from error
-
-
-def _describe(dataset: Any, index: int) -> str:
-    try:
-        return f"image '{dataset.get_data_info(index)['img_path']}'"
-    except Exception:
-        return f'image {index} of {type(dataset).__name__}'
 
 
 def reproducible(dataloader: dict) -> dict:

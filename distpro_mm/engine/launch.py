@@ -15,12 +15,12 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from ..datasets.class_names import check_class_names, class_names, class_names_of_checkpoint
 from ..errors import ConfigError, first_line
 from ..models import TapDistill
 from ..models.checkpoints import load_whole
 from .config_errors import check_numbers, check_optimizers, config_errors
-from .hooks.load_checkpoint_hook import check_what_is_loaded
-from .hooks.training_watch_hook import watch
+from .hooks import add_checks
 from .resume import latest_training_checkpoint, seed_of, why_not_resumable
 from .toolbox_options import check_toolbox_options
 
@@ -158,8 +158,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     with config_errors(cfg):
         runner = Runner.from_cfg(cfg)
     _check_teacher(cfg, runner.model.module if is_model_wrapper(runner.model) else runner.model)
-    check_what_is_loaded(runner)
-    watch(runner)
+    add_checks(runner)
     return runner
 
 
@@ -294,7 +293,7 @@ def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> di
         dict: Metrics.
 
     Raises:
-        ConfigError: If the checkpoint is missing or does not fit.
+        ConfigError: If the checkpoint is missing or does not fit, or numbers the classes of the test set differently.
     """
     cfg = student_config(cfg)
     cfg.launcher = launcher
@@ -305,5 +304,7 @@ def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> di
     with config_errors(cfg):
         runner = Runner.from_cfg(cfg)
     load_whole(runner.model, checkpoint, 'checkpoint')
+    check_class_names(class_names_of_checkpoint(checkpoint), f"checkpoint='{checkpoint}'",
+                      class_names(getattr(runner.test_loop.dataloader.dataset, 'metainfo', None)), 'test_dataloader')
     return runner.test()
 

@@ -79,27 +79,24 @@ class Trajectory:
         """Begin at the end of the run.
 
         Args:
-            losses (Iterable[Tensor]): J is their mean: scalars, each with a graph to the present parameters; one is held at
-                a time.
+            losses (Iterable[Tensor]): J is their sum, averaged over processes: scalars, each with a graph to the present
+                parameters; one is held at a time.
 
         Returns:
             float: J.
         """
         self.a = [torch.zeros_like(p) for p in self.parameters.values()]
         self.b: Sequence[State] = [{} for _ in self.a]
-        total, count = torch.zeros_like(self.a[0].flatten()[0]), 0
+        total = torch.zeros_like(self.a[0].flatten()[0])
         with torch.enable_grad():
             for loss in losses:
                 found = torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True)
                 for a, g in zip(self.a, found):
                     if g is not None:
                         a += g
-                total, count = total + loss.detach(), count + 1
-        for a in self.a:
-            a /= count
-        mean = total / count
-        self.average([*self.a, mean])
-        return mean.item()
+                total += loss.detach()
+        self.average([*self.a, total])
+        return total.item()
 
     def length(self) -> float:
         """float: Length of the derivative of J by the parameters that the way back has reached."""

@@ -12,6 +12,8 @@ import time
 
 import pytest
 import torch
+from mmengine.registry import DefaultScope
+from mmpretrain.registry import DATASETS
 
 from distpro_mm.comparison import Benchmark, JobMaker, run_benchmark, runs
 from distpro_mm.comparison.machine import only_comparison
@@ -226,6 +228,33 @@ def test_settings_are_chosen_on_held_out_training_images(benchmark, here, tmp_pa
     train, val = (DATASETS.build(cfg[key].dataset) for key in ('train_dataloader', 'val_dataloader'))
     assert (len(train), len(val)) == (70, 30) and 'test' not in str(cfg.val_dataloader.dataset.dataset.dataset.split)
     assert not {image.numpy().tobytes() for image in train.images} & {image.numpy().tobytes() for image in val.images}
+
+
+PLAIN = dict(type='SklearnDigits', images_per_class=5, pipeline=[dict(type='PackInputs')])
+DIGITS = dict(PLAIN, pipeline=[dict(type='RandomFlip', prob=0.5), *PLAIN['pipeline']])
+FLIP = dict(type='BatchRandomFlip')
+
+
+@pytest.mark.parametrize('dataset', [
+    DIGITS,
+    dict(type='RepeatDataset', times=3, dataset=DIGITS),
+    dict(type='ConcatDataset', datasets=[DIGITS, dict(type='RepeatDataset', times=2, dataset=DIGITS)]),
+    dict(type='InMemoryDataset', dataset=dict(type='RepeatDataset', times=2, dataset=PLAIN), augments=[FLIP]),
+    dict(type='RepeatDataset', times=2, dataset=dict(type='InMemoryDataset', dataset=PLAIN, augments=[FLIP])),
+], ids=['plain', 'repeat', 'concat', 'in_memory', 'in_memory_inside'])
+def test_a_trial_holds_out_images_at_any_depth_and_prepares_them_as_for_evaluation(benchmark, tmp_path, dataset):
+    val = dict(type='ConcatDataset', datasets=[dict(PLAIN, split='test')])
+    with open(tmp_path / 'kd.py', 'a') as file:
+        file.write(f'train_dataloader = dict(dataset={dict(dataset, _delete_=True)})\n'
+                   f'val_dataloader = dict(dataset={dict(val, _delete_=True)})\n')
+    maker = JobMaker(Benchmark(benchmark, str(tmp_path / 'work')))
+    cfg = maker.trial(maker.benchmark.methods['kd'], {}, 100).config
+    with DefaultScope.overwrite_default_scope('mmpretrain'):
+        train, val, test = (DATASETS.build(cfg[f'{key}_dataloader'].dataset) for key in ('train', 'val', 'test'))
+    images = [{part.get_data_info(index)['digits_index'] for index in range(len(part))} for part in (train, val, test)]
+    assert not images[0] & images[1] and images[1] == images[2] and (len(images[0]), len(images[1])) == (40, 10)
+    assert len(val) == 10, 'each counts once'
+    assert 'RandomFlip' in str(cfg.train_dataloader) and 'RandomFlip' not in str(cfg.val_dataloader)
 
 
 def test_a_grid_is_every_combination_or_a_list_of_settings(benchmark, tmp_path):

@@ -1,12 +1,18 @@
 """The two parts of a training set: disjoint, together the whole, in each class's share."""
 import collections
+import os
+import shutil
 
 import numpy as np
 import pytest
+import torch
+from mmengine.dataset import BaseDataset, RepeatDataset
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from distpro_mm.datasets import HeldOutSplit, SklearnDigits, split
+from distpro_mm.datasets import HeldOutSplit, SklearnDigits, image_ids, split
 from distpro_mm.errors import ConfigError
 
 DIGITS = dict(type='SklearnDigits', split='train', images_per_class=30)
@@ -107,7 +113,7 @@ def test_images_without_one_label_each_are_split_all_together_which_is_said_once
     assert len(said) == 1
     with pytest.raises(ConfigError, match=f'stratified=True needs one label an image, which {type(dataset).__name__} does'):
         HeldOutSplit(dataset, 'train', stratified=True)
-    with pytest.raises(ConfigError, match='holds out 0 of the 10 images .*; choose another ratio or more images'):
+    with pytest.raises(ConfigError, match='ratio=0.01 holds out none of the 10 images; give a higher ratio or more images'):
         HeldOutSplit(dataset, 'train', ratio=0.01)
 
 
@@ -118,9 +124,160 @@ def test_images_without_one_label_each_are_split_all_together_which_is_said_once
     (dict(part='train', seed='x'), r"held_out\.seed='x' must be a whole number"),
     (dict(part='train', seed=-1), r'held_out\.seed=-1 must be a whole number'),
     (dict(part='train', ratio=1.5), r'held_out\.ratio=1\.5 must be between 0 and 1'),
-    (dict(part='train', ratio=0.01), 'holds out 0 of the 15 images of class 0'),
-    (dict(part='train', ratio=0.99), 'holds out 15 of the 15 images of class 0'),
+    (dict(part='train', ratio=0.01), 'ratio=0.01 holds out none of the 150 images of 10 classes, each split by itself'),
 ])
 def test_a_split_that_cannot_work_is_refused(arguments, message):
     with pytest.raises(ConfigError, match=message):
         HeldOutSplit(SklearnDigits(images_per_class=15), **arguments)
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    messages = []
+    monkeypatch.setattr('distpro_mm.datasets.held_out_split.print_log', lambda message, *args: messages.append(message))
+    return messages
+
+
+def repeat(dataset):
+    return dict(type='RepeatDataset', times=4, dataset=dataset)
+
+
+def concat(*datasets):
+    return dict(type='ConcatDataset', datasets=list(datasets))
+
+
+WRAPPERS = {
+    'repeat': repeat,
+    'balanced': lambda d: dict(type='ClassBalancedDataset', oversample_thr=0.9, dataset=d),
+    'concat': lambda d: concat(d, d),
+    'overlap': lambda d: concat(dict(d, indices=40), dict(d, indices=list(range(20, 60)))),
+    'other_spelling': lambda d: concat(d, dict(d, data_root=f'{d["data_root"]}/../train/', pipeline=[])),
+    'fold': lambda d: dict(type='KFoldDataset', fold=1, num_splits=3, seed=0, dataset=d),
+    'nested': lambda d: repeat(concat(d, dict(type='ClassBalancedDataset', oversample_thr=0.9, dataset=d))),
+    'split_twice': lambda d: dict(type='HeldOutSplit', part='train', ratio=0.3, seed=5, dataset=repeat(d)),
+}
+
+
+@pytest.mark.parametrize('wrap', WRAPPERS.values(), ids=WRAPPERS)
+def test_an_image_that_wrappers_repeat_is_in_one_part_alone_and_classes_keep_their_share(folder, wrap, logged):
+    init_default_scope('mmpretrain')
+    whole = DATASETS.build(wrap(folder(dict(a=30, b=20, c=10))))
+    train, held_out = (HeldOutSplit(whole, part, ratio=0.2) for part in ('train', 'held_out'))
+    infos = [[part.get_data_info(index) for index in range(len(part))] for part in (train, held_out)]
+    paths = [[os.path.realpath(info['img_path']) for info in part] for part in infos]
+    assert not set(paths[0]) & set(paths[1]) and not logged
+    every = collections.Counter(os.path.realpath(whole.get_data_info(index)['img_path']) for index in range(len(whole)))
+    assert set(every) == {*paths[0], *paths[1]}
+    assert len(paths[1]) == len(set(paths[1])), 'each held-out image counts once'
+    assert all(every[path] == count for path, count in collections.Counter(paths[0]).items()), 'repeats stay in training'
+    for label in range(3):
+        of_class = {path for path in every if os.path.basename(path).startswith('abc'[label])}
+        assert sum(info['gt_label'] == label for info in infos[1]) == round(0.2 * len(of_class))
+    again = train.held_out()
+    assert [again.get_data_info(index)['img_path'] for index in range(len(again))] == [i['img_path'] for i in infos[1]]
+
+
+def test_links_and_copies_of_a_file_are_the_same_image(folder, tmp_path):
+    dataset = folder(dict(a=10, b=10))
+    os.symlink(dataset['data_root'], tmp_path / 'linked')
+    shutil.copytree(dataset['data_root'], tmp_path / 'copied')
+    several = [dict(dataset, data_root=str(tmp_path / name)) for name in ('train', 'linked', 'copied')]
+    other = folder(dict(a=10, b=10), 'other', seed=1)  # the same names
+    ids = image_ids(*(DATASETS.build(dict(config, _scope_='mmpretrain')) for config in (*several, other)))
+    assert all((found == ids[0]).all() for found in ids[:3]) and len(set(ids[0])) == 20
+    assert not set(ids[3]) & set(ids[0])
+
+
+class Pairs(torch.utils.data.Dataset):
+    """A data set of torch, which tells nothing of its images."""
+
+    def __getitem__(self, index):
+        return torch.full((1, 2, 2), index % 10) + torch.rand(()), index % 2
+
+    def __len__(self):
+        return 20
+
+
+def test_images_of_which_a_data_set_tells_nothing_are_compared_by_loading_them():
+    state = torch.get_rng_state()
+    train, held_out = (HeldOutSplit(Pairs(), part, ratio=0.3) for part in ('train', 'held_out'))
+    assert not {int(i) % 10 for i in train.indices} & {int(i) % 10 for i in held_out.indices}
+    assert len(held_out) == 3 and len(train) == 14 and torch.equal(torch.get_rng_state(), state)
+
+
+def test_classes_of_too_few_images_are_trained_on_and_named(folder, logged):
+    dataset = dict(folder(dict(a=10, b=1, c=10, d=2)), _scope_='mmpretrain')
+    train, held_out = (HeldOutSplit(dataset, part) for part in ('train', 'held_out'))
+    count = [collections.Counter(part.get_cat_ids(index)[0] for index in range(len(part))) for part in (train, held_out)]
+    assert count == [{0: 8, 1: 1, 2: 8, 3: 2}, {0: 2, 2: 2}]
+    assert len(logged) == 1 and "holds out no image of 2 of the 4 classes: 'b' (1 images), 'd' (2 images)" in logged[0]
+
+
+@pytest.mark.parametrize('stratified', [True, False])
+def test_every_class_is_trained_on(stratified):
+    labels = np.repeat([0, 1, 2, 3], [10, 1, 2, 10])
+    for seed in range(20):
+        parts = split(labels, 0.9, seed, stratified)
+        assert set(labels[parts['train']]) == {0, 1, 2, 3} and len(parts['held_out']) > 10
+
+
+class GivesUp(BaseDataset):
+    """Loads nothing for some images, instead of which mmengine takes any other image of the whole set."""
+
+    def load_data_list(self):
+        return [dict(img=np.full((1, 1, 1), index), gt_label=0) for index in range(40)]
+
+    def prepare_data(self, index):
+        return None if index % 2 else index
+
+
+@pytest.mark.parametrize('part', ['train', 'held_out'])
+def test_another_image_in_place_of_one_that_is_given_up_is_of_the_same_part(part):
+    dataset = HeldOutSplit(GivesUp(), part, ratio=0.5)
+    assert {dataset[index] for _ in range(5) for index in range(len(dataset))} <= set(dataset.indices.tolist())
+
+
+class Mosaic:
+    """As the data sets of detection that mix several images into one."""
+
+    class Mix:
+        def get_indices(self, dataset):
+            return np.random.randint(0, len(dataset), 3).tolist()
+
+    def __init__(self, dataset):
+        self.dataset, self.pipeline, self.num_samples = dataset, [self.Mix()], len(dataset)
+        self.metainfo = dataset.metainfo
+
+    def full_init(self):
+        pass
+
+    def get_data_info(self, index):
+        return self.dataset.get_data_info(index)
+
+    def __getitem__(self, index):
+        return [self.dataset.get_data_info(i)['digits_index'] for i in (index, *self.pipeline[0].get_indices(self.dataset))]
+
+    def __len__(self):
+        return self.num_samples
+
+
+def test_images_are_mixed_with_those_of_the_same_part_alone():
+    whole = SklearnDigits(images_per_class=10)
+    train = HeldOutSplit(Mosaic(whole), 'train')
+    for held_out in (HeldOutSplit(Mosaic(whole), 'held_out'), train.held_out()):
+        mixed = [{index for item in range(len(part)) for index in part[item]} for part in (train, held_out)]
+        assert not mixed[0] & mixed[1] and len(mixed[1]) == len(held_out) == 20
+    with pytest.raises(ConfigError, match='RepeatDataset contains a data set that mixes several images .* outermost'):
+        mosaic = Mosaic(whole)
+        mosaic.__class__ = type('Mixed', (Mosaic, BaseDataset), {'metainfo': {}})
+        HeldOutSplit(RepeatDataset(mosaic, 2), 'train')
+
+
+def test_a_loss_with_a_memory_of_all_images_has_a_place_for_each_of_concatenated_sets(make_config):
+    cfg = make_config('crd', train_cfg__max_epochs=1)
+    digits = cfg.train_dataloader.dataset  # 100 images, each set numbered from 0
+    cfg.train_dataloader.dataset = concat(dict(digits, indices=list(range(50))), dict(digits, indices=list(range(40, 100))))
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    labels, = (module.labels for module in runner.model.modules() if hasattr(module, 'labels'))
+    assert 80 < (labels[:100] >= 0).sum() and (labels[100:] < 0).all()

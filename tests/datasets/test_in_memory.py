@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from mmcv.transforms import RandomFlip
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
 from mmpretrain.datasets.transforms.processing import RandomCrop
-from mmpretrain.registry import DATASETS
+from mmpretrain.registry import DATASETS, TRANSFORMS
 
 from distpro_mm.datasets import BatchRandomCrop, BatchRandomFlip, HeldOutSplit, InMemoryDataset
 from distpro_mm.errors import ConfigError, DataError
@@ -99,15 +100,13 @@ def test_the_preprocessor_makes_the_augments_that_a_batch_brings_before_it_norma
     assert torch.equal(preprocessor(batch)['inputs'], (batch['inputs'].float() - 10) / 2)
 
 
-def test_images_of_several_sizes_random_pipelines_and_bad_arguments_are_refused(tmp_path):
+def test_images_of_several_sizes_and_bad_arguments_are_refused(tmp_path):
     for name, side in (('a', 8), ('b', 9)):
         (tmp_path / name).mkdir()
         cv2.imwrite(str(tmp_path / name / '0.png'), np.zeros((side, side, 3), np.uint8))
     folder = dict(type='CustomDataset', data_root=str(tmp_path), pipeline=[dict(type='LoadImageFromFile'), *PACK])
     with pytest.raises(ConfigError, match=r'images of one size, and CustomDataset has .*3, 8, 8.*3, 9, 9.*resize'):
         InMemoryDataset(folder)
-    with pytest.raises(ConfigError, match='pipeline has RandomFlip.*BatchRandomFlip'):
-        InMemoryDataset({**DIGITS, 'pipeline': [dict(type='RandomFlip'), *PACK]})
     with pytest.raises(ConfigError, match='BatchRandomCrop.padding=0'):
         BatchRandomCrop(0)
     with pytest.raises(ConfigError, match='BatchRandomFlip.prob=2'):
@@ -129,3 +128,56 @@ def test_images_are_kept_for_the_next_run_only_where_asked_for():
         assert len(other) != len(first) and InMemoryDataset(DIGITS).images.data_ptr() != first.images.data_ptr()
     finally:
         keep_loaded(0)
+
+
+@TRANSFORMS.register_module(force=True)
+class OwnRandomNumbers:
+    """Random without the global random numbers."""
+
+    def __init__(self):
+        self.random = np.random.default_rng()
+
+    def __call__(self, data):
+        return dict(data, img=self.random.permutation(data['img']))
+
+
+EIGEN = dict(eigval=[55.46, 4.79, 1.15], eigvec=[[-.57, .72, .4], [-.58, -.0045, -.81], [-.58, -.69, .42]])
+
+
+@pytest.mark.parametrize('step', [
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='ColorJitter', brightness=0.5),
+    dict(type='RandAugment', policies='timm_increasing', num_policies=2, total_level=10, magnitude_level=9),
+    dict(type='AutoAugment', policies='imagenet'),
+    dict(type='Rotate', angle=30., prob=0.5),
+    dict(type='Lighting', **EIGEN),
+    dict(type='Invert', prob=0.05),
+    dict(type='RandomErasing', erase_prob=0.2),
+    dict(type='OwnRandomNumbers'),
+], ids=lambda step: step['type'])
+def test_a_step_that_is_random_is_refused_by_name(folder, step):
+    dataset = folder(dict(a=20, b=20))
+    dataset['pipeline'].insert(1, step)
+    name = 'a step' if step['type'] == 'OwnRandomNumbers' else step['type']
+    state = np.random.get_state()[1].tolist()
+    with pytest.raises(ConfigError, match=f'InMemoryDataset.dataset: .*{name}.* in the pipeline of CustomDataset is random'):
+        InMemoryDataset(dataset)
+    assert np.random.get_state()[1].tolist() == state
+
+
+@pytest.mark.parametrize('wrap', [
+    lambda dataset: dict(type='RepeatDataset', times=2, dataset=dataset),
+    lambda dataset: dict(type='ConcatDataset', datasets=[{**DIGITS, 'pipeline': PACK}, dataset]),
+    lambda dataset: dict(type='HeldOutSplit', part='train', dataset=dataset),
+    lambda dataset: dict(type='HeldOutSplit', part='held_out', dataset=dict(type='RepeatDataset', times=2, dataset=dataset)),
+    DATASETS.build,
+], ids=['repeat', 'concat', 'split', 'split_of_repeat', 'built'])
+def test_a_random_step_is_refused_at_any_depth(wrap):
+    refused = pytest.raises(ConfigError, match='RandomFlip.* is random, .*BatchRandomFlip')
+    with DefaultScope.overwrite_default_scope('mmpretrain'), refused:
+        InMemoryDataset(wrap({**DIGITS, 'pipeline': [dict(type='RandomFlip', prob=0.5), *PACK]}))
+
+
+def test_steps_that_change_nothing_at_random_are_held_in_memory():
+    steps = [dict(type='RandomFlip', prob=0.0), dict(type='Resize', scale=(6, 6)), *PACK]
+    assert InMemoryDataset({**DIGITS, 'pipeline': steps}).images.shape == (50, 1, 6, 6)

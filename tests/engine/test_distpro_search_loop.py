@@ -1,6 +1,8 @@
 import json
 import os
+import shutil
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
 
-from distpro_mm.engine.loops.distpro_search_loop import endless
+from distpro_mm.engine.loops.reproducible_train_loop import endless, start_at
 from distpro_mm.errors import ConfigError, TrainingError
 from distpro_mm.process import DistillationProcess
 
@@ -232,9 +234,9 @@ def test_an_interrupted_search_keeps_its_process(make_config):
     (dict(train_cfg__agreement=0.5), 'train_cfg.agreement=0.5: without model.distiller.logits'),
     (dict(train_cfg__method='hvp'), "train_cfg.method='hvp'"),
     (dict(train_cfg__held_out=dict(ratio=1.5)), 'train_cfg.held_out.ratio=1.5'),
-    (dict(train_cfg__held_out=dict(ratio=0.01)), 'holds out 0 of the 10 images of class 0'),
+    (dict(train_cfg__held_out=dict(ratio=0.01)), 'ratio=0.01 holds out none of the 100 images of 10 classes'),
     (dict(train_cfg__held_out=dict(share=0.2)), r"train_cfg.held_out has no \['share'\]"),
-    (dict(train_dataloader__batch_size=30), 'held_out: 20 images give no batch of 30'),
+    (dict(train_cfg__held_out=dict(ratio=0.01, stratified=False)), 'held_out: 1 images give no batch of 20'),
     (dict(optim_wrapper__clip_grad=dict(max_norm=1.0)), 'optim_wrapper.clip_grad'),
     (dict(optim_wrapper__accumulative_counts=2), 'optim_wrapper.accumulative_counts=2'),
     (dict(optim_wrapper__constructor='DefaultOptimWrapperConstructor'), 'optim_wrapper.constructor'),
@@ -254,19 +256,75 @@ def test_what_cannot_be_searched_names_its_key(make_config, options, message):
         search(cfg)
 
 
-def test_a_held_out_loader_of_the_test_images_is_refused(make_config):
+TEST = dict(type='SklearnDigits', split='test', pipeline=[dict(type='PackInputs')])
+
+
+@pytest.mark.parametrize('dataset, common, where', [
+    (dict(type='InMemoryDataset', dataset=TEST), '700 of the 700', 'test'),
+    (TEST, '700 of the 700', 'test'),
+    (dict(type='InMemoryDataset', dataset=TEST, augments=[dict(type='BatchRandomFlip')]), '700 of the 700', 'test'),
+    (dict(TEST, indices=50), '50 of the 50', 'test'),
+    (dict(type='HeldOutSplit', part='held_out', ratio=0.1, dataset=dict(type='RepeatDataset', times=2, dataset=TEST)),
+     '70 of the 70', 'test'),
+    (dict(type='ConcatDataset', datasets=[dict(TEST, split='train', indices=20), dict(TEST, indices=3)]),
+     '3 of the 23', 'test'),
+    (dict(type='RepeatDataset', times=2, dataset=dict(TEST, split='train', images_per_class=10, indices=5)),
+     '10 of the 10', 'train'),
+])
+def test_held_out_images_that_are_tested_or_trained_on_are_refused(make_config, dataset, common, where):
     cfg = make_config('search')
-    cfg.train_cfg.held_out_dataloader = dict(cfg.test_dataloader)
-    with pytest.raises(ConfigError, match='held_out_dataloader reads the same images as test_dataloader'):
+    cfg.train_dataloader.dataset.pop('images_per_class')
+    cfg.train_dataloader.dataset.indices = list(range(1000, 1090)) if where == 'test' else 100
+    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dataset)
+    message = f'train_cfg.held_out_dataloader: {common} held-out images are in {where}_dataloader too, the first is image'
+    with pytest.raises(ConfigError, match=f'{message} .* leave it out'):
+        search(cfg)
+
+
+def test_a_split_of_a_training_set_with_test_images_is_refused(make_config):
+    cfg = make_config('search')
+    train = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[train, dict(TEST, indices=100)])
+    with pytest.raises(ConfigError, match='train_cfg.held_out: 2. of the 40 held-out images are in test_dataloader too'):
+        search(cfg)
+
+
+@pytest.mark.parametrize('spelling', [dict(data_root='{}/val/'), dict(data_root='{}', data_prefix='val'),
+                                      dict(data_root='{}/linked/../linked'), dict(data_root='{}/copied')])
+def test_test_images_in_files_are_refused_however_they_are_spelled(make_config, tmp_path, spelling):
+    random = np.random.RandomState(0)
+    for part in ('train', 'val'):
+        for label in 'ab':
+            (tmp_path / part / label).mkdir(parents=True)
+            for number in range(3):
+                image = random.randint(0, 256, (8, 8, 3), dtype=np.uint8)
+                cv2.imwrite(str(tmp_path / part / label / f'{number}.png'), image)
+    os.symlink(tmp_path / 'val', tmp_path / 'linked')
+    shutil.copytree(tmp_path / 'val', tmp_path / 'copied')
+    cfg = make_config('search')
+    for key, part in (('train_dataloader', 'train'), ('val_dataloader', 'val'), ('test_dataloader', 'val')):
+        cfg[key].dataset = dict(type='CustomDataset', data_root=str(tmp_path / part), pipeline=TEST['pipeline'])
+    spelling = {key: value.format(tmp_path) for key, value in spelling.items()}
+    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dict(
+        type='CustomDataset', pipeline=TEST['pipeline'], **spelling))
+    with pytest.raises(ConfigError, match="6 of the 6 held-out images are in test_dataloader too, the first .*0.png'"):
         search(cfg)
 
 
 def test_a_held_out_loader_of_ones_own(make_config):
     cfg = make_config('search')
-    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dict(
-        cfg.train_dataloader.dataset, images_per_class=None, indices=list(range(500, 560))))
+    cfg.train_dataloader.dataset.pop('images_per_class')
+    cfg.train_dataloader.dataset.indices = 100
+    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, drop_last=True, dataset=dict(
+        cfg.train_dataloader.dataset, indices=list(range(500, 561))))
+    cfg.test_dataloader.dataset.dataset.split = 'not on this machine'  # which a search does not read
     runner = search(cfg)
-    assert len(runner.train_loop.dataloader.dataset) == 100 and len(runner.train_loop.held_out_dataloader.dataset) == 60
+    loop = runner.train_loop
+    assert len(loop.dataloader.dataset) == 100
+    passes = [[sample.sample_idx for batch in start_at(loop.held_out_dataloader, epoch, 0)
+               for sample in batch['data_samples']] for epoch in (0, 1)]
+    assert sorted(passes[0]) == sorted(passes[1]) == list(range(61)) and passes[0] != passes[1]
+    assert [len(batch['inputs']) for batch in start_at(loop.held_out_dataloader, 0, 0)] == [15, 15, 15, 16]
 
 
 def test_a_model_without_pathways_is_refused(make_config):

@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from distpro_mm.engine.loops import DistProWholeRunLoop
+from distpro_mm.engine.loops.reproducible_train_loop import start_at
 from distpro_mm.errors import ConfigError
 from distpro_mm.models import DistPro
 from distpro_mm.process import DistillationProcess
@@ -65,6 +66,29 @@ def test_every_round_starts_anew_with_a_schedule_of_its_own_and_other_batches(ma
         assert not torch.equal(state.seen[place + 1][0]['architecture.backbone.conv1.weight'],
                                state.seen[1][0]['architecture.backbone.conv1.weight'])
     assert state.seen[ITERATIONS - 1][1] < 0.5 * first[1] and state.seen[ITERATIONS - 1][2]['state']
+
+
+@pytest.mark.parametrize('searcher', ['rprop', 'random'])
+def test_the_held_out_loss_is_the_mean_over_all_held_out_images(make_config, searcher):
+    """63 images in batches of up to 32, the last of which would not be full."""
+    class Single(Hook):
+        """The loss of each held-out image by itself, at the end of the round."""
+
+        def after_train_epoch(self, runner):
+            model, losses = runner.model, []
+            with torch.no_grad():
+                for batch in start_at(runner.train_loop.held_out_dataloader, 0, 0):
+                    data = model.data_preprocessor(batch, True)
+                    logits = model.student(**data, mode='tensor')
+                    labels = torch.cat([sample.gt_label for sample in data['data_samples']])
+                    losses += torch.nn.functional.cross_entropy(logits, labels, reduction='none').tolist()
+            self.losses = losses
+
+    single = Single()
+    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=1, train_cfg__searcher=searcher,
+                      train_cfg__held_out=dict(ratio=0.63, stratified=False), train_dataloader__batch_size=32)
+    loss = search(cfg, single).train_loop.searcher.history[0].loss
+    assert len(single.losses) == 63 and loss == pytest.approx(np.mean(single.losses), rel=1e-5)
 
 
 def test_a_round_is_an_ordinary_training_with_its_weights(make_config):

@@ -153,7 +153,10 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
         cfg = make_config('whole_run', name, train_cfg__rounds=2, train_cfg__rise=0, train_cfg__max_growth=1e9,
                           train_cfg__memory=1e-4, train_dataloader__batch_size=batch_size,
                           model__distiller__transforms=[dict(type='mmrazor.ConvolutionTransform')])
-        cfg.train_dataloader.dataset.pipeline = AUGMENTED
+        cfg.train_dataloader.dataset = dict(type='SklearnDigits', indices=80, pipeline=AUGMENTED)
+        # One more for the first process; each counts once.
+        cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dict(
+            cfg.train_dataloader.dataset, indices=list(range(500, 521))))
         torch.set_default_dtype(torch.float64)
         runner = build_trainer(cfg, launcher)
         runner.register_hook(Freeze())

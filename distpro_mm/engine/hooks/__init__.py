@@ -1,4 +1,5 @@
 from .channels_last_hook import ChannelsLastHook
+from .class_names_hook import ClassNamesHook
 from .distill_warm_up_hook import DistillWarmUpHook
 from .initial_student_hook import InitialStudentHook
 from .load_checkpoint_hook import LoadCheckpointHook
@@ -9,7 +10,18 @@ from .training_watch_hook import TrainingWatchHook
 from .whole_checkpoint_hook import WholeCheckpointHook
 from .whole_run_record_hook import WholeRunRecordHook
 
+CHECKS = (LoadCheckpointHook, TrainingWatchHook, ClassNamesHook)
+
+
+def add_checks(runner) -> None:
+    """Register the hooks that check every training, each unless the runner has one."""
+    for check in CHECKS:
+        if not any(isinstance(hook, check) for hook in runner.hooks):
+            runner.register_hook(check())
+
+
 __all__ = [
-    'ChannelsLastHook', 'DistillWarmUpHook', 'InitialStudentHook', 'LoadCheckpointHook', 'ProcessRecordHook',
-    'ProcessReplayHook', 'ProfileHook', 'TrainingWatchHook', 'WholeCheckpointHook', 'WholeRunRecordHook'
+    'ChannelsLastHook', 'ClassNamesHook', 'DistillWarmUpHook', 'InitialStudentHook', 'LoadCheckpointHook',
+    'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'TrainingWatchHook', 'WholeCheckpointHook',
+    'WholeRunRecordHook', 'add_checks'
 ]

@@ -107,12 +107,6 @@ class LoadCheckpointHook(Hook):
         self._options = None
 
 
-def check_what_is_loaded(runner) -> None:
-    """Give a runner a :class:`LoadCheckpointHook`, if it has none."""
-    if not any(isinstance(hook, LoadCheckpointHook) for hook in runner.hooks):
-        runner.register_hook(LoadCheckpointHook())
-
-
 def _wrappers(optim_wrapper) -> dict:
     return dict(optim_wrapper.items()) if isinstance(optim_wrapper, OptimWrapperDict) else {'': optim_wrapper}
 

@@ -188,12 +188,6 @@ class TrainingWatchHook(Hook):
                 f'frequency of the classes has {guess:.4g}')
 
 
-def watch(runner) -> None:
-    """Register a :class:`TrainingWatchHook` unless the runner has one."""
-    if not any(isinstance(hook, TrainingWatchHook) for hook in runner.hooks):
-        runner.register_hook(TrainingWatchHook())
-
-
 def _advice(runner, diverged: bool) -> str:
     """What to change in the config: the learning rate, and the weights of a distillation."""
     weights = None

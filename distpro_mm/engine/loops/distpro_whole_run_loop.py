@@ -414,11 +414,10 @@ class DistProWholeRunLoop(SearchLoop):
 
     def _measure(self) -> float:
         """The held-out loss, of all held-out images; the way back begins there."""
-        losses = (self.held_out_loss(batch) for batch in start_at(self.held_out_dataloader, 0, 0))
         if self.trajectory is not None:
-            return self.trajectory.start(losses)
+            return self.trajectory.start(self.held_out_losses())
         with torch.no_grad():
-            mean = torch.stack(list(losses)).mean()
+            mean = torch.stack(list(self.held_out_losses())).sum()
         all_reduce(mean, op='mean')
         return mean.item()
 

@@ -9,8 +9,7 @@ from torch.utils.data import DataLoader
 
 from ...datasets import ReproducibleBatchSampler, reproducible, seed_all
 from ...errors import ConfigError, DataError, TrainingError
-from ..hooks.load_checkpoint_hook import check_what_is_loaded
-from ..hooks.training_watch_hook import watch
+from ..hooks import add_checks
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 GO_ON = 'What was learned until the last checkpoint is in the work_dir: go on with --resume'
@@ -43,8 +42,7 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         if not isinstance(dataloader, dict):
             raise ConfigError('train_dataloader must be a config, so that its sampler and its data set can be wrapped')
         super().__init__(runner, reproducible(dataloader), max_epochs, **kwargs)
-        check_what_is_loaded(runner)
-        watch(runner)
+        add_checks(runner)
 
     def run(self) -> torch.nn.Module:
         """Train."""

@@ -1,18 +1,20 @@
 import copy
-from typing import Dict, Optional, Tuple, Type, Union
+from typing import Any, Dict, Iterator, Optional, Tuple, Type, Union
 
+import numpy as np
 import torch
-from mmengine.dist import get_world_size
+from mmengine.dist import broadcast, get_world_size
+from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from ...datasets import HeldOutSplit, reproducible
-from ...errors import ConfigError, is_number
+from ...datasets import EvenBatchSampler, HeldOutSplit, build_unloaded, describe, image_ids, reproducible
+from ...errors import ConfigError, first_line, is_number
 from ...models import DistPro
 from ..hooks import ProcessRecordHook
-from .reproducible_train_loop import ReproducibleTrainLoop, dismiss_workers
+from .reproducible_train_loop import ReproducibleTrainLoop, dismiss_workers, start_at
 
 DEFAULT_HELD_OUT = dict(ratio=0.2, seed=0)
 
@@ -25,10 +27,10 @@ class SearchLoop(ReproducibleTrainLoop):
         dataloader (dict): Config of the training set's loader, ``train_dataloader``.
         max_epochs (int): Epochs in all.
         held_out (dict, optional): How the training set is split, see :class:`HeldOutSplit`: ``ratio``, ``seed``,
-            ``stratified``. Both parts are loaded like ``train_dataloader``. Defaults to 20%, seed 0, and each class by
-            itself where an image has one.
+            ``stratified``. Both parts are loaded like ``train_dataloader``, augmentations included. Defaults to 20%, seed 0,
+            and each class by itself where an image has one.
         held_out_dataloader (dict, optional): A loader of held-out images of your own instead; ``train_dataloader`` is then
-            taken as it is and must not contain them. Never a test set. Defaults to None.
+            taken as it is. Defaults to None.
         agreement (float): What the held-out loss is: 0 the student's own, of the labels; 1 how far its class probabilities
             are from the teacher's, which tell more of an image than its label where few are held out; between, that share
             of it. Needs pathways between logits where it is not 0. Defaults to 0.
@@ -36,8 +38,12 @@ class SearchLoop(ReproducibleTrainLoop):
             student's own training step, so that dear pathways must earn their keep, >= 0. Defaults to 0.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
 
+    Every held-out image is in every pass over them exactly once, whatever sampler and ``drop_last`` the loader's config
+    has. The held-out loss is taken in training mode, with the batch statistics of the held-out batch.
+
     Raises:
-        ConfigError: If the config cannot be searched with; names the key.
+        ConfigError: If the config cannot be searched with, or a held-out image is one of the training, validation or test
+            images too; names the key.
     """
     record_hook: Type[ProcessRecordHook] = ProcessRecordHook
     differentiates = True
@@ -59,19 +65,27 @@ class SearchLoop(ReproducibleTrainLoop):
         if held_out_dataloader is None:
             split = {**DEFAULT_HELD_OUT, **(held_out or {})}
             dataloader, held_out_dataloader = split_dataloader(dataloader, split)
+            _refuse_test_set('train_cfg.held_out', held_out_dataloader['dataset'], runner.cfg)
             self.train_share = 1 - split['ratio']
         elif held_out is not None:
             raise ConfigError('train_cfg has both held_out and held_out_dataloader: give one of them')
         else:
-            _refuse_test_set(held_out_dataloader, runner.cfg)
+            dataloader = _with_built_dataset('train_dataloader', dataloader)
+            held_out_dataloader = _with_built_dataset('train_cfg.held_out_dataloader', held_out_dataloader)
+            _refuse_test_set('train_cfg.held_out_dataloader', held_out_dataloader['dataset'], runner.cfg,
+                             dataloader['dataset'])
         super().__init__(runner, dataloader, max_epochs, **kwargs)
-        # Another seed than the training loader's, or both would walk their images in the same order.
-        self.held_out_dataloader = runner.build_dataloader(reproducible(held_out_dataloader), seed=runner.seed + 1)
+        # Another seed than the training loader's, or both would walk their images in the same order; the same one in all
+        # processes, which share the images.
+        seed = torch.tensor(runner.seed + 1)
+        broadcast(seed)
+        self.held_out_dataloader = runner.build_dataloader(reproducible(all_images(held_out_dataloader)), seed=seed.item())
         for key, loader in (('train_dataloader', self.dataloader), ('held_out', self.held_out_dataloader)):
             if len(loader) == 0:
                 shared = f' among {get_world_size()} processes' if get_world_size() > 1 else ''
-                raise ConfigError(f'{key}: {len(loader.dataset)} images{shared} give no batch of {loader.batch_size}; make '
-                                 'batch_size smaller, or change train_cfg.held_out.ratio')
+                raise ConfigError(f'{key}: {len(loader.dataset)} images{shared} give no batch of '
+                                  f'{loader.batch_sampler.batch_size}; make batch_size smaller, or change '
+                                  'train_cfg.held_out.ratio')
         self.agreement, self.cost_penalty = agreement, cost_penalty
         kind = type(self).__name__
         if not isinstance(self.model, DistPro):
@@ -98,6 +112,15 @@ class SearchLoop(ReproducibleTrainLoop):
     def held_out_loss(self, data_batch: dict) -> torch.Tensor:
         """What the search lowers, of a held-out batch, with a graph."""
         return self.model.held_out_loss(data_batch, self.agreement)
+
+    def held_out_losses(self) -> Iterator[torch.Tensor]:
+        """The held-out loss by batch, of all held-out images, each weighted by its number of images.
+
+        The sum, averaged over the processes, is the mean over all images. One batch is loaded at a time.
+        """
+        images = len(self.held_out_dataloader.dataset) / get_world_size()
+        for batch in start_at(self.held_out_dataloader, 0, 0):
+            yield self.held_out_loss(batch) * (len(batch['inputs']) / images)
 
     def price(self) -> Optional[torch.Tensor]:
         """What a unit of weight costs on each pathway [N]; None if nothing."""
@@ -136,8 +159,7 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
         held_out (dict): Arguments of :class:`HeldOutSplit`.
 
     Returns:
-        tuple[dict, dict]: The loaders of the rest and of the held-out part. Held-out workers stay alive, and its last
-        batch is dropped if it is not full: batch norm cannot work on a single image.
+        tuple[dict, dict]: The loaders of the rest and of the held-out part, with their data sets built.
 
     Raises:
         ConfigError: If the set is split already or ``held_out`` is not understood.
@@ -151,28 +173,70 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
     if dataset.get('type') in ('HeldOutSplit', HeldOutSplit) and dataset.get('part') == 'held_out':
         raise ConfigError("train_dataloader.dataset is the held-out part of a HeldOutSplit: give the set to train on, the "
                          'search holds out a part of that by train_cfg.held_out')
-    whole = DATASETS.build(dataset)
-    loaders = []
-    for part in ('train', 'held_out'):
-        loader = {key: copy.deepcopy(value) for key, value in dataloader.items() if key != 'dataset'}
-        loader['dataset'] = dict(type=HeldOutSplit, dataset=whole, part=part, **held_out)
-        loaders.append(loader)
-    loaders[1]['persistent_workers'] = loaders[1].get('num_workers', 0) > 0
-    (loaders[1].get('batch_sampler') or loaders[1])['drop_last'] = True
-    return loaders[0], loaders[1]
+    train = HeldOutSplit(DATASETS.build(dataset), 'train', **held_out)
+    return dict(dataloader, dataset=train), dict(copy.deepcopy({**dataloader, 'dataset': None}), dataset=train.held_out())
 
 
-def _refuse_test_set(loader: dict, cfg: dict) -> None:
-    """Refuse a held-out loader that reads the images of the test set."""
+def all_images(dataloader: dict) -> dict:
+    """A loader that gives every image once in each pass, in batches of nearly equal size, in another order each time.
 
-    def identity(dataset: dict) -> dict:
-        return {key: value for key, value in dataset.items() if key not in ('pipeline', 'test_mode', 'type', '_scope_')}
+    So the mean over a pass is of all images, and no batch is so small that batch norm fails on it. Over several processes
+    each image goes to one process. A batch sampler of the config is kept, because its images may fit only one another; all
+    of its batches are used then, whatever their size.
 
-    for key in ('test_dataloader', 'val_dataloader'):
-        other = (cfg.get(key) or {}).get('dataset')
-        if other and identity(other) == identity(loader['dataset']):
-            raise ConfigError(f'train_cfg.held_out_dataloader reads the same images as {key}: a process searched on test '
-                             'images proves nothing; leave it out to split the training set')
+    Args:
+        dataloader (dict): Config of a loader, whose sampler and ``drop_last`` are replaced.
+
+    Returns:
+        dict: A copy.
+    """
+    loader = {key: value for key, value in dataloader.items() if key not in ('drop_last', 'num_batch_per_epoch')}
+    loader['sampler'] = dict(type='DefaultSampler', shuffle=True, round_up=False)
+    loader['batch_sampler'] = dict(loader.get('batch_sampler') or dict(type=EvenBatchSampler))
+    loader['batch_sampler'].pop('drop_last', None)
+    loader['persistent_workers'] = loader.get('num_workers', 0) > 0
+    return loader
+
+
+def _with_built_dataset(key: str, dataloader: dict) -> dict:
+    """A loader's config with its data set built."""
+    if not isinstance(dataloader, dict):
+        raise ConfigError(f'{key} must be a config, so that its sampler and its data set can be wrapped, got '
+                          f'{type(dataloader).__name__}')
+    dataset = dataloader['dataset']
+    return dict(dataloader, dataset=DATASETS.build(dataset) if isinstance(dataset, dict) else dataset)
+
+
+def _refuse_test_set(key: str, held_out: Any, cfg: dict, train: Any = None) -> None:
+    """Refuse held-out images that are tested on, validated on or trained on.
+
+    Args:
+        key (str): The config key that the held-out images come from.
+        held_out (BaseDataset or wrapper): The held-out images.
+        cfg (dict): The runner's config.
+        train (BaseDataset or wrapper, optional): The training images; None if a split has made them disjoint.
+    """
+    sets = {} if train is None else dict(train_dataloader=train)
+    configs = []
+    for name in ('test_dataloader', 'val_dataloader'):
+        config = (cfg.get(name) or {}).get('dataset')
+        if not isinstance(config, dict) or config in configs:
+            continue
+        configs.append(config)
+        try:
+            sets[name] = build_unloaded(config)
+        except Exception as error:  # a search does not need it, so it may be on another machine
+            print_log(f'{name}: its data set cannot be built, so held-out images are not compared with it '
+                      f'({type(error).__name__}: {first_line(error)})', 'current', 30)
+    held_out_ids, *other_ids = image_ids(held_out, *sets.values())
+    for name, ids in zip(sets, other_ids):
+        common = np.isin(held_out_ids, ids)
+        if common.any():
+            advice = ('leave it out to split the training set' if key.endswith('dataloader') else
+                      'take those images out of train_dataloader')
+            raise ConfigError(f'{key}: {common.sum()} of the {len(common)} held-out images are in {name} too, the first is '
+                              f'{describe(held_out, int(common.argmax()))}; a search needs images that are neither trained '
+                              f'on nor tested on: {advice}')
 
 
 def usable(student: OptimWrapper) -> OptimWrapper:

@@ -1,0 +1,107 @@
+"""Which items of data sets are the same image, whatever their index, the spelling of their path or their wrappers."""
+import collections
+import hashlib
+import os
+import pickle
+from typing import Any, Dict, Hashable, Iterator, List, Optional, Sequence
+
+import numpy as np
+import torch
+
+from .loading import load_image, random_numbers_kept, seed_all
+
+
+def image_ids(*datasets: Any) -> List[np.ndarray]:
+    """Number the images of data sets: two items have the same number if and only if they are the same image.
+
+    Images are compared by their file (links and other spellings of a path included; copies if they kept the file's name),
+    by their pixels if the data set holds them (as CIFAR does), or else by what loading them with a fixed seed gives.
+
+    Args:
+        *datasets (Sequence): Built data sets, with any wrappers around them.
+
+    Returns:
+        list[np.ndarray]: For each data set the number of each item [M].
+
+    Raises:
+        DataError: If an image must be loaded for that and cannot be.
+    """
+    keys = [[_key(dataset, index) for index in range(len(dataset))] for dataset in datasets]
+    files = _files({path for listed in keys for key in listed if key[0] == 'file' for path in key[1:]})
+    numbers: Dict[Hashable, int] = {}
+
+    def number(key: tuple) -> int:
+        key = tuple(files[path] for path in key[1:]) if key[0] == 'file' else key
+        return numbers.setdefault(key, len(numbers))
+
+    return [np.array([number(key) for key in listed], dtype=int) for listed in keys]
+
+
+def item_info(dataset: Any, index: int) -> Optional[dict]:
+    """dict or None: What a data set knows of an item, without its index; None if the data set does not tell."""
+    try:
+        info = dataset.get_data_info(index)
+    except (AttributeError, NotImplementedError):
+        return None
+    return {key: value for key, value in info.items() if key != 'sample_idx'} if isinstance(info, dict) else None
+
+
+def digest(value: Any) -> bytes:
+    """bytes: A hash of an array, a tensor or anything else that can be pickled."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().numpy()
+    found = hashlib.sha1()
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        found.update(f'{value.shape} {value.dtype}'.encode())
+        found.update(np.ascontiguousarray(value).data)
+    else:
+        found.update(pickle.dumps(value, protocol=4))
+    return found.digest()
+
+
+def inside(dataset: Any) -> Iterator[Any]:
+    """All data sets inside a data set, at any depth."""
+    for part in (getattr(dataset, 'dataset', None), *(getattr(dataset, 'datasets', None) or ())):
+        if part is not None:
+            yield part
+            yield from inside(part)
+
+
+def _key(dataset: Any, index: int) -> tuple:
+    """What identifies an image: ('file', path, ...) or ('pixels', hash)."""
+    info = item_info(dataset, index) or {}
+    paths = info.get('img_path')
+    paths = [paths] if isinstance(paths, (str, os.PathLike)) else paths
+    if isinstance(paths, (list, tuple)) and paths and all(isinstance(path, (str, os.PathLike)) for path in paths):
+        return ('file', *(os.fspath(path) for path in paths))
+    if info.get('img') is not None:
+        return 'pixels', digest(np.asarray(info['img']))
+    with random_numbers_kept():
+        seed_all(0)
+        item = load_image(dataset, index)
+    if isinstance(item, dict) and 'inputs' in item:
+        item = item['inputs']
+    elif isinstance(item, (list, tuple)) and item:  # torch's (image, label)
+        item = item[0]
+    return 'pixels', digest(item)
+
+
+def _files(paths: Sequence[str]) -> Dict[str, Hashable]:
+    """By path what identifies the file: its place on the disk, or its content if several files have its name and size."""
+    found: Dict[str, Hashable] = {}
+    alike: Dict[tuple, Dict[tuple, str]] = collections.defaultdict(dict)
+    for path in paths:
+        try:
+            stat = os.stat(path)
+        except (OSError, ValueError):  # on another storage, or missing
+            found[path] = path if '://' in path else os.path.abspath(path)
+            continue
+        found[path] = stat.st_dev, stat.st_ino
+        alike[os.path.basename(path), stat.st_size].setdefault(found[path], path)
+    content: Dict[Hashable, Hashable] = {}
+    for places in alike.values():
+        if len(places) > 1:
+            for place, path in places.items():
+                with open(path, 'rb') as file:
+                    content[place] = hashlib.sha1(file.read()).digest()
+    return {path: content.get(place, place) for path, place in found.items()}
