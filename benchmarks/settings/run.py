@@ -179,6 +179,7 @@ def main() -> None:
     args = parser.parse_args()
     names = args.settings or [name for name, setting in known.SETTINGS.items()
                               if args.which == 'all' or setting.for_choosing == (args.which == 'choosing')]
+    names.sort(key=lambda name: known.SETTINGS[name].for_choosing)
     benches = [Bench(name, args.work_dir, tuple(args.seeds)) for name in names]
     if not args.table:
         os.environ['OMP_NUM_THREADS'] = '1'

@@ -61,7 +61,7 @@ class TrainingWatchHook(Hook):
 
     def before_train(self, runner) -> None:
         """Find what to watch."""
-        if hasattr(runner.train_loop, 'rounds'):
+        if hasattr(runner.train_loop, 'searcher'):
             return
         self._watching, self._fault, self._outweighed = True, None, False
         window = min(max(runner.max_iters // 20, WINDOW[0]), WINDOW[1])
