@@ -21,7 +21,8 @@ PAIR = ['model.teacher.backbone.depth=18', 'model.teacher.head.in_channels=512',
         'model.architecture.backbone.widen_factor=0.5']
 SIZES = dict(my_teacher=['model.backbone.depth=18', 'model.head.in_channels=512'], my_search=PAIR, my_distill=PAIR)
 TRAINED = 'model.teacher_ckpt=work_dirs/my_teacher/epoch_1.pth'
-EPOCHS = dict(my_teacher=[], my_search=[TRAINED, 'train_cfg.rounds=2', 'train_cfg.held_out.ratio=0.5'], my_distill=[TRAINED])
+EPOCHS = dict(my_teacher=[], my_search=[TRAINED, 'train_cfg.rounds=2', 'train_cfg.min_iterations=1',
+                                        'train_cfg.held_out.ratio=0.5'], my_distill=[TRAINED])
 
 
 def draw(shape, random):

@@ -347,7 +347,7 @@ def _train(cfg: Config, key: str) -> dict:
         runner.val_loop.run()
     # A run that went on is rated by the part that was seen of it, unless its rounds differ in cost.
     share = (runner.max_iters - start.iteration) / runner.max_iters or float('nan')
-    if start.iteration and hasattr(runner.train_loop, 'rounds'):
+    if start.iteration and hasattr(runner.train_loop, 'searcher'):
         share = float('nan')
     seconds, compute = (time.time() - seconds) / share, (time.process_time() - compute) / share
     return dict(accuracy=float(runner.message_hub.get_scalar('val/accuracy/top1').current()), epochs=runner.max_epochs,

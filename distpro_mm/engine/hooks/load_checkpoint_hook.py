@@ -67,7 +67,7 @@ class LoadCheckpointHook(Hook):
             before, now = info['max_iters'] // info['max_epochs'], loop.max_iters // loop.max_epochs
             if before != now:
                 changes['iterations an epoch (images, batch size or processes)'] = before, now
-        follows = not hasattr(loop, 'rounds')  # a search in rounds goes back to settings that it stored
+        follows = not hasattr(loop, 'searcher')  # a search in rounds goes back to settings that it stored
         refused = {key: values for key, values in changes.items() if not (follows and is_followed(key))}
         if refused:
             listed = '; '.join(f'{key}: {old!r} then, {new!r} now' for key, (old, new) in list(refused.items())[:LISTED])

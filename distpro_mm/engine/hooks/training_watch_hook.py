@@ -90,7 +90,7 @@ class TrainingWatchHook(Hook):
         due = self._checkpoint_is_due(runner)
         if due or get_world_size() == 1 or self.every_n_train_iters(runner, self.interval):
             self._stop_if_diverged(runner, check_weights=due)
-        self._losses.append([sum(value for name, value in losses.items() if name.startswith(part))
+        self._losses.append([math.fsum(value for name, value in losses.items() if name.startswith(part))
                              for part in ('student.', 'distill.')])
         self._warn(runner)
 
