@@ -223,7 +223,7 @@ def test_checkpoints_of_a_student_initialise_it(make_config, tmp_path):
 @pytest.mark.parametrize('kind', ['whole_run', 'distill'])
 def test_momentum_and_weight_decay_follow_their_schedules_too(make_config, kind):
     cfg = config(make_config, kind, train_cfg__max_epochs=1)
-    end = 4 if kind == 'whole_run' else 3  # a search trains on four fifths of the images, and its schedules are as much shorter
+    end = 4 if kind == 'whole_run' else 3  # a search trains on four fifths of the images, in schedules that fit
     cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.5, by_epoch=False, end=end),
                            dict(type='LinearMomentum', start_factor=0.5, by_epoch=False, end=end),
                            dict(type='CosineAnnealingWeightDecay', eta_min=1e-6, by_epoch=False)]
