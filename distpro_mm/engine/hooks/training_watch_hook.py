@@ -166,7 +166,7 @@ class TrainingWatchHook(Hook):
         window = self._losses.maxlen
         if self._outweighed or iteration % window or len(self._losses) < window:
             return
-        means = torch.tensor(list(self._losses)).mean(0)
+        means = torch.tensor(list(self._losses), dtype=torch.float32).mean(0)
         all_reduce(means, op='mean')
         own, taught = means.tolist()
         guess = self._means()[1] if self._guessing is not None and len(self._guessing) else 0.
