@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..search import gpus
 from .maps import Layout, Reader, element_of
 
 LAST_CALL = -1
@@ -182,7 +183,7 @@ def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
             handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after(name))]
     try:
         model.eval()
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        with torch.enable_grad(), torch.random.fork_rng(devices=gpus(model)):
             forward()
     finally:
         for handle in handles:

@@ -572,6 +572,38 @@ def test_sensitivities_are_those_of_each_unweighted_pathway():
         torch.testing.assert_close(sensitivity, truth, rtol=1e-9, atol=1e-14)
 
 
+def test_sensitivities_are_each_pathways_own_where_others_are_not_computed():
+    torch.manual_seed(3)
+    model = build().double()
+    x, samples = batch(dtype=torch.float64)
+
+    def caught(weights, skip_below=0.0):
+        model.keep_batch(True)
+        model.distiller.set_weights(weights, skip_below)
+        sum(model(x, samples, mode='loss').values()).backward()
+        return [sensitivity for _, sensitivity in model.distiller.sensitivities()]
+
+    weights = [0.5 * (index + 1) for index in range(10)]
+    every = caught(weights)
+    for small, skip_below in ((0.0, 0.0), (0.1, 0.2)):
+        some = caught([small, *weights[1:4], small, *weights[5:]], skip_below)
+        assert some[0] is None and some[4] is None
+        for index in (1, 2, 3, 5, 9):
+            torch.testing.assert_close(some[index], every[index], rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize('weights', [[1.0] * 9 + [-1.0], [1.0] * 9, [[1.0] * 10]])
+def test_weights_that_do_not_fit_or_are_negative_are_refused(weights):
+    with pytest.raises(ConfigError, match='the weights of pathways must be 10 numbers of 0 or more, got'):
+        build().distiller.set_weights(weights)
+
+
+def test_a_weight_that_is_no_number_shows_in_the_loss():
+    model = build()
+    model.distiller.set_weights([1.0] * 9 + [float('nan')])
+    assert model(*batch(), mode='loss')['distill.loss_pathways'].isnan()
+
+
 def test_a_weight_of_zero_leaves_no_sensitivity():
     model = build(distiller=dict(connections='same_depth'))
     model.keep_batch(True)

@@ -8,6 +8,8 @@ import torch
 from cmaes import CMA
 from mmengine.dist import all_reduce, all_reduce_params, broadcast, get_rank
 from mmengine.optim import OptimWrapperDict
+from mmpretrain.engine.hooks import SwitchRecipeHook
+from mmrazor.engine import StopDistillHook
 from mmrazor.registry import LOOPS
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -16,14 +18,14 @@ from ...datasets import seed_all
 from ...errors import ConfigError, first_line, is_number
 from ...process import DistillationProcess
 from ...search import Step, Trajectory, untouched
-from ..hooks import WholeRunRecordHook
+from ..hooks import DistillWarmUpHook, WholeRunRecordHook
 from .reproducible_train_loop import endless, start_at
 from .search_loop import SearchLoop, usable
 
 MOVES = ('derivative', 'random', 'evolution')
 POPULATION = 7  # rounds of a generation, which costs nearly as much as the default search, two of whose rounds are derived
 # What changes the training loss from epoch to epoch, of which a derivative at the end of a round would know nothing.
-CHANGING = ('StopDistillHook', 'DistillWarmUpHook', 'SwitchRecipeHook')
+CHANGING = (StopDistillHook, DistillWarmUpHook, SwitchRecipeHook)
 HALF_STEP_AT = 0.25  # of the median derivative
 TINY = torch.finfo(torch.float32).tiny
 
@@ -116,7 +118,7 @@ class DistProWholeRunLoop(SearchLoop):
             raise ConfigError('optim_wrapper.constructor: DistProWholeRunLoop moves alpha itself (train_cfg.step_size): '
                               'give the optim_wrapper of an ordinary training')
         for hook in runner.hooks:
-            if self.differentiates and type(hook).__name__ in CHANGING:
+            if self.differentiates and isinstance(hook, CHANGING):
                 raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
                                   'search by whole rounds does not know: remove it for the search')
         super().__init__(runner, dataloader, rounds * max_epochs, **kwargs)

@@ -155,14 +155,22 @@ class DistProDistiller(TapDistiller):
         """Set the pathways' weights instead of taking them from alpha.
 
         Args:
-            weights (Sequence[float], optional): Weights [N]; None: from alpha again.
+            weights (Sequence[float], optional): Weights [N], 0 or more; None: from alpha again.
             skip_below (float): Pathways of a weight below this, or of weight 0, are not computed. Defaults to 0.
+
+        Raises:
+            ConfigError: If the weights are not N numbers, or one is negative.
         """
         if weights is None:
             self._weights, self.live = None, list(range(len(self.pathways)))
             return
-        self._weights = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
-        self.live = [index for index, weight in enumerate(self._weights.tolist()) if weight != 0 and weight >= skip_below]
+        weights = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
+        if weights.shape != self.alpha.shape or (weights < 0).any():
+            raise ConfigError(f'the weights of pathways must be {len(self.pathways)} numbers of 0 or more, got '
+                              f'{weights.tolist()}')
+        self._weights = weights
+        # A weight of NaN stays live, so that it shows in the loss.
+        self.live = [index for index, weight in enumerate(weights.tolist()) if not (weight == 0 or weight < skip_below)]
 
     @contextlib.contextmanager
     def weights_in_place(self, weights: Tensor) -> Iterator[None]:
@@ -215,7 +223,8 @@ class DistProDistiller(TapDistiller):
             losses.append(self._compare(pathway, feature, target, data_samples))
         losses = torch.stack(losses) if losses else self.alpha.new_zeros(0)
         if catch:
-            losses.register_hook(functools.partial(self._caught.__setitem__, 'factors'))
+            self._caught_order = [self.pathways[index].name for index in self.live]
+            losses.register_hook(functools.partial(setattr, self, '_caught_factors'))
         return losses
 
     def _size(self, feature: Tensor, target: Tensor) -> Tuple[int, ...]:
@@ -242,8 +251,9 @@ class DistProDistiller(TapDistiller):
             its derivative by alpha is 0 too, in every weighting.
         """
         # What came by was multiplied by the pathway's weight, and by a loss scale where there is one.
-        for pathway, factor in zip(self.pathways, self._caught['factors'].tolist()):
-            gradient = self._caught.get(pathway.name)
+        factors = dict(zip(self._caught_order, self._caught_factors.tolist()))
+        for pathway in self.pathways:
+            gradient, factor = self._caught.get(pathway.name), factors.get(pathway.name, 0)
             if gradient is None or factor == 0:
                 yield pathway.receiver.name, None
             else:
@@ -252,7 +262,9 @@ class DistProDistiller(TapDistiller):
     def catch_sensitivities(self, catch: bool) -> None:
         """Catch (or do not catch) what :meth:`sensitivities` needs from the next batch on; forgets what was caught."""
         self.catching = catch
-        self._caught: Dict[str, Tensor] = {}
+        self._caught: Dict[str, Tensor] = {}  # gradients by pathway
+        self._caught_order: List[str] = []  # pathways that were computed
+        self._caught_factors = torch.zeros(0)  # what their losses were multiplied by
 
     def costs(self, pathways: Optional[Sequence[Pathway]] = None) -> List[float]:
         """Cost of each pathway, all [N] unless some are named, for two images, see :func:`.cost.cost`."""
