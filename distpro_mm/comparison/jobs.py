@@ -10,8 +10,12 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS
+from mmrazor.registry import HOOKS
 
+from ..config_types import is_a
 from ..datasets import HeldOutSplit, InMemoryDataset
+from ..engine.hooks import DistillWarmUpHook
 from ..engine.launch import load_config, student_config
 from .benchmark import Benchmark, Method
 
@@ -164,7 +168,7 @@ def shorten(cfg: Config, share: float) -> None:
     schedulers: Sequence = cfg.get('param_scheduler') or []
     if isinstance(schedulers, dict):
         schedulers = [schedulers] if 'type' in schedulers else [s for several in schedulers.values() for s in several]
-    hooks = [hook for hook in cfg.get('custom_hooks') or [] if str(hook['type']).endswith('DistillWarmUpHook')]
+    hooks = [hook for hook in cfg.get('custom_hooks') or [] if is_a(hook['type'], DistillWarmUpHook, HOOKS)]
     for part in [*(s for s in schedulers if s.get('by_epoch', True)), *hooks]:
         for entry in ('T_max', 'begin', 'end', 'milestones', 'step_size', 'epochs'):
             value = part.get(entry)
@@ -182,7 +186,7 @@ def hold_out(cfg: Config, ratio: float) -> None:
         ratio (float): Share that is held out.
     """
     train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
-    in_memory = train['type'] in ('InMemoryDataset', InMemoryDataset)
+    in_memory = is_a(train['type'], InMemoryDataset, DATASETS)
     source = train['dataset'] if in_memory else train
     parts: List[dict] = []
     for part in ('train', 'held_out'):

@@ -9,15 +9,23 @@ from typing import Iterator, List, Optional
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import _load_checkpoint
 from mmpretrain.registry import MODELS
+from mmrazor.models import SingleTeacherDistill
+from mmrazor.registry import HOOKS, OPTIM_WRAPPERS
 from torch import nn
 
+from ..config_types import check_arguments, class_of, is_a, name_of
 from ..errors import ConfigError
+from ..models import DistPro, TapDistill
 from ..models.checkpoints import load_whole
-from .hooks import damage, newest_whole_checkpoint
+from ..models.losses.one_label import refuse_recorded_one_label
+from .hooks import ClassCountHook, ProcessReplayHook, damage, newest_whole_checkpoint
+from .optimizers import BFloat16OptimWrapper
 
 
 def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] = None) -> Config:
@@ -106,10 +114,14 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
         ConfigError: If the config cannot be trained.
     """
     cfg.launcher = launcher
-    if cfg.get('compile') and str(cfg.model.get('type')).endswith('DistPro'):
+    kind = cfg.model.get('type')
+    if is_a(kind, TapDistill):
+        check_arguments(class_of(kind), (name for name in cfg.model if name not in ('type', '_scope_')), 'model')
+    if cfg.get('compile') and is_a(kind, DistPro):
         raise ConfigError(f'compile={cfg.compile} compiles the whole training step, in which no feature can be read: remove '
                           'it and set model.distiller.compile_transforms=True')
-    if str(cfg.model.get('type')).endswith('SingleTeacherDistill') and cfg.model.get('teacher', {}).get('data_preprocessor'):
+    if is_a(kind, SingleTeacherDistill) and not is_a(kind, TapDistill) and \
+            cfg.model.get('teacher', {}).get('data_preprocessor'):
         raise ConfigError("model.teacher.data_preprocessor: mmrazor's SingleTeacherDistill gives the teacher the student's "
                           'images: remove it if both are prepared alike; model.type=DistPro or TapDistill converts them')
     if launcher != 'none':
@@ -119,11 +131,16 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
         cfg.resume = cfg.load_from is not None
     if amp:
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-        if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'mmrazor.BFloat16OptimWrapper'):
-            raise ConfigError(f"--amp replaces optim_wrapper.type='OptimWrapper', and the config has '{kind}': choose the "
-                              'precision in the config')
+        if class_of(kind, OPTIM_WRAPPERS) not in (OptimWrapper, AmpOptimWrapper, BFloat16OptimWrapper):
+            raise ConfigError(f"--amp replaces optim_wrapper.type='OptimWrapper', and the config has '{name_of(kind)}': "
+                              'choose the precision in the config')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
-    return Runner.from_cfg(cfg)
+    runner = Runner.from_cfg(cfg)
+    runner.register_hook(ClassCountHook())
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    if isinstance(model, SingleTeacherDistill):
+        refuse_recorded_one_label(model)
+    return runner
 
 
 def build_model(cfg: Config) -> nn.Module:
@@ -166,7 +183,7 @@ def _join_processes(cfg: Config) -> None:
 
 def replay_hooks(cfg: Config) -> List[dict]:
     """list[dict]: The config's hooks that replay a process."""
-    return [hook for hook in cfg.get('custom_hooks') or [] if str(hook['type']).rpartition('.')[2] == 'ProcessReplayHook']
+    return [hook for hook in cfg.get('custom_hooks') or [] if is_a(hook['type'], ProcessReplayHook, HOOKS)]
 
 
 def _checkpoint_to_resume(work_dir: str, resume: str) -> Optional[str]:

@@ -318,7 +318,7 @@ def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_
     assert torch.equal(torch.get_rng_state(), random_state) and model.distiller.compare_at == 'teacher'
     cost, smaller, pointwise = (dear(pair, **change).pathway_costs().item() for change in (
         {}, dict(compare_at='smaller'), dict(transform='PointwiseTransform')))
-    assert 0 < smaller < 1 < pointwise < 0.9 * cost
+    assert 0 < smaller < pointwise < 0.9 * cost
     assert sentence == (
         f"model.distiller: pathway 'stem>layer3:it' costs {cost:.2f} training steps of the student alone (estimated): "
         f"compare_at='smaller' makes that {smaller:.2f}; transforms=[dict(type='PointwiseTransform')] makes that "

@@ -1,4 +1,5 @@
 from .channels_last_hook import ChannelsLastHook
+from .class_count_hook import ClassCountHook
 from .distill_warm_up_hook import DistillWarmUpHook
 from .initial_student_hook import InitialStudentHook
 from .process_record_hook import ProcessRecordHook
@@ -8,6 +9,6 @@ from .whole_checkpoint_hook import WholeCheckpointHook, damage, newest_whole_che
 from .whole_run_record_hook import WholeRunRecordHook
 
 __all__ = [
-    'ChannelsLastHook', 'DistillWarmUpHook', 'InitialStudentHook', 'ProcessRecordHook', 'ProcessReplayHook',
-    'ProfileHook', 'WholeCheckpointHook', 'WholeRunRecordHook', 'damage', 'newest_whole_checkpoint'
+    'ChannelsLastHook', 'ClassCountHook', 'DistillWarmUpHook', 'InitialStudentHook', 'ProcessRecordHook',
+    'ProcessReplayHook', 'ProfileHook', 'WholeCheckpointHook', 'WholeRunRecordHook', 'damage', 'newest_whole_checkpoint'
 ]
