@@ -86,8 +86,8 @@ class TapDistill(SingleTeacherDistill):
             probe(self.teacher, (given[0], *wanted[1:]), functools.partial(trace, self.teacher))
         except RuntimeError as error:
             raise ConfigError(f'model.teacher takes images of {wanted[0]} channels and model.architecture of {given[0]}, '
-                              'but both get the same images: set both to one number (in_channels of the backbone, color_type '
-                              'of LoadImageFromFile, mean and std of the data_preprocessor)') from error
+                              'but both get the same images: set both to one number (in_channels of the backbone, '
+                              'color_type of LoadImageFromFile, mean and std of the data_preprocessor)') from error
 
     def init_weights(self) -> None:
         """Initialise what is to be trained; called by the runner before training."""
