@@ -108,5 +108,5 @@ def check_arguments(kind: Callable, given: Iterable[str], key: str) -> None:
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """The known name that is nearest, as a remark for an error; nothing if none is near."""
-    found = difflib.get_close_matches(name, list(known), n=1)
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f' (nearest: {found[0]})' if found else ''
