@@ -1,11 +1,12 @@
 """Types of a config as names and as classes, and keys that do not exist."""
+import copy
 import re
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.model import BaseModule
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 from torch import nn
@@ -26,6 +27,7 @@ from mmpretrain.models import GlobalAveragePooling, ImageClassifier, LinearClsHe
 from mmrazor.models.losses import KLDivergence
 from torch.optim import SGD
 
+from distpro_mm.datasets import SklearnDigits
 from distpro_mm.engine.hooks import ProcessReplayHook
 from distpro_mm.engine.loops import ReproducibleTrainLoop
 from distpro_mm.models import DistPro, DistProDistiller, PointwiseTransform
@@ -121,7 +123,7 @@ def test_a_type_is_a_class_a_name_or_a_path(kind, name, found):
 ])
 def test_what_does_not_exist_or_fit_is_one_message(make_config, options, message):
     cfg = make_config('equal')
-    cfg.model.teacher = cfg.model.teacher.copy()
+    cfg.model.teacher = copy.deepcopy(cfg.model.teacher)  # else it is the student's very dict
     cfg.merge_from_dict(options)
     with pytest.raises(ConfigError) as error:
         build_trainer(cfg).train()
@@ -172,8 +174,8 @@ def test_custom_keys_of_a_layer_leave_what_compares_it_alone(make_config, method
         name: dict(lr_mult=0) for name in ('stem', 'layer1', 'layer2', 'layer3', 'backbone')})
     runner = Runner.from_cfg(cfg)
     wrapper = runner.build_optim_wrapper(cfg.optim_wrapper)
-    rates = {id(p): group['lr'] for group in (wrapper.param_groups if hasattr(wrapper, 'param_groups') else
-                                              wrapper['student'].param_groups) for p in group['params']}
+    student = wrapper['student'] if isinstance(wrapper, OptimWrapperDict) else wrapper
+    rates = {id(p): group['lr'] for group in student.param_groups for p in group['params']}
     frozen = [name for name, p in runner.model.named_parameters() if rates.get(id(p), 1) == 0 and 'teacher' not in name]
     assert frozen and all(name.startswith('architecture.backbone.') for name in frozen)
 

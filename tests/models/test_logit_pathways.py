@@ -330,7 +330,7 @@ def test_several_labels_of_an_image_are_refused_whatever_the_head():
     samples[3].set_gt_label([1, 4])
     for loss in (KL, DKD):
         model = build(logits=[loss])
-        model.student.head.loss = lambda feats, data_samples: dict(loss=feats[-1].sum())
+        model.student.head.loss = lambda feats, data_samples, head=model.student.head: dict(loss=head(feats).sum())
         with pytest.raises(ConfigError, match='model.distiller.logits: .*a softmax over the classes'):
             model(images, samples, mode='loss')
     with pytest.raises(ConfigError, match='train_cfg.agreement=0.5: a softmax over the classes.*set it to 0'):
