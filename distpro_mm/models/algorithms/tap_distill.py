@@ -78,16 +78,20 @@ class TapDistill(SingleTeacherDistill):
         self.train()
 
     def _check_channels(self, input_shape: Optional[Sequence[int]]) -> None:
-        """Refuse a teacher that cannot run on images of as many channels as the student's."""
-        wanted, given = (probe_input(model, input_shape).shape[1:] for model in (self.teacher, self.student))
-        if wanted[0] == given[0]:
-            return
-        try:  # what is defined first in a model need not be what sees the images
-            probe(self.teacher, (given[0], *wanted[1:]), functools.partial(trace, self.teacher))
-        except RuntimeError as error:
-            raise ConfigError(f'model.teacher takes images of {wanted[0]} channels and model.architecture of {given[0]}, '
-                              'but both get the same images: set both to one number (in_channels of the backbone, '
-                              'color_type of LoadImageFromFile, mean and std of the data_preprocessor)') from error
+        """Refuse networks that cannot run on images of one number of channels."""
+        networks = dict(architecture=self.student, teacher=self.teacher)
+        wanted = {key: probe_input(network).size(1) for key, network in networks.items()}
+        given = input_shape[0] if input_shape else wanted['architecture']
+        for key, network in networks.items():
+            if wanted[key] != given:
+                shape = given, *probe_input(network, input_shape).shape[2:]
+                try:  # the convolution that is defined first need not be the one that sees the images
+                    probe(network, shape, functools.partial(trace, network))
+                except RuntimeError as error:
+                    raise ConfigError(f'model.{key} takes images of {wanted[key]} channels and gets those of {given}: both '
+                                      'networks get the same images, so set both to one number (in_channels of the '
+                                      'backbone, model.input_shape, color_type of LoadImageFromFile, mean and std of the '
+                                      'data_preprocessor)') from error
 
     def init_weights(self) -> None:
         """Initialise what is to be trained; called by the runner before training."""
