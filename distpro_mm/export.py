@@ -9,13 +9,15 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.runner.checkpoint import _load_checkpoint
+from mmengine.utils import get_object_from_string
 from mmpretrain.models.necks import GlobalAveragePooling
-from mmpretrain.registry import MODELS
+from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 from torch import nn
 
+from .config_types import is_a
 from .engine.launch import student_config
 from .errors import ConfigError
-from .models import backbones, necks
+from .models import BatchPreprocessor, backbones, necks
 from .models.checkpoints import load_whole
 
 
@@ -40,11 +42,12 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     """
     cfg = student_config(cfg)
     model_cfg = cfg.model.to_dict()
+    model_cfg = _named(model_cfg)
     toolbox = model_cfg.get('_scope_') or _scope_in(model_cfg.get('type')) or cfg.get('default_scope') or 'mmpretrain'
     if cfg.get('data_preprocessor') is not None:
         # In a distillation the preprocessor stands beside the model, where the runner hands it down.
-        preprocessor = model_cfg.setdefault('data_preprocessor', cfg.data_preprocessor.to_dict())
-        if str(preprocessor.get('type')).endswith('BatchPreprocessor'):
+        preprocessor = model_cfg.setdefault('data_preprocessor', _named(cfg.data_preprocessor.to_dict()))
+        if is_a(preprocessor.get('type'), BatchPreprocessor):
             preprocessor['type'] = 'ClsDataPreprocessor'  # it differs in training alone
     init_default_scope(toolbox)
     model = MODELS.build(ConfigDict(model_cfg))  # a plain dict is not enough for mmsegmentation
@@ -89,7 +92,8 @@ def _testing(cfg: Config, toolbox: str) -> dict:
         dataset = dict(type='CustomDataset')
     # mmdet asks the data set for its classes, and mmseg for a pipeline at the top.
     kept = {key: dataset[key] for key in ('type', 'metainfo') if key in dataset}
-    settings = _plain(dict(test_pipeline=pipeline, test_dataloader=dict(dataset=dict(kept, pipeline=pipeline))), toolbox)
+    settings = dict(test_pipeline=pipeline, test_dataloader=dict(dataset=dict(kept, pipeline=pipeline)))
+    settings = _plain(_named(settings), toolbox)
     return settings if toolbox == 'mmseg' else dict(test_dataloader=settings['test_dataloader'])
 
 
@@ -118,6 +122,36 @@ def _merged(model: nn.Module, cfg: dict) -> Tuple[nn.Module, dict]:
     return plain, cfg
 
 
+def _named(value):
+    """A config whose types are names as they are registered, with their scope, where it has classes or their paths."""
+    if isinstance(value, dict):
+        return {key: _registered(item) if key == 'type' else _named(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_named, value))
+    return value
+
+
+def _registered(kind: Union[str, type]) -> str:
+    """The name of a type in a registry, that of its package first, with the scope; its path where it is in none."""
+    if isinstance(kind, str):
+        if kind.count('.') < 2:  # a name, maybe with a scope
+            return kind
+        try:
+            kind = get_object_from_string(kind)
+        except Exception:  # it is another package's, which need not be installed here
+            return kind
+        if not callable(kind):
+            return kind
+    package = kind.__module__.partition('.')[0]
+    roots = (MODELS.parent, TRANSFORMS.parent, DATASETS.parent)
+    registries = [registry for root in roots for registry in (root, *root.children.values())]
+    for registry in sorted(registries, key=lambda registry: registry.scope != package):
+        names = [name for name, found in registry.module_dict.items() if found is kind]
+        if names:
+            return f'{registry.scope}.{kind.__name__ if kind.__name__ in names else names[0]}'
+    return f'{kind.__module__}.{kind.__qualname__}'
+
+
 def _plain(value, toolbox: str):
     """A config without the scope of the toolbox that it is for, which it does not need; other scopes stay."""
     if isinstance(value, dict):
@@ -126,10 +160,8 @@ def _plain(value, toolbox: str):
         if inside != toolbox:
             plain['_scope_'] = inside
         kind = value.get('type')
-        if isinstance(kind, str):
+        if kind is not None:
             plain = {'type': kind[len(inside) + 1:] if kind.startswith(f'{inside}.') else kind, **plain}
-        elif kind is not None:
-            plain = {'type': f'{kind.__module__}.{kind.__qualname__}', **plain}
         return plain
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item, toolbox) for item in value)  # a tuple stays one: mmcv's Resize asks for it

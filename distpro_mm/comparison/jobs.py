@@ -10,10 +10,12 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS
 
+from ..config_types import is_a
 from ..datasets import HeldOutSplit, InMemoryDataset
 from ..engine.launch import load_config, student_config
-from ..engine.schedules import scaled, scaled_schedules, type_name
+from ..engine.schedules import scaled, scaled_schedules
 from ..errors import ConfigError
 from .benchmark import Benchmark, Method
 
@@ -289,7 +291,7 @@ def hold_out(cfg: Config, ratio: float) -> None:
     """
     _stretch(cfg, lambda by_epoch: 1 if by_epoch else 1 - ratio)
     train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
-    in_memory = type_name(train) == InMemoryDataset.__name__
+    in_memory = is_a(train['type'], InMemoryDataset, DATASETS)
     source = train['dataset'] if in_memory else train
     parts: List[dict] = []
     for part in ('train', 'held_out'):

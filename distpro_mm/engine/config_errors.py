@@ -8,6 +8,7 @@ from typing import Any, Iterator, List, Optional, Tuple
 from mmengine.config import Config
 from mmpretrain.registry import OPTIMIZERS
 
+from ..config_types import name_of
 from ..errors import ConfigError, DataError, first_line, is_number
 
 # What must be a number, by its key: the test, and what would do.
@@ -102,7 +103,7 @@ def _built(error: BaseException) -> Optional[Tuple[str, dict]]:
     if not isinstance(innermost, dict) or 'type' not in innermost:
         return None
     kind = innermost['type']
-    return (kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', str(kind))), dict(innermost)
+    return name_of(kind), dict(innermost)
 
 
 def _keys_of(cfg: Any, name: str, arguments: dict, key: str = '') -> List[str]:

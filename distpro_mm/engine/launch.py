@@ -10,17 +10,23 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
+from mmrazor.models import SingleTeacherDistill
+from mmrazor.registry import HOOKS, OPTIM_WRAPPERS
 from torch import nn
 
+from ..config_types import check_arguments, class_of, is_a, name_of
 from ..datasets.class_names import check_class_names, class_names, class_names_of_checkpoint
 from ..errors import ConfigError, first_line
 from ..models import TapDistill
 from ..models.checkpoints import load_whole
+from ..models.losses.one_label import refuse_recorded_one_label
 from .config_errors import check_numbers, check_optimizers, config_errors
-from .hooks import add_checks
+from .hooks import ProcessReplayHook, add_checks
+from .optimizers import BFloat16OptimWrapper
 from .resume import latest_training_checkpoint, seed_of, why_not_resumable
 from .toolbox_options import check_toolbox_options
 
@@ -137,7 +143,11 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     check_optimizers(cfg)
     check_toolbox_options(cfg)
     cfg.launcher = launcher
-    if str(cfg.model.get('type')).endswith('SingleTeacherDistill') and cfg.model.get('teacher', {}).get('data_preprocessor'):
+    kind = cfg.model.get('type')
+    if is_a(kind, TapDistill):
+        check_arguments(class_of(kind), (name for name in cfg.model if name not in ('type', '_scope_')), 'model')
+    if is_a(kind, SingleTeacherDistill) and not is_a(kind, TapDistill) and \
+            cfg.model.get('teacher', {}).get('data_preprocessor'):
         raise ConfigError("model.teacher.data_preprocessor: mmrazor's SingleTeacherDistill gives the teacher the student's "
                           'images: remove it if both are prepared alike; model.type=DistPro or TapDistill converts them')
     if launcher != 'none':
@@ -151,14 +161,17 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed_of(cfg.load_from))
     if amp:
         kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-        if kind not in ('OptimWrapper', 'AmpOptimWrapper', 'mmrazor.BFloat16OptimWrapper'):
-            raise ConfigError(f"--amp replaces optim_wrapper.type='OptimWrapper', and the config has '{kind}': choose the "
-                              'precision in the config')
+        if class_of(kind, OPTIM_WRAPPERS) not in (OptimWrapper, AmpOptimWrapper, BFloat16OptimWrapper):
+            raise ConfigError(f"--amp replaces optim_wrapper.type='OptimWrapper', and the config has '{name_of(kind)}': "
+                              'choose the precision in the config')
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
     with config_errors(cfg):
         runner = Runner.from_cfg(cfg)
-    _check_teacher(cfg, runner.model.module if is_model_wrapper(runner.model) else runner.model)
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    _check_teacher(cfg, model)
     add_checks(runner)
+    if isinstance(model, SingleTeacherDistill):
+        refuse_recorded_one_label(model)
     return runner
 
 
@@ -190,7 +203,7 @@ def _prepare_images_as_the_student_says(cfg: Config) -> None:
         raise ConfigError(f'model.architecture.data_preprocessor={dict(own)} is not used, as the config has another '
                           f'data_preprocessor={dict(used)}: remove one of the two')
     if (student.get('train_cfg') or {}).get('augments'):
-        kind = str(used.get('type', 'ClsDataPreprocessor')).rpartition('.')[2].rstrip("'>")
+        kind = name_of(used.get('type', 'ClsDataPreprocessor'))
         if kind not in ('ClsDataPreprocessor', 'BatchPreprocessor'):
             raise ConfigError(f"model.architecture.train_cfg.augments: data_preprocessor.type='{kind}' mixes no images; use "
                               "'mmpretrain.ClsDataPreprocessor', or remove the augments")
@@ -242,7 +255,7 @@ def _join_processes(cfg: Config) -> None:
 
 def replay_hooks(cfg: Config) -> List[dict]:
     """list[dict]: The config's hooks that replay a process."""
-    return [hook for hook in cfg.get('custom_hooks') or [] if str(hook['type']).rpartition('.')[2] == 'ProcessReplayHook']
+    return [hook for hook in cfg.get('custom_hooks') or [] if is_a(hook['type'], ProcessReplayHook, HOOKS)]
 
 
 def _checkpoint_to_resume(cfg: Config, resume: str) -> Optional[str]:

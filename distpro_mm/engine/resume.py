@@ -8,6 +8,7 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from mmengine.runner.checkpoint import _load_checkpoint
 
+from ..config_types import name_of
 from ..errors import first_line
 
 PARTS = ('state_dict', 'optimizer', 'message_hub', 'meta')
@@ -141,7 +142,7 @@ def _settings(text: str) -> Dict[str, Any]:
             raise ValueError(text)
         key, value = statement.targets[0].id, _value(statement.value)
         if key == 'custom_hooks':
-            value = [hook for hook in value or [] if str(hook.get('type')).rpartition('.')[2] not in OBSERVERS]
+            value = [hook for hook in value or [] if name_of(hook.get('type')) not in OBSERVERS]
         if key in DECISIVE:
             add(key, value)
     return flat

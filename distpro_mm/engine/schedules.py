@@ -2,6 +2,8 @@
 import copy
 from typing import Any, Callable
 
+from ..config_types import name_of
+
 # Entries of schedules that count epochs, or iterations with by_epoch=False.
 MOMENTS = ('begin', 'end')
 LENGTHS = ('T_max', 'milestones', 'step_size', 'total_steps', 'periods')
@@ -39,7 +41,7 @@ def scaled_schedules(given: Any, factor: Callable[[bool], float], least: int = 1
             return None
         if given.get('T_max') == before:
             new['T_max'] = now
-    if 'Exponential' in type_name(given):  # its gamma is a factor of one epoch or iteration
+    if 'Exponential' in name_of(given['type']):  # its gamma is a factor of one epoch or iteration
         new['gamma'] = given['gamma']**(1 / share)
     return new
 
@@ -50,10 +52,3 @@ def scaled(value: Any, share: float, least: int = 1) -> Any:
     if isinstance(value, (list, tuple)):
         return [scaled(each, share, least) for each in value]
     return max(least, round(value * share))
-
-
-
-def type_name(cfg: dict) -> str:
-    """The type of a config, given as a string with or without scope, or as a class."""
-    kind = cfg['type']
-    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__

@@ -3,7 +3,9 @@ from typing import Iterator, Tuple
 
 from mmengine.config import Config
 
+from ..config_types import is_a, name_of
 from ..errors import ConfigError
+from ..models import DistPro, TapDistill
 
 PARAMWISE = ('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
              'dcn_offset_lr_mult', 'bypass_duplicate')
@@ -55,10 +57,10 @@ def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
                 'it follows a validation metric, and a search in rounds validates after the last round only: use another')
     if distils and cfg.get('efficient_conv_bn_eval'):
         yield 'efficient_conv_bn_eval', 'it merges layers that a distillation reads features of: remove it'
-    if cfg.get('compile') and _name(cfg.model.get('type')) in ('DistPro', 'TapDistill', 'SimKD', 'L2T'):
+    if cfg.get('compile') and is_a(cfg.model.get('type'), TapDistill):
         yield f'compile={cfg.compile}', ('it compiles the whole training step, in which no feature can be read: remove it' +
                                          (' and set model.distiller.compile_transforms=True'
-                                          if _name(cfg.model.type) == 'DistPro' else ''))
+                                          if is_a(cfg.model.type, DistPro) else ''))
 
 
 def _of_hook(cfg: Config, key: str, hook: dict, distils: bool) -> Iterator[Tuple[str, str]]:
@@ -89,4 +91,4 @@ def _name(kind) -> str:
     """The name of a type in a config, without its scope; '' for None."""
     if kind is None:
         return ''
-    return kind.rpartition('.')[2] if isinstance(kind, str) else kind.__name__
+    return name_of(kind)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from ..search import gpus
 from .maps import Layout, Reader, element_of
 
 LAST_CALL = -1
@@ -44,11 +45,21 @@ class FeatureTap:
 
     def pick(self, inputs: Tuple, output: Any) -> Any:
         """Pick the value out of what a forward hook sees, as the network holds it."""
-        return element_of(inputs if self.side == 'input' else output, self.element)
+        if self.side == 'input':
+            return element_of(inputs, self.element)
+        return output if self.element is None else element_of(output, self.element)
 
     def read(self, inputs: Tuple, output: Any) -> Tensor:
-        """The feature as a map [B, C, H, W], out of what a forward hook sees; logits as they are."""
-        return self.layout(self.pick(inputs, output))
+        """The feature as a map [B, C, H, W], out of what a forward hook sees; logits as they are.
+
+        Raises:
+            ConfigError: If it is no tensor: some modules put out other values in training than in evaluation.
+        """
+        value = self.pick(inputs, output)
+        if not isinstance(value, Tensor):
+            raise ConfigError(f"model.distiller: layer '{self.layer}' puts out a {type(value).__name__} here, and a tensor "
+                              "where the model was probed, in eval mode: name a layer that puts out the same in training")
+        return self.layout(value)
 
 
 class _EverythingRead(Exception):
@@ -124,10 +135,12 @@ class Trace:
     Args:
         calls (list[Call]): The calls.
         model (nn.Module): The traced model.
+        output (Any): What the forward returned.
     """
 
-    def __init__(self, calls: List[Call], model: nn.Module) -> None:
+    def __init__(self, calls: List[Call], model: nn.Module, output: Any) -> None:
         self.calls = calls
+        self.output = output
         self.modules = dict(model.named_modules())
         self.reader = Reader(calls)
 
@@ -182,14 +195,14 @@ def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
             handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after(name))]
     try:
         model.eval()
-        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            forward()
+        with torch.enable_grad(), torch.random.fork_rng(devices=gpus(model)):
+            output = forward()
     finally:
         for handle in handles:
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
-    return Trace(calls, model)
+    return Trace(calls, model, output)
 
 
 def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, key: str, root: str = 'backbone',
@@ -231,24 +244,57 @@ def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, 
     return taps
 
 
-def resolve_logits(traced: Trace, key: str) -> FeatureTap:
-    """The tap at a classifier's output: what the last module that ends in a forward puts out.
+def resolve_logits(traced: Trace, key: str, layer: Optional[str] = None) -> FeatureTap:
+    """The tap at a classifier's output.
 
     Args:
         traced (Trace): A forward of the model.
         key (str): The config key, for errors.
+        layer (str, optional): The layer whose last output are the logits. Defaults to None: the layer that puts out what
+            the model returns.
 
     Returns:
         FeatureTap: Named 'logits', of shape [K] for K classes.
 
     Raises:
-        ConfigError: If the model ends in something else than logits [B, K].
+        ConfigError: If that is not logits [B, K], or no layer puts out what the model returns (which may be the mean of
+            two classifiers).
     """
-    call = traced.calls[-1]
-    if not isinstance(call.output, Tensor) or call.output.dim() != 2:
-        seen = tuple(call.output.shape) if isinstance(call.output, Tensor) else type(call.output).__name__
-        raise ConfigError(f"{key}: the model ends in '{call.name}', which puts out {seen}, not logits [B, K]")
-    return FeatureTap('logits', call.name, 'output', call.index, shape=tuple(call.output.shape[1:]), layer=call.name)
+    if layer is not None:
+        call = _calls_of(layer, traced, key)[-1]
+        output, what = call.output, f"layer '{layer}' puts out"
+    else:
+        output, what = traced.output, 'the model returns'
+    if not isinstance(output, Tensor) or output.dim() != 2:
+        seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ConfigError(f"{key}: {what} {seen}, not logits [B, K]; name the layer that puts them out, e.g. layer='head'")
+    if layer is None:
+        call = _call_that_gave(output, traced)
+        if call is None:
+            raise ConfigError(f"{key}: what the model returns is made of what several layers put out (the last one is "
+                              f"'{traced.calls[-1].name}'), so no layer has its logits: name the layer to compare, e.g. "
+                              f"layer='{traced.calls[-1].name}', or write a head that is a layer and returns the same")
+    return FeatureTap('logits', call.name, 'output', call.index, shape=tuple(output.shape[1:]), layer=call.name)
+
+
+def _call_that_gave(output: Tensor, traced: Trace) -> Optional[Call]:
+    """The last call that put out a tensor, or an equal one."""
+    tensors = [call for call in reversed(traced.calls) if isinstance(call.output, Tensor)]
+    equal = (call for call in tensors if call.output.shape == output.shape and torch.equal(call.output, output))
+    return next((call for call in tensors if call.output is output), None) or next(equal, None)
+
+
+def _calls_of(name: str, traced: Trace, key: str) -> List[Call]:
+    """The calls of a layer that a config names, one or more."""
+    if not isinstance(name, str) or name not in traced.modules or not name:
+        nearest = difflib.get_close_matches(str(name), list(traced.modules), n=3, cutoff=0.3)
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ''
+        raise ConfigError(f"{key}: the model has no layer '{name}'{hint}")
+    calls = traced.of(name)
+    if not calls:
+        raise ConfigError(f"{key}: layer '{name}' is not called in a forward of the model (a list of layers is not; "
+                         f"name one of them: {', '.join(n for n in traced.modules if n.startswith(name + '.'))[:200]})")
+    return calls
 
 
 def _found(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> List[dict]:
@@ -272,14 +318,7 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> F
     if set('.>:') & set(spec.get('name', '')):
         raise ConfigError(f"{key}: name='{spec['name']}' of a layer may not contain '.', '>' or ':', which divide the names "
                          'of pathways')
-    if name not in traced.modules or not name:
-        nearest = difflib.get_close_matches(name, list(traced.modules), n=3, cutoff=0.3)
-        hint = f"; nearest: {', '.join(nearest)}" if nearest else ''
-        raise ConfigError(f"{key}: the model has no layer '{name}'{hint}")
-    calls = traced.of(name)
-    if not calls:
-        raise ConfigError(f"{key}: layer '{name}' is not called in a forward of the model (a list of layers is not; "
-                         f"name one of them: {', '.join(n for n in traced.modules if n.startswith(name + '.'))[:200]})")
+    calls = _calls_of(name, traced, key)
     position = spec.get('call', LAST_CALL)
     if not -len(calls) <= position < len(calls):
         raise ConfigError(f"{key}: layer '{name}' is called {len(calls)} times in a forward, so call={position} does "

@@ -121,7 +121,7 @@ class DistillationProcess:
 
     @property
     def weights(self) -> np.ndarray:
-        """np.ndarray: Weights at the knots [K, N]."""
+        """np.ndarray: Weights at the knots [K, N], read-only."""
         if not self.progress:
             raise ProcessError('the process has no knots yet')
         if self._weights is None:
@@ -129,6 +129,7 @@ class DistillationProcess:
             weights = np.stack([self.weighting(torch.from_numpy(a)).numpy() for a in self.alpha])
             if not np.isfinite(weights).all():
                 raise ProcessError(f"alpha gives weights that are not finite with weighting.type='{self.weighting.type}'")
+            weights.setflags(write=False)
             self._weights = weights
         return self._weights
 

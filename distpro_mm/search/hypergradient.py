@@ -31,20 +31,25 @@ from .optimizer_step import Before, check_differentiable, transposed
 METHODS = ('auto', 'jvp', 'differences')
 
 
+def gpus(*modules: nn.Module) -> List[torch.device]:
+    """list[torch.device]: The GPUs that parameters or buffers of the modules are on."""
+    tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
+    return list({tensor.device for tensor in tensors if tensor.is_cuda})
+
+
 @contextlib.contextmanager
 def untouched(*modules: nn.Module) -> Iterator[None]:
     """Let forwards run in training mode without any lasting effect.
 
     Inside, the modules' buffers (running statistics among them) are copies; afterwards the true ones, which nothing has
-    written to, are back, and so are the random states.
+    written to, are back, and so are the random states of the CPU and of every GPU that the modules are on.
 
     Args:
         *modules (nn.Module): The modules whose buffers are kept.
     """
     owners = [(module, name, buffer) for root in modules for module in root.modules()
               for name, buffer in module._buffers.items() if buffer is not None]
-    devices = {buffer.device for _, _, buffer in owners if buffer.is_cuda}
-    with torch.random.fork_rng(devices=list(devices)):
+    with torch.random.fork_rng(devices=gpus(*modules)):
         for module, name, buffer in owners:
             module._buffers[name] = buffer.clone()
         try:

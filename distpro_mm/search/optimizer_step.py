@@ -5,6 +5,7 @@ transposed derivative takes :math:`a = \partial J / \partial \theta'` and :math:
 """
 import collections
 import copy
+import inspect
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
 import torch
@@ -13,17 +14,27 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 
 State = Dict[str, Tensor]
+COUNTERS = ('step', 'mu_product')  # entries of a state that no gradient enters
 
 
 def check_differentiable(optimizer: torch.optim.Optimizer) -> None:
     """Refuse an optimiser whose step has no derivative here.
 
+    A subclass with an update of its own (gradient centralisation, SAM) mostly computes it without gradients, so that taking
+    it again would give a wrong derivative. A subclass that inherits the update is accepted.
+
     Raises:
-        ConfigError: If it is neither SGD nor one of torch's that know ``differentiable``.
+        ConfigError: If its step is not the one of an optimiser of torch that knows ``differentiable``.
     """
-    if not isinstance(optimizer, torch.optim.SGD) and 'differentiable' not in optimizer.defaults:
-        raise ConfigError(f"optim_wrapper.optimizer.type='{type(optimizer).__name__}' cannot be differentiated, which "
-                          'the search needs: use SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad or Adadelta')
+    kind = type(optimizer)
+    base = next(base for base in kind.__mro__ if base.__module__.startswith('torch.optim'))
+    # torch puts a wrapper of its own around the step of every class.
+    inherited = all(inspect.unwrap(getattr(kind, name, None)) is inspect.unwrap(getattr(base, name, None))
+                    for name in ('step', '_init_group'))
+    if not inherited or 'differentiable' not in optimizer.defaults:
+        own = '' if inherited else ' has a step of its own and'
+        raise ConfigError(f"optim_wrapper.optimizer.type='{kind.__name__}'{own} cannot be differentiated, which the search "
+                          "needs: use torch's SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad or Adadelta")
 
 
 class Before:
@@ -104,7 +115,7 @@ def _replayed(optimizer, before: Before, a: Sequence[Tensor], b: Sequence[State]
     gradients = [(torch.zeros_like(theta) if gradient is None else gradient.clone()).requires_grad_()
                  for theta, gradient in zip(before.theta, before.gradients)]
     states = [{key: value.clone().requires_grad_() for key, value in state.items()
-               if isinstance(value, Tensor) and value.shape == theta.shape and key != 'step'}
+               if isinstance(value, Tensor) and value.shape == theta.shape and key not in COUNTERS}
               for state, theta in zip(before.states, before.theta)]
     stepped = []
     for theta, gradient, state, leaves, group in zip(thetas, gradients, before.states, states, before.groups):
@@ -127,13 +138,24 @@ def _replayed(optimizer, before: Before, a: Sequence[Tensor], b: Sequence[State]
             adjoints.append(adjoint)
     leaves = [*thetas, *gradients, *(leaf for state in states for leaf in state.values())]
     found = torch.autograd.grad(outputs, leaves, adjoints, allow_unused=True)
+    found = [torch.zeros_like(leaf) if d is None else d for d, leaf in zip(found, leaves)]
     # An element whose gradient has always been exactly 0 sits at the kink of the square root in Adam's step: it has no
-    # derivative, and no pathway moves it, so it counts nothing.
-    found = [torch.zeros_like(leaf) if d is None else torch.nan_to_num(d, nan=0.0, posinf=0.0, neginf=0.0)
-             for d, leaf in zip(found, leaves)]
-    rest = iter(found[2 * len(thetas):])
-    return Transposed(found[len(thetas):2 * len(thetas)], found[:len(thetas)],
-                      [{key: next(rest) for key in state} for state in states])
+    # derivative, and no pathway moves it, so it counts nothing. Any other value that is not finite stays.
+    still = [_always_zero(gradient, state) & adjoint.isfinite() for gradient, state, adjoint in zip(gradients, states, a)]
+    count = len(thetas)
+    passed_on = [torch.where(zero & ~d.isfinite(), adjoint, d) for d, zero, adjoint in zip(found, still, a)]
+    by_gradient = [torch.where(zero & ~d.isfinite(), 0, d) for d, zero in zip(found[count:], still)]
+    rest = iter(found[2 * count:])
+    return Transposed(by_gradient, passed_on, [
+        {key: torch.where(zero & ~d.isfinite(), 0, d) for key, d in zip(state, rest)} for state, zero in zip(states, still)])
+
+
+def _always_zero(gradient: Tensor, state: State) -> Tensor:
+    """Elements whose gradient is exactly 0 now and was at all steps before."""
+    zero = gradient.detach() == 0
+    for value in state.values():
+        zero = zero & (value.detach() == 0)
+    return zero
 
 
 def _cloned(state: dict) -> dict:

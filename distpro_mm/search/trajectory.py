@@ -18,9 +18,9 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .optimizer_step import Before, State, check_differentiable, transposed
+from .second_derivative import twice_differentiable
 
 
 @dataclasses.dataclass
@@ -127,8 +127,7 @@ class Trajectory:
         self.swept += 1
         theta = [p.requires_grad_() for p in step.before.theta]
         weights = step.weights.clone().requires_grad_()
-        # Of torch's attention kernels the plain one alone has a second derivative.
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with torch.enable_grad(), twice_differentiable():
             loss = training_loss(dict(zip(self.parameters, theta)), weights, step.batch)
             gradients = torch.autograd.grad(loss, theta, create_graph=True, allow_unused=True)
             through = transposed(self.optimizer, step.before, self.a, self.b)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from torch import nn
 
@@ -199,8 +200,11 @@ def test_nan_stops_the_search_and_keeps_the_last_good_process(make_config, spoil
     assert len(process) == 6 and np.isfinite(process.weights).all() and process.origin['complete'] is False
 
 
-def test_nan_in_the_held_out_batch_stops_the_search(make_config):
+@pytest.mark.parametrize('optimizer', [
+    dict(type='SGD', lr=0.05), dict(type='AdamW', lr=0.001), dict(type='RMSprop', lr=0.001)])
+def test_nan_in_the_held_out_batch_stops_the_search(make_config, optimizer):
     cfg = make_config('search')
+    cfg.optim_wrapper.optimizer = optimizer
 
     def spoil(runner):
         model = runner.model
@@ -210,6 +214,25 @@ def test_nan_in_the_held_out_batch_stops_the_search(make_config):
     with pytest.raises(TrainingError, match="held-out loss's gradient"):
         search(cfg, lambda r: r.register_hook(Spoil(3, spoil)))
     assert len(DistillationProcess.load(os.path.join(cfg.work_dir, 'process.json'))) == 4
+
+
+@OPTIMIZERS.register_module()
+class CentralisedSGD(torch.optim.SGD):
+    """Takes the mean out of every gradient first."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group['params']:
+                if parameter.grad is not None and parameter.dim() > 1:
+                    parameter.grad -= parameter.grad.mean()
+        return super().step(closure)
+
+
+def test_an_optimiser_with_a_step_of_its_own_is_refused(make_config):
+    cfg = make_config('search', optim_wrapper__optimizer__type='CentralisedSGD')
+    with pytest.raises(ConfigError, match="optim_wrapper.optimizer.type='CentralisedSGD' has a step of its own"):
+        search(cfg)
 
 
 def test_an_interrupted_search_keeps_its_process(make_config):

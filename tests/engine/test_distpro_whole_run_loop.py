@@ -7,6 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from distpro_mm.engine.hooks import DistillWarmUpHook
 from distpro_mm.engine.loops import DistProWholeRunLoop
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
 from distpro_mm.errors import ConfigError
@@ -36,6 +37,10 @@ class Watch(Hook):
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.seen.append(copy.deepcopy(self.function(runner)))
+
+
+class LongerWarmUpHook(DistillWarmUpHook):
+    """A hook of a user, which changes the training loss as the one that it derives from does."""
 
 
 @pytest.fixture
@@ -144,6 +149,16 @@ def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_los
         measured = derivatives[0].sum(0)[pathway].item()
         change = 1e-5 * torch.eye(5).double()[pathway]
         assert measured == pytest.approx((run(change) - run(-change)) / 2e-5, rel=1e-3), pathway
+
+
+@pytest.mark.parametrize('distance', ['HCLLoss', 'ATLoss'])
+def test_a_search_goes_through_maps_that_are_zero_in_both_networks(make_config, derivatives, distance):
+    dead = [dict(type='Constant', layer='BatchNorm2d', val=0)]
+    runner = search(make_config(
+        'whole_run', train_cfg__rounds=2, train_cfg__max_epochs=1, model__distiller__distance=dict(type=distance),
+        model__distiller__transforms=[dict(type='IdentityTransform')], model__architecture__backbone__init_cfg=dead,
+        model__teacher__backbone__init_cfg=dead))
+    assert derivatives[0].isfinite().all() and len(runner.train_loop.history) == 2
 
 
 def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives):
@@ -322,6 +337,7 @@ def test_a_price_takes_weight_from_dear_pathways(make_config):
     (dict(param_scheduler=dict(_delete_=True, student=[], alpha=[])), 'param_scheduler: a search in rounds takes those of'),
     (dict(model__distiller__compile_transforms=True), 'compile_transforms=True: what is compiled has no second derivative'),
     (dict(custom_hooks=[dict(type='mmrazor.DistillWarmUpHook', epochs=1)]), 'DistillWarmUpHook changes'),
+    (dict(custom_hooks=[dict(type=LongerWarmUpHook, epochs=1)]), 'LongerWarmUpHook changes'),
     (dict(optim_wrapper__constructor='mmrazor.DistProOptimWrapperConstructor'), 'optim_wrapper of an ordinary training'),
     (dict(optim_wrapper__clip_grad=dict(max_norm=1.0)), 'optim_wrapper.clip_grad is not supported in a search'),
     (dict(custom_hooks=[dict(type='mmrazor.ProcessRecordHook')]), 'ProcessRecordHook.*DistProSearchLoop'),

@@ -318,7 +318,7 @@ def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_
     assert torch.equal(torch.get_rng_state(), random_state) and model.distiller.compare_at == 'teacher'
     cost, smaller, pointwise = (dear(pair, **change).pathway_costs().item() for change in (
         {}, dict(compare_at='smaller'), dict(transform='PointwiseTransform')))
-    assert 0 < smaller < 1 < pointwise < 0.9 * cost
+    assert 0 < smaller < pointwise < 0.9 * cost
     assert sentence == (
         f"model.distiller: pathway 'stem>layer3:it' costs {cost:.2f} training steps of the student alone (estimated): "
         f"compare_at='smaller' makes that {smaller:.2f}; transforms=[dict(type='PointwiseTransform')] makes that "
@@ -570,6 +570,38 @@ def test_sensitivities_are_those_of_each_unweighted_pathway():
     for (name, sensitivity), single in zip(caught, losses):
         truth, = torch.autograd.grad(single, received.features[name], retain_graph=True)
         torch.testing.assert_close(sensitivity, truth, rtol=1e-9, atol=1e-14)
+
+
+def test_sensitivities_are_each_pathways_own_where_others_are_not_computed():
+    torch.manual_seed(3)
+    model = build().double()
+    x, samples = batch(dtype=torch.float64)
+
+    def caught(weights, skip_below=0.0):
+        model.keep_batch(True)
+        model.distiller.set_weights(weights, skip_below)
+        sum(model(x, samples, mode='loss').values()).backward()
+        return [sensitivity for _, sensitivity in model.distiller.sensitivities()]
+
+    weights = [0.5 * (index + 1) for index in range(10)]
+    every = caught(weights)
+    for small, skip_below in ((0.0, 0.0), (0.1, 0.2)):
+        some = caught([small, *weights[1:4], small, *weights[5:]], skip_below)
+        assert some[0] is None and some[4] is None
+        for index in (1, 2, 3, 5, 9):
+            torch.testing.assert_close(some[index], every[index], rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize('weights', [[1.0] * 9 + [-1.0], [1.0] * 9, [[1.0] * 10]])
+def test_weights_that_do_not_fit_or_are_negative_are_refused(weights):
+    with pytest.raises(ConfigError, match='the weights of pathways must be 10 numbers of 0 or more, got'):
+        build().distiller.set_weights(weights)
+
+
+def test_a_weight_that_is_no_number_shows_in_the_loss():
+    model = build()
+    model.distiller.set_weights([1.0] * 9 + [float('nan')])
+    assert model(*batch(), mode='loss')['distill.loss_pathways'].isnan()
 
 
 def test_a_weight_of_zero_leaves_no_sensitivity():

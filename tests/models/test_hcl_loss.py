@@ -96,3 +96,16 @@ def test_equal_maps_have_no_gradient():
     loss = HCLLoss()(student, student.detach())
     loss.backward()
     assert loss == 0 and torch.equal(student.grad, torch.zeros_like(student))
+
+
+@pytest.mark.parametrize('shape', [(2, 3, 8, 8), (2, 3, 5, 3)])
+def test_has_a_second_derivative_where_the_maps_are_equal(shape):
+    """HCL is quadratic in the difference: its second derivative is the same everywhere."""
+    teacher, direction = (torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    found = []
+    for student in (teacher.clone(), torch.randn(shape, dtype=torch.float64)):
+        student.requires_grad_()
+        gradient, = torch.autograd.grad(HCLLoss()(student, teacher), student, create_graph=True)
+        found.append(torch.autograd.grad((gradient * direction).sum(), student)[0])
+    assert found[0].any()
+    torch.testing.assert_close(*found, rtol=1e-12, atol=1e-15)

@@ -2,10 +2,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
+from torch import nn
 
+from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
 from distpro_mm.process import DistillationProcess
 from distpro_mm.search import Hypergradient, untouched
@@ -202,3 +205,141 @@ def test_a_loss_that_wants_labels_refuses_mixed_images():
         sample.set_gt_score(torch.rand(CLASSES))
     with pytest.raises(ConfigError, match='model.distiller.logits: DecoupledKDLoss needs one label an image'):
         model(x, samples, mode='loss')
+
+
+# ---- where logits are read
+
+
+class Averaged(nn.Module):
+    """Two classifiers: their mean in evaluation, both in training, as timm's distilled DeiT."""
+
+    def __init__(self, width, both_in_training):
+        super().__init__()
+        self.first, self.second, self.both = nn.Linear(width, CLASSES), nn.Linear(width, CLASSES), both_in_training
+
+    def forward(self, x):
+        one, other = self.first(x), self.second(x)
+        return (one, other) if self.both and self.training else (one + other) / 2
+
+
+@MODELS.register_module()
+class TwoClassifiers(BaseModel):
+    """A network whose forward itself averages two classifiers, or has a layer for that."""
+
+    def __init__(self, how='in_forward'):
+        super().__init__()
+        self.stem, self.body = nn.Conv2d(1, 6, 3, 1, 1), nn.Conv2d(6, 8, 3, 2, 1)
+        self.head = Averaged(8, how == 'both_in_training')
+        self.how = how
+
+    def forward(self, inputs, data_samples=None, mode='tensor'):
+        x = self.body(self.stem(inputs).tanh()).tanh().mean((2, 3))
+        if self.how == 'in_forward':
+            logits = (self.head.first(x) + self.head.second(x)) / 2
+        elif self.how == 'not_in_training' and mode == 'loss':
+            logits = self.head.first(x)
+        else:
+            logits = self.head(x)
+        if mode == 'tensor':
+            return dict(logits=logits) if self.how == 'dict' else logits
+        logits = logits[0] if isinstance(logits, tuple) else logits
+        return dict(loss=F.cross_entropy(logits, torch.cat([sample.gt_label for sample in data_samples])))
+
+
+def two_classifiers(how, **kl):
+    layers = ['stem', 'body']
+    return MODELS.build(dict(
+        _scope_='mmrazor', type='DistPro', architecture=dict(type='TwoClassifiers', how=how), input_shape=SHAPE,
+        teacher=dict(type='TwoClassifiers', how='layer' if how in ('both_in_training', 'not_in_training') else how),
+        distiller=dict(type='DistProDistiller', transmitters=layers, receivers=layers, connections=[('body', 'body')],
+                       transforms=[dict(type='PointwiseTransform')], logits=[{**KL, **kl}])))
+
+
+@pytest.mark.parametrize('how', ['layer', 'dict'])
+def test_logits_are_what_the_network_returns(how):
+    named = {} if how == 'layer' else dict(layer='head')
+    model = two_classifiers(how, **named)
+    images, samples = batch(dtype=torch.float32)
+    model.distiller.set_weights([0, 1])
+    loss = model(images, samples, mode='loss')['distill.loss_pathways']
+    logits = [network(images)['logits'] if how == 'dict' else network(images) for network in (model.student, model.teacher)]
+    torch.testing.assert_close(loss, model.distiller.logit_losses['kl'](*logits))
+
+
+def test_what_no_layer_puts_out_is_refused_until_a_layer_is_named():
+    with pytest.raises(ConfigError, match="logits: what the model returns is made of .*layer='head.second'"):
+        two_classifiers('in_forward')
+    with pytest.raises(ConfigError, match=r"logits: the model returns dict, not logits \[B, K\]; name the layer"):
+        two_classifiers('dict')
+    model = two_classifiers('in_forward', layer=dict(teacher='head.first', student='head.second'))
+    assert [tap.module for tap in model.distiller.logit_taps] == ['head.first', 'head.second']
+
+
+@pytest.mark.parametrize('layer, message', [
+    ('head.frist', "the model has no layer 'head.frist'; nearest: head.first"),
+    ('stem', r"layer 'stem' puts out \(2, 6, 8, 8\), not logits"),
+    (dict(pupil='head'), "layer={'pupil': 'head'} must be the name of a layer"),
+    (3, 'layer=3 must be the name of a layer')])
+def test_a_layer_of_logits_that_does_not_do_is_refused(layer, message):
+    with pytest.raises(ConfigError, match=message):
+        two_classifiers('layer', layer=layer)
+
+
+def test_two_losses_cannot_name_two_layers():
+    with pytest.raises(ConfigError, match="layer names two layers of the teacher, 'head' and 'head.fc'"):
+        build(logits=[{**KL, 'layer': 'head'}, {**DKD, 'layer': 'head.fc'}])
+
+
+@pytest.mark.parametrize('how, message', [
+    ('both_in_training', "layer 'head' puts out a tuple here, and a tensor where the model was probed"),
+    ('not_in_training', "layer 'head' of the student was called when the model was probed")])
+def test_a_layer_that_does_something_else_in_training_is_refused_there(how, message):
+    model = two_classifiers(how)
+    with pytest.raises(ConfigError, match=message):
+        model(*batch(dtype=torch.float32), mode='loss')
+
+
+# ---- images with several labels
+
+
+def multi_label(cfg):
+    return dict(cfg, head=dict(cfg['head'], type='MultiLabelLinearClsHead'))
+
+
+@pytest.mark.parametrize('loss, one_label', [
+    (KL, True), (DKD, True), (dict(type='StandardizedKLDivergence', tau=2), True), (dict(type='WSLDLoss'), True),
+    (dict(type='MultiLevelLogitLoss'), True), (dict(type='DISTLoss'), True), (dict(type='KDSoftCELoss'), True),
+    (dict(type='L2Loss', normalize=False), False), (dict(type='L1Loss'), False)])
+def test_a_softmax_is_refused_where_images_have_several_labels(loss, one_label):
+    distiller = dict(type='DistProDistiller', connections=[('layer3', 'layer3')], logits=[dict(loss, name='it')],
+                     transforms=[dict(type='PointwiseTransform')])
+    cfg = dict(_scope_='mmrazor', type='DistPro', input_shape=SHAPE, distiller=distiller)
+    networks = dict(architecture=network(4), teacher=network(6))
+    assert MODELS.build({**cfg, **networks}).distiller.one_label == ['it'] * one_label
+    for side in networks:
+        changed = {**cfg, **networks, side: multi_label(networks[side])}
+        if one_label:
+            with pytest.raises(ConfigError, match=rf'logits: it \({loss["type"]}\): a softmax over the classes'):
+                MODELS.build(changed)
+        else:
+            MODELS.build(changed)
+
+
+def test_several_labels_of_an_image_are_refused_whatever_the_head():
+    images, samples = batch(dtype=torch.float32)
+    samples[3].set_gt_label([1, 4])
+    for loss in (KL, DKD):
+        model = build(logits=[loss])
+        model.student.head.loss = lambda feats, data_samples, head=model.student.head: dict(loss=head(feats).sum())
+        with pytest.raises(ConfigError, match='model.distiller.logits: .*a softmax over the classes'):
+            model(images, samples, mode='loss')
+    with pytest.raises(ConfigError, match='train_cfg.agreement=0.5: a softmax over the classes.*set it to 0'):
+        model.held_out_loss(dict(inputs=images, data_samples=samples), 0.5)
+
+
+@pytest.mark.parametrize('method', ['kd', 'dkd', 'dist', 'equal'])
+def test_a_method_on_logits_is_refused_for_a_multi_label_student(make_config, method):
+    logits = dict(model__distiller__logits=[KL]) if method == 'equal' else {}
+    cfg = make_config(method, model__architecture__head__type='MultiLabelLinearClsHead', **logits)
+    with pytest.raises(ConfigError, match='model.distiller.(logits|distill_losses): .*a softmax over the classes'):
+        build_trainer(cfg)

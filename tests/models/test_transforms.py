@@ -7,7 +7,7 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 from distpro_mm.errors import ConfigError
-from distpro_mm.models.connectors.transforms import resize, resize_and_convolve
+from distpro_mm.models.connectors.transforms import Transform, resize, resize_and_convolve
 from distpro_mm.models.distillers.cost import cost
 
 RELEASED = dict(PointwiseTransform=2176, AttentionTransform=19680, DeepAttentionTransform=28960,
@@ -171,6 +171,46 @@ def test_a_resize_and_convolution_in_one_has_the_gradients_of_both(size):
     for one, both in zip(*(torch.autograd.grad(output, inputs, direction) for output in outputs)):
         torch.testing.assert_close(one, both, rtol=1e-11, atol=1e-11)
     assert torch.equal(resize(x, size), F.interpolate(x, size=size, mode='nearest'))
+
+
+class Custom(Transform):
+    """A transform of a user: any layers after the resize."""
+
+    def __init__(self, *layers):
+        self.layers = layers
+        super().__init__(4, 6)
+
+    def build(self, in_channels, out_channels, mid):
+        return [], list(self.layers)
+
+
+AFTER = {
+    'dilated': lambda: nn.Conv2d(4, 6, 3, padding=2, dilation=2),
+    'reflected': lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode='reflect'),
+    'circular': lambda: nn.Conv2d(4, 6, 3, padding=1, padding_mode='circular'),
+    'grouped': lambda: nn.Conv2d(4, 6, 3, padding=1, groups=2), 'wide': lambda: nn.Conv2d(4, 6, 5, padding=2),
+    'pointwise': lambda: nn.Conv2d(4, 6, 1), 'strided': lambda: nn.Conv2d(4, 6, 3, stride=2, padding=1),
+    'unpadded': lambda: nn.Conv2d(4, 6, 2), 'same': lambda: nn.Conv2d(4, 6, 3, padding='same'),
+    'oblong': lambda: nn.Conv2d(4, 6, (3, 1), padding=(1, 0)), 'transposed': lambda: nn.ConvTranspose2d(4, 6, 3, padding=1),
+    'activation': nn.GELU, 'normalised': lambda: nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 6, 3, padding=1)),
+    'block': lambda: nn.Sequential(nn.Conv2d(4, 6, 3, padding=1), nn.ReLU()), 'plain': lambda: nn.Conv2d(4, 6, 3, padding=1)}
+
+
+@pytest.mark.parametrize('name', AFTER)
+def test_a_subclass_computes_its_layers_whatever_they_are(name):
+    layer = AFTER[name]().double()
+    transform = Custom(layer, nn.Tanh()).double()
+    x = torch.randn(2, 4, 3, 2, dtype=torch.float64)
+    for size in ((6, 8), (3, 2), (12, 6), (7, 5)):
+        expected = torch.tanh(layer(F.interpolate(x, size=size, mode='nearest')))
+        torch.testing.assert_close(transform(x, size=size), expected, rtol=1e-11, atol=1e-12)
+
+
+def test_hooks_of_a_layer_after_the_resize_are_run():
+    layer, seen = nn.Conv2d(4, 6, 3, padding=1), []
+    layer.register_forward_hook(lambda module, inputs, output: seen.append(output.shape))
+    Custom(layer)(torch.randn(2, 4, 3, 3), size=(6, 6))
+    assert seen == [(2, 6, 6, 6)]
 
 
 @pytest.mark.parametrize('own, size', [((4, 4), (8, 8)), ((4, 4), (16, 16)), ((2, 2), (32, 32)), ((1, 1), (32, 32))])

@@ -746,5 +746,5 @@ def test_logits_are_what_a_classifier_gives_in_every_mode():
 
 
 def test_a_model_that_ends_in_no_logits_is_refused():
-    with pytest.raises(ConfigError, match=rf"^{KEY}: the model ends in '1', which puts out \(2, 4, 8, 8\), not logits"):
+    with pytest.raises(ConfigError, match=rf'^{KEY}: the model returns \(2, 4, 8, 8\), not logits'):
         resolve_logits(traced(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())), KEY)

@@ -545,3 +545,11 @@ def test_weights_that_are_not_finite_are_refused():
 
 def test_nothing_recorded_can_be_smoothed():
     assert len(DistillationProcess(['a'], Weighting()).smooth(0.5)) == 0
+
+
+def test_the_weights_at_the_knots_cannot_be_written_to():
+    process = DistillationProcess(['a', 'b'], Weighting('exponential'), [0, 1], [[0, 1], [1, 0]])
+    before = process.weights.copy()
+    with pytest.raises(ValueError, match='read-only'):
+        process.weights[0] = 7
+    assert np.array_equal(process.at(0), before[0])

@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distpro_mm.search import Hypergradient, untouched
+from distpro_mm.search.optimizer_step import Before, transposed
 
 LR, WEIGHT_DECAY, BETAS, EPS = 0.05, 0.01, (0.8, 0.95), 1e-6
 RECEIVERS = (0, 1, 1)  # two pathways share a map
@@ -377,6 +378,64 @@ def test_an_optimiser_that_cannot_be_differentiated_is_refused():
     student = Student()
     with pytest.raises(ValueError, match="optim_wrapper.optimizer.type='LBFGS'"):
         Hypergradient(student, torch.optim.LBFGS(student.parameters()))
+
+
+class Renamed(torch.optim.AdamW):
+    """With other defaults, and the step that it inherits."""
+
+    def __init__(self, params):
+        super().__init__(params, lr=0.01)
+
+
+class Regrouped(torch.optim.SGD):
+
+    def _init_group(self, group, params, grads, momentum_buffer_list):
+        return super()._init_group(group, params, grads, momentum_buffer_list)
+
+
+class Sharpness(torch.optim.Optimizer):
+    """As SAM in its usual release, which takes the defaults over from another optimiser."""
+
+    def __init__(self, params):
+        super().__init__(params, torch.optim.SGD(params, 0.1).defaults)
+
+    def step(self, closure=None):
+        pass
+
+
+def test_a_subclass_counts_as_what_it_inherits_the_step_of():
+    student = Student()
+    for kind in (Regrouped, Sharpness):
+        with pytest.raises(ValueError, match=f"optim_wrapper.optimizer.type='{kind.__name__}' has a step of its own"):
+            Hypergradient(student, kind([*student.parameters()]) if kind is Sharpness else kind(student.parameters(), 0.1))
+    for optimizer in (Renamed(student.parameters()), torch.optim.AdamW(student.parameters())):
+        Hypergradient(student, optimizer)
+
+
+DEAD = {
+    'adam': lambda p: torch.optim.Adam(p, 0.1, weight_decay=0.1), 'adamw': lambda p: torch.optim.AdamW(
+        p, 0.1, weight_decay=0, amsgrad=True),
+    'nadam': lambda p: torch.optim.NAdam(p, 0.1),
+    'rmsprop': lambda p: torch.optim.RMSprop(p, 0.1, momentum=0.9), 'adagrad': lambda p: torch.optim.Adagrad(p, 0.1)}
+
+
+@pytest.mark.parametrize('name', DEAD)
+@pytest.mark.parametrize('steps', [0, 2])
+def test_an_element_without_a_gradient_passes_the_derivative_on_and_any_other_nan_stays(name, steps):
+    parameter = nn.Parameter(torch.tensor([0., 1.], dtype=torch.float64))
+    optimizer = DEAD[name]([parameter])
+    for _ in range(steps):
+        parameter.grad = torch.tensor([0., 1.5], dtype=torch.float64)
+        optimizer.step()
+    parameter.grad = torch.tensor([0., 0.5], dtype=torch.float64)
+    before = Before(optimizer, [parameter])
+    a = torch.tensor([3., 2.], dtype=torch.float64)
+    found = transposed(optimizer, before, [a])
+    assert found.parameters[0][0] == 3 and found.gradients[0][0] == 0
+    assert all(value.isfinite().all() for value in (*found.gradients, *found.parameters, *found.states[0].values()))
+    for spoiled in (torch.tensor([3., float('nan')]), torch.tensor([float('nan'), 2.])):
+        found = transposed(optimizer, before, [spoiled.double()])
+        assert torch.equal(found.gradients[0].isnan() | found.parameters[0].isnan(), spoiled.isnan())
 
 
 def test_bad_arguments_name_their_key():

@@ -196,5 +196,5 @@ def test_a_step_that_is_skipped_is_not_kept():
 
 
 def test_an_optimiser_that_cannot_be_differentiated_is_refused():
-    with pytest.raises(ConfigError, match='LBFGS.*use SGD'):
+    with pytest.raises(ConfigError, match="LBFGS.*use torch's SGD"):
         Problem(lambda p: torch.optim.LBFGS(p)).measured()

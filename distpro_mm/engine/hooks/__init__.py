@@ -1,4 +1,5 @@
 from .channels_last_hook import ChannelsLastHook
+from .class_count_hook import ClassCountHook
 from .class_names_hook import ClassNamesHook
 from .distill_warm_up_hook import DistillWarmUpHook
 from .initial_student_hook import InitialStudentHook
@@ -10,7 +11,7 @@ from .training_watch_hook import TrainingWatchHook
 from .whole_checkpoint_hook import WholeCheckpointHook
 from .whole_run_record_hook import WholeRunRecordHook
 
-CHECKS = (LoadCheckpointHook, TrainingWatchHook, ClassNamesHook)
+CHECKS = (LoadCheckpointHook, TrainingWatchHook, ClassNamesHook, ClassCountHook)
 
 
 def add_checks(runner) -> None:
@@ -21,7 +22,7 @@ def add_checks(runner) -> None:
 
 
 __all__ = [
-    'ChannelsLastHook', 'ClassNamesHook', 'DistillWarmUpHook', 'InitialStudentHook', 'LoadCheckpointHook',
-    'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'TrainingWatchHook', 'WholeCheckpointHook',
-    'WholeRunRecordHook', 'add_checks'
+    'ChannelsLastHook', 'ClassCountHook', 'ClassNamesHook', 'DistillWarmUpHook', 'InitialStudentHook',
+    'LoadCheckpointHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'TrainingWatchHook',
+    'WholeCheckpointHook', 'WholeRunRecordHook', 'add_checks'
 ]

@@ -9,6 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
+from ...config_types import name_of
 from ...errors import ConfigError
 from ...process import DistillationProcess
 from ...reporting import draw_process
@@ -105,13 +106,13 @@ def origin(runner) -> dict:
     def network(part: dict) -> str:
         backbone = part.get('backbone', {})
         arguments = ', '.join(f'{key}={value!r}' for key, value in backbone.items() if key not in ('type', 'init_cfg'))
-        return f'{backbone.get("type", part.get("type"))}({arguments})'
+        return f'{name_of(backbone.get("type", part.get("type")))}({arguments})'
 
     dataset = cfg.train_dataloader.dataset
     return dict(
         config=osp.basename(cfg.filename) if cfg.filename else None,
         config_hash=hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:16],
-        dataset=dataset.get('type') if isinstance(dataset.get('type'), str) else str(dataset.get('type')),
+        dataset=name_of(dataset.get('type')),
         teacher=network(model.teacher),
         student=network(model.architecture),
         epochs=runner.max_epochs,

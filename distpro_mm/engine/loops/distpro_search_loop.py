@@ -3,12 +3,14 @@ from typing import Dict, List, Optional, Union
 
 from mmengine.dist import all_reduce_params, get_rank
 from mmengine.optim import OptimWrapperDict
-from mmrazor.registry import LOOPS
+from mmrazor.registry import LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch.utils.data import DataLoader
 
+from ...config_types import is_a
 from ...datasets import seed_all
 from ...errors import ConfigError
 from ...search import Hypergradient
+from ..optimizers import DistProOptimWrapperConstructor
 from .reproducible_train_loop import endless
 from .search_loop import SearchLoop, usable
 
@@ -141,6 +143,6 @@ def _check_constructor(wrapper: Union[dict, OptimWrapperDict]) -> None:
     """Check that the optimisers of student and alpha are built, or will be."""
     constructor = wrapper.get('constructor') if isinstance(wrapper, dict) else None
     if not (isinstance(wrapper, OptimWrapperDict) and {*wrapper.keys()} == {'student', 'alpha'}
-            or str(constructor).rpartition('.')[2].rstrip("'>") == 'DistProOptimWrapperConstructor'):
+            or is_a(constructor, DistProOptimWrapperConstructor, OPTIM_WRAPPER_CONSTRUCTORS)):
         raise ConfigError(f"optim_wrapper.constructor={constructor!r}: a search needs "
                           "'mmrazor.DistProOptimWrapperConstructor', which builds the optimisers of student and alpha")

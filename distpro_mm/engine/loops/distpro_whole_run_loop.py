@@ -6,6 +6,8 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 import torch
 from mmengine.dist import all_reduce, all_reduce_params, broadcast, get_rank
 from mmengine.optim import OptimWrapperDict
+from mmpretrain.engine.hooks import SwitchRecipeHook
+from mmrazor.engine import StopDistillHook
 from mmrazor.registry import LOOPS
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -14,13 +16,13 @@ from ...datasets import seed_all
 from ...errors import ConfigError, first_line, is_number
 from ...process import OFF, DistillationProcess, Weighting
 from ...search import SEARCHERS, Step, Trajectory, Trial, untouched
-from ..hooks import WholeRunRecordHook
+from ..hooks import DistillWarmUpHook, WholeRunRecordHook
 from ..schedules import scaled_schedules
 from .reproducible_train_loop import endless, start_at
 from .search_loop import SearchLoop, usable
 
 # What changes the training loss from epoch to epoch, of which a derivative at the end of a round would know nothing.
-CHANGING = ('StopDistillHook', 'DistillWarmUpHook', 'SwitchRecipeHook')
+CHANGING = (StopDistillHook, DistillWarmUpHook, SwitchRecipeHook)
 REFERENCES = ('student', 'kd')
 
 
@@ -127,7 +129,7 @@ class DistProWholeRunLoop(SearchLoop):
             raise ConfigError('optim_wrapper.constructor: DistProWholeRunLoop moves alpha itself (train_cfg.step_size): '
                               'give the optim_wrapper of an ordinary training')
         for hook in runner.hooks:
-            if self.differentiates and type(hook).__name__ in CHANGING:
+            if self.differentiates and isinstance(hook, CHANGING):
                 raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
                                   'search by whole rounds does not know: remove it for the search')
         super().__init__(runner, dataloader, max_epochs, **kwargs)

@@ -1,11 +1,13 @@
 from typing import Dict, Union
 
 from mmengine.optim import OptimWrapperDict
-from mmrazor.registry import LOOPS
+from mmrazor.registry import LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch.utils.data import DataLoader
 
+from ...config_types import is_a
 from ...errors import ConfigError
 from ...models import L2T
+from ..optimizers import L2TOptimWrapperConstructor
 from .reproducible_train_loop import ReproducibleTrainLoop
 
 
@@ -32,7 +34,8 @@ class L2TTrainLoop(ReproducibleTrainLoop):
                               f'{type(runner.model).__name__}')
         wrapper = runner.optim_wrapper
         constructor = wrapper.get('constructor') if isinstance(wrapper, dict) else None
-        if not (isinstance(wrapper, OptimWrapperDict) or str(constructor).endswith('L2TOptimWrapperConstructor')):
+        if not (isinstance(wrapper, OptimWrapperDict) or is_a(
+                constructor, L2TOptimWrapperConstructor, OPTIM_WRAPPER_CONSTRUCTORS)):
             raise ConfigError(f"optim_wrapper.constructor={constructor!r}: L2TTrainLoop needs "
                               "'mmrazor.L2TOptimWrapperConstructor', which builds the optimisers of the student and of the "
                               'meta networks')

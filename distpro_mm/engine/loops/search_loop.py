@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
+from ...config_types import is_a
 from ...datasets import EvenBatchSampler, HeldOutSplit, build_unloaded, describe, image_ids, reproducible
 from ...errors import ConfigError, first_line, is_number
 from ...models import DistPro
@@ -170,7 +171,7 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
     if set(held_out) - known:
         raise ConfigError(f'train_cfg.held_out has no {sorted(set(held_out) - known)}; it has {sorted(known)}')
     dataset = dataloader['dataset']
-    if dataset.get('type') in ('HeldOutSplit', HeldOutSplit) and dataset.get('part') == 'held_out':
+    if is_a(dataset.get('type'), HeldOutSplit, DATASETS) and dataset.get('part') == 'held_out':
         raise ConfigError("train_dataloader.dataset is the held-out part of a HeldOutSplit: give the set to train on, the "
                          'search holds out a part of that by train_cfg.held_out')
     train = HeldOutSplit(DATASETS.build(dataset), 'train', **held_out)

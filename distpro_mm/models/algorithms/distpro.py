@@ -8,9 +8,11 @@ from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...errors import first_line
+from ...errors import ConfigError, first_line
 from ...pathways import Pathway, TapReader, probe
 from ..distillers.cost import OUT_OF_PROPORTION, cost
+from ..losses.annotations import has_several_labels
+from ..losses.one_label import ONE_LABEL, is_multi_label
 from .tap_distill import TapDistill
 
 LISTED = 5  # pathways that a warning names
@@ -134,12 +136,17 @@ class DistPro(TapDistill):
 
         Returns:
             Tensor: The loss, a scalar with a graph.
+
+        Raises:
+            ConfigError: If ``agreement`` is not 0 and images have several labels.
         """
         # Prepared as in training, where annotations are padded to the images' size; but nothing mixes images.
         with _without_batch_augments(self.data_preprocessor):
             data = self.data_preprocessor(data, True)
         if not agreement:
             return self.parse_losses(self.student(**data, mode='loss'))[0]
+        if any(map(is_multi_label, (self.student, self.teacher))) or any(map(has_several_labels, data['data_samples'])):
+            raise ConfigError(f'train_cfg.agreement={agreement}: {ONE_LABEL}; set it to 0')
         taps = self.distiller.logit_taps
         with TapReader(self.student, taps[1:]) as student:
             own = self.parse_losses(self.student(**data, mode='loss'))[0]

@@ -3,9 +3,8 @@ from typing import Dict, List, Optional
 import torch
 from mmrazor.registry import MODELS
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ...search import unrolled, untouched
+from ...search import twice_differentiable, unrolled, untouched
 from .tap_distill import TapDistill
 
 
@@ -65,7 +64,6 @@ class L2T(TapDistill):
 
         parameters = {f'{part}.{name}': p for part, module in parts.items()
                       for name, p in module.named_parameters() if p.requires_grad}
-        # Of torch's attention kernels the plain one alone can be differentiated twice.
-        with untouched(self.student), torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        with untouched(self.student), torch.enable_grad(), twice_differentiable():
             ended = unrolled(parameters, [transfer] * inner_steps + [cross_entropy], lr, weight_decay)
             return list(torch.autograd.grad(cross_entropy(ended), distiller.meta_parameters()))

@@ -1,6 +1,6 @@
 import collections
 import functools
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, List, Optional, Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -9,10 +9,12 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor
 
+from ...config_types import check_arguments, checked, class_of
 from ...errors import ConfigError
-from ...pathways import in_place_off, probe, trace
+from ...pathways import in_place_off, probe, probe_input, trace
 from ..checkpoints import load_whole
 from ..distillers.tap_distiller import TapDistiller
+from ..losses.one_label import refuse_recorded_one_label
 from .teacher_input import teacher_input as images_for_teacher
 
 
@@ -47,8 +49,10 @@ class TapDistill(SingleTeacherDistill):
                  input_shape: Optional[Sequence[int]] = None, teacher_input: Optional[dict] = None, **kwargs) -> None:
         if kwargs.get('teacher_trainable'):
             raise ConfigError(f'model.teacher_trainable=True: the teacher of {type(self).__name__} is fixed')
+        check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model')
+        distiller = checked(distiller, 'model.distiller')
         preprocessor = kwargs.get('data_preprocessor')
-        if isinstance(preprocessor, dict) and isinstance(architecture, dict) and not _known(preprocessor.get('type')):
+        if isinstance(preprocessor, dict) and isinstance(architecture, dict) and class_of(preprocessor.get('type')) is None:
             # It is of the student's toolbox: the student builds it, and lends it to us.
             architecture = type(architecture)(architecture, data_preprocessor=kwargs.pop('data_preprocessor'))
         super().__init__(distiller=distiller, teacher=teacher, architecture=architecture, **kwargs)
@@ -65,11 +69,29 @@ class TapDistill(SingleTeacherDistill):
         # mmrazor's own switch walks OrderedDicts, which torch no longer uses for submodules: it does nothing.
         in_place_off(self.teacher)
         in_place_off(self.student)
+        self._check_channels(input_shape)
         self.distiller.prepare(*(probe(model, input_shape, functools.partial(trace, model))
                                  for model in (self.teacher, self.student)))
+        refuse_recorded_one_label(self)
         self.input_shape = input_shape
         self.passes: collections.Counter = collections.Counter()
         self.train()
+
+    def _check_channels(self, input_shape: Optional[Sequence[int]]) -> None:
+        """Refuse networks that cannot run on images of one number of channels."""
+        networks = dict(architecture=self.student, teacher=self.teacher)
+        wanted = {key: probe_input(network).size(1) for key, network in networks.items()}
+        given = input_shape[0] if input_shape else wanted['architecture']
+        for key, network in networks.items():
+            if wanted[key] != given:
+                shape = given, *probe_input(network, input_shape).shape[2:]
+                try:  # the convolution that is defined first need not be the one that sees the images
+                    probe(network, shape, functools.partial(trace, network))
+                except RuntimeError as error:
+                    raise ConfigError(f'model.{key} takes images of {wanted[key]} channels and gets those of {given}: both '
+                                      'networks get the same images, so set both to one number (in_channels of the '
+                                      'backbone, model.input_shape, color_type of LoadImageFromFile, mean and std of the '
+                                      'data_preprocessor)') from error
 
     def init_weights(self) -> None:
         """Initialise what is to be trained; called by the runner before training."""
@@ -102,6 +124,10 @@ class TapDistill(SingleTeacherDistill):
             with torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()):
                 student_losses = self.student(batch_inputs, data_samples, mode='loss')
         self.passes['student'] += 1
+        for tap in reader.taps:
+            if tap.name not in reader.features:
+                raise ConfigError(f"model.distiller: layer '{tap.layer}' of the student was called when the model was "
+                                  "probed with mode='tensor', but is not in training: name a layer that is called in both")
         for name, feature in reader.features.items():
             if self.student_trainable and torch.is_grad_enabled() and not feature.requires_grad:
                 raise ConfigError(f"model.distiller.receivers: in training, layer '{name}' of the student is computed "
@@ -124,8 +150,3 @@ class TapDistill(SingleTeacherDistill):
             self.teacher(batch_inputs, data_samples, mode='tensor')
         self.passes['teacher'] += 1
         return reader.features
-
-
-def _known(kind: Union[None, str, type]) -> bool:
-    """Whether a type in a config is found without the scope of another toolbox."""
-    return kind is not None and (not isinstance(kind, str) or MODELS.get(kind) is not None)

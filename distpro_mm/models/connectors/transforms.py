@@ -46,8 +46,8 @@ def resize(x: Tensor, size: Optional[Tuple[int, int]]) -> Tensor:
     return x
 
 
-def resize_and_convolve(x: Tensor, size: Optional[Tuple[int, int]], conv: nn.Conv2d) -> Tensor:
-    """``conv(resize(x, size))`` for a 3x3 convolution of padding 1, without the large map where it is a multiple.
+def resize_and_convolve(x: Tensor, size: Optional[Tuple[int, int]], conv: nn.Module) -> Tensor:
+    """``conv(resize(x, size))``, for a plain 3x3 convolution without the large map where its size is a multiple.
 
     Enlarging a map a times and convolving it is one transposed convolution of the small map with stride a, whose kernel
     of side a + 2 holds the sums of the weights that meet the same small pixel: (a + 2)^2 / (9 a^2) of the operations. Of
@@ -57,13 +57,13 @@ def resize_and_convolve(x: Tensor, size: Optional[Tuple[int, int]], conv: nn.Con
     Args:
         x (Tensor): Map [B, C_in, H, W].
         size (tuple[int, int], optional): Height and width to resize to.
-        conv (nn.Conv2d): The convolution.
+        conv (nn.Module): Any module of a map. Only a plain 3x3 convolution (see :func:`_is_plain`) takes the short way.
 
     Returns:
         Tensor: [B, C_out, *size].
     """
     factors = _factors(x, size)
-    if factors is None or max(factors) == 1:
+    if factors is None or max(factors) == 1 or not _is_plain(conv):
         return conv(resize(x, size))
     told = [min(factor, 3) for factor in factors]
     sums = torch.kron(*(_met(factor, conv.weight) for factor in told))
@@ -72,6 +72,13 @@ def resize_and_convolve(x: Tensor, size: Optional[Tuple[int, int]], conv: nn.Con
     for factor, dim in zip(factors, (2, 3)):
         x = _spread(x, factor, dim) if factor > 3 else x
     return x
+
+
+def _is_plain(conv: nn.Module) -> bool:
+    """Whether a module is torch's 3x3 convolution with stride 1, zero padding 1, no dilation, one group and no hooks."""
+    return (type(conv) is nn.Conv2d and conv.kernel_size == (3, 3) and conv.stride == (1, 1) and conv.padding == (1, 1)
+            and conv.dilation == (1, 1) and conv.groups == 1 and conv.padding_mode == 'zeros'
+            and not conv._forward_pre_hooks and not conv._forward_hooks)  # torch's old weight_norm is such a hook
 
 
 def _met(factor: int, like: Tensor) -> Tensor:
@@ -95,7 +102,11 @@ def _factors(x: Tensor, size: Optional[Tuple[int, int]]) -> Optional[Tuple[int, 
 
 
 class Transform(BaseConnector):
-    """Base of the transforms: ``before`` the nearest-neighbour resize, then a 3x3 ``conv``, if there is one, and ``after``.
+    """Base of the transforms: layers ``before`` a nearest-neighbour resize, and layers after it, of which ``conv`` is the
+    first and ``after`` holds the others.
+
+    A subclass defines :meth:`build`. The layers may be any modules from map to map. The result must have the shape of the
+    teacher's map. A plain 3x3 convolution right after the resize is computed together with it, which is cheaper.
 
     Args:
         in_channels (int): Channels of the student's map.
@@ -111,11 +122,12 @@ class Transform(BaseConnector):
         self.size = size
         before, after = self.build(in_channels, out_channels, min(512, in_channels, out_channels))
         self.before = nn.Sequential(*before)
-        self.conv = after.pop(0) if after else None
-        self.after = nn.Sequential(*after)
+        self.conv = after[0] if after else None
+        self.after = nn.Sequential(*after[1:])
 
     def build(self, in_channels: int, out_channels: int, mid: int) -> Tuple[List[nn.Module], List[nn.Module]]:
-        """Build the layers before and after the resize; ``mid`` is the release's width of inner maps."""
+        """Build the layers before and after the resize, either list may be empty; ``mid`` is the release's width of inner
+        maps."""
         raise NotImplementedError
 
     def forward(self, feature: Tensor, size: Optional[Tuple[int, int]] = None) -> Tensor:

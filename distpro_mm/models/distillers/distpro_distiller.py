@@ -12,15 +12,19 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ...config_types import checked, name_of
 from ...errors import ConfigError
 from ...pathways import FeatureTap, Pathway, Trace, connect, resolve_logits, span
 from ...process import Weighting
-from ..losses.annotations import annotations_for
+from ..losses.annotations import annotations_for, has_several_labels
 from ..losses.hcl_loss import HCLLoss
+from ..losses.one_label import ONE_LABEL, assumes_one_label, refuse_one_label
+from .by_name import ByName
 from .cost import cost
 from .tap_distiller import TapDistiller
 
 COMPARE_AT = ('teacher', 'smaller')
+LOGITS = 'model.distiller.logits'
 
 
 @MODELS.register_module()
@@ -49,7 +53,9 @@ class DistProDistiller(TapDistiller):
         logits (Sequence[dict]): Losses of the student's and the teacher's logits; each gives one pathway between the
             classifiers' outputs, without transform, e.g. ``[dict(type='KLDivergence', tau=4)]``. ``name`` sets the label,
             else it is the type without "Loss" or "Divergence". One whose forward has ``gt_labels`` is given the labels.
-            Defaults to none.
+            ``layer`` names the layer that puts the logits out, of both networks or as ``dict(teacher=..., student=...)``;
+            else it is the one that puts out what the network returns. Losses that look at a softmax over the classes are
+            refused where an image has several labels. Defaults to none.
         weighting (dict): See :class:`distpro_mm.process.Weighting`. Defaults to the release's biased softmax, which, if
             nothing else is said, is scaled by the number of pathways.
         compare_at (str): Size at which maps are compared: 'teacher': the teacher's, to which the student's is resized; or
@@ -86,10 +92,13 @@ class DistProDistiller(TapDistiller):
         super().__init__(transmitters, receivers, **kwargs)
         self.connections = connections
         self.transform_cfgs = _labelled(transforms, 'model.distiller.transforms', 'PointwiseTransform')
-        self.distance = MODELS.build(dict(distance))
+        for cfg in self.transform_cfgs.values():
+            checked(cfg, 'model.distiller.transforms', ('in_channels', 'out_channels'))
+        self.distance = MODELS.build(checked(distance, 'model.distiller.distance'))
+        logit_cfgs = _labelled(logits, LOGITS, 'KLDivergence') if logits else {}
+        self.logit_layers = _named_layers(logit_cfgs)
         self.logit_losses = nn.ModuleDict({
-            label: MODELS.build(cfg)
-            for label, cfg in (_labelled(logits, 'model.distiller.logits', 'KLDivergence') if logits else {}).items()})
+            label: MODELS.build(checked(cfg, LOGITS)) for label, cfg in logit_cfgs.items()})
         _check_weighting(weighting)
         if weighting.get('type', 'biased_softmax') == 'biased_softmax':
             weighting = {'scale': 'num_pathways', **weighting}
@@ -104,7 +113,11 @@ class DistProDistiller(TapDistiller):
     def prepare(self, teacher: Trace, student: Trace) -> None:
         """Find the layers, and the classifiers' outputs if there are pathways between them."""
         if self.logit_losses:
-            self.logit_taps = tuple(resolve_logits(traced, 'model.distiller.logits') for traced in (teacher, student))
+            traces = dict(teacher=teacher, student=student)
+            self.logit_taps = tuple(resolve_logits(traces[side], LOGITS, self.logit_layers[side]) for side in traces)
+            classes = self.logit_taps[0].shape[0]
+            refuse_one_label(dict(self.logit_losses), classes, LOGITS, (teacher.modules[''], student.modules['']))
+            self.one_label = [label for label, loss in self.logit_losses.items() if assumes_one_label(loss, classes)]
         super().prepare(teacher, student)
 
     def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
@@ -116,9 +129,7 @@ class DistProDistiller(TapDistiller):
         pairs = connect(transmitters, receivers, self.connections)
         self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
         self.pathways = span(pairs, list(self.transform_cfgs))
-        self.transforms = nn.ModuleDict({
-            pathway.name: self._build_transform(pathway) for pathway in self.pathways
-        })
+        self.transforms = ByName({pathway.name: self._build_transform(pathway) for pathway in self.pathways})
         if self.compile_transforms:
             # Pathways share code and differ in shapes: each may need a version of its own.
             dynamo = torch._dynamo.config
@@ -161,16 +172,24 @@ class DistProDistiller(TapDistiller):
         """Set the pathways' weights instead of taking them from alpha.
 
         Args:
-            weights (Sequence[float], optional): Weights [N]; None: from alpha again.
+            weights (Sequence[float], optional): Weights [N], 0 or more; None: from alpha again.
             skip_below (float): Pathways of a weight below this, or of weight 0, are not computed. Defaults to 0.
             unit (str, optional): Of the weights, see :class:`distpro_mm.process.Weighting`. Defaults to None: the config's.
+
+        Raises:
+            ConfigError: If the weights are not N numbers, or one is negative.
         """
         self.unit = unit or self.weighting.unit
         if weights is None:
             self._weights, self.live = None, list(range(len(self.pathways)))
             return
-        self._weights = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
-        self.live = [index for index, weight in enumerate(self._weights.tolist()) if weight != 0 and weight >= skip_below]
+        weights = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
+        if weights.shape != self.alpha.shape or (weights < 0).any():
+            raise ConfigError(f'the weights of pathways must be {len(self.pathways)} numbers of 0 or more, got '
+                              f'{weights.tolist()}')
+        self._weights = weights
+        # A weight of NaN stays live, so that it shows in the loss.
+        self.live = [index for index, weight in enumerate(weights.tolist()) if not (weight == 0 or weight < skip_below)]
 
     @contextlib.contextmanager
     def weights_in_place(self, weights: Tensor) -> Iterator[None]:
@@ -224,7 +243,8 @@ class DistProDistiller(TapDistiller):
             losses.append(loss if self.unit == 'loss' else loss / self._count(pathway))
         losses = torch.stack(losses) if losses else self.alpha.new_zeros(0)
         if catch:
-            losses.register_hook(functools.partial(self._caught.__setitem__, 'factors'))
+            self._caught_order = [self.pathways[index].name for index in self.live]
+            losses.register_hook(functools.partial(setattr, self, '_caught_factors'))
         return losses
 
     def _scaled(self, name: str, target: Tensor, feature: Tensor) -> Tensor:
@@ -258,7 +278,9 @@ class DistProDistiller(TapDistiller):
                 feature, target = feature.contiguous(), target.contiguous()
             return self.distance(feature, target)
         loss = self.logit_losses[pathway.transform]
-        return loss(feature, target, **annotations_for(loss, data_samples, 'model.distiller.logits'))
+        if pathway.transform in self.one_label and any(map(has_several_labels, data_samples or ())):
+            raise ConfigError(f'{LOGITS}: {pathway.transform} ({type(loss).__name__}): {ONE_LABEL}')
+        return loss(feature, target, **annotations_for(loss, data_samples, LOGITS))
 
     def sensitivities(self) -> Iterator[Tuple[str, Optional[Tensor]]]:
         """Derivatives of the unweighted pathway losses, caught in the last backward pass.
@@ -269,8 +291,9 @@ class DistProDistiller(TapDistiller):
             its derivative by alpha is 0 too, in every weighting.
         """
         # What came by was multiplied by the pathway's weight, and by a loss scale where there is one.
-        for pathway, factor in zip(self.pathways, self._caught['factors'].tolist()):
-            gradient = self._caught.get(pathway.name)
+        factors = dict(zip(self._caught_order, self._caught_factors.tolist()))
+        for pathway in self.pathways:
+            gradient, factor = self._caught.get(pathway.name), factors.get(pathway.name, 0)
             if gradient is None or factor == 0:
                 yield pathway.receiver.name, None
             else:
@@ -279,7 +302,9 @@ class DistProDistiller(TapDistiller):
     def catch_sensitivities(self, catch: bool) -> None:
         """Catch (or do not catch) what :meth:`sensitivities` needs from the next batch on; forgets what was caught."""
         self.catching = catch
-        self._caught: Dict[str, Tensor] = {}
+        self._caught: Dict[str, Tensor] = {}  # gradients by pathway
+        self._caught_order: List[str] = []  # pathways that were computed
+        self._caught_factors = torch.zeros(0)  # what their losses were multiplied by
 
     def costs(self, pathways: Optional[Sequence[Pathway]] = None) -> List[float]:
         """Cost of each pathway, all [N] unless some are named, for two images, see :func:`.cost.cost`."""
@@ -302,7 +327,7 @@ class DistProDistiller(TapDistiller):
             dict[tuple[str], float]: Costs as of :meth:`costs`, by the settings to write in ``model.distiller``.
         """
         changed = {}
-        simpler = _transform(dict(type='mmrazor.PointwiseTransform'), pathway).to(self.alpha)
+        simpler = _transform(dict(type='PointwiseTransform'), pathway).to(self.alpha)
         own = self.compare_at
         with self._copies():
             for transform, words in ((self.transforms[pathway.name], ()),
@@ -368,7 +393,8 @@ class DistProDistiller(TapDistiller):
 
 def _transform(cfg: dict, pathway: Pathway) -> nn.Module:
     """The transform of a pathway, by its config."""
-    return MODELS.build({**cfg, 'in_channels': pathway.receiver.shape[0], 'out_channels': pathway.transmitter.shape[0]})
+    channels = dict(in_channels=pathway.receiver.shape[0], out_channels=pathway.transmitter.shape[0])
+    return MODELS.build({**checked(cfg, 'model.distiller.transforms', channels), **channels})
 
 
 def _averaged(target: Tensor, size: Tuple[int, ...]) -> Tensor:
@@ -393,16 +419,36 @@ def _labelled(cfgs: Sequence[dict], key: str, example: str) -> Dict[str, dict]:
         raise ConfigError(f"{key} must be a list of one or more dicts, e.g. [dict(type='{example}')], got {cfgs!r}")
     labelled = {}
     for cfg in cfgs:
+        if not isinstance(cfg, dict) or 'type' not in cfg:
+            raise ConfigError(f"{key}: {cfg!r} must be a dict with the key type, e.g. dict(type='{example}')")
         cfg = dict(cfg)
         label = cfg.pop('name', None)
         if label is None:
-            kind = cfg['type'] if isinstance(cfg['type'], str) else cfg['type'].__name__
-            kind = re.sub('(Transform|Loss|Divergence)$', '', kind.split('.')[-1])
+            kind = re.sub('(Transform|Loss|Divergence)$', '', name_of(cfg['type']))
             label = re.sub(r'(?<=[a-z0-9])(?=[A-Z])', '_', kind).lower()
         if label in labelled or '.' in label:
             raise ConfigError(f"{key}: the label '{label}' is used twice or contains '.'; set name= in its dict")
         labelled[label] = cfg
     return labelled
+
+
+def _named_layers(cfgs: Dict[str, dict]) -> Dict[str, Optional[str]]:
+    """Take the key ``layer`` out of the configs of losses of logits: the layers of 'teacher' and 'student', if named."""
+    layers = dict(teacher=None, student=None)
+    for cfg in cfgs.values():
+        given = cfg.pop('layer', None)
+        if given is None:
+            continue
+        named = given if isinstance(given, dict) else dict.fromkeys(layers, given)
+        if not set(named) <= set(layers) or not all(isinstance(name, str) for name in named.values()):
+            raise ConfigError(f'{LOGITS}: layer={given!r} must be the name of a layer, or a dict of names with the keys '
+                              'teacher and student')
+        for side, name in named.items():
+            if layers[side] not in (None, name):
+                raise ConfigError(f"{LOGITS}: layer names two layers of the {side}, '{layers[side]}' and '{name}': all "
+                                  'losses of logits compare the same ones')
+            layers[side] = name
+    return layers
 
 
 def _check_weighting(weighting: dict) -> None:

@@ -5,10 +5,11 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...pathways import FeatureTap, connect
+from .by_name import ByName
 from .tap_distiller import TapDistiller
 
 
-class Regressors(nn.ModuleDict):
+class Regressors(ByName):
     """A module for each pair, called with the features of all."""
 
     def forward(self, features: Dict[str, Tensor]) -> Dict[str, Tensor]:
@@ -51,8 +52,8 @@ class L2TDistiller(TapDistiller):
                       for transmitter, receiver in connect(transmitters, receivers, self.connections)}
         widths = {name: (transmitter.shape[0], receiver.shape[0]) for name, (transmitter, receiver) in self.pairs.items()}
         self.regressors = Regressors({name: nn.Conv2d(own, wanted, 1) for name, (wanted, own) in widths.items()})
-        self.what = nn.ModuleDict({name: nn.Linear(wanted, wanted) for name, (wanted, _) in widths.items()})
-        self.where = nn.ModuleDict({name: nn.Linear(wanted, 1) for name, (wanted, _) in widths.items()})
+        self.what = ByName({name: nn.Linear(wanted, wanted) for name, (wanted, _) in widths.items()})
+        self.where = ByName({name: nn.Linear(wanted, 1) for name, (wanted, _) in widths.items()})
         for name in self.pairs:  # the release's start: all channels alike, all pairs about 1
             nn.init.zeros_(self.what[name].weight)
             nn.init.zeros_(self.what[name].bias)

@@ -6,9 +6,11 @@ from mmengine.model import ModuleDict, Sequential
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from ...config_types import checked
 from ...errors import ConfigError
 from ...pathways import FeatureTap, connect
 from ..losses.annotations import annotations_for
+from .by_name import ByName
 from .tap_distiller import TapDistiller
 
 COMPARE_AT = ('own', 'smaller')
@@ -69,11 +71,12 @@ class PairDistiller(TapDistiller):
         self.factors = dict(zip(self.pairs, self.weights or [1.0] * len(self.pairs)))
         channels = {name: dict(student=receiver.shape[0], teacher=transmitter.shape[0])
                     for name, (transmitter, receiver) in self.pairs.items()}
-        self.pair_losses = nn.ModuleDict({
-            name: MODELS.build(filled_in(self.loss_cfg, found)) for name, found in channels.items()})
+        self.pair_losses = ByName({
+            name: _built(self.loss_cfg, found, 'model.distiller.loss') for name, found in channels.items()})
         # mmengine's containers, because torch's keep what init_cfg says from the connectors.
         self.pair_connectors = ModuleDict({
-            side: ModuleDict({name: _connector(cfg, found) for name, found in channels.items()})
+            side: ByName({
+                name: _connector(cfg, found, f'model.distiller.{side}_connector') for name, found in channels.items()})
             for side, cfg in self.connector_cfgs.items()})
 
     def taps(self, side: str) -> List[FeatureTap]:
@@ -114,12 +117,16 @@ def filled_in(cfg: dict, channels: Dict[str, int]) -> dict:
     return {key: filled_in(value, channels) if isinstance(value, dict) else number(value) for key, value in cfg.items()}
 
 
-def _connector(cfg: Union[None, dict, List[dict]], channels: Dict[str, int]) -> nn.Module:
+def _built(cfg: dict, channels: Dict[str, int], key: str) -> nn.Module:
+    return MODELS.build(filled_in(checked(cfg, key), channels))
+
+
+def _connector(cfg: Union[None, dict, List[dict]], channels: Dict[str, int], key: str) -> nn.Module:
     if cfg is None:
         return nn.Identity()
-    if isinstance(cfg, dict):
-        return MODELS.build(filled_in(cfg, channels))
-    return Sequential(*[MODELS.build(filled_in(part, channels)) for part in cfg])
+    if isinstance(cfg, (list, tuple)):
+        return Sequential(*[_built(part, channels, key) for part in cfg])
+    return _built(cfg, channels, key)
 
 
 def averaged_to_smaller(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:

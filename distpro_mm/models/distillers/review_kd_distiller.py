@@ -5,6 +5,7 @@ from mmengine.model import ModuleList
 from mmrazor.registry import MODELS
 from torch import Tensor
 
+from ...config_types import checked
 from ...pathways import FeatureTap, Trace, connect, resolve_taps
 from ..connectors import ABFConnector
 from .tap_distiller import TapDistiller
@@ -39,7 +40,7 @@ class ReviewKDDistiller(TapDistiller):
                  **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
         self.connections = connections
-        self.level_loss = MODELS.build(dict(loss))
+        self.level_loss = MODELS.build(checked(loss, 'model.distiller.loss'))
         self.max_mid_channels, self.pooled = max_mid_channels, pooled
 
     def prepare(self, teacher: Trace, student: Trace) -> None:

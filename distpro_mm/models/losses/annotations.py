@@ -1,11 +1,28 @@
 """What a loss of two features wants beside them."""
 import inspect
-from typing import Dict, List, Optional
+from typing import Dict, List, Mapping, Optional
 
 import torch
 from torch import nn
 
 from ...errors import ConfigError
+
+DATA, LABELS = 'data_samples', 'gt_labels'  # arguments of a loss that stand for annotations
+
+
+def arguments_of(loss: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """Mapping[str, inspect.Parameter]: The arguments of a loss's forward."""
+    return inspect.signature(loss.forward).parameters
+
+
+def has_several_labels(sample) -> bool:
+    """Whether an image has labels, and not one of them."""
+    return 'gt_label' in sample and torch.as_tensor(sample.gt_label).numel() != 1
+
+
+def has_one_label(sample) -> bool:
+    """Whether an image has exactly one label, and is no mixture of several images."""
+    return 'gt_label' in sample and 'gt_score' not in sample and not has_several_labels(sample)
 
 
 def annotations_for(loss: nn.Module, data_samples: Optional[List], key: str) -> Dict[str, object]:
@@ -21,15 +38,15 @@ def annotations_for(loss: nn.Module, data_samples: Optional[List], key: str) -> 
         dict: Keyword arguments of the loss; empty if it asks for nothing.
 
     Raises:
-        ConfigError: If it asks for labels and the images have none, or are mixed.
+        ConfigError: If it asks for labels and the images have none or several, or are mixed.
     """
-    names = inspect.signature(loss.forward).parameters
+    names = arguments_of(loss)
     wanted: Dict[str, object] = {}
-    if 'data_samples' in names:
-        wanted['data_samples'] = data_samples
-    if 'gt_labels' in names:
-        if not data_samples or any('gt_label' not in sample or 'gt_score' in sample for sample in data_samples):
+    if DATA in names:
+        wanted[DATA] = data_samples
+    if LABELS in names:
+        if not data_samples or not all(map(has_one_label, data_samples)):
             raise ConfigError(f'{key}: {type(loss).__name__} needs one label an image, which these images do not have; '
                               'remove what mixes images (batch_augments, train_cfg.augments), or take another loss')
-        wanted['gt_labels'] = torch.cat([sample.gt_label for sample in data_samples])
+        wanted[LABELS] = torch.cat([sample.gt_label for sample in data_samples])
     return wanted

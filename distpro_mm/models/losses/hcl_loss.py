@@ -75,5 +75,5 @@ class HCLLoss(nn.Module):
 
 
 def _mean_square(difference: Tensor) -> Tensor:
-    """Mean of the squares; by norms, whose backward is one pass over the map instead of four."""
-    return torch.linalg.vector_norm(difference.flatten(1), dim=1).square().sum() / difference.numel()
+    """Mean of the squares. ``mse_loss`` has one fused pass backward, and a second derivative at 0, which a norm lacks."""
+    return F.mse_loss(difference, difference.new_zeros(()).expand_as(difference))

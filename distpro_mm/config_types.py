@@ -1,0 +1,112 @@
+"""The ``type`` of a config: a class, its name with or without a scope, or the path to import it by."""
+import difflib
+import inspect
+from typing import Any, Callable, Iterable, Optional
+
+from mmengine.registry import Registry
+from mmrazor.registry import MODELS
+
+from .errors import ConfigError
+
+SCOPE = 'mmrazor'  # where the distillers look parts up
+
+
+def class_of(kind: Any, registry: Registry = MODELS) -> Optional[Callable]:
+    """The class that a ``type`` stands for.
+
+    Args:
+        kind (str or type): The value of ``type``.
+        registry (Registry): Where a name is looked up. Defaults to mmrazor's models.
+
+    Returns:
+        type: The class or function; None if there is none, or it is of another toolbox and named without its scope.
+    """
+    if not isinstance(kind, str):
+        return kind
+    try:
+        return registry.get(kind)
+    except RuntimeError:  # a path that cannot be imported
+        return None
+
+
+def is_a(kind: Any, parent: type, registry: Registry = MODELS) -> bool:
+    """Whether a ``type`` stands for a class or one that is derived from it."""
+    found = class_of(kind, registry)
+    return inspect.isclass(found) and issubclass(found, parent)
+
+
+def name_of(kind: Any) -> str:
+    """The bare name of the class that a ``type`` stands for, without scope or module."""
+    return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
+
+
+def checked(cfg: Any, key: str, given: Iterable[str] = ()) -> dict:
+    """Check the config of a part of the distiller.
+
+    Args:
+        cfg (dict): The config.
+        key (str): Its config key, for errors.
+        given (Iterable[str]): Arguments that are added when the part is built. Defaults to none.
+
+    Returns:
+        dict: The config, with the scope in which its type is looked up: mmrazor's where it names none.
+
+    Raises:
+        ConfigError: If it has no type, or one that is not registered, or arguments that the type does not have, or lacks
+            one that it needs.
+    """
+    if not isinstance(cfg, dict) or 'type' not in cfg:
+        raise ConfigError(f'{key}={cfg!r} must be a dict with the key type')
+    cfg = {'_scope_': SCOPE, **cfg}
+    with MODELS.switch_scope_and_registry(cfg['_scope_']) as registry:
+        kind = class_of(cfg['type'], registry)
+        if kind is None:
+            known = [*registry.module_dict, *MODELS.module_dict]
+            raise ConfigError(f"{key}.type='{cfg['type']}' is not registered{nearest(name_of(cfg['type']), known)}; correct "
+                              'the name, or add the module that registers it to custom_imports')
+    check_arguments(kind, [*(name for name in cfg if name not in ('type', '_scope_')), *given], key)
+    return cfg
+
+
+def check_arguments(kind: Callable, given: Iterable[str], key: str) -> None:
+    """Refuse arguments that a class does not have, and the lack of those that it needs.
+
+    Args:
+        kind (type): The class; of a function nothing is checked.
+        given (Iterable[str]): Names of the arguments.
+        key (str): Config key of the dict that has them, for errors.
+
+    Raises:
+        ConfigError: If they do not fit; names those that would.
+    """
+    if not inspect.isclass(kind):
+        return
+    given, known, needed = list(given), {}, None
+    for parent in kind.__mro__:  # those that take **kwargs hand them on to the next
+        if parent is object or parent.__module__.startswith('torch.'):
+            if needed is not None:
+                return  # the class keeps whatever it is given
+            break
+        if '__init__' not in vars(parent):
+            continue
+        parameters = list(inspect.signature(parent.__init__).parameters.values())[1:]
+        named = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+                 or parameter.kind is parameter.KEYWORD_ONLY]
+        known.update({parameter.name: parameter for parameter in named})
+        if needed is None:
+            needed = [parameter.name for parameter in named if parameter.default is parameter.empty]
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    name = getattr(kind, '__name__', str(kind))
+    for argument in given:
+        if argument not in known:
+            raise ConfigError(f"{key} has no argument '{argument}'{nearest(argument, known)}; {name} has {', '.join(known)}")
+    missing = [argument for argument in needed or () if argument not in given]
+    if missing:
+        raise ConfigError(f'{key} lacks {", ".join(missing)}, which {name} needs')
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The known name that is nearest, as a remark for an error; nothing if none is near."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f' (nearest: {found[0]})' if found else ''

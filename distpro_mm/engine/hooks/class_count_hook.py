@@ -1,0 +1,30 @@
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmrazor.registry import HOOKS
+
+from ...errors import ConfigError
+
+
+@HOOKS.register_module()
+class ClassCountHook(Hook):
+    """Refuses, before training, a classifier with fewer classes than the training set.
+
+    torch fails at the first label that is too high, on a GPU with an error that does not say why. The tools add this hook
+    to every training. A head with more classes than the data set is accepted.
+
+    Raises:
+        ConfigError: If the head of the network that is trained has fewer classes than the data set names.
+    """
+
+    def before_train(self, runner) -> None:
+        """Compare both."""
+        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        distilled = hasattr(model, 'architecture')
+        count = getattr(getattr(model.architecture if distilled else model, 'head', None), 'num_classes', None)
+        classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
+        if isinstance(count, int) and classes is not None and count < len(classes):
+            key = 'model.architecture.head' if distilled else 'model.head'
+            named = ', '.join(map(str, list(classes)[:5])) + (', ...' if len(classes) > 5 else '')
+            raise ConfigError(f'{key}.num_classes={count} is less than the {len(classes)} classes of the training set '
+                              f'({named}): set it to {len(classes)}, or, if the pipeline maps the labels to fewer classes, '
+                              'set metainfo=dict(classes=[...]) of the data set')

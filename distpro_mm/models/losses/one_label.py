@@ -1,0 +1,83 @@
+"""Losses of logits that assume one label an image, and networks that give each image several."""
+import copy
+from typing import Iterable
+
+import torch
+from mmpretrain.models.heads import MultiLabelClsHead
+from torch import nn
+
+from ...errors import ConfigError
+from .annotations import LABELS, arguments_of
+
+
+def is_multi_label(model: nn.Module) -> bool:
+    """Whether a network's classifier says yes or no to each label by itself."""
+    return any(isinstance(module, MultiLabelClsHead) for module in model.modules())
+
+
+def assumes_one_label(loss: nn.Module, classes: int) -> bool:
+    """Whether a loss of logits looks at a softmax over the classes.
+
+    Determined by trying: a softmax does not change if all logits of an image change by the same number, and so the loss
+    does not either. A student that says yes to every label would have a loss of 0.
+
+    Args:
+        loss (nn.Module): The loss of the student's and the teacher's logits.
+        classes (int): K, the number of logits of an image.
+
+    Returns:
+        bool: True if it does; False too for a loss that cannot be tried.
+    """
+    random = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(4, classes, generator=random) for _ in range(2))
+    changes = torch.tensor([[1.0], [3.0], [-2.0], [5.0]])  # one number for each image
+    labels = dict.fromkeys(set(arguments_of(loss)) & {LABELS}, torch.arange(4) % classes)
+    loss = copy.deepcopy(loss).cpu().float()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            plain, raised = (loss(student + change, teacher, **labels) for change in (0, changes))
+    except Exception:
+        return False
+    return bool(torch.allclose(plain, raised, rtol=1e-3, atol=1e-5))
+
+
+def refuse_one_label(losses: dict, classes: int, key: str, networks: Iterable[nn.Module]) -> None:
+    """Refuse losses that assume one label an image where a network gives each image several.
+
+    Args:
+        losses (dict[str, nn.Module]): Losses of logits, by name.
+        classes (int): K, the number of logits of an image.
+        key (str): Config key of the losses.
+        networks (Iterable[nn.Module]): Student and teacher.
+
+    Raises:
+        ConfigError: If one does; names the losses.
+    """
+    if any(is_multi_label(network) for network in networks):
+        wrong = [f'{name} ({type(loss).__name__})' for name, loss in losses.items() if assumes_one_label(loss, classes)]
+        if wrong:
+            raise ConfigError(f"{key}: {', '.join(wrong)}: {ONE_LABEL}")
+
+
+def refuse_recorded_one_label(model: nn.Module) -> None:
+    """Refuse losses of what mmrazor's recorders see of a head, if they assume one label and there are several.
+
+    Args:
+        model (nn.Module): A ``SingleTeacherDistill`` with a ``ConfigurableDistiller``.
+
+    Raises:
+        ConfigError: If one does.
+    """
+    distiller, head = model.distiller, getattr(model.student, 'head', None)
+    sources = {name: recorder.source for name, recorder in distiller.student_recorders.recorders.items()}
+    losses = {}
+    for name, mapping in distiller.loss_forward_mappings.items():
+        recorded = [sources.get(entry.get('recorder'), '') for entry in mapping.values() if entry.get('from_student')]
+        if any(source.split('.')[0] == 'head' for source in recorded):
+            losses[name] = distiller.distill_losses[name]
+    classes = getattr(head, 'num_classes', 0) or 10
+    refuse_one_label(losses, classes, 'model.distiller.distill_losses', (model.student, model.teacher))
+
+
+ONE_LABEL = ("a softmax over the classes assumes one label an image, and these images have several (MultiLabelClsHead); use "
+             "a loss of each logit by itself, such as dict(type='L2Loss', normalize=False), or leave the logits out")
