@@ -72,7 +72,7 @@ class SearchLoop(ReproducibleTrainLoop):
             raise ConfigError('train_cfg has both held_out and held_out_dataloader: give one of them')
         else:
             dataloader = _with_built_dataset('train_dataloader', dataloader)
-            held_out_dataloader = _with_built_dataset('train_cfg.held_out_dataloader', held_out_dataloader)
+            held_out_dataloader = all_images(_with_built_dataset('train_cfg.held_out_dataloader', held_out_dataloader))
             _refuse_test_set('train_cfg.held_out_dataloader', held_out_dataloader['dataset'], runner.cfg,
                              dataloader['dataset'])
         super().__init__(runner, dataloader, max_epochs, **kwargs)
@@ -80,7 +80,7 @@ class SearchLoop(ReproducibleTrainLoop):
         # processes, which share the images.
         seed = torch.tensor(runner.seed + 1)
         broadcast(seed)
-        self.held_out_dataloader = runner.build_dataloader(reproducible(all_images(held_out_dataloader)), seed=seed.item())
+        self.held_out_dataloader = runner.build_dataloader(reproducible(held_out_dataloader), seed=seed.item())
         for key, loader in (('train_dataloader', self.dataloader), ('held_out', self.held_out_dataloader)):
             if len(loader) == 0:
                 shared = f' among {get_world_size()} processes' if get_world_size() > 1 else ''
@@ -160,7 +160,8 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
         held_out (dict): Arguments of :class:`HeldOutSplit`.
 
     Returns:
-        tuple[dict, dict]: The loaders of the rest and of the held-out part, with their data sets built.
+        tuple[dict, dict]: The loaders of the rest and of the held-out part, with their data sets built; the second as of
+        :func:`all_images`.
 
     Raises:
         ConfigError: If the set is split already or ``held_out`` is not understood.
@@ -175,7 +176,8 @@ def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
         raise ConfigError("train_dataloader.dataset is the held-out part of a HeldOutSplit: give the set to train on, the "
                          'search holds out a part of that by train_cfg.held_out')
     train = HeldOutSplit(DATASETS.build(dataset), 'train', **held_out)
-    return dict(dataloader, dataset=train), dict(copy.deepcopy({**dataloader, 'dataset': None}), dataset=train.held_out())
+    held_out_loader = dict(copy.deepcopy({**dataloader, 'dataset': None}), dataset=train.held_out())
+    return dict(dataloader, dataset=train), all_images(held_out_loader)
 
 
 def all_images(dataloader: dict) -> dict:
