@@ -16,7 +16,7 @@ PARTS = ('train', 'val', 'test')
 
 
 def draw_shape(shape: str, side: int, random: np.random.RandomState) -> np.ndarray:
-    """Draw one bright shape on dark noise.
+    """Draw one shape among lines on noise.
 
     Args:
         shape (str): One of :data:`SHAPES`.
@@ -27,26 +27,33 @@ def draw_shape(shape: str, side: int, random: np.random.RandomState) -> np.ndarr
         np.ndarray: The image [side, side, 3], uint8, blue first like an image that OpenCV reads.
     """
     size = 96
-    background = random.randint(20, 90, 3) + random.normal(0, 12, (size, size, 3))
+    background = random.randint(20, 120, 3) + random.normal(0, 30, (size, size, 3))
     image = Image.fromarray(background.clip(0, 255).astype(np.uint8))
-    draw, colour = ImageDraw.Draw(image), tuple(int(value) for value in random.randint(140, 256, 3))
-    length = int(size * random.uniform(0.45, 0.8))
+    draw = ImageDraw.Draw(image)
+
+    def colour() -> tuple:
+        return tuple(int(value) for value in random.randint(90, 256, 3))
+
+    for _ in range(3):  # clutter
+        draw.line([tuple(int(value) for value in random.randint(0, size, 2)) for _ in range(2)], fill=colour(), width=4)
+    fill = colour()
+    length = int(size * random.uniform(0.3, 0.7))
     left, top = (int(value) for value in random.randint(0, size - length, 2))
     right, bottom = left + length, top + length
     if shape == 'circle':
-        draw.ellipse([left, top, right, bottom], fill=colour)
+        draw.ellipse([left, top, right, bottom], fill=fill)
     elif shape == 'square':
-        draw.rectangle([left, top, right, bottom], fill=colour)
+        draw.rectangle([left, top, right, bottom], fill=fill)
     elif shape == 'triangle':
-        draw.polygon([((left + right) // 2, top), (left, bottom), (right, bottom)], fill=colour)
+        draw.polygon([((left + right) // 2, top), (left, bottom), (right, bottom)], fill=fill)
     elif shape == 'cross':
         bar, middle = length // 8, length // 2
-        draw.rectangle([left + middle - bar, top, left + middle + bar, bottom], fill=colour)
-        draw.rectangle([left, top + middle - bar, right, top + middle + bar], fill=colour)
+        draw.rectangle([left + middle - bar, top, left + middle + bar, bottom], fill=fill)
+        draw.rectangle([left, top + middle - bar, right, top + middle + bar], fill=fill)
     else:
         bar = max(2, length // 7)
         for begin in range(0, length, 2 * bar):
-            draw.rectangle([left, top + begin, right, min(top + begin + bar, bottom)], fill=colour)
+            draw.rectangle([left, top + begin, right, min(top + begin + bar, bottom)], fill=fill)
     return np.asarray(image.resize((side, side), Image.BILINEAR))[..., ::-1]
 
 

@@ -101,12 +101,12 @@ SETTINGS: Dict[str, Setting] = dict(
         **_cifar(12, 100, 50), teacher=RESNET20, student=RESNET8, epochs=7, batch_size=128, optimizer=SGD_HIGH,
         for_choosing=True),
     cifar16_vgg8_adamw=Setting(
-        **_cifar(16, 10, 100), teacher=VGG11, student=VGG8, epochs=8, batch_size=32, optimizer=ADAMW, for_choosing=True),
+        **_cifar(16, 10, 100), teacher=VGG11, student=VGG8, epochs=4, batch_size=16, optimizer=ADAMW, for_choosing=True),
     cifar16_resnet14=Setting(
         **_cifar(16, 20, 150), teacher=RESNET20, student=RESNET14, epochs=6, batch_size=64, optimizer=SGD_HIGH,
         distiller=ALL, for_choosing=True),
     shapes300_mobilenet_64=Setting(
-        **_shapes(64, 300), teacher=resnet18(8), student=MOBILENET, epochs=30, batch_size=32),
+        **_shapes(64, 300), teacher=resnet18(8), student=MOBILENET, epochs=15, batch_size=16),
     shapes300_resnet=Setting(
         **_shapes(32, 300), teacher=resnet18(12), student=resnet18(6), epochs=30, batch_size=32),
     shapes1500_vit_64=Setting(
@@ -117,7 +117,7 @@ SETTINGS: Dict[str, Setting] = dict(
         **_cifar(12, 100, 50), teacher=WRN, student=RESNET8, epochs=4, batch_size=64, optimizer=ADAMW,
         distiller=TWO_TRANSFORMS),
     cifar12_shufflenet=Setting(
-        **_cifar(12, 10, 150), teacher=RESNET14, student=SHUFFLENET, epochs=6, batch_size=32))
+        **_cifar(12, 10, 150), teacher=RESNET14, student=SHUFFLENET, epochs=3, batch_size=16))
 
 
 def with_classes(network: dict, classes: int) -> dict:

@@ -82,7 +82,7 @@ class TrainingWatchHook(Hook):
         if not self._watching:
             return
         # RuntimeInfoHook has waited for these numbers already, so reading them again does not hold up the device.
-        losses = {name: float(value) for name, value in (outputs or {}).items() if 'loss' in name}
+        losses = {name: float(torch.as_tensor(value).detach()) for name, value in (outputs or {}).items() if 'loss' in name}
         wrong = [f'{name}={value}' for name, value in losses.items() if not math.isfinite(value)]
         if wrong and self._fault is None:
             self._fault = f'stopped at iteration {runner.iter + 1} of {runner.max_iters}: the training loss is not finite ' \
