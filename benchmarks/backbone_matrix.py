@@ -76,7 +76,9 @@ def config(kind: str, teacher: str, student: str, shape, folder: str, searched: 
     cfg.optim_wrapper.optimizer.lr = 1e-3
     cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=1)
     if kind == 'search':
-        cfg.train_cfg.update(rounds=2, rise=0, max_divisions=0, references=[])  # one round is differentiated, one is not
+        # One round is differentiated, one is not.
+        cfg.train_cfg.update(rounds=2, rise=0, feature_weight=1, max_divisions=0, references=[], round_share=1,
+                             min_iterations=1)
     elif kind == 'published_search':
         cfg.optim_wrapper.alpha = dict(optimizer=dict(type='Adam', lr=0.1))
     else:
@@ -145,7 +147,7 @@ def attempt(teacher: str, student: str) -> Outcome:
             check_alpha(distiller.alpha)
             searched = 'search'
             try:
-                check_alpha(train(config('search', teacher, student, shape, folder)).train_loop.alpha)
+                check_alpha(train(config('search', teacher, student, shape, folder)).train_loop.searcher.history[-1].alpha)
             except ConfigError as refused:
                 if 'second derivative' not in str(refused):
                     raise

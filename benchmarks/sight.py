@@ -43,7 +43,8 @@ class SightLoop(DistProWholeRunLoop):
     """
 
     def __init__(self, runner, dataloader, max_epochs: int, marks: List[int], **kwargs) -> None:
-        super().__init__(runner, dataloader, max_epochs, rounds=2, max_growth=1e9, memory=1e3, **kwargs)
+        super().__init__(runner, dataloader, max_epochs, rounds=2, rise=0, feature_weight=1, max_divisions=0, references=[],
+                         round_share=1, min_iterations=1, max_growth=1e9, memory=1e3, **kwargs)
         self.marks = marks
         self.found: Dict[Tuple[int, int], np.ndarray] = {}  # by mark and K: dJ / d log w [N]
         self.changed: Dict[Tuple[int, int], float] = {}  # by mark and pathway: the same by a real change
@@ -101,7 +102,7 @@ class SightLoop(DistProWholeRunLoop):
     def end_epoch(self) -> None:
         """At the end, the derivative of the last loss by all weights."""
         if self._iter == self.iterations:
-            self._best = dict(loss=0., alpha=self.alpha.detach())  # what the record hook writes
+            self.searcher.tell(0.0)  # what the record hook writes
             whole = self._look_back(0)
             for mark in self.marks:
                 self.found[mark, 0] = whole[mark:mark + AHEAD[-1]].sum(0).cpu().numpy()

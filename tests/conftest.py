@@ -34,9 +34,9 @@ def no_pair_from_outside(monkeypatch):
     monkeypatch.delenv('PAIR', raising=False)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def configs_are_logged_plainly(monkeypatch):
-    """Formatting a config prettily takes mmengine longer than a few iterations."""
+    """Formatting a config takes mmengine longer than a few iterations."""
     monkeypatch.setattr(Config, 'pretty_text', property(
         lambda self: '\n'.join(f'{key} = {value!r}' for key, value in self._cfg_dict.to_dict().items())))
 

@@ -8,8 +8,6 @@ from mmpretrain.registry import MODELS
 from distpro_mm.pathways import in_place_off, probe_input, resolve_taps, trace
 from distpro_mm.pathways.inspection import as_config
 
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
-
 # The base class of three registered ones: its config holds functions, so that it can be trained and not exported.
 NOT_EXPORTED = {'CSPNet': 'ConfigError: model.architecture holds the function'}
 

@@ -78,7 +78,7 @@ def test_a_pure_python_config_trains_and_its_student_is_read_by_the_stock_toolbo
 def test_of_a_pure_python_config_compiling_is_refused_and_a_replay_is_seen(lazy):
     assert len(replay_hooks(lazy)) == 1
     lazy.compile = True
-    with pytest.raises(ConfigError, match='compile=True compiles the whole training step'):
+    with pytest.raises(ConfigError, match='compile=True: it compiles the whole training step'):
         build_trainer(lazy)
 
 

@@ -12,8 +12,6 @@ from mmrazor.registry import MODELS
 from distpro_mm.engine.launch import load_config
 from distpro_mm.process import DistillationProcess
 
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
-
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 PAIRS = sorted(path.stem for path in (CONFIGS / '_base_' / 'pairs').glob('*.py'))
 BASELINES = sorted(path.stem for path in (CONFIGS / 'baselines').glob('*.py'))
@@ -147,6 +145,6 @@ def test_every_baseline_of_every_pair(pair, method, tmp_path):
     runner = train(f'baselines/{method}.py', pair, tmp_path, **options)
     if method == 'ft':
         written = torch.load(options[key])['state_dict']
-        read = runner.model.distiller.pair_connectors['teacher'][load_config(
-            str(CONFIGS / 'baselines' / 'ft.py'), pair=pair).last_stages].state_dict()
+        connectors = runner.model.distiller.pair_connectors['teacher']
+        read = connectors[next(iter(connectors))].state_dict()
         assert all(any(torch.equal(value, other) for other in written.values()) for value in read.values())

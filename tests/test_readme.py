@@ -60,7 +60,7 @@ def recipe(tmp_path):
     return re.findall(r'^python tools/(\w+)\.py (.*)$', section, re.MULTILINE)
 
 
-def test_the_configs_of_the_recipe_build(recipe, tmp_path, monkeypatch, configs_are_logged_plainly):
+def test_the_configs_of_the_recipe_build(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ('my_teacher', 'my_search', 'my_distill'):
         options = dict(option.split('=') for option in [*DATA, *SIZES[name]])

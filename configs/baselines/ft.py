@@ -14,5 +14,5 @@ model = dict(
             init_cfg=dict(
                 type='Pretrained',
                 checkpoint=f'work_dirs/{_base_.pair}/ft_paraphraser/epoch_{_base_.ft_stage.train_cfg.max_epochs}.pth',
-                prefix=f'distiller.pair_losses.{_base_.last_stages}.autoencoder.')),
+                prefix='distiller.pair_losses.0.autoencoder.')),
         **_base_.layers_after))

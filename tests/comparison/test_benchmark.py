@@ -20,8 +20,6 @@ from distpro_mm.comparison.machine import only_comparison
 from distpro_mm.errors import ConfigError
 from distpro_mm.process import DistillationProcess
 
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
-
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 SMALL = textwrap.dedent("""
     train_cfg = dict(max_epochs=2)

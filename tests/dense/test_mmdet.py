@@ -18,7 +18,6 @@ from distpro_mm.process import DistillationProcess
 
 pytest.importorskip('mmdet', reason='mmdetection is not installed: see docs/dense.md')
 apis, models = (importlib.import_module(f'mmdet.{part}') for part in ('apis', 'models'))
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 EXAMPLE = pathlib.Path(__file__).parents[2] / 'configs' / 'examples' / 'detection'
 LONG, SHORT = 96, 64
 

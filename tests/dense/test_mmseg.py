@@ -16,7 +16,6 @@ from distpro_mm.process import DistillationProcess
 
 mmseg = pytest.importorskip('mmseg', reason='mmsegmentation is not installed: see docs/dense.md')
 apis, models = (importlib.import_module(f'mmseg.{part}') for part in ('apis', 'models'))
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 EXAMPLE = pathlib.Path(__file__).parents[2] / 'configs' / 'examples' / 'segmentation'
 HEIGHT, WIDTH = 32, 64
 

@@ -14,8 +14,6 @@ from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.process import DistillationProcess
 
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
-
 MODEL = dict(segmentation='TinySegmentor', detection='TinyDetector')
 METRIC = dict(segmentation='PixelAccuracy', detection='BoxRecall')
 TRAINED, HELD_OUT, BATCH = 32, 8, 8
@@ -130,10 +128,9 @@ def test_a_search_with_sight_to_the_end_of_the_run_moves_alpha_too(teacher):
     cfg.train_cfg.update(type='mmrazor.DistProWholeRunLoop', rounds=2, references=[], max_divisions=0,
                          min_iterations=1, round_share=1)
     search = build_trainer(cfg)
-    start = search.model.distiller.alpha.detach().clone()
     search.train()
-    assert len(search.train_loop.searcher.history) == 2 and search.train_loop.searcher.best is not None
-    assert (search.train_loop.alpha[0] != start).all(), 'every pathway has a derivative at the first knot'
+    first, second = search.train_loop.searcher.history
+    assert (second.alpha[0] != first.alpha[0]).all(), 'every pathway has a derivative at the first knot'
     assert len(DistillationProcess.load(str(folder / 'whole_run' / 'process.json'))) == 4
 
 

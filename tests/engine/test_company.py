@@ -11,8 +11,6 @@ from mmpretrain.registry import MODELS
 
 from distpro_mm.errors import ConfigError
 
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
-
 
 def run(folder, change, kinds=('published_search', 'search', 'distill'), student='ResNet'):
     runners = {}

@@ -8,7 +8,6 @@ from distpro_mm.engine.config_errors import config_errors
 from distpro_mm.engine.launch import build_model, build_trainer, load_config
 from distpro_mm.errors import ConfigError
 
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 ROOT = pathlib.Path(__file__).parents[2]
 RECORD = [dict(type='mmrazor.ProcessRecordHook', interval='often')]
 WARM_UP = [dict(type='mmrazor.DistillWarmUpHook', epochs='20')]

@@ -158,7 +158,7 @@ def test_a_search_goes_through_maps_that_are_zero_in_both_networks(make_config, 
         'whole_run', train_cfg__rounds=2, train_cfg__max_epochs=1, model__distiller__distance=dict(type=distance),
         model__distiller__transforms=[dict(type='IdentityTransform')], model__architecture__backbone__init_cfg=dead,
         model__teacher__backbone__init_cfg=dead))
-    assert derivatives[0].isfinite().all() and len(runner.train_loop.history) == 2
+    assert derivatives[0].isfinite().all() and len(runner.train_loop.searcher.history) == 2
 
 
 def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives):

@@ -92,11 +92,24 @@ def test_all_training_images_are_used(make_config, process_file):
     assert len(runner.train_dataloader.dataset) == 100
 
 
+class StopAfter(Hook):
+    """Ends a run early, as a kill between two epochs would."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def after_train_epoch(self, runner):
+        if runner.epoch + 1 == self.epochs:
+            runner.train_loop.stop_training = True
+
+
 def test_a_resumed_run_goes_on_at_its_place(make_config, process_file):
-    distil(make_config, process_file)
-    cfg = make_config('distill', resume=True, train_cfg__max_epochs=4,
-                      custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=process_file)])
-    runner, watch = Runner.from_cfg(cfg), Watch()
+    hooks = [dict(type='mmrazor.ProcessReplayHook', process=process_file)]
+    stopped = Runner.from_cfg(make_config('distill', train_cfg__max_epochs=4, custom_hooks=hooks))
+    stopped.register_hook(StopAfter(2))
+    stopped.train()
+    runner = Runner.from_cfg(make_config('distill', resume=True, train_cfg__max_epochs=4, custom_hooks=hooks))
+    watch = Watch()
     runner.register_hook(watch)
     runner.train()
     assert np.allclose(torch.stack(watch.weights), expected(process_file, iterations=20)[10:], rtol=1e-6)

@@ -6,8 +6,6 @@ from mmengine.hooks import Hook
 from distpro_mm.engine.launch import build_model, build_trainer
 from distpro_mm.errors import ConfigError
 
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
-
 
 class Begin(Hook):
     """Notes the weights that training begins with, and ends it."""

@@ -19,7 +19,6 @@ from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.process import DistillationProcess, Weighting
 
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointwise', 'layer3>layer3:pointwise']
 
 

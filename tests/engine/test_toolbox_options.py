@@ -8,7 +8,6 @@ from distpro_mm.engine.launch import build_model, build_trainer, load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
 KINDS = ('whole_run', 'search', 'distill', 'kd', 'student')
 MIXUP = dict(augments=[dict(type='Mixup', alpha=1.0)])
 

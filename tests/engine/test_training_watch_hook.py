@@ -14,8 +14,6 @@ from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError, NotLearnedError, TrainingError
 from distpro_mm.models.guessing import GuessingBaseline, single_label_loss
 
-pytestmark = pytest.mark.usefixtures('configs_are_logged_plainly')
-
 EPOCHS = dict(by_epoch=True, max_epochs=2, val_interval=100)
 ITERATIONS = dict(by_epoch=False, max_iters=10, val_interval=100)
 OURS = dict(type='mmrazor.ReproducibleTrainLoop', max_epochs=2, val_interval=100)

@@ -6,7 +6,6 @@ teacher = _base_.deit_small
 student = _base_.deit_tiny
 teacher_ckpt = 'https://download.openmmlab.com/mmclassification/v0/deit/deit-small_pt-4xb256_in1k_20220218-9425b9bb.pth'
 feature_modules = ['backbone', 'backbone']  # the class tokens
-last_stages = 'layers_11>layers_11'
 distpro = dict(transforms=[dict(type='PointwiseTransform')])  # the tokens of both are grids of one size
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=5e-4 * 256 / 512, weight_decay=0.05),

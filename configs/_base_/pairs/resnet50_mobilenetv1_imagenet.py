@@ -4,7 +4,6 @@ pair = '{{ fileBasenameNoExtension }}'
 teacher = _base_.resnet50
 student = _base_.mobilenetv1
 teacher_ckpt = 'https://download.openmmlab.com/mmclassification/v0/resnet/resnet50_8xb32_in1k_20210831-ea4938fc.pth'
-last_stages = 'layer4>layer5'
 dkd_loss = dict(beta=2.0)  # mdistiller's
 reviewkd_loss = dict(loss_weight=8.0)  # its release's
 reviewkd_options = dict(max_mid_channels=256)  # likewise

@@ -9,7 +9,6 @@ vgg_before = [f'backbone.layer{stage}' for stage in range(2, 6)]
 vgg_after = [dict(module=layer, before_activation=False) for layer in vgg_before]
 distpro = dict(transmitters=['backbone.layer1', *vgg_before], receivers=['backbone.layer1', *vgg_before])
 stages = [(-4, -4), (-3, -3), (-2, -2), (-1, -1)]
-last_stages = 'layer5>layer5'
 layers_before = dict(transmitters=vgg_before, receivers=vgg_before)
 layers_after = dict(transmitters=vgg_after, receivers=vgg_after)
 reviewkd_options = dict(connections=stages, transmitters=vgg_before, receivers=vgg_after)  # its weight is not published

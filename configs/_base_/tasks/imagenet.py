@@ -8,7 +8,6 @@ input_shape = (3, 224, 224)
 distpro = dict(type='DistProDistiller')
 replay = dict(skip_below=0.5)  # light pathways are not computed
 stages = [(-4, -4), (-3, -3), (-2, -2), (-1, -1)]
-last_stages = 'layer4>layer4'
 kd_loss = dict(tau=1, loss_weight=1.0)  # mdistiller: temperature 1, and as much as the cross-entropy
 dkd_loss = dict(tau=1, beta=2.0)
 reviewkd_loss = dict(loss_weight=1.0)

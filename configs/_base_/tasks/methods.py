@@ -3,7 +3,6 @@ replay = dict()  # arguments of ProcessReplayHook
 round_share = 0.1  # length of a search's round as a share of the training
 # Stages of teacher and student that AB, AT, OFD, VID and L2T-ww compare; FitNet takes the second of them.
 stages = [(-3, -3), (-2, -2), (-1, -1)]
-last_stages = 'layer3>layer3'  # names of the last ones, by which FT finds its paraphraser
 # transmitters and receivers where 'auto' is not what a method wants: before their activation (AB, OFD, L2T-ww), after it
 # (AT, CWD, FitNet, FT, MGD, PKD, SP, VID), and the map for the classifier, if it is not the last stage's (CC, CRD, NORM,
 # SimKD).

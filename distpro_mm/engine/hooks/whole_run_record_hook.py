@@ -19,6 +19,7 @@ class WholeRunRecordHook(ProcessRecordHook):
 
     def before_train(self, runner) -> None:
         """Check the loop."""
+        self._written = 0  # rounds that the file knows
         if not hasattr(runner.train_loop, 'searcher'):
             raise ConfigError("custom_hooks: WholeRunRecordHook records a search in rounds; it needs train_cfg.type="
                               "'mmrazor.DistProWholeRunLoop'")
@@ -39,11 +40,14 @@ class WholeRunRecordHook(ProcessRecordHook):
             runner.train_loop.load_state_dict(checkpoint['search'])
 
     def write(self, runner) -> None:
-        """Write and draw the process of the best round so far; nothing before the first one is done."""
+        """Write and draw the process of the best round so far, if a round was done since the last time."""
         loop = runner.train_loop
+        searcher = loop.searcher
+        if len(searcher.history) == self._written:
+            return
+        self._written = len(searcher.history)
         self.process = loop.process()
         if self.process is not None:
-            searcher = loop.searcher
             trials = [dict(kind=trial.kind, loss=trial.loss if trial.finite else None) for trial in searcher.history]
             self.process.origin = dict(origin(runner), epochs=loop.epochs, iterations=loop.iterations, trials=trials,
                                        best=searcher.best.kind, guessing=_finite(searcher.guessing))
