@@ -17,12 +17,12 @@ TWELVE = 12  # settings at least, half of them for choosing at most
 
 
 def test_the_parts_of_the_made_up_images_have_no_image_in_common_and_every_class():
-    parts = data.make_shapes(16, (30, 20, 20))
+    parts = data.make_shapes(16, (30, 20, 20, 10))
     images = [image.tobytes() for part in parts.values() for image in part[0]]
-    assert len(set(images)) == len(images) == 70
+    assert len(set(images)) == len(images) == 80
     assert all(set(labels) == set(range(5)) for _, labels in parts.values())
     assert all(np.array_equal(images, again[0]) for (images, _), again in zip(
-        parts.values(), data.make_shapes(16, (30, 20, 20)).values()))
+        parts.values(), data.make_shapes(16, (30, 20, 20, 10)).values()))
 
 
 def test_digits_for_choosing_are_neither_trained_on_nor_tested():

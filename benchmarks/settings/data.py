@@ -12,7 +12,7 @@ from mmpretrain.registry import DATASETS
 from PIL import Image, ImageDraw
 
 SHAPES = ('circle', 'cross', 'square', 'stripes', 'triangle')
-PARTS = ('train', 'val', 'test')
+PARTS = ('train', 'val', 'test', 'teacher')
 
 
 def draw_shape(shape: str, side: int, random: np.random.RandomState) -> np.ndarray:
@@ -58,7 +58,7 @@ def draw_shape(shape: str, side: int, random: np.random.RandomState) -> np.ndarr
 
 
 def make_shapes(side: int, counts: Sequence[int]) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
-    """Images and labels of five shapes, ``counts`` in all of 'train', 'val' and 'test'."""
+    """Images and labels of five shapes, ``counts`` in all of 'train', 'val', 'test' and 'teacher'."""
     parts = {}
     for seed, (part, count) in enumerate(zip(PARTS, counts)):
         random = np.random.RandomState(seed)
@@ -127,7 +127,7 @@ class ArrayImages(BaseDataset):
 
     Args:
         file (str): The file.
-        part (str): 'train', 'val' or 'test'.
+        part (str): 'train', 'val' or 'test'; of shapes also 'teacher', which a teacher is trained on.
         **kwargs: ``pipeline`` and the like of mmpretrain's ``BaseDataset``.
     """
 

@@ -25,7 +25,7 @@ from mmengine.config import Config  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 import data  # noqa: E402  first: makes the toolbox importable
-from distpro_mm.errors import TrainingError  # noqa: E402
+from distpro_mm.errors import NotLearnedError, TrainingError  # noqa: E402
 from distpro_mm.process import DistillationProcess  # noqa: E402
 from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
 
@@ -39,7 +39,10 @@ def train(cfg: Config) -> Optional[float]:
     """Train a config in its work_dir; accuracy in % after the last epoch, None for a search."""
     cfg.experiment_name = f'run_{time.time_ns()}'
     runner = Runner.from_cfg(cfg)
-    runner.train()
+    try:
+        runner.train()
+    except NotLearnedError as error:  # a result like any other
+        print(f'warning: {error}')
     scalars = runner.message_hub.log_scalars
     return float(scalars['val/accuracy/top1'].current()) if 'val/accuracy/top1' in scalars else None
 
@@ -63,7 +66,8 @@ class Bench:
     def config(self, method: str, seed: int) -> Config:
         """The config of a run."""
         setting = self.setting
-        cfg = known.base_config(setting, self.file, os.path.join(self.folder, f'{method}_{seed}'), seed, self.part)
+        cfg = known.base_config(setting, self.file, os.path.join(self.folder, f'{method}_{seed}'), seed, self.part,
+                                setting.teacher_part if method == 'teacher' else 'train')
         optimizer, epochs, train_cfg = setting.optimizer, setting.epochs, None
         if method == 'teacher':
             optimizer, epochs = known.SGD if optimizer['type'] == 'AdamW' else optimizer, setting.teacher_epochs

@@ -57,6 +57,7 @@ class Setting:
         batch_size (int): Images a step.
         optimizer (dict): The student's; the teacher's too, but for AdamW.
         distiller (dict): Changes of the default distiller.
+        teacher_part (str): Images that the teacher is trained on. Defaults to 'train'.
         for_choosing (bool): Whether defaults of the package may be chosen by its 'val' images; the others are run once.
     """
     data: Callable[[], dict]
@@ -69,13 +70,14 @@ class Setting:
     batch_size: int
     optimizer: dict = dataclasses.field(default_factory=lambda: SGD)
     distiller: dict = dataclasses.field(default_factory=dict)
+    teacher_part: str = 'train'
     for_choosing: bool = False
 
 
 def _shapes(side: int, count: int) -> dict:
-    """Data of a setting: ``count`` training images of shapes."""
-    return dict(data=functools.partial(make_shapes, side, (count, 500, 1000)), size=(3, side, side), classes=5,
-                teacher_epochs=24 if count == 300 else 12)
+    """Data of a setting: ``count`` training images of shapes; the teacher has seen 2,000 others."""
+    return dict(data=functools.partial(make_shapes, side, (count, 500, 1000, 2000)), size=(3, side, side), classes=5,
+                teacher_epochs=8, teacher_part='teacher')
 
 
 def _cifar(side: int, classes: int, per_class: int, **kwargs) -> dict:
@@ -125,7 +127,7 @@ def with_classes(network: dict, classes: int) -> dict:
     return dict(network, head=dict(network['head'], num_classes=classes))
 
 
-def base_config(setting: Setting, file: str, work_dir: str, seed: int, part: str) -> Config:
+def base_config(setting: Setting, file: str, work_dir: str, seed: int, part: str, train: str = 'train') -> Config:
     """Data, schedule and runtime of a setting.
 
     Args:
@@ -134,13 +136,14 @@ def base_config(setting: Setting, file: str, work_dir: str, seed: int, part: str
         work_dir (str): Where the run writes.
         seed (int): Seed of the run.
         part (str): 'val' or 'test': the images that the last epoch is measured on.
+        train (str): The images that are trained on. Defaults to 'train'.
     """
     channels = setting.size[0]
     pipeline = [dict(type='PackInputs')]
 
     def loader(name: str, batch_size: int, augments: list, **kwargs) -> dict:
         return dict(batch_size=batch_size, num_workers=0, collate_fn=dict(type='whole_batch'),
-                    sampler=dict(type='DefaultSampler', shuffle=name == 'train'),
+                    sampler=dict(type='DefaultSampler', shuffle=name == train),
                     dataset=dict(type='InMemoryDataset', augments=augments,
                                  dataset=dict(type='ArrayImages', file=file, part=name, pipeline=pipeline)), **kwargs)
 
@@ -152,7 +155,7 @@ def base_config(setting: Setting, file: str, work_dir: str, seed: int, part: str
         custom_imports=dict(imports=['distpro_mm']), default_scope='mmpretrain', work_dir=work_dir, log_level='WARNING',
         data_preprocessor=dict(type='mmrazor.BatchPreprocessor', num_classes=setting.classes, mean=[110.0] * channels,
                                std=[60.0] * channels),
-        train_dataloader=loader('train', setting.batch_size, augments, drop_last=True),
+        train_dataloader=loader(train, setting.batch_size, augments, drop_last=True),
         val_dataloader=test, test_dataloader=test, val_evaluator=dict(type='Accuracy', topk=(1, )),
         test_evaluator=dict(type='Accuracy', topk=(1, )), val_cfg=dict(), test_cfg=dict(),
         default_hooks=dict(

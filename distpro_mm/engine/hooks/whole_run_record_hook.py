@@ -17,9 +17,12 @@ class WholeRunRecordHook(ProcessRecordHook):
         **kwargs: Of :class:`ProcessRecordHook`.
     """
 
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self._written = 0  # trials that the file knows
+
     def before_train(self, runner) -> None:
         """Check the loop."""
-        self._written = 0  # rounds that the file knows
         if not hasattr(runner.train_loop, 'searcher'):
             raise ConfigError("custom_hooks: WholeRunRecordHook records a search in rounds; it needs train_cfg.type="
                               "'mmrazor.DistProWholeRunLoop'")
