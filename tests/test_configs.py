@@ -230,6 +230,7 @@ def cifar100(images, tmp_path, monkeypatch):
     return small
 
 
+@pytest.mark.slow
 def test_cifar100_from_folders_teacher_search_and_distillation(cifar100):
     teacher = Runner.from_cfg(cifar100('teachers/resnet56_cifar100.py'))
     teacher.train()

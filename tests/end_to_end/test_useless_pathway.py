@@ -26,7 +26,7 @@ class HalfNoiseResNet(CIFARResNet):
         return features
 
 
-@pytest.mark.parametrize('seed', [0, 1, 2])
+@pytest.mark.parametrize('seed', [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_the_weight_of_noise_goes_down(make_config, teacher_ckpt, seed):
     cfg = make_config('search', f'search{seed}', randomness__seed=seed + 10, train_cfg__max_epochs=8)
     cfg.train_dataloader.dataset.images_per_class = 30
@@ -43,6 +43,7 @@ def test_the_weight_of_noise_goes_down(make_config, teacher_ckpt, seed):
     assert np.mean(noise < useful) > 0.8, 'the useless pathway is lighter for most of the search'
 
 
+@pytest.mark.slow
 def test_a_search_in_rounds_tells_noise_too(make_config, teacher_ckpt):
     cfg = make_config('whole_run', train_cfg__max_epochs=6, train_cfg__rounds=4, train_cfg__knots=2,
                       param_scheduler__T_max=6)

@@ -173,9 +173,10 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
     assert first[1] == pytest.approx(one[1], rel=1e-9)
 
 
-@pytest.mark.parametrize('moves, rounds', [('random', 3), ('evolution', 9)])
-def test_two_processes_with_seeds_of_their_own_try_the_same_processes(make_config, tmp_path, moves, rounds):
-    cfg = make_config('whole_run', train_cfg__searcher=moves, train_cfg__rounds=rounds, train_cfg__max_epochs=1,
+@pytest.mark.parametrize('searcher, rounds', [
+    ('random', 3), pytest.param('evolution', 9, marks=pytest.mark.slow)])
+def test_two_processes_with_seeds_of_their_own_try_the_same_processes(make_config, tmp_path, searcher, rounds):
+    cfg = make_config('whole_run', train_cfg__searcher=searcher, train_cfg__rounds=rounds, train_cfg__max_epochs=1,
                       train_dataloader__batch_size=10, randomness=dict(seed=0, diff_rank_seed=True))
 
     def search(rank):
