@@ -10,9 +10,9 @@ from mmengine.runner import Runner
 from distpro_mm.engine.hooks import DistillWarmUpHook
 from distpro_mm.engine.loops import DistProWholeRunLoop
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
-from distpro_mm.errors import ConfigError
+from distpro_mm.errors import ConfigError, TrainingError
 from distpro_mm.models import DistPro
-from distpro_mm.process import DistillationProcess
+from distpro_mm.process import DistillationProcess, Weighting
 
 ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
 
@@ -376,6 +376,22 @@ def test_references_and_levels_are_trained_with_their_own_weights(make_config, m
     origin = load(runner).origin
     assert origin['best'] == 'step' and origin['trials'][1] == dict(kind='kd', loss=1.5)
     assert origin['guessing'] == pytest.approx(np.log(10))
+
+
+def test_a_search_in_which_no_training_ends_well_says_so(make_config):
+    with pytest.raises(TrainingError, match='the training loss is not finite.*lower optim_wrapper.optimizer.lr'):
+        search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, **DEFAULTS))
+    with pytest.raises(TrainingError, match='none of its 2 trials has a finite held-out loss: lower optim_wrapper'):
+        search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, train_cfg__rounds=2, train_cfg__max_epochs=1))
+
+
+@pytest.mark.parametrize('unit, weight', [('variance', 1.0), ('loss', 0.5)])
+def test_plain_kd_has_the_weight_of_one_logit_loss(make_config, unit, weight):
+    logits = [dict(type='KLDivergence', tau=4, name=name) for name in ('one', 'two')]
+    cfg = make_config('whole_run', model__distiller__logits=logits, train_cfg__references=['kd'], train_cfg__rounds=1,
+                      train_cfg__max_epochs=1, model__distiller__weighting__unit=unit)
+    kd = search(cfg).train_loop.searcher.of_kind('kd')[0].alpha
+    assert torch.allclose(kd[:, -2:].exp(), torch.tensor(weight)) and not Weighting('exponential')(kd[0])[:-2].any()
 
 
 @pytest.mark.parametrize('losses, weights', [([2.0, 1.0], [0, 0, 0, 0, 1]), ([1.0, 2.0], [0] * 5)])

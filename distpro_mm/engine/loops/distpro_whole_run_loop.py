@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ...datasets import seed_all
-from ...errors import ConfigError, first_line, is_number
+from ...errors import ConfigError, TrainingError, first_line, is_number
+from ...models.guessing import single_label_loss
 from ...process import OFF, DistillationProcess, Weighting
 from ...search import SEARCHERS, Step, Trajectory, Trial, untouched
 from ..hooks import DistillWarmUpHook, WholeRunRecordHook
@@ -138,9 +139,11 @@ class DistProWholeRunLoop(SearchLoop):
                               'out for the search (the distillation may have it)')
         self.epochs = round_epochs(max_epochs, len(self.dataloader), round_share, min_iterations)
         self.iterations = self.epochs * len(self.dataloader)
+        # Held-out losses of short trainings scatter, so the mean of several counts.
+        self.repeats = math.ceil(min_iterations / self.iterations)
         runner.param_schedulers = self._of_a_round(runner.param_schedulers, self.epochs / max_epochs)
         self.max_growth, self.memory, self.knots = max_growth, memory, knots
-        self.settings = dict(rounds=rounds, epochs=self.epochs, knots=knots, rise=rise, feature_weight=feature_weight,
+        self.settings = dict(rounds=rounds, epochs=self.epochs, repeats=self.repeats, knots=knots, rise=rise, feature_weight=feature_weight,
                              step_size=step_size, searcher=searcher,
                              references=list(references), max_divisions=max_divisions, agreement=self.agreement,
                              cost_penalty=self.cost_penalty)
@@ -155,8 +158,6 @@ class DistProWholeRunLoop(SearchLoop):
             initial[:, features] += math.log(feature_weight)
         self.searcher = kind(initial, self._references(references), rounds, self._logits(), self._guessing(),
                              seed=int(seed), has_level=free, max_divisions=max_divisions, **own)
-        # Two trainings of one process end alike only if they are long enough; of shorter ones the mean of several counts.
-        self.repeats = math.ceil(min_iterations / self.iterations)
         self._initial: Optional[dict] = None
         self._losses: List[float] = []  # of the present trial's repeats that are done
         self._gradients: List[Tensor] = []
@@ -174,14 +175,18 @@ class DistProWholeRunLoop(SearchLoop):
         off = torch.full((self.knots, len(distiller.pathways)), OFF)
         logits = self._logits()
         kd = off.clone()
-        kd[:, logits] = -math.log(max(len(logits), 1))
+        # One logit loss in all: in the unit 'variance' they are averaged anyway.
+        kd[:, logits] = 0 if distiller.weighting.unit == 'variance' else -math.log(max(len(logits), 1))
         known = dict(student=off, kd=kd) if logits else dict(student=off)
         return {name: known[name] for name in names if name in known}
 
     def _guessing(self) -> float:
         """Loss of a classifier that guesses; infinity where it is not known."""
-        classes = getattr(getattr(self.model.student, 'head', None), 'num_classes', None)
-        return math.log(classes) if isinstance(classes, int) and classes > 1 and not self.agreement else math.inf
+        student = self.model.student
+        classes = getattr(getattr(student, 'head', None), 'num_classes', None)
+        if self.agreement or not classes or single_label_loss(student) is None:
+            return math.inf
+        return math.log(classes)
 
     def _expect_another_round(self) -> None:
         """Make room for the rounds that are done, and for the next one unless the search is finished."""
@@ -400,7 +405,8 @@ class DistProWholeRunLoop(SearchLoop):
         searcher, logger = self.searcher, self.runner.logger
         best, bar = searcher.best, searcher.bar
         if best is None:
-            return
+            raise TrainingError(f'the search is at its end, and none of its {len(searcher.history)} trials has a finite '
+                                'held-out loss: lower optim_wrapper.optimizer.lr')
         others = ', '.join(f'{name} {trial.loss:.4f}' for name in searcher.references for trial in searcher.of_kind(name))
         if math.isfinite(searcher.guessing):
             others += f', guessing {searcher.guessing:.4f}'
