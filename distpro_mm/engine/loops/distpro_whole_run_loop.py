@@ -143,10 +143,10 @@ class DistProWholeRunLoop(SearchLoop):
         self.repeats = math.ceil(min_iterations / self.iterations)
         runner.param_schedulers = self._of_a_round(runner.param_schedulers, self.epochs / max_epochs)
         self.max_growth, self.memory, self.knots = max_growth, memory, knots
-        self.settings = dict(rounds=rounds, epochs=self.epochs, repeats=self.repeats, knots=knots, rise=rise, feature_weight=feature_weight,
-                             step_size=step_size, searcher=searcher,
-                             references=list(references), max_divisions=max_divisions, agreement=self.agreement,
-                             cost_penalty=self.cost_penalty)
+        self.settings = dict(
+            rounds=rounds, epochs=self.epochs, repeats=self.repeats, knots=knots, rise=rise, feature_weight=feature_weight,
+            step_size=step_size, searcher=searcher, references=list(references), max_divisions=max_divisions,
+            agreement=self.agreement, cost_penalty=self.cost_penalty)
         seed = torch.tensor(runner.seed)
         broadcast(seed)  # processes may have seeds of their own
         own = dict(step_size=step_size, tolerance=tolerance) if searcher == 'rprop' else {}
