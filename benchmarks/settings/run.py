@@ -85,16 +85,35 @@ class Bench:
             cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', process=process)]
         return cfg
 
+    def key(self, method: str, seed: int, needs: str) -> str:
+        """What tells a run from one of another config, or one that needed other results."""
+        return hashlib.sha256((self.config(method, seed).pretty_text + needs).encode()).hexdigest()[:16]
+
+    def done(self, method: str, seed: int, needs: str) -> Optional[dict]:
+        """A run's result, if it is there."""
+        path = os.path.join(self.folder, f'{method}_{seed}.json')
+        if not os.path.exists(path):
+            return None
+        with open(path) as file:
+            result = json.load(file)
+        return result if result['key'] == self.key(method, seed, needs) else None
+
+    def needs(self, method: str, results: Dict[str, dict]) -> Optional[str]:
+        """What a method needs of the teacher's and the search's results; None if that is missing or failed."""
+        if method == 'student':
+            return ''
+        needed = [results.get(name) for name in (('teacher', 'search') if method == 'distpro' else ('teacher', ))]
+        if any(result is None or result['failed'] is not None for result in needed):
+            return None
+        return ''.join(result['key'] + result.get('process', '') for result in needed)
+
     def run(self, method: str, seed: int, needs: str = '') -> dict:
         """A run's result, trained if it is not there yet or was of another config."""
-        cfg = self.config(method, seed)
-        key = hashlib.sha256((cfg.pretty_text + needs).encode()).hexdigest()[:16]
+        result = self.done(method, seed, needs)
+        if result is not None:
+            return result
+        cfg, key = self.config(method, seed), self.key(method, seed, needs)
         path = os.path.join(self.folder, f'{method}_{seed}.json')
-        if os.path.exists(path):
-            with open(path) as file:
-                result = json.load(file)
-            if result['key'] == key:
-                return result
         started = time.time()
         try:
             accuracy = train(cfg)
@@ -103,7 +122,7 @@ class Bench:
             accuracy, failed = None, str(error)
         result = dict(key=key, setting=self.name, method=method, seed=seed, accuracy=accuracy, failed=failed,
                       seconds=time.time() - started)
-        if method == 'teacher':
+        if method == 'teacher' and failed is None:
             torch.save(dict(state_dict=torch.load(os.path.join(cfg.work_dir, f'epoch_{self.setting.teacher_epochs}.pth'),
                                                   weights_only=False)['state_dict'], meta={}), self.teacher_ckpt)
         if method == 'search' and failed is None:
@@ -111,6 +130,7 @@ class Bench:
             process = DistillationProcess.load(os.path.join(self.folder, 'process.json'))
             result['origin'] = {entry: process.origin[entry] for entry in ('trials', 'best', 'guessing')}
             result['pathways'] = len(process.names)
+            result['process'] = hashlib.sha256(json.dumps(process.to_dict()).encode()).hexdigest()[:16]
         shutil.rmtree(cfg.work_dir, ignore_errors=True)
         with open(f'{path}.tmp', 'w') as file:
             json.dump(result, file)
@@ -124,25 +144,25 @@ class Bench:
         torch.set_num_threads(1)
         if not os.path.exists(self.file):
             data.save(self.setting.data(), self.file)
-        teacher = self.run('teacher', 0)['key']
+        before = dict(teacher=self.run('teacher', 0))
         for method in methods:
-            needs = '' if method == 'student' else teacher
-            if method == 'distpro':
-                search = self.run('search', self.seeds[0], teacher)
-                if search['failed'] is not None:
-                    continue
-                needs += search['key']
-            for seed in self.seeds:
+            if method == 'distpro' and self.needs('equal', before) is not None:
+                before['search'] = self.run('search', self.seeds[0], self.needs('equal', before))
+            needs = self.needs(method, before)
+            for seed in self.seeds if needs is not None else ():
                 self.run(method, seed, needs)
 
     def results(self) -> List[dict]:
         """Results of the runs that are done."""
-        found = []
-        for name in sorted(os.listdir(self.folder)) if os.path.isdir(self.folder) else []:
-            if name.endswith('.json') and name != 'process.json':
-                with open(os.path.join(self.folder, name)) as file:
-                    found.append(json.load(file))
-        return found
+        before = dict(teacher=self.done('teacher', 0, ''))
+        needs = self.needs('equal', before)
+        if needs is not None:
+            before['search'] = self.done('search', self.seeds[0], needs)
+        found = [result for result in before.values() if result is not None]
+        for method in METHODS:
+            needs = self.needs(method, before)
+            found += [self.done(method, seed, needs) for seed in self.seeds if needs is not None]
+        return [result for result in found if result is not None]
 
 
 def table(benches: List[Bench]) -> str:

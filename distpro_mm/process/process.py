@@ -80,9 +80,10 @@ class DistillationProcess:
         try:
             given = weights
             if isinstance(weights, dict):
-                groups = {'features': weights['features'], 'logits': weights['logits']}
-                given = [[groups['logits' if name.startswith('logits>') else 'features'][knot] for name in names]
-                         for knot in range(len(progress))]
+                features, logits = np.array([weights['features'], weights['logits']], dtype=np.float64)
+                given = np.stack([logits if name.startswith('logits>') else features for name in names], axis=1)
+                if len(weights) > 2:
+                    raise KeyError(weights)
             given, moments = (np.array(part, dtype=np.float64) for part in (given, progress))
             fits = moments.ndim == 1 and moments.size and given.shape in (moments.shape, (len(moments), len(names)))
         except (TypeError, ValueError, KeyError, IndexError):

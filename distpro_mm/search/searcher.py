@@ -70,13 +70,15 @@ class Searcher:
         max_divisions (int): Divisions tried at most, >= 0. 0: the initial process is refined without a trial of its level.
             Defaults to 5.
         seed (int): Seed of random searchers. Defaults to 0.
+        off (float): alpha of a pathway that is switched off and stays so. Defaults to minus infinity.
     """
     differentiates = False
     minimum_rounds = 1
 
     def __init__(self, initial: Tensor, references: Dict[str, Tensor], rounds: int, logits: Sequence[int] = (),
                  guessing: float = math.inf, has_level: bool = True, factor: float = 4.0, max_divisions: int = 5,
-                 seed: int = 0) -> None:
+                 seed: int = 0, off: float = -math.inf) -> None:
+        self.off = off
         self.initial, self.references, self.rounds = initial.detach().clone(), references, rounds
         self.logits, self.guessing, self.factor, self.seed = list(logits), guessing, factor, seed
         self.max_divisions = max_divisions if has_level else 0
@@ -156,6 +158,10 @@ class Searcher:
     def finished(self) -> bool:
         """bool: Whether there is nothing more to try."""
         return self.ask() is None
+
+    def _changed(self, change: Tensor) -> Tensor:
+        """The base with a change [knots, N] added; what is switched off stays so."""
+        return torch.where(self.base > self.off, self.base + change.to(self.base), self.base)
 
     def refine(self, step: int) -> Tensor:
         """Tensor: alpha [knots, N] of a refinement, counted from 0."""
@@ -283,7 +289,7 @@ class RandomSearcher(Searcher):
         knots, pathways = self.initial.shape
         random = np.random.RandomState([self.seed, step])
         change = random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways)
-        return self.base + torch.from_numpy(change).to(self.initial)
+        return self._changed(torch.from_numpy(change))
 
 
 @register_searcher('evolution')
@@ -303,4 +309,4 @@ class EvolutionSearcher(Searcher):
                 evolution.tell(generation)
                 generation = []
             member = evolution.ask()
-        return self.base + torch.from_numpy(member[:knots, None] + member[knots:]).to(self.initial)
+        return self._changed(torch.from_numpy(member[:knots, None] + member[knots:]))

@@ -12,7 +12,7 @@ from distpro_mm.engine.loops import DistProWholeRunLoop
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
 from distpro_mm.errors import ConfigError, TrainingError
 from distpro_mm.models import DistPro
-from distpro_mm.process import DistillationProcess, Weighting
+from distpro_mm.process import DistillationProcess
 
 ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
 
@@ -225,7 +225,6 @@ def test_what_has_no_second_derivative_is_searched_by_losses_alone(make_config):
     cfg = make_config('whole_run', train_cfg__searcher='evolution', train_cfg__rounds=9, train_cfg__max_epochs=1,
                       optim_wrapper__clip_grad=dict(max_norm=10.0), model__distiller__compile_transforms=True)
     with_cp = make_config('whole_run', train_cfg__searcher='random', train_cfg__rounds=2, train_cfg__max_epochs=1)
-    with_cp.custom_hooks = [dict(type='mmrazor.DistillWarmUpHook', epochs=1)]
     for config, scale in ((cfg, Scale()), (with_cp, None)):
         history = search(config, scale).train_loop.searcher.history
         assert len({str(done.alpha.tolist()) for done in history}) == len(history) and np.isfinite(
@@ -385,13 +384,23 @@ def test_a_search_in_which_no_training_ends_well_says_so(make_config):
         search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, train_cfg__rounds=2, train_cfg__max_epochs=1))
 
 
+def test_a_trial_is_followed_by_all_its_repeats_or_not_at_all(make_config, monkeypatch):
+    monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([1.0, 1.0, 0.9, float('nan'), 1.0, 1.0])))
+    runner = search(make_config('whole_run', train_cfg__rounds=3, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
+    first, second, third = (trial.alpha for trial in runner.train_loop.searcher.history)
+    assert (second - first).abs().max() > 0.1 and torch.allclose(third - first, (second - first) / 2, atol=1e-6)
+
+
 @pytest.mark.parametrize('unit, weight', [('variance', 1.0), ('loss', 0.5)])
 def test_plain_kd_has_the_weight_of_one_logit_loss(make_config, unit, weight):
     logits = [dict(type='KLDivergence', tau=4, name=name) for name in ('one', 'two')]
     cfg = make_config('whole_run', model__distiller__logits=logits, train_cfg__references=['kd'], train_cfg__rounds=1,
-                      train_cfg__max_epochs=1, model__distiller__weighting__unit=unit)
-    kd = search(cfg).train_loop.searcher.of_kind('kd')[0].alpha
-    assert torch.allclose(kd[:, -2:].exp(), torch.tensor(weight)) and not Weighting('exponential')(kd[0])[:-2].any()
+                      train_cfg__max_epochs=1, model__distiller__weighting__unit=unit,
+                      model__distiller__weighting__kd_weight=0.1)
+    seen = Watch(lambda runner: (runner.train_loop.trial.kind, runner.model.distiller.weights()))
+    search(cfg, seen)
+    kd = next(weights for kind, weights in seen.seen[1:] if kind == 'kd')
+    assert torch.allclose(kd[-2:], torch.tensor(weight)) and not kd[:-2].any()
 
 
 @pytest.mark.parametrize('losses, weights', [([2.0, 1.0], [0, 0, 0, 0, 1]), ([1.0, 2.0], [0] * 5)])

@@ -176,8 +176,10 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
 @pytest.mark.parametrize('searcher, rounds', [
     ('random', 3), pytest.param('evolution', 9, marks=pytest.mark.slow)])
 def test_two_processes_with_seeds_of_their_own_try_the_same_processes(make_config, tmp_path, searcher, rounds):
+    references = ['student', 'kd'] if searcher == 'random' else []
     cfg = make_config('whole_run', train_cfg__searcher=searcher, train_cfg__rounds=rounds, train_cfg__max_epochs=1,
-                      train_dataloader__batch_size=10, randomness=dict(seed=0, diff_rank_seed=True))
+                      train_cfg__references=references, train_dataloader__batch_size=10,
+                      randomness=dict(seed=0, diff_rank_seed=True))
 
     def search(rank):
         runner = build_trainer(cfg, 'pytorch')
@@ -187,7 +189,7 @@ def test_two_processes_with_seeds_of_their_own_try_the_same_processes(make_confi
 
     together(2, search)
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
-    assert first == second and len({str(alpha) for alpha, _ in first}) == rounds
+    assert first == second and len({str(alpha) for alpha, _ in first}) == rounds + len(references)
 
 
 def test_two_processes_replay_a_process_that_skips_pathways(make_config, tmp_path):

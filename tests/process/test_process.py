@@ -181,8 +181,10 @@ def test_by_hand_the_weights_are_as_given():
 
 @pytest.mark.parametrize('given', [
     dict(), dict(progress=[0, 1]), dict(progress=[0, 1], weights=[1, 2, 3]), dict(progress=[0, 1], weights=[1, -1]),
-    dict(progress=[0, 1], weights=dict(features=[1, 2])), dict(progress=[0, 1], weights=dict(features=[1], logits=[1, 2])),
-
+    dict(progress=[0, 1], weights=dict(features=[1, 2])),
+    dict(progress=[0, 1], weights=dict(features=[1], logits=[1, 2])),
+    dict(progress=[0, 1], weights=dict(features=[1, 2, 3], logits=[1, 2, 9])),
+    dict(progress=[0, 1], weights=dict(features=[1, 2], logits=[1, 2], others=[1, 2])),
     dict(progress=[0, 1], weights=[1, float('nan')]), dict(progress=[0], weights=[[1, 2]]), dict(progress=0, weights=1),
     dict(progress=[0, 1], weights=['a', 'b']), dict(progress=[0, 0.5, 1], weights=[5]), dict(progress=[0, 1], weights=5),
     dict(progress=[0, 0.5, 1], weights=[[1, 2, 3, 4]]), dict(progress=[0, 'x'], weights=[1, 2]),

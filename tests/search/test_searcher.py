@@ -147,6 +147,14 @@ def test_a_random_search_draws_for_knots_and_pathways():
     assert 0.8 < np.std(alphas[0]) / 3**0.5 < 1.2 and not np.allclose(*alphas)
 
 
+@pytest.mark.parametrize('name', ['random', 'evolution'])
+def test_what_is_switched_off_stays_off(name):
+    searcher = make(name, rounds=8, off=OFF)
+    run(searcher, scripted(student=[0.9], kd=[1.0], level=[0.8, 0.85], logits=[0.7, 0.75], step=[0.6] * 8))
+    assert all((trial.alpha[:, -1] == OFF).all() for trial in searcher.of_kind('step'))
+    assert all((trial.alpha[:, :-1] > OFF).all() for trial in searcher.of_kind('step'))
+
+
 def test_evolution_goes_where_the_loss_is_low():
     goal = INITIAL.clone()
     goal[0] += 3

@@ -87,7 +87,7 @@ class LoadCheckpointHook(Hook):
             runner.logger.warning(f'--resume: {type(loop).__name__} restores neither the order of the images nor random '
                                   'numbers, so the run ends differently than without the break; '
                                   "train_cfg.type='mmrazor.ReproducibleTrainLoop' restores both")
-        if meta['iter'] >= loop.max_iters:
+        if meta['iter'] >= loop.max_iters and follows:
             runner.logger.warning(f"--resume: '{runner._load_from}' is at iteration {meta['iter']}, and train_cfg ends at "
                                   f'{loop.max_iters}: there is nothing left to train')
 
@@ -144,7 +144,8 @@ def _for_model(model: nn.Module, checkpoint: dict, path: str, cfg: dict) -> dict
               + (f', not {lacking[:3]}{" and others" if len(lacking) > 3 else ""}' if lacking else ''), 'current',
               30 if lacking else 20)
     kept = {name: value for name, value in own.items() if name not in student and
-            (name not in weights or name.startswith('teacher.') and cfg.model.get('teacher_ckpt'))}
+            (name not in weights or name.startswith('teacher.') and cfg.model.get('teacher_ckpt')
+             or name == 'distiller._extra_state')}  # alpha, and the variances of the other teacher's features
     return {**weights, **kept}
 
 

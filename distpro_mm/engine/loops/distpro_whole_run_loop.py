@@ -5,6 +5,7 @@ from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import torch
 from mmengine.dist import all_reduce, all_reduce_params, broadcast, get_rank
+from mmengine.hooks import CheckpointHook
 from mmengine.optim import OptimWrapperDict
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmrazor.engine import StopDistillHook
@@ -130,7 +131,7 @@ class DistProWholeRunLoop(SearchLoop):
             raise ConfigError('optim_wrapper.constructor: DistProWholeRunLoop moves alpha itself (train_cfg.step_size): '
                               'give the optim_wrapper of an ordinary training')
         for hook in runner.hooks:
-            if self.differentiates and isinstance(hook, CHANGING):
+            if isinstance(hook, CHANGING):
                 raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
                                   'search by whole rounds does not know: remove it for the search')
         super().__init__(runner, dataloader, max_epochs, **kwargs)
@@ -157,11 +158,10 @@ class DistProWholeRunLoop(SearchLoop):
             features = [index for index in range(initial.shape[1]) if index not in self._logits()]
             initial[:, features] += math.log(feature_weight)
         self.searcher = kind(initial, self._references(references), rounds, self._logits(), self._guessing(),
-                             seed=int(seed), has_level=free, max_divisions=max_divisions, **own)
+                             seed=int(seed), off=OFF, has_level=free, max_divisions=max_divisions, **own)
         self._initial: Optional[dict] = None
         self._losses: List[float] = []  # of the present trial's repeats that are done
         self._gradients: List[Tensor] = []
-        self._tried = False
         self._expect_another_round()
 
     def _logits(self) -> List[int]:
@@ -170,13 +170,14 @@ class DistProWholeRunLoop(SearchLoop):
         return [index for index, pathway in enumerate(distiller.pathways) if pathway.name not in distiller.transforms]
 
     def _references(self, names: Sequence[str]) -> Dict[str, Tensor]:
-        """alpha [knots, N] of the references, for weights exp(alpha)."""
+        """alpha [knots, N] of the references."""
         distiller = self.model.distiller
         off = torch.full((self.knots, len(distiller.pathways)), OFF)
         logits = self._logits()
         kd = off.clone()
         # One logit loss in all: in the unit 'variance' they are averaged anyway.
-        kd[:, logits] = 0 if distiller.weighting.unit == 'variance' else -math.log(max(len(logits), 1))
+        count = 1 if distiller.weighting.unit == 'variance' else max(len(logits), 1)
+        kd[:, logits] = -math.log(count * float(self._reference_weighting()(torch.zeros(1))))
         known = dict(student=off, kd=kd) if logits else dict(student=off)
         return {name: known[name] for name in names if name in known}
 
@@ -184,9 +185,11 @@ class DistProWholeRunLoop(SearchLoop):
         """Loss of a classifier that guesses; infinity where it is not known."""
         student = self.model.student
         classes = getattr(getattr(student, 'head', None), 'num_classes', None)
-        if self.agreement or not classes or single_label_loss(student) is None:
+        loss = single_label_loss(student)
+        if self.agreement or not classes or loss is None:
             return math.inf
-        return math.log(classes)
+        labels = torch.arange(classes, device=self.model.distiller.alpha.device)
+        return float(loss(torch.zeros(classes, classes, device=labels.device), labels))
 
     def _expect_another_round(self) -> None:
         """Make room for the rounds that are done, and for the next one unless the search is finished."""
@@ -202,9 +205,12 @@ class DistProWholeRunLoop(SearchLoop):
         if not all(isinstance(schedule, dict) and 'type' in schedule for schedule in listed):
             raise ConfigError('param_scheduler: a search in rounds takes those of an ordinary training, a dict or a list of '
                               f'dicts with type, got {schedulers}')
-        # Iterations are counted of all training images, of which a part is held out.
-        scaled = scaled_schedules(listed, lambda by_epoch: share if by_epoch else share * self.train_share,
-                                   least=min(1, self.epochs - 1))
+        # Iterations are counted of all training images, of which a part may be held out.
+        scaled = scaled_schedules(listed, lambda by_epoch: share if by_epoch else share / self.unsplit,
+                                  least=min(1, self.epochs - 1))
+        for schedule in scaled:
+            if 'total_steps' in schedule and not schedule.get('by_epoch', True):  # not a step more is allowed
+                schedule['total_steps'] = max(schedule['total_steps'], self.iterations)
         return [dict(dict(end=self.epochs if schedule.get('by_epoch', True) else self.iterations), **schedule)
                 for schedule in scaled]
 
@@ -224,8 +230,12 @@ class DistProWholeRunLoop(SearchLoop):
         return (1 - share) * knots[before] + share * knots[before + 1]
 
     def _weighting(self, trial: Trial) -> Weighting:
+        return self._reference_weighting() if trial.kind in self.searcher.references else self.model.distiller.weighting
+
+    def _reference_weighting(self) -> Weighting:
+        """One that can switch pathways off: the config's own, or exp(alpha)."""
         own = self.model.distiller.weighting
-        return Weighting('exponential', unit=own.unit) if trial.kind in self.searcher.references else own
+        return own if own.type == 'exponential' else Weighting('exponential', unit=own.unit)
 
     def process(self) -> Optional[DistillationProcess]:
         """The process of the best round so far; None before the first one is done."""
@@ -242,6 +252,12 @@ class DistProWholeRunLoop(SearchLoop):
         self._epoch -= self._epoch % self.epochs
         self._iter = self._epoch * len(self.dataloader)
         self.trajectory = None
+        for hook in self.runner.hooks:
+            if isinstance(hook, CheckpointHook) and hook.by_epoch and self.epochs % hook.interval:
+                hook.interval = self.epochs  # at the end of a round, before which a resumed search begins
+        if not self.differentiates and self.runner.optim_wrapper._accumulative_counts > 1:
+            raise ConfigError(f'optim_wrapper.accumulative_counts={self.runner.optim_wrapper._accumulative_counts} is not '
+                              'supported in a search, whose length is not known beforehand: remove it for the search')
         if self.differentiates:
             self.trajectory = Trajectory(dict(self.model.named_parameters()), usable(self.runner.optim_wrapper).optimizer,
                                          functools.partial(all_reduce_params, op='mean'))
@@ -269,6 +285,7 @@ class DistProWholeRunLoop(SearchLoop):
         if state['settings'] != self.settings or history and history[0]['alpha'].shape[1] != pathways:
             raise ConfigError(f'the checkpoint is of a search with {state["settings"]}, and train_cfg has {self.settings} '
                               f'and model.distiller {pathways} pathways: resume with the config of the search')
+        state = _copied(state)  # a checkpoint may be loaded onto a GPU
         self.searcher.load_state_dict(state['searcher'])
         self._initial, self._losses, self._gradients = state['initial'], state['losses'], state['gradients']
         self._expect_another_round()
@@ -316,6 +333,8 @@ class DistProWholeRunLoop(SearchLoop):
         Returns:
             dict: Losses by name.
         """
+        if self.differentiates and self._iter == 0:
+            self._try_sweep(data_batch)
         if self._diverged:  # what is left of the round is passed over
             return dict(loss=torch.tensor(math.nan))
         if self.sweeps:
@@ -330,24 +349,30 @@ class DistProWholeRunLoop(SearchLoop):
         self._diverged = bool(not_finite)
         if self.trial.kind == 'student':  # nothing distils: lower weights would not help
             self.check_finite(math.nan if self._diverged else 0., 'the training loss')
-        if self.sweeps and not self._tried and not self._diverged:
-            self._tried = True
-            self._try_sweep()
         return outputs
 
-    def _try_sweep(self) -> None:
-        """Go back through the first step at once: what cannot be differentiated must not show after a whole round."""
-        kept = list(self.trajectory.steps)
+    def _try_sweep(self, data_batch: dict) -> None:
+        """Differentiate a step with the initial weights: what has no second derivative must not show after hours only."""
+        model, before, passes = self.model, self._state(), copy.copy(self.model.passes)
+        weights = self.weights(Trial('step', self.searcher.initial)).detach()[0]
+        model.distiller.set_weights(weights)
+        self.trajectory.keep((0, data_batch), weights)
+        seed_all(self.runner.seed, get_rank(), 0)
+        self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
         try:
             with untouched(self.model), self._full_precision():
                 self.trajectory.start([self.held_out_loss(next(iter(start_at(self.held_out_dataloader, 0, 0))))])
-                if kept:  # else a loss scaler skipped the step
+                if self.trajectory.steps:  # else a loss scaler skipped the step
                     self.trajectory.sweep(self._training_loss)
         except (NotImplementedError, RuntimeError) as error:
             raise ConfigError('train_cfg.type=DistProWholeRunLoop differentiates training steps, and something in the '
                               'student, the transforms or the losses has no second derivative; use DistProSearchLoop, or '
                               f"searcher='evolution' with more rounds, which need none ({first_line(error)})") from error
-        self.trajectory.steps = kept
+        finally:
+            self.trajectory.steps, self.trajectory.swept = [], 0
+            model.passes = passes
+            self._set_state(before)
+            seed_all(self.runner.seed, get_rank(), 0)
 
     def _full(self) -> bool:
         steps = self.trajectory.steps
@@ -384,7 +409,8 @@ class DistProWholeRunLoop(SearchLoop):
         loss = _mean(self._losses)
         lowest = math.isfinite(loss) and (searcher.best is None or loss < searcher.mean_loss(searcher.best))
         words = self._description()
-        searcher.tell(loss, torch.stack(self._gradients).mean(0) if self._gradients else None)
+        followed = len(self._gradients) == self.repeats and searcher.wants_gradient(loss)
+        searcher.tell(loss, torch.stack(self._gradients).mean(0) if followed else None)
         self._losses, self._gradients = [], []
         found = f'held-out loss {loss:.4f}' if math.isfinite(loss) else 'training diverged'
         self.runner.logger.info(f'Trial {len(searcher.history)}, {words}: {found}' + ', the lowest so far' * lowest)

@@ -62,12 +62,11 @@ class SearchLoop(ReproducibleTrainLoop):
             raise ConfigError(f'train_cfg.agreement={agreement!r} must be from 0, the labels, to 1, the teacher')
         if not is_number(cost_penalty) or cost_penalty < 0:
             raise ConfigError(f'train_cfg.cost_penalty={cost_penalty!r} must be 0 or more')
-        self.train_share = 1.0  # of the training images, what is trained on
+        own_split = False
         if held_out_dataloader is None:
-            split = {**DEFAULT_HELD_OUT, **(held_out or {})}
-            dataloader, held_out_dataloader = split_dataloader(dataloader, split)
+            own_split = True
+            dataloader, held_out_dataloader = split_dataloader(dataloader, {**DEFAULT_HELD_OUT, **(held_out or {})})
             _refuse_test_set('train_cfg.held_out', held_out_dataloader['dataset'], runner.cfg)
-            self.train_share = 1 - split['ratio']
         elif held_out is not None:
             raise ConfigError('train_cfg has both held_out and held_out_dataloader: give one of them')
         else:
@@ -88,6 +87,8 @@ class SearchLoop(ReproducibleTrainLoop):
                                   f'{loader.batch_sampler.batch_size}; make batch_size smaller, or change '
                                   'train_cfg.held_out.ratio')
         self.agreement, self.cost_penalty = agreement, cost_penalty
+        # Training images before the split, as a multiple of those after it.
+        self.unsplit = 1 + own_split * len(self.held_out_dataloader.dataset) / len(self.dataloader.dataset)
         kind = type(self).__name__
         if not isinstance(self.model, DistPro):
             raise ConfigError(f'train_cfg.type={kind} needs model.type=DistPro, got {type(self.model).__name__}')
