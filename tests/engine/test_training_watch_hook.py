@@ -4,6 +4,7 @@ import os
 
 import pytest
 import torch
+from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
@@ -206,3 +207,23 @@ def test_guessing_knows_that_a_class_is_frequent():
 def test_bad_arguments_name_the_hook(arguments):
     with pytest.raises(ConfigError, match=f'custom_hooks: TrainingWatchHook.{next(iter(arguments))}='):
         TrainingWatchHook(**arguments)
+
+
+class Explode(Hook):
+    """Makes the student sure of wrong answers: its losses are high, and finite."""
+
+    def before_train(self, runner):
+        with torch.no_grad():
+            runner.model.head.fc.weight *= 1e5
+
+
+@pytest.mark.parametrize('train_cfg', [dict(type='mmrazor.ReproducibleTrainLoop', max_epochs=4, val_interval=4),
+                                       dict(by_epoch=True, max_epochs=4, val_interval=4)])
+def test_a_short_training_whose_loss_explodes_is_an_error_too(make_config, train_cfg):
+    cfg = make_config('student', optim_wrapper__optimizer__lr=0.0)
+    cfg.train_cfg = train_cfg
+    runner = build_trainer(cfg)
+    runner.register_hook(Explode())
+    with pytest.raises(NotLearnedError, match='no better than guessing'):
+        runner.train()
+    assert runner.iter == 20

@@ -15,6 +15,7 @@ from .process_replay_hook import ProcessReplayHook
 WARN_AT = (0.1, 0.25, 0.5)  # shares of the run
 WINDOW = (20, 1000)  # fewest and most batches of a mean; between them a twentieth of the run
 SHORTEST = 100  # iterations of a run that must have learned something at its end
+DIVERGED = 100  # times guessing is no lack of time, in a training of any length
 GUESSING = 0.99  # of the loss of guessing: a classifier that ignores its images is at 1 or above
 OUTWEIGHED = 100
 
@@ -26,9 +27,10 @@ class TrainingWatchHook(Hook):
     - A loss that is not finite stops the training with a :class:`TrainingError`, in all processes together. The weights are
       checked before every checkpoint and validation, so that no checkpoint of bad weights replaces a good one.
     - A student whose own cross-entropy is no better than guessing (see :class:`.GuessingBaseline`) after 10%, 25% or 50% of
-      the run is warned of. If that is still so at the end of a run of at least 100 iterations, a :class:`NotLearnedError`
-      is raised, after the last checkpoint and validation. Only heads of one label per image with a plain or label-smoothed
-      cross-entropy are judged, and only if the student is trained on its labels.
+      the run is warned of. If that is still so at the end of a run of at least 100 iterations, or if the cross-entropy of
+      any run ends at 100 times that of guessing, a :class:`NotLearnedError` is raised, after the last checkpoint and
+      validation. Only heads of one label per image with a plain or label-smoothed cross-entropy are judged, and only if
+      the student is trained on its labels.
     - Distillation losses of more than 100 times the student's own loss, or the loss of guessing if that is higher, are
       warned of once.
 
@@ -124,10 +126,10 @@ class TrainingWatchHook(Hook):
         if self._guessing is None:
             return
         self._guessing.close()
-        if runner.max_iters < SHORTEST or len(self._guessing) < WINDOW[0]:
+        if len(self._guessing) < WINDOW[0]:
             return
         own, guess = self._means()
-        if own >= GUESSING * guess:
+        if own >= (GUESSING if runner.max_iters >= SHORTEST else DIVERGED) * guess:
             message = (f'the training has ended with a student no better than guessing: {self._compared(own, guess)}; '
                        f'{_advice(runner, diverged=False)}. {_last_checkpoint(runner)}')
             if self.must_learn:
