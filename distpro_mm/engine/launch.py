@@ -198,6 +198,8 @@ def _prepare_images_as_the_student_says(cfg: Config) -> None:
     own = student.get(key)
     if not isinstance(used, dict):
         return
+    if 'type' not in used and name_of(student.get('type')) == 'ImageClassifier':
+        used['type'] = 'mmpretrain.ClsDataPreprocessor'  # a classifier's default, which mmrazor's algorithms do not know
     compared = {*(own or ()), *used} - {'type', '_scope_', 'num_classes'}
     if own is not None and any(own.get(name) != used.get(name) for name in compared):
         raise ConfigError(f'model.architecture.data_preprocessor={dict(own)} is not used, as the config has another '

@@ -219,6 +219,17 @@ def test_checkpoints_of_a_student_initialise_it(make_config, tmp_path):
             assert torch.equal(runner.model.student.backbone.state_dict()[name], value)
 
 
+@pytest.mark.parametrize('kind', ['kd', 'equal'])
+def test_a_preprocessor_without_a_type_is_that_of_a_classifier(make_config, kind):
+    cfg = make_config(kind, train_cfg__max_epochs=1)
+    cfg.data_preprocessor = dict(num_classes=10, mean=[78.], std=[97.], to_rgb=False)
+    runner = build_trainer(cfg)
+    runner.train()
+    model = runner.model
+    assert {type(part.data_preprocessor).__name__ for part in (model, model.architecture)
+            if part.data_preprocessor is not None} == {'ClsDataPreprocessor'}
+
+
 @pytest.mark.parametrize('kind', ['whole_run', 'distill'])
 def test_momentum_and_weight_decay_follow_their_schedules_too(make_config, kind):
     cfg = config(make_config, kind, train_cfg__max_epochs=1)
