@@ -110,10 +110,9 @@ def _keys_of(cfg: Any, name: str, arguments: dict, key: str = '') -> List[str]:
     """Where a config has the class with these arguments."""
     found = []
     if isinstance(cfg, (dict, Config)):
-        kind = cfg.get('type')
-        kind = kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', None)
-        if key and kind == name and all(part in arguments and _same(arguments[part], value) for part, value in cfg.items()
-                                        if part not in ('type', '_scope_')):
+        same_class = key and 'type' in cfg and name_of(cfg['type']) == name
+        if same_class and all(part in arguments and _same(arguments[part], value) for part, value in cfg.items()
+                              if part not in ('type', '_scope_')):
             found.append(key)
     if isinstance(cfg, (dict, Config, list, tuple)):
         pairs = cfg.items() if isinstance(cfg, (dict, Config)) else enumerate(cfg)

@@ -255,7 +255,11 @@ class DistProDistiller(TapDistiller):
         if layer not in self._measured:
             self.variances[layer] = _variance(feature)
             self._measured.add(layer)
-        return target / self.variances[layer].sqrt()
+        return target / self._deviation(name)
+
+    def _deviation(self, name: str) -> Tensor:
+        """The measured standard deviation of a teacher's feature."""
+        return self.variances[self.layer_names['transmitters'].index(name)].sqrt()
 
     def _count(self, pathway: Pathway) -> int:
         """Number of pathways of the same kind, between features or between logits."""
@@ -273,7 +277,7 @@ class DistProDistiller(TapDistiller):
             feature = transform(feature, size=target.shape[-2:])
             if self.unit == 'variance' and not any(True for _ in transform.parameters()):
                 # What is not trained cannot learn the scale of the target.
-                feature = feature / self.variances[self.layer_names['transmitters'].index(pathway.transmitter.name)].sqrt()
+                feature = feature / self._deviation(pathway.transmitter.name)
             if not isinstance(self.distance, HCLLoss):  # mmrazor's view maps as matrices, which not every layout allows
                 feature, target = feature.contiguous(), target.contiguous()
             return self.distance(feature, target)
