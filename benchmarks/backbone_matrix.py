@@ -24,18 +24,18 @@ import distpro_mm  # noqa: F401  first: makes the others importable
 # isort: split
 import numpy as np
 import torch
-from backbones import BACKBONES, CLASSES, NOTES, REFUSED
-from machine import ROOT, describe
-from made_up import two_steps
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from mmpretrain.registry import MODELS
 
+from backbones import BACKBONES, CLASSES, NOTES, REFUSED
 from distpro_mm.engine.launch import load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.reporting.table import markdown
+from machine import ROOT, describe
+from made_up import two_steps
 
 PARTNER = 'CIFARResNet'
 

@@ -16,7 +16,6 @@ import distpro_mm  # noqa: F401  first: makes the others importable
 # isort: split
 import numpy as np
 import torch
-from machine import ROOT, describe
 from matplotlib.figure import Figure
 from mmengine.config import Config
 
@@ -24,6 +23,7 @@ from distpro_mm.engine.launch import build_trainer, load_config
 from distpro_mm.process import DistillationProcess
 from distpro_mm.reporting.figures import save_figure
 from distpro_mm.reporting.table import markdown
+from machine import ROOT, describe
 
 PAIR = 'resnet20_resnet8_cifar100-16px'
 MOMENTS = np.linspace(0, 1, 101)

@@ -17,7 +17,6 @@ import distpro_mm  # noqa: F401  first: makes the others importable
 # isort: split
 import numpy as np
 import torch
-from machine import ROOT, describe
 from matplotlib.figure import Figure
 from mmrazor.registry import LOOPS
 
@@ -28,6 +27,7 @@ from distpro_mm.engine.loops.reproducible_train_loop import endless
 from distpro_mm.reporting.figures import save_figure
 from distpro_mm.reporting.table import markdown
 from distpro_mm.search import untouched
+from machine import ROOT, describe
 
 AHEAD = (1, 5, 25, 100)
 CHANGE = 0.2  # of a weight's logarithm, up and down

@@ -22,8 +22,6 @@ import distpro_mm  # noqa: F401  first: makes the others importable
 # isort: split
 import numpy as np
 import torch
-from machine import ROOT, describe
-from made_up import MadeUpImages  # noqa: F401  registers it
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -33,6 +31,8 @@ from distpro_mm.engine.launch import build_trainer, load_config
 from distpro_mm.process import DistillationProcess, Weighting
 from distpro_mm.reporting.figures import save_figure
 from distpro_mm.reporting.table import markdown
+from machine import ROOT, describe
+from made_up import MadeUpImages  # noqa: F401  registers it
 
 PAIR = 'resnet56_resnet20_cifar100'
 TRANSFORM = 'ConvAttentionTransform'

@@ -1,10 +1,10 @@
 """Any backbone teaches and is taught: the matrix of benchmarks/backbone_matrix.py, a few of it here, all of it on demand."""
 import pytest
-from backbone_matrix import PARTNER, attempt, sample
-from backbones import BACKBONES, REFUSED
 from mmpretrain.models import backbones
 from mmpretrain.registry import MODELS
 
+from backbone_matrix import PARTNER, attempt, sample
+from backbones import BACKBONES, REFUSED
 from distpro_mm.pathways import in_place_off, probe_input, resolve_taps, trace
 from distpro_mm.pathways.inspection import as_config
 

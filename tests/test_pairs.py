@@ -5,12 +5,12 @@ import pathlib
 import numpy as np
 import pytest
 import torch
-from made_up import two_steps
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 
 from distpro_mm.engine.launch import load_config
 from distpro_mm.process import DistillationProcess
+from made_up import two_steps
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 PAIRS = sorted(path.stem for path in (CONFIGS / '_base_' / 'pairs').glob('*.py'))

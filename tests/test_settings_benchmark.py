@@ -7,10 +7,9 @@ import pytest
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'benchmarks', 'settings'))
 
+import data  # noqa: E402
 import run  # noqa: E402
 import settings  # noqa: E402
-
-import data  # noqa: E402
 from distpro_mm.engine.launch import build_model  # noqa: E402
 
 TWELVE = 12  # settings at least, half of them for choosing at most

@@ -18,13 +18,13 @@ from typing import Dict, List, Optional
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
 
-import machine  # noqa: E402
-import settings as known  # noqa: E402
 import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
 from mmengine.runner import Runner  # noqa: E402
 
 import data  # noqa: E402  first: makes the toolbox importable
+import machine  # noqa: E402
+import settings as known  # noqa: E402
 from distpro_mm.errors import NotLearnedError, TrainingError  # noqa: E402
 from distpro_mm.process import DistillationProcess  # noqa: E402
 from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402

@@ -1,7 +1,8 @@
 import json
 
-import carry_runs
 import torch
+
+import carry_runs
 
 
 def write(folder, **result):

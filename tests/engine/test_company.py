@@ -4,11 +4,11 @@ import os
 import pytest
 import torch
 import torch.nn.functional as functional
-from backbone_matrix import PARTNER, config, train
-from backbones import BACKBONES
 from mmpretrain.models.heads import LinearClsHead
 from mmpretrain.registry import MODELS
 
+from backbone_matrix import PARTNER, config, train
+from backbones import BACKBONES
 from distpro_mm.errors import ConfigError
 
 
