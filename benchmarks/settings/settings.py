@@ -106,11 +106,12 @@ SETTINGS: Dict[str, Setting] = dict(
         **_cifar(16, 10, 100), teacher=VGG11, student=VGG8, epochs=4, batch_size=16, optimizer=ADAMW, for_choosing=True),
     cifar16_resnet14=Setting(
         **_cifar(16, 20, 150), teacher=RESNET20, student=RESNET14, epochs=6, batch_size=64, optimizer=SGD_HIGH,
-        distiller=ALL, for_choosing=True),
+        distiller=ALL),
     shapes300_mobilenet_64=Setting(
         **_shapes(64, 300), teacher=resnet18(8), student=MOBILENET, epochs=15, batch_size=16),
     shapes300_resnet=Setting(
-        **_shapes(32, 300), teacher=resnet18(12), student=resnet18(6), epochs=30, batch_size=32),
+        **_shapes(32, 300), teacher=resnet18(12), student=resnet18(6), epochs=30, batch_size=32,
+        for_choosing=True),
     shapes1500_vit_64=Setting(
         **_shapes(64, 1500), teacher=resnet18(6), student=VIT_64, epochs=6, batch_size=32, optimizer=ADAMW),
     cifar24_resnet8=Setting(

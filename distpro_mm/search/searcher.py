@@ -10,6 +10,7 @@ from cmaes import CMA
 from torch import Tensor
 
 POPULATION = 7  # rounds of a generation of EvolutionSearcher
+SCATTER = 2.0  # factor by which held-out losses of two trainings of one process differ, on a few hundred images
 HALF_STEP_AT = 0.25  # of the median absolute gradient
 TINY = torch.finfo(torch.float32).tiny
 SEARCHERS: Dict[str, type] = {}
@@ -53,7 +54,8 @@ class Searcher:
        most ``max_divisions``.
     3. 'logits': the best level is tried with the logits as plain KD has them if that was better than the student alone, and
        without logits if not. While that is the best so far, the other weights are divided further.
-    4. 'step': the best of these is refined in ``rounds`` trials by :meth:`refine`, unless none is below the bar.
+    4. 'step': the best of these is refined in ``rounds`` trials by :meth:`refine`, unless it is above ``SCATTER`` times the
+       bar, from where the refinement does not come down.
 
     Use: :meth:`ask` for a trial, train with it, then :meth:`tell` its held-out loss, with the gradient where
     :meth:`wants_gradient` says so, until ``finished``.
@@ -148,11 +150,11 @@ class Searcher:
 
     @property
     def base(self) -> Optional[Tensor]:
-        """Tensor: alpha [knots, N] that the refinement starts from; None if no level is below the bar."""
+        """Tensor: alpha [knots, N] that the refinement starts from; None if no level comes near the bar."""
         if not self.max_divisions:
             return self.initial
         best = self.best_level
-        return None if best is None or best.loss >= self.bar else best.alpha
+        return None if best is None or best.loss >= SCATTER * self.bar else best.alpha
 
     @property
     def finished(self) -> bool:

@@ -72,6 +72,14 @@ def test_where_nothing_beats_a_reference_the_reference_is_the_result():
         assert 'step' not in kinds and searcher.best.kind == best
 
 
+def test_a_level_near_the_bar_is_refined_too_and_wins_if_it_gets_below():
+    for last, best in ((0.4, 'step'), (0.6, 'kd')):
+        searcher = make()
+        kinds = run(searcher, scripted(student=[1.0], kd=[0.5], level=[1.2, 0.9, 1.0, 1.1], logits=[0.95],
+                                       step=[0.8, 0.7, last]), lambda trial: torch.ones(KNOTS, PATHWAYS))
+        assert kinds[-3:] == ['step'] * 3 and searcher.best.kind == best
+
+
 def test_a_student_that_only_guesses_does_not_end_the_division():
     searcher = make(guessing=1.6)
     run(searcher, scripted(student=[1.7], kd=[1.8], level=[4, 3, 2.5, 2, 1.5, 1.7], logits=[1.9], step=[1.5, 1.4, 1.45]),
