@@ -15,6 +15,7 @@ slow: $(VENV)/.ready
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 
 $(VENV)/.ready: setup.py requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' || \

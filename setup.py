@@ -34,7 +34,7 @@ setup(
     description='DistPro for OpenMMLab: learns a knowledge-distillation process and replays it',
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
-    packages=find_packages(include=['distpro_mm', 'distpro_mm.*']),
+    packages=find_packages(include=['distpro', 'distpro.*', 'distpro_mm', 'distpro_mm.*']),
     python_requires='>=3.10,<3.13',  # numpy < 2 has no wheels for 3.13
     install_requires=[
         # Only versions that were tried. mmcv-lite may be replaced by the full mmcv 2.1.0.
@@ -52,7 +52,7 @@ setup(
         'scikit-learn',  # the digits
     ],
     extras_require=dict(
-        dev=['pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
+        dev=['import-linter', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
         tensorboard=['tensorboard'],
         # Segmentation and detection; mmsegmentation does not declare ftfy and regex.
         dense=['mmsegmentation==1.2.2', 'mmdet==3.3.0', 'ftfy', 'regex'],

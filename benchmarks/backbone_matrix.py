@@ -144,7 +144,7 @@ def attempt(teacher: str, student: str) -> Outcome:
         try:
             distiller = train(config('published_search', teacher, student, shape, folder)).model.distiller
             found = tuple(layers(distiller.taps(side)) for side in ('transmitter', 'receiver'))
-            check_alpha(distiller.alpha)
+            check_alpha(distiller.grid.alpha)
             searched = 'search'
             try:
                 check_alpha(train(config('search', teacher, student, shape, folder)).train_loop.searcher.history[-1].alpha)

@@ -20,13 +20,13 @@ import torch
 from matplotlib.figure import Figure
 from mmrazor.registry import LOOPS
 
+from distpro.random_state import untouched
 from distpro_mm.datasets import seed_all
 from distpro_mm.engine import DistProWholeRunLoop
 from distpro_mm.engine.launch import build_trainer, load_config
 from distpro_mm.engine.loops.reproducible_train_loop import endless
 from distpro_mm.reporting.figures import save_figure
 from distpro_mm.reporting.table import markdown
-from distpro_mm.search import untouched
 from machine import ROOT, describe
 
 AHEAD = (1, 5, 25, 100)
@@ -131,7 +131,7 @@ def main() -> None:
     cfg.train_cfg = dict(type='mmrazor.SightLoop', max_epochs=whole.train_cfg.max_epochs, marks=args.marks)
     runner = build_trainer(cfg)
     runner.train()
-    loop, names = runner.train_loop, runner.model.distiller.names
+    loop, names = runner.train_loop, runner.model.distiller.grid.names
     horizons = [*AHEAD, 0]
     labels = {**{k: f'{k} step{"s" * (k > 1)}' for k in AHEAD}, 0: 'the end'}
     with open(os.path.join(args.out, 'sight.csv'), 'w', newline='') as file:

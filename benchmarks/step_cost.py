@@ -27,8 +27,9 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.autograd.profiler import profile
 
+from distpro.process import DistillationProcess
+from distpro.weighting import Weighting
 from distpro_mm.engine.launch import build_trainer, load_config
-from distpro_mm.process import DistillationProcess, Weighting
 from distpro_mm.reporting.figures import save_figure
 from distpro_mm.reporting.table import markdown
 from machine import ROOT, describe
@@ -110,7 +111,7 @@ class Bench:
         wrappers = runner.build_optim_wrapper(runner.optim_wrapper)
         model = runner.model
         batch, held_out = next(iter(loop.dataloader)), next(iter(loop.held_out_dataloader))
-        optimizer, alpha = wrappers['student'].optimizer, model.distiller.alpha
+        optimizer, alpha = wrappers['student'].optimizer, model.distiller.grid.alpha
         model.train()
         names, parameters = zip(*model.student.named_parameters())
         group = optimizer.param_groups[0]
@@ -121,9 +122,9 @@ class Bench:
                 model.teacher(data['inputs'], mode='tensor')
             with model.distiller.receiver_reader(model.student) as received:
                 loss = model.student(**data, mode='loss')['loss']
-            weights = model.distiller.weighting(alpha)
-            loss = loss + (weights * model.distiller.pathway_losses(received.features, sent.features)).sum()
-            transforms = list(model.distiller.transforms.parameters())
+            weights = model.distiller.grid.weighting(alpha)
+            loss = loss + (weights * model.distiller.grid.pathway_losses(received.features, sent.features)).sum()
+            transforms = list(model.distiller.grid.transforms.parameters())
             gradients = torch.autograd.grad(loss, [*parameters, *transforms], create_graph=True)
             stepped = [p - group['lr'] * (1 + group['momentum']) * g for p, g in zip(parameters, gradients)]
             held = model.data_preprocessor(held_out, False)

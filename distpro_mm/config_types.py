@@ -5,6 +5,9 @@ from typing import Any, Callable, Iterable, Optional
 
 from mmengine.registry import Registry
 from mmrazor.registry import MODELS
+from torch import nn
+
+from distpro.errors import argument_prefix
 
 from .errors import ConfigError
 
@@ -66,6 +69,22 @@ def checked(cfg: Any, key: str, given: Iterable[str] = ()) -> dict:
                               'the name, or add the module that registers it to custom_imports')
     check_arguments(kind, [*(name for name in cfg if name not in ('type', '_scope_')), *given], key)
     return cfg
+
+
+def build(cfg: Any, key: str, **given: Any) -> nn.Module:
+    """Build a part of the distiller.
+
+    Args:
+        cfg (dict): The config.
+        key (str): Its config key, for errors.
+        **given (Any): Arguments that are added.
+
+    Raises:
+        ConfigError: As :func:`checked` does, and for arguments that the part refuses.
+    """
+    cfg = checked(cfg, key, given)
+    with argument_prefix(f'{key}: {name_of(cfg["type"])}.', ConfigError):
+        return MODELS.build({**cfg, **given})
 
 
 def check_arguments(kind: Callable, given: Iterable[str], key: str) -> None:

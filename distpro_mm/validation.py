@@ -8,9 +8,11 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, LOOPS, PARAM_SCHEDULERS, init_default_scope
 
+from distpro.errors import ArgumentError, first_line
+
 from .comparison import Benchmark, JobMaker
 from .engine.launch import build_model, load_config
-from .errors import ConfigError, first_line
+from .errors import ConfigError
 
 METHODS = ('baselines', 'distpro')
 
@@ -152,7 +154,7 @@ def _problem(checked) -> Optional[str]:
     try:
         checked()
     except Exception as error:  # a config is code: anything may be wrong with it
-        kind = '' if isinstance(error, ConfigError) else f'{type(error).__name__}: '
+        kind = '' if isinstance(error, ArgumentError) else f'{type(error).__name__}: '
         return kind + first_line(error)
     return None
 

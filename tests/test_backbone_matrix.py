@@ -5,8 +5,8 @@ from mmpretrain.registry import MODELS
 
 from backbone_matrix import PARTNER, attempt, sample
 from backbones import BACKBONES, REFUSED
-from distpro_mm.pathways import in_place_off, probe_input, resolve_taps, trace
-from distpro_mm.pathways.inspection import as_config
+from distpro.tracing import in_place_off, probe_input, resolve_taps, trace
+from distpro_mm.reporting.inspection import as_config
 
 # The base class of three registered ones: its config holds functions, so that it can be trained and not exported.
 NOT_EXPORTED = {'CSPNet': 'ConfigError: model.architecture holds the function'}

@@ -13,10 +13,10 @@ from mmengine.runner import Runner
 from mmengine.utils import get_installed_path
 from mmpretrain.registry import DATASETS, MODELS
 
+from distpro.process import DistillationProcess
 from distpro_mm.comparison import Benchmark, JobMaker
 from distpro_mm.engine.launch import load_config
 from distpro_mm.errors import ConfigError
-from distpro_mm.process import DistillationProcess
 from distpro_mm.validation import bases_read_once, check_benchmarks, check_methods
 
 ROOT = pathlib.Path(__file__).parent.parent

@@ -8,7 +8,7 @@ from mmengine.registry import TRANSFORMS
 from mmrazor.registry import MODELS
 
 import distpro_mm  # noqa: F401  registers everything
-from distpro_mm.models.connectors.transforms import Transform
+from distpro.pathways.transforms import Transform
 from distpro_mm.validation import pairs_in
 
 ROOT = pathlib.Path(__file__).parent.parent

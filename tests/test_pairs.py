@@ -8,8 +8,8 @@ import torch
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 
+from distpro.process import DistillationProcess
 from distpro_mm.engine.launch import load_config
-from distpro_mm.process import DistillationProcess
 from made_up import two_steps
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'

@@ -51,6 +51,6 @@ def test_the_pathways_of_a_setting_can_be_built(tmp_path, name):
     cfg = bench.config('distpro', 0)
     cfg.model.teacher_ckpt = None
     model = build_model(cfg)
-    assert 5 <= len(model.distiller.pathways) <= 40
+    assert 5 <= len(model.distiller.grid.pathways) <= 40
     assert bench.config('student', 0).val_dataloader.dataset.dataset.part == (
         'val' if settings.SETTINGS[name].for_choosing else 'test')

@@ -6,7 +6,8 @@ from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.launch import build_model, load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.models import DistPro
-from distpro_mm.pathways.inspection import explicit_config, layer_rows, pathway_rows
+from distpro_mm.models.cost import cost_advice, pathway_costs
+from distpro_mm.reporting.inspection import explicit_config, layer_rows, pathway_rows
 from distpro_mm.reporting.table import markdown
 
 
@@ -22,18 +23,20 @@ def main() -> None:
     if not isinstance(model, DistPro):
         raise ConfigError(f'model.type={type(model).__name__} has no pathways: give a config with model.type=DistPro, e.g. '
                           'configs/distpro/search.py')
-    distiller = model.distiller
-    features = [pathway for pathway in distiller.pathways if pathway.name in distiller.transforms]
+    grid = model.distiller.grid
+    features = [pathway for pathway in grid.pathways if pathway.name in grid.transforms]
     for title, network, side in (('Teacher', model.teacher, 'transmitter'), ('Student', model.student, 'receiver')):
         taps = dict.fromkeys(getattr(pathway, side) for pathway in features)
         print(f'{title}: {type(getattr(network, "backbone", network)).__name__}\n\n{markdown(layer_rows(taps))}\n')
-    parameters = [sum(p.numel() for p in distiller.transforms[pathway.name].parameters())
-                  if pathway.name in distiller.transforms else 0 for pathway in distiller.pathways]
-    costs = model.pathway_costs().tolist()
+    parameters = [sum(p.numel() for p in grid.transforms[pathway.name].parameters())
+                  if pathway.name in grid.transforms else 0 for pathway in grid.pathways]
+    costs = pathway_costs(model).tolist()
     print(f'Pathways; cost in training steps of the student alone\n\n'
-          f'{markdown(pathway_rows(distiller.pathways, parameters, costs, distiller.weights().tolist()))}\n')
+          f'{markdown(pathway_rows(grid.pathways, parameters, costs, grid.weights().tolist()))}\n')
     print(f'{sum(parameters):,} parameters; all pathways together cost {sum(costs):.2f} steps of the student\n\n'
           f'The same for model.distiller, spelt out:\n\n{explicit_config(features)}')
+    for line in cost_advice(model):
+        print(f'\n{line}')
 
 
 if __name__ == '__main__':

@@ -25,8 +25,8 @@ from mmengine.runner import Runner  # noqa: E402
 import data  # noqa: E402  first: makes the toolbox importable
 import machine  # noqa: E402
 import settings as known  # noqa: E402
+from distpro.process import DistillationProcess  # noqa: E402
 from distpro_mm.errors import NotLearnedError, TrainingError  # noqa: E402
-from distpro_mm.process import DistillationProcess  # noqa: E402
 from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
 
 METHODS = ('student', 'kd', 'equal', 'ramp', 'distpro')

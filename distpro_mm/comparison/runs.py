@@ -18,10 +18,12 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.utils import import_modules_from_strings
 
+from distpro.files import atomic_write
+
 from ..datasets import keep_loaded, seed_all
 from ..engine.launch import build_model, build_trainer, evaluate_student
+from ..engine.search import Search
 from ..errors import NotLearnedError
-from ..files import whole_file
 from .benchmark import Benchmark, Method
 from .jobs import Job, JobMaker
 from .machine import only_comparison, share_cores
@@ -272,7 +274,7 @@ def make_initial_student(maker: JobMaker, seed: int) -> None:
     seed_all(seed)
     student = build_model(maker.student)
     student.init_weights()
-    with whole_file(path) as beside:
+    with atomic_write(path) as beside:
         torch.save(dict(state_dict=student.state_dict()), beside)
 
 
@@ -322,7 +324,7 @@ def train_job(job: Job) -> dict:
             raise
     result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=job.tuning, **figures,
                   after=job.needs[-1].name if len(job.needs) > 1 else None, key=job.key)
-    with whole_file(os.path.join(cfg.work_dir, RESULT)) as beside, open(beside, 'w') as file:
+    with atomic_write(os.path.join(cfg.work_dir, RESULT)) as beside, open(beside, 'w') as file:
         json.dump(result, file, indent=1)
     return result
 
@@ -333,7 +335,7 @@ def _train(cfg: Config, key: str) -> dict:
     if resume is None:  # what another config left here must not be gone on with after a kill
         for checkpoint in glob.glob(os.path.join(glob.escape(cfg.work_dir), '*.pth')):
             os.unlink(checkpoint)
-    with whole_file(started) as beside, open(beside, 'w') as file:
+    with atomic_write(started) as beside, open(beside, 'w') as file:
         json.dump(dict(key=key), file)
     seconds, compute = time.time(), time.process_time()
     runner = build_trainer(cfg, resume=resume)
@@ -347,7 +349,7 @@ def _train(cfg: Config, key: str) -> dict:
         runner.val_loop.run()
     # A run that went on is rated by the part that was seen of it, unless its rounds differ in cost.
     share = (runner.max_iters - start.iteration) / runner.max_iters or float('nan')
-    if start.iteration and hasattr(runner.train_loop, 'searcher'):
+    if start.iteration and isinstance(runner.train_loop, Search) and runner.train_loop.in_rounds:
         share = float('nan')
     seconds, compute = (time.time() - seconds) / share, (time.process_time() - compute) / share
     return dict(accuracy=float(runner.message_hub.get_scalar('val/accuracy/top1').current()), epochs=runner.max_epochs,
@@ -359,7 +361,7 @@ def _take(checkpoint: str, cfg: Config) -> dict:
     seconds = time.time()
     cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator  # what trainings are evaluated on
     accuracy = evaluate_student(cfg, checkpoint)['accuracy/top1']
-    with whole_file(os.path.join(cfg.work_dir, f'epoch_{cfg.train_cfg.max_epochs}.pth')) as beside:
+    with atomic_write(os.path.join(cfg.work_dir, f'epoch_{cfg.train_cfg.max_epochs}.pth')) as beside:
         shutil.copyfile(checkpoint, beside)
     return dict(accuracy=float(accuracy), epochs=0, iterations=0, seconds=time.time() - seconds, compute=0.)
 

@@ -8,7 +8,9 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
-from ..errors import ConfigError, is_number
+from distpro.errors import is_number
+
+from ..errors import ConfigError
 from .image_identity import digest, image_ids, inside, item_info
 
 PARTS = ('train', 'held_out')

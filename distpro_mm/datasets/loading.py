@@ -6,7 +6,9 @@ from typing import Any, Callable, Iterator
 import numpy as np
 import torch
 
-from ..errors import DataError, first_line
+from distpro.errors import first_line
+
+from ..errors import DataError
 
 
 def seed_all(*moment: int) -> None:

@@ -7,7 +7,9 @@ from typing import Callable
 
 from mmengine.config import DictAction
 
-from ..errors import ConfigError, DataError, TrainingError
+from distpro.errors import ArgumentError
+
+from ..errors import DataError, TrainingError
 
 
 class OptionsAction(DictAction):
@@ -43,7 +45,7 @@ def run(main: Callable[[], None]) -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main()
-    except (ConfigError, DataError, TrainingError) as error:
+    except (ArgumentError, DataError, TrainingError) as error:
         # The registries put the class and file that they were building in front.
         message = re.sub(r'^(class `\w+` in [\w./]+: )+', '', str(error))
         print(f'error: {message}', file=sys.stderr)

@@ -8,8 +8,10 @@ from typing import Any, Iterator, List, Optional, Tuple
 from mmengine.config import Config
 from mmpretrain.registry import OPTIMIZERS
 
+from distpro.errors import ArgumentError, first_line, is_number
+
 from ..config_types import name_of
-from ..errors import ConfigError, DataError, first_line, is_number
+from ..errors import ConfigError, DataError
 
 # What must be a number, by its key: the test, and what would do.
 NUMBERS = {
@@ -77,7 +79,7 @@ def config_errors(cfg: Config) -> Iterator[None]:
     """
     try:
         yield
-    except (ConfigError, DataError):
+    except (ArgumentError, DataError):
         raise
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError, OSError) as error:
         built = _built(error)

@@ -9,7 +9,6 @@ from typing import Iterator, List, Optional
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -18,9 +17,11 @@ from mmrazor.models import SingleTeacherDistill
 from mmrazor.registry import HOOKS, OPTIM_WRAPPERS
 from torch import nn
 
+from distpro.errors import first_line
+
 from ..config_types import check_arguments, class_of, is_a, name_of
 from ..datasets.class_names import check_class_names, class_names, class_names_of_checkpoint
-from ..errors import ConfigError, first_line
+from ..errors import ConfigError
 from ..models import TapDistill
 from ..models.checkpoints import load_whole
 from ..models.losses.one_label import refuse_recorded_one_label
@@ -29,6 +30,7 @@ from .hooks import ProcessReplayHook, add_checks
 from .optimizers import BFloat16OptimWrapper
 from .resume import latest_training_checkpoint, seed_of, why_not_resumable
 from .toolbox_options import check_toolbox_options
+from .unwrap import unwrap
 
 
 def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] = None) -> Config:
@@ -167,7 +169,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
         cfg.optim_wrapper.type = 'AmpOptimWrapper' if torch.cuda.is_available() else 'mmrazor.BFloat16OptimWrapper'
     with config_errors(cfg):
         runner = Runner.from_cfg(cfg)
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+    model = unwrap(runner.model)
     _check_teacher(cfg, model)
     add_checks(runner)
     if isinstance(model, SingleTeacherDistill):

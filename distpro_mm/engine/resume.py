@@ -8,8 +8,9 @@ from typing import Any, Dict, List, Optional, Sequence, Tuple
 import torch
 from mmengine.runner.checkpoint import _load_checkpoint
 
+from distpro.errors import first_line
+
 from ..config_types import name_of
-from ..errors import first_line
 
 PARTS = ('state_dict', 'optimizer', 'message_hub', 'meta')
 # What decides the result of a training; in it, what does not, or is compared by its content.

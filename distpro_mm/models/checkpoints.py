@@ -7,7 +7,9 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import Tensor, nn
 
-from ..errors import ConfigError, first_line
+from distpro.errors import first_line
+
+from ..errors import ConfigError
 
 ENTRIES = ('state_dict', 'model', 'model_state_dict', 'net')  # where checkpoints hold their weights
 

@@ -13,8 +13,10 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-from ..errors import ConfigError, first_line
-from ..files import whole_file
+from distpro.errors import first_line
+from distpro.files import atomic_write
+
+from ..errors import ConfigError
 
 _CLASSIFIER = r'^(fc|linear|classifier(\.0)?)\.'
 # By the backbone's class: what to substitute in a published name, one after the other.
@@ -62,7 +64,7 @@ def convert_teacher(cfg: Config, checkpoint: str, out: str) -> List[Renamed]:
     model = MODELS.build(cfg.model.get('teacher', cfg.model))
     state = read_published(checkpoint)
     names = match_names(state, model, f"checkpoint='{checkpoint}'")
-    with whole_file(out) as path:
+    with atomic_write(out) as path:
         torch.save(dict(state_dict={ours: state[published] for ours, published in names.items()},
                         meta=dict(converted_from=os.path.basename(checkpoint))), path)
     return [Renamed(published, ours, tuple(state[published].shape)) for ours, published in names.items()]

@@ -5,8 +5,9 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from ..files import whole_file
-from ..process import DistillationProcess
+from distpro.files import atomic_write
+from distpro.process import DistillationProcess
+
 from .table import budgets_of, compute, runs_of
 
 MAX_POINTS = 400  # a line of more points is no clearer, only slower to draw
@@ -43,7 +44,7 @@ def draw_process(process: DistillationProcess, path: str, title: str = '') -> No
 
 def save_figure(figure, path: str) -> None:
     """Write a PNG beside and move it into place, so that a kill leaves the one that was there."""
-    with whole_file(path) as beside:
+    with atomic_write(path) as beside:
         figure.savefig(beside, dpi=120)
 
 

@@ -15,10 +15,10 @@ import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 
+from distpro.process import DistillationProcess
 from distpro_mm.comparison import Benchmark, JobMaker, run_benchmark, runs
 from distpro_mm.comparison.machine import only_comparison
 from distpro_mm.errors import ConfigError
-from distpro_mm.process import DistillationProcess
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 SMALL = textwrap.dedent("""
@@ -290,8 +290,8 @@ def test_a_stage_may_keep_to_its_own_settings(benchmark, tmp_path, shares):
     tried = os.path.basename(os.path.dirname(trial.work_dir))
     for job, folder in ((run, 'search_for_distpro'), (trial, f'tuning/search/{tried}')):
         stage = job.needs[-1]
-        assert job.config.model.distiller.weighting.kd_weight == 2.5
-        assert (stage.config.model.distiller.weighting.kd_weight == 2.5) == shares
+        assert job.config.model.distiller.grid.weighting.kd_weight == 2.5
+        assert (stage.config.model.distiller.grid.weighting.kd_weight == 2.5) == shares
         assert (folder in stage.work_dir) == shares
         assert job.config.custom_hooks[0].process == os.path.join(stage.work_dir, 'process.json')
 

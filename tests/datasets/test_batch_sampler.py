@@ -71,7 +71,7 @@ def test_a_search_with_one_is_resumed_within_an_epoch_bit_for_bit(make_config):
     for resume in (None, os.path.join(cfg.work_dir, 'iter_3.pth')):
         runner = build_trainer(copy.deepcopy(cfg), resume=resume)
         runner.train()
-        ended.append({**runner.model.state_dict(), 'alpha': runner.model.distiller.alpha.detach()})
+        ended.append({**runner.model.state_dict(), 'alpha': runner.model.distiller.grid.alpha.detach()})
         cfg.experiment_name += '_resumed'
     assert runner.max_iters == 8 and all(torch.equal(value, ended[1][name]) for name, value in ended[0].items())
 

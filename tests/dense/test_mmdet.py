@@ -11,10 +11,10 @@ import torch
 import yaml
 from mmengine.utils import get_installed_path
 
+from distpro.process import DistillationProcess
 from distpro_mm import compat
 from distpro_mm.engine.launch import build_model, build_trainer, evaluate_student, load_config
 from distpro_mm.export import export_student
-from distpro_mm.process import DistillationProcess
 
 pytest.importorskip('mmdet', reason='mmdetection is not installed: see docs/dense.md')
 apis, models = (importlib.import_module(f'mmdet.{part}') for part in ('apis', 'models'))
@@ -83,7 +83,7 @@ def test_the_example_is_mmdets_own_training_with_a_published_teacher():
         assert cfg.model.teacher[part] == teacher[part]
     cfg.model.teacher_ckpt = None
     model = build_model(cfg)
-    assert len(model.distiller.pathways) == 6 and type(model.data_preprocessor) is models.DetDataPreprocessor
+    assert len(model.distiller.grid.pathways) == 6 and type(model.data_preprocessor) is models.DetDataPreprocessor
     replayed = load_config(str(EXAMPLE / 'distill.py')).custom_hooks[0].process
     assert replayed == os.path.join(cfg.work_dir, 'process.json')
 
@@ -93,7 +93,7 @@ def test_a_retinanet_is_searched_distilled_exported_and_evaluated(coco, tmp_path
     cfg.train_cfg.update(max_epochs=2, val_interval=2)
     search = build_trainer(cfg)
     search.train()
-    assert len(search.train_loop.dataloader.dataset) == 8 and search.model.distiller.alpha.std() > 0
+    assert len(search.train_loop.dataloader.dataset) == 8 and search.model.distiller.grid.alpha.std() > 0
     process = DistillationProcess.load(str(tmp_path / 'search' / 'process.json'))
     assert len(process) == 8 and process.names[0] == 'p3>p3:pointwise'
 
@@ -144,9 +144,9 @@ def test_a_two_stage_detector_teaches_a_detr(coco, tmp_path):
         type='DistProDistiller', connections='same_depth', transforms=[dict(type='PointwiseTransform')])
     search = build_trainer(cfg)
     search.train()
-    assert search.iter == 4 and search.model.distiller.names == [f'{name}>{name}:pointwise' for name in (
+    assert search.iter == 4 and search.model.distiller.grid.names == [f'{name}>{name}:pointwise' for name in (
         'stem', 'layer1', 'layer2', 'layer3', 'layer4')]
-    assert search.model.distiller.alpha.std() > 0 and type(search.model.data_preprocessor) is models.DetDataPreprocessor
+    assert search.model.distiller.grid.alpha.std() > 0 and type(search.model.data_preprocessor) is models.DetDataPreprocessor
 
 
 def test_an_operator_that_mmcv_lite_lacks_says_so():

@@ -10,9 +10,9 @@ import torch
 import yaml
 from mmengine.utils import get_installed_path
 
+from distpro.process import DistillationProcess
 from distpro_mm.engine.launch import build_model, build_trainer, evaluate_student, load_config
 from distpro_mm.export import export_student
-from distpro_mm.process import DistillationProcess
 
 mmseg = pytest.importorskip('mmseg', reason='mmsegmentation is not installed: see docs/dense.md')
 apis, models = (importlib.import_module(f'mmseg.{part}') for part in ('apis', 'models'))
@@ -72,7 +72,7 @@ def test_the_example_is_mmsegs_own_training_with_a_published_teacher(tmp_path):
         assert cfg.model.teacher[part] == teacher[part]
     cfg.model.teacher_ckpt = None
     model = build_model(cfg)
-    assert len(model.distiller.pathways) == 10 and type(model.data_preprocessor) is models.SegDataPreProcessor
+    assert len(model.distiller.grid.pathways) == 10 and type(model.data_preprocessor) is models.SegDataPreProcessor
     torch.save(dict(state_dict=model.student.state_dict()), tmp_path / 'student.pth')
     paths = export_student(cfg, str(tmp_path / 'student.pth'), str(tmp_path / 'exported'))
     assert apis.init_model(paths['config'], paths['checkpoint'], device='cpu').backbone.depth == 18
@@ -85,7 +85,7 @@ def test_an_fcn_is_searched_distilled_exported_and_evaluated(cityscapes, tmp_pat
     cfg.train_cfg.update(max_epochs=2, val_interval=2)
     search = build_trainer(cfg)
     search.train()
-    assert len(search.train_loop.dataloader.dataset) == 8 and search.model.distiller.alpha.std() > 0
+    assert len(search.train_loop.dataloader.dataset) == 8 and search.model.distiller.grid.alpha.std() > 0
     process = DistillationProcess.load(str(tmp_path / 'search' / 'process.json'))
     assert len(process) == 8 and process.origin['student'].startswith('ResNetV1c(depth=18')
 

@@ -9,10 +9,10 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 
+from distpro.process import DistillationProcess
 from distpro_mm.engine.launch import build_trainer, evaluate_student, load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
-from distpro_mm.process import DistillationProcess
 
 MODEL = dict(segmentation='TinySegmentor', detection='TinyDetector')
 METRIC = dict(segmentation='PixelAccuracy', detection='BoxRecall')
@@ -93,12 +93,12 @@ def test_the_way_from_the_search_to_the_exported_student(teacher):
     assert len(search.train_loop.held_out_dataloader.dataset) == HELD_OUT
     process = DistillationProcess.load(str(folder / 'search' / 'process.json'))
     assert len(process) == search.max_iters == EPOCHS['search'] * TRAINED // BATCH and process.origin['complete']
-    assert process.names == search.model.distiller.names and len(process.names) == 6
+    assert process.names == search.model.distiller.grid.names and len(process.names) == 6
     assert np.ptp(process.weights, 0).min() > 0.01, 'the weight of every pathway moves'
 
     cfg = config(folder, task, 'distill')
     replay, weights = build_trainer(cfg), []
-    replay.register_hook(Watch(after=lambda runner: weights.append(runner.model.distiller.weights().numpy())))
+    replay.register_hook(Watch(after=lambda runner: weights.append(runner.model.distiller.grid.weights().numpy())))
     student = replay.train().student.eval()
     assert replay.max_iters == EPOCHS['distill'] * (TRAINED + HELD_OUT) // BATCH
     np.testing.assert_allclose([weights[0], weights[-1]], process.weights[[0, -1]], rtol=1e-5)
@@ -136,7 +136,7 @@ def test_a_search_with_sight_to_the_end_of_the_run_moves_alpha_too(teacher):
 
 def through_the_whole_step(model, batch, held_out, momenta, lr, mu, decay):
     """dL_val/dalpha by autograd through losses, gradient, SGD's step written out, and the held-out loss."""
-    student, distiller, alpha = model.student, model.distiller, model.distiller.alpha
+    student, distiller, alpha = model.student, model.distiller, model.distiller.grid.alpha
     theta = dict(student.named_parameters())
 
     def loss(parameters, data):
@@ -148,10 +148,10 @@ def through_the_whole_step(model, batch, held_out, momenta, lr, mu, decay):
     with distiller.receiver_reader(student) as received:
         own = loss(theta, batch)
     pathways = torch.stack([
-        distiller.distance(distiller.transforms[p.name](received.features[p.receiver.name],
+        distiller.grid.distance(distiller.grid.transforms[p.name](received.features[p.receiver.name],
                                                         size=transmitted.features[p.transmitter.name].shape[2:]),
-                           transmitted.features[p.transmitter.name]) for p in distiller.pathways])
-    total = own + (distiller.weighting(alpha) * pathways).sum()
+                           transmitted.features[p.transmitter.name]) for p in distiller.grid.pathways])
+    total = own + (distiller.grid.weighting(alpha) * pathways).sum()
     gradients = torch.autograd.grad(total, list(theta.values()), create_graph=True)
     stepped = {name: p - lr * (mu * momenta[name] + g + decay * p) for (name, p), g in zip(theta.items(), gradients)}
     return torch.autograd.grad(loss(stepped, held_out), alpha)[0]
@@ -172,7 +172,7 @@ def test_the_hypergradient_of_a_segmentors_search_is_that_through_the_whole_step
     def before(runner, batch):
         if runner.iter == 3:
             state = runner.optim_wrapper['student'].optimizer.state
-            seen.update(batch=copy.deepcopy(batch), alpha=model.distiller.alpha.detach().clone(), momenta={
+            seen.update(batch=copy.deepcopy(batch), alpha=model.distiller.grid.alpha.detach().clone(), momenta={
                 name: state[p]['momentum_buffer'].clone() for name, p in model.student.named_parameters()})
             own = model.__dict__.pop('held_out_loss')
             seen['model'] = copy.deepcopy(model)
@@ -182,7 +182,7 @@ def test_the_hypergradient_of_a_segmentors_search_is_that_through_the_whole_step
         if runner.iter == 3:
             prepared = [model.data_preprocessor(seen[key]) for key in ('batch', 'held_out')]
             expected = through_the_whole_step(seen['model'], *prepared, seen['momenta'], lr, mu, decay)
-            seen.update(expected=expected, moved=seen['alpha'] - model.distiller.alpha.detach())
+            seen.update(expected=expected, moved=seen['alpha'] - model.distiller.grid.alpha.detach())
 
     runner.register_hook(Watch(before, after))
     runner.train()

@@ -8,8 +8,8 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from torch import nn
 
+from distpro.process import DistillationProcess
 from distpro_mm.models import CIFARResNet
-from distpro_mm.process import DistillationProcess
 
 
 @MODELS.register_module()

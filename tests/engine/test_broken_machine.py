@@ -10,13 +10,13 @@ from mmpretrain.registry import DATASETS, MODELS
 from sklearn.datasets import load_digits
 from torch.utils.data import get_worker_info
 
-from distpro_mm import files
+from distpro import files
+from distpro.process import DistillationProcess
 from distpro_mm.datasets import SklearnDigits
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.engine.resume import why_not_resumable
 from distpro_mm.errors import TrainingError
 from distpro_mm.models import CIFARResNet
-from distpro_mm.process import DistillationProcess
 
 FRESH = dict(type='mmrazor.WholeCheckpointHook', interval=2, by_epoch=False, max_keep_ckpts=-1)
 

@@ -11,9 +11,9 @@ from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from torch import nn
 
+from distpro.process import DistillationProcess
 from distpro_mm.engine.loops.reproducible_train_loop import endless, start_at
 from distpro_mm.errors import ConfigError, TrainingError
-from distpro_mm.process import DistillationProcess
 
 
 def search(cfg, before=None):
@@ -42,7 +42,7 @@ def test_every_alpha_is_recorded_from_start_to_end(make_config):
     alphas = []
 
     def note(runner):
-        alphas.append(runner.model.distiller.alpha.detach().clone())
+        alphas.append(runner.model.distiller.grid.alpha.detach().clone())
 
     runner = search(make_config('search'), lambda r: (note(r), r.register_hook(Watch(note))))
     process = load(runner)
@@ -123,7 +123,7 @@ def test_one_held_out_loader_serves_the_whole_search(make_config):
 
 def test_a_uniform_weighting_is_searched_in_vain(make_config):
     runner = search(make_config('search', model__distiller__weighting=dict(_delete_=True, type='uniform')))
-    assert torch.equal(runner.model.distiller.alpha, torch.ones(4)) and (load(runner).weights == 1).all()
+    assert torch.equal(runner.model.distiller.grid.alpha, torch.ones(4)) and (load(runner).weights == 1).all()
 
 
 def test_a_price_takes_weight_from_dear_pathways(make_config):
@@ -159,11 +159,11 @@ def test_schedulers_by_name(make_config):
 
 def test_a_resumed_search_goes_on_with_its_process(make_config):
     first = search(make_config('search', train_cfg__max_epochs=2))
-    alpha = first.model.distiller.alpha.detach().clone()
+    alpha = first.model.distiller.grid.alpha.detach().clone()
     cfg = make_config('search', train_cfg__max_epochs=3, resume=True)
     starts = []
     cfg_hook = Watch(lambda r: None)
-    cfg_hook.before_train = lambda r: starts.append((r.iter, r.model.distiller.alpha.detach().clone(),
+    cfg_hook.before_train = lambda r: starts.append((r.iter, r.model.distiller.grid.alpha.detach().clone(),
                                                     len(r.optim_wrapper['alpha'].optimizer.state)))
     runner = search(cfg, lambda r: r.register_hook(cfg_hook))
     assert starts[0][0] == 8 and torch.equal(starts[0][1], alpha) and starts[0][2] == 1
@@ -188,7 +188,7 @@ def spoil_student(runner):
 
 
 def spoil_transform(runner):
-    nn.init.constant_(next(runner.model.distiller.transforms.parameters()), float('inf'))
+    nn.init.constant_(next(runner.model.distiller.grid.transforms.parameters()), float('inf'))
 
 
 @pytest.mark.parametrize('spoil', [spoil_student, spoil_transform])
@@ -231,7 +231,7 @@ class CentralisedSGD(torch.optim.SGD):
 
 def test_an_optimiser_with_a_step_of_its_own_is_refused(make_config):
     cfg = make_config('search', optim_wrapper__optimizer__type='CentralisedSGD')
-    with pytest.raises(ConfigError, match="optim_wrapper.optimizer.type='CentralisedSGD' has a step of its own"):
+    with pytest.raises(ConfigError, match="optim_wrapper.optimizer='CentralisedSGD' has a step of its own"):
         search(cfg)
 
 

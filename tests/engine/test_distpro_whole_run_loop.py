@@ -7,12 +7,12 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from distpro.process import DistillationProcess
 from distpro_mm.engine.hooks import DistillWarmUpHook
 from distpro_mm.engine.loops import DistProWholeRunLoop
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
 from distpro_mm.errors import ConfigError, TrainingError
 from distpro_mm.models import DistPro
-from distpro_mm.process import DistillationProcess
 
 ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
 
@@ -240,7 +240,7 @@ def test_the_teacher_may_judge(make_config, monkeypatch, kind, rounds):
         model__distiller__logits=[dict(type='KLDivergence', tau=4)])
     runner = search(make_config(kind, train_cfg__agreement=0.5, train_cfg__max_epochs=1, **options))
     assert set(asked) == {0.5} and len(asked) > 2
-    alpha = runner.train_loop.searcher.history[1].alpha if rounds else runner.model.distiller.alpha
+    alpha = runner.train_loop.searcher.history[1].alpha if rounds else runner.model.distiller.grid.alpha
     assert alpha.isfinite().all() and alpha.std() > 0
 
 
@@ -361,7 +361,7 @@ DEFAULTS = dict(train_cfg__references=['student', 'kd'], train_cfg__max_division
 
 def test_references_and_levels_are_trained_with_their_own_weights(make_config, monkeypatch):
     monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([2.0, 1.5, 3.0, 1.2, 1.3, 1.25, 1.1, 1.05])))
-    rounds = Watch(lambda runner: (runner.train_loop.trial.kind, runner.model.distiller.weights(), runner.model.passes))
+    rounds = Watch(lambda runner: (runner.train_loop.trial.kind, runner.model.distiller.grid.weights(), runner.model.passes))
     runner = search(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS), rounds)
     kinds = [trial.kind for trial in runner.train_loop.searcher.history]
     assert kinds == ['student', 'kd', *['level'] * 3, 'logits', 'step', 'step']
@@ -397,7 +397,7 @@ def test_plain_kd_has_the_weight_of_one_logit_loss(make_config, unit, weight):
     cfg = make_config('whole_run', model__distiller__logits=logits, train_cfg__references=['kd'], train_cfg__rounds=1,
                       train_cfg__max_epochs=1, model__distiller__weighting__unit=unit,
                       model__distiller__weighting__kd_weight=0.1)
-    seen = Watch(lambda runner: (runner.train_loop.trial.kind, runner.model.distiller.weights()))
+    seen = Watch(lambda runner: (runner.train_loop.trial.kind, runner.model.distiller.grid.weights()))
     search(cfg, seen)
     kd = next(weights for kind, weights in seen.seen[1:] if kind == 'kd')
     assert torch.allclose(kd[-2:], torch.tensor(weight)) and not kd[:-2].any()
@@ -406,7 +406,7 @@ def test_plain_kd_has_the_weight_of_one_logit_loss(make_config, unit, weight):
 @pytest.mark.parametrize('losses, weights', [([2.0, 1.0], [0, 0, 0, 0, 1]), ([1.0, 2.0], [0] * 5)])
 def test_where_nothing_beats_a_reference_the_file_holds_the_reference_and_a_warning_is_logged(
         make_config, monkeypatch, losses, weights):
-    monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([*losses, 4.0, 3.0, 3.5, 3.6, 1.9, 1.95])))
+    monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([*losses, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95])))
     cfg = make_config('whole_run', train_cfg__rounds=2, **DEFAULTS)
     cfg.log_level = 'WARNING'
     runner = search(cfg)
@@ -419,11 +419,11 @@ def test_where_nothing_beats_a_reference_the_file_holds_the_reference_and_a_warn
 
 
 def test_a_reference_can_be_replayed(make_config, monkeypatch):
-    monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([2.0, 1.0, 4.0, 3.0, 3.5, 3.6, 1.9, 1.95])))
+    monkeypatch.setattr(DistProWholeRunLoop, '_measure', _with_loss(iter([2.0, 1.0, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95])))
     found = search(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS))
     cfg = make_config('equal', model=dict(distiller=found.cfg.model.distiller), custom_hooks=[
         dict(type='mmrazor.ProcessReplayHook', process=os.path.join(found.work_dir, 'process.json'))])
-    live = Watch(lambda runner: list(runner.model.distiller.live))
+    live = Watch(lambda runner: list(runner.model.distiller.grid.live))
     search(cfg, live)
     assert live.seen[1:] and all(seen == [4] for seen in live.seen[1:]), 'the logits alone are computed'
 

@@ -15,11 +15,12 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import nn
 
+from distpro.pathways.transforms import resize
+from distpro.process import DistillationProcess
+from distpro.weighting import Weighting
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.engine.loops import DistProWholeRunLoop
 from distpro_mm.errors import ConfigError, TrainingError
-from distpro_mm.models.connectors.transforms import resize
-from distpro_mm.process import DistillationProcess, Weighting
 
 AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
 NAMES = ['stem>stem:convolution', 'layer1>layer1:convolution', 'layer2>layer2:convolution', 'layer3>layer3:convolution']
@@ -77,7 +78,7 @@ class Note(Hook):
         return work.get_future().then(lambda future: future.value()[0] / torch.distributed.get_world_size())
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.alphas.append(getattr(runner.model, 'module', runner.model).distiller.alpha.detach().numpy().copy())
+        self.alphas.append(getattr(runner.model, 'module', runner.model).distiller.grid.alpha.detach().numpy().copy())
 
 
 def free_port():

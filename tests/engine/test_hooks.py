@@ -9,9 +9,10 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
+from distpro.process import DistillationProcess
+from distpro.weighting import Weighting
 from distpro_mm.engine.launch import build_trainer
-from distpro_mm.errors import ConfigError, ProcessError
-from distpro_mm.process import DistillationProcess, Weighting
+from distpro_mm.errors import ConfigError
 
 NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointwise', 'layer3>layer3:pointwise']
 
@@ -32,8 +33,8 @@ class Watch(Hook):
         self.weights, self.live = [], []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.weights.append(runner.model.distiller.weights().clone())
-        self.live.append(list(runner.model.distiller.live))
+        self.weights.append(runner.model.distiller.grid.weights().clone())
+        self.live.append(list(runner.model.distiller.grid.live))
 
 
 def distil(make_config, process_file, watch=None, name='distill', **hook):
@@ -73,7 +74,7 @@ def test_light_pathways_are_not_computed(make_config, process_file):
     class Count(Watch):
 
         def before_run(self, runner):
-            for name, transform in runner.model.distiller.transforms.items():
+            for name, transform in runner.model.distiller.grid.transforms.items():
                 transform.register_forward_hook(lambda *_, name=name: computed.append(name))
 
     _, weights, live = distil(make_config, process_file, Count(), skip_below=threshold)
@@ -152,7 +153,7 @@ def test_a_process_of_other_pathways_is_refused(make_config, process_file):
     process = DistillationProcess.load(process_file)
     DistillationProcess([*NAMES[:3], 'layer9>layer3:pointwise'], process.weighting, process.progress,
                         process.alpha).save(process_file)
-    with pytest.raises(ProcessError, match='ProcessReplayHook.process: .*lacks layer3>layer3:pointwise and has layer9>.*'
+    with pytest.raises(ConfigError, match='ProcessReplayHook.process: .*lacks layer3>layer3:pointwise and has layer9>.*'
                        "searched with, or set transfer='by_depth' to carry it over to other layers$"):
         distil(make_config, process_file)
 
@@ -190,8 +191,8 @@ def test_a_search_of_some_layers_is_carried_over_by_their_place_among_all(make_c
 def test_what_cannot_be_carried_over_names_the_hook_and_the_key(make_config, process_file):
     names = ['a>x:wide', 'b>y:narrow']
     DistillationProcess(names, Weighting('absolute'), [0], [[1, 1]]).save(process_file)
-    with pytest.raises(ProcessError, match='^custom_hooks: ProcessReplayHook.process: the process has the transforms wide, '
-                       'narrow and model.distiller.transforms pointwise: give both the same'):
+    with pytest.raises(ConfigError, match='^custom_hooks: ProcessReplayHook.process: the process has the transforms wide, '
+                       'narrow and the new pair has pointwise: give both the same'):
         distil(make_config, process_file, transfer='by_depth')
 
 

@@ -12,12 +12,13 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
+from distpro.process import DistillationProcess
+from distpro.weighting import Weighting
 from distpro_mm.engine.command_line import run
 from distpro_mm.engine.launch import build_model, build_trainer
 from distpro_mm.engine.resume import latest_training_checkpoint, why_not_resumable
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
-from distpro_mm.process import DistillationProcess, Weighting
 
 NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointwise', 'layer3>layer3:pointwise']
 
@@ -175,7 +176,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(config, tmp_pat
         written = []
         if moment == 'while the bytes are written':
             def put(self, obj, path):
-                with whole_checkpoint_hook.whole_file(str(path)) as beside, open(beside, 'wb') as file:
+                with whole_checkpoint_hook.atomic_write(str(path)) as beside, open(beside, 'wb') as file:
                     written.append(path)
                     file.write(obj if len(written) < 3 else obj[:len(obj) // 2])
                     file.flush()

@@ -196,7 +196,7 @@ def test_an_iteration_based_loop_of_mmengine_distils(make_config):
 
     class Look(Hook):
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-            weights.append(runner.model.distiller.weights()[0].item())
+            weights.append(runner.model.distiller.grid.weights()[0].item())
 
     cfg.custom_hooks[0].process = dict(progress=[0, 1], weights=[1, 3])
     runner = build_trainer(cfg)

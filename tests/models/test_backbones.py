@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
+from distpro.tracing import FeatureReader, in_place_off, resolve_taps, trace
 from distpro_mm.models.backbones.cifar_pyramidnet import PyramidBlock
-from distpro_mm.pathways import TapReader, in_place_off, resolve_taps, trace
 
 NETWORKS = pathlib.Path(__file__).parents[2] / 'configs' / '_base_' / 'networks'
 CIFAR = Config.fromfile(NETWORKS / 'cifar_networks.py')
@@ -83,7 +83,7 @@ def test_a_stage_is_read_before_its_activation(name, activated):
     for index, tap in enumerate(taps):
         model.get_submodule(tap.layer).register_forward_hook(
             lambda module, inputs, output, index=index: after.__setitem__(index, output))
-    with TapReader(model, taps) as reader:
+    with FeatureReader(model, taps) as reader:
         model(torch.randn(2, 3, 32, 32), mode='tensor')
     assert len(taps) >= 3
     for tap, output in zip(taps, after):

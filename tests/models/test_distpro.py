@@ -9,10 +9,12 @@ from mmrazor.registry import MODELS
 from sklearn.datasets import load_digits
 from torch import nn
 
+from distpro.errors import ArgumentError
+from distpro.pathways.cost import OPERATIONS_A_NUMBER, changed_costs, cost, pathway_costs as costs_of_grid
+from distpro.search import Hypergradient
 from distpro_mm.errors import ConfigError
-from distpro_mm.models.algorithms import distpro as algorithm
-from distpro_mm.models.distillers.cost import OPERATIONS_A_NUMBER, cost
-from distpro_mm.search import Hypergradient
+from distpro_mm.models import cost as cost_report
+from distpro_mm.models.cost import cost_advice, pathway_costs
 
 SHAPE = (1, 8, 8)
 
@@ -167,7 +169,7 @@ def test_the_objective_is_the_students_loss_plus_the_weighted_pathways():
     torch.manual_seed(2)
     model = build().double()
     x, samples = batch(dtype=torch.float64)
-    model.distiller.set_weights([0.1 * (index + 1) for index in range(10)])
+    model.distiller.grid.set_weights([0.1 * (index + 1) for index in range(10)])
     twin = copy.deepcopy(model)
     losses = model(x, samples, mode='loss')
     with twin.distiller.receiver_reader(twin.student) as received, \
@@ -175,10 +177,10 @@ def test_the_objective_is_the_students_loss_plus_the_weighted_pathways():
         logits = twin.student(x, mode='tensor')
         twin.teacher(x, mode='tensor')
     total = 0
-    for index, pathway in enumerate(twin.distiller.pathways):
-        feature = twin.distiller.transforms[pathway.name](received.features[pathway.receiver.name],
+    for index, pathway in enumerate(twin.distiller.grid.pathways):
+        feature = twin.distiller.grid.transforms[pathway.name](received.features[pathway.receiver.name],
                                                           transmitted.features[pathway.transmitter.name].shape[-2:])
-        total += 0.1 * (index + 1) * twin.distiller.distance(feature, transmitted.features[pathway.transmitter.name])
+        total += 0.1 * (index + 1) * twin.distiller.grid.distance(feature, transmitted.features[pathway.transmitter.name])
     labels = torch.tensor([i % 10 for i in range(12)])
     assert torch.allclose(losses['student.loss'], nn.functional.cross_entropy(logits, labels))
     assert torch.allclose(losses['distill.loss_pathways'], total)
@@ -196,12 +198,12 @@ def test_maps_are_compared_at_the_smaller_size_if_asked_for():
         twin.student(x, mode='tensor')
         twin.teacher(x, mode='tensor')
     total, sides = 0, {'stem': 8, 'layer1': 8, 'layer2': 4, 'layer3': 2}
-    for pathway, weight in zip(twin.distiller.pathways, twin.distiller.weights()):
+    for pathway, weight in zip(twin.distiller.grid.pathways, twin.distiller.grid.weights()):
         side = min(sides[pathway.receiver.name], sides[pathway.transmitter.name])
         target = transmitted.features[pathway.transmitter.name]
         target = target.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean((3, 5))
-        feature = twin.distiller.transforms[pathway.name](received.features[pathway.receiver.name], (side, side))
-        total += weight * twin.distiller.distance(feature, target)
+        feature = twin.distiller.grid.transforms[pathway.name](received.features[pathway.receiver.name], (side, side))
+        total += weight * twin.distiller.grid.distance(feature, target)
     assert torch.allclose(losses['distill.loss_pathways'], total, rtol=1e-12)
 
 
@@ -211,10 +213,10 @@ def test_maps_of_any_two_sizes_are_compared(compare_at, own, size):
     """Against averages, nearest pixels and HCL written out, in float64."""
     model = build(distiller=dict(connections=[('layer1', 'layer2')], compare_at=compare_at,
                                  transforms=[dict(type='LinearTransform')])).double()
-    linear = model.distiller.transforms['layer1>layer2:linear'].before[0]
+    linear = model.distiller.grid.transforms['layer1>layer2:linear'].before[0]
     feature = torch.randn(3, 16, *own, dtype=torch.float64)
     target = torch.randn(3, 12, *size, dtype=torch.float64)
-    loss, = model.distiller.pathway_losses(dict(layer2=feature), dict(layer1=target))
+    loss, = model.distiller.grid.pathway_losses(dict(layer2=feature), dict(layer1=target))
 
     def averaged(maps, shape):
         for dim, (count, side) in enumerate(zip(shape, maps.shape[2:]), 2):
@@ -247,7 +249,7 @@ def test_maps_in_any_layout_are_compared_by_any_distance(distance):
     for layout in (torch.Tensor.contiguous, lambda x: x.to(memory_format=torch.channels_last),
                    lambda x: x.flatten(2).transpose(1, 2).contiguous().transpose(1, 2).unflatten(2, (6, 4))):
         received = layout(feature).requires_grad_()
-        losses = model.distiller.pathway_losses(dict(layer2=received), dict(layer1=layout(target)))
+        losses = model.distiller.grid.pathway_losses(dict(layer2=received), dict(layer1=layout(target)))
         results.append([losses.detach(), *(torch.autograd.grad(loss, received, retain_graph=True)[0] for loss in losses)])
     for other in results[1:]:
         for one, two in zip(results[0], other):
@@ -255,7 +257,7 @@ def test_maps_in_any_layout_are_compared_by_any_distance(distance):
 
 
 def test_an_identity_between_maps_of_other_channels_names_the_pathway():
-    with pytest.raises(ConfigError, match="got 8 of the student's and 12 of .*pathway 'stem>stem:identity'"):
+    with pytest.raises(ConfigError, match="in_channels=8 and out_channels=12 must be equal.*'stem>stem:identity'"):
         build(distiller=dict(transforms=[dict(type='IdentityTransform')]))
 
 
@@ -264,9 +266,9 @@ def test_k_transforms_give_k_pathways_a_connection():
         _scope_='mmrazor', type='DistPro', architecture=network(), teacher=network(12), input_shape=SHAPE,
         distiller=dict(type='DistProDistiller', connections=[('stem', 'layer2'), ('backbone.layer3', 'layer3')],
                        transforms=[dict(type='PointwiseTransform'), dict(type='AttentionTransform', name='wide')])))
-    assert model.distiller.names == ['stem>layer2:pointwise', 'stem>layer2:wide', 'layer3>layer3:pointwise',
+    assert model.distiller.grid.names == ['stem>layer2:pointwise', 'stem>layer2:wide', 'layer3>layer3:pointwise',
                                      'layer3>layer3:wide']
-    assert model.distiller.alpha.shape == (4, )
+    assert model.distiller.grid.alpha.shape == (4, )
 
 
 @pytest.mark.parametrize('shape', [(1, 8, 8), (1, 32, 32), (1, 20, 12)])
@@ -292,11 +294,11 @@ def test_costs_are_counted_and_leave_the_model_alone():
     model = MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=network(), teacher=network(12),
                               input_shape=SHAPE, distiller=dict(type='DistProDistiller', transforms=kinds)))
     state = copy.deepcopy(model.state_dict())
-    costs = dict(zip(model.distiller.names, model.pathway_costs().tolist()))
+    costs = dict(zip(model.distiller.grid.names, pathway_costs(model).tolist()))
     assert all(cost > 0 for cost in costs.values()) and len(costs) == 20
     assert all(costs[name.replace('pointwise', 'conv_attention')] > costs[name] for name in costs if 'pointwise' in name)
     assert costs['stem>layer3:pointwise'] < costs['stem>layer1:pointwise']  # a 2 x 2 map of the student's against an 8 x 8
-    assert model.pathway_costs().tolist() == list(costs.values())
+    assert pathway_costs(model).tolist() == list(costs.values())
     assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(state[key])) for key, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
 
@@ -314,9 +316,9 @@ def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_
     pair = [('stem', 'layer3')]
     model = dear(pair)
     state, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    sentence, = model._cost_warnings()
-    assert torch.equal(torch.get_rng_state(), random_state) and model.distiller.compare_at == 'teacher'
-    cost, smaller, pointwise = (dear(pair, **change).pathway_costs().item() for change in (
+    sentence, = cost_advice(model)
+    assert torch.equal(torch.get_rng_state(), random_state) and model.distiller.grid.compare_at == 'teacher'
+    cost, smaller, pointwise = (pathway_costs(dear(pair, **change)).item() for change in (
         {}, dict(compare_at='smaller'), dict(transform='PointwiseTransform')))
     assert 0 < smaller < pointwise < 0.9 * cost
     assert sentence == (
@@ -328,44 +330,39 @@ def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_
 
 
 def test_what_does_not_help_is_not_advised():
-    sentence, = dear([('layer1', 'layer1')])._cost_warnings()  # maps of one size
+    sentence, = cost_advice(dear([('layer1', 'layer1')]))  # maps of one size
     assert 'PointwiseTransform' in sentence and 'compare_at' not in sentence
-    sentence, = dear([('layer1', 'layer1')], transform='PointwiseTransform')._cost_warnings()
+    sentence, = cost_advice(dear([('layer1', 'layer1')], transform='PointwiseTransform'))
     assert sentence.endswith("(estimated): leaving ('layer1', 'layer1') out of connections saves it all")
-    assert build()._cost_warnings() == []
+    assert cost_advice(build()) == []
 
 
 def test_the_cost_after_changes_is_that_of_a_model_with_them():
     pair = [('stem', 'layer3')]
-    distiller = dear(pair).distiller
+    grid = dear(pair).distiller.grid
     pointwise, smaller = dict(transform='PointwiseTransform'), dict(compare_at='smaller')
-    costs = [dear(pair, **change).distiller.costs()[0] for change in (smaller, pointwise, {**pointwise, **smaller})]
-    assert list(distiller.changed_costs(distiller.pathways[0]).values()) == costs
+    changes = smaller, pointwise, {**pointwise, **smaller}
+    costs = [costs_of_grid(dear(pair, **change).distiller.grid)[0] for change in changes]
+    assert list(changed_costs(grid, grid.pathways[0]).values()) == costs
 
 
 def test_two_changes_together_are_advised_where_none_alone_does_enough():
-    pathway = build().distiller.pathways[0]
+    pathway = build().distiller.grid.pathways[0]
     for changed, said in (({('A', ): 3.0, ('B', ): 2.0, ('A', 'B'): 0.5}, 'A with B makes that 0.50; B makes that 2.00; A'),
                           ({('A', ): 3.0, ('B', ): 0.9, ('A', 'B'): 0.5}, 'B makes that 0.90; A makes that 3.00; leaving'),
                           ({('A', ): 3.0, ('B', ): 2.0, ('A', 'B'): 1.9}, 'B makes that 2.00; A makes that 3.00; leaving'),
                           ({('A', ): 3.7}, "leaving ('stem', 'stem') out of connections")):
-        assert algorithm._advice(pathway, 4.0, changed).startswith(said)
+        assert cost_report._advice(pathway, 4.0, changed).startswith(said)
 
 
-def test_a_run_warns_once_of_the_dearest(make_config, monkeypatch):
-    said = []
-    monkeypatch.setattr(algorithm, 'print_log', lambda text, *_: said.append(text))
-    monkeypatch.setattr(algorithm, 'OUT_OF_PROPORTION', 0.0)
-    monkeypatch.setattr(algorithm, 'LISTED', 3)
-    cfg = make_config('equal', train_cfg__max_epochs=1)
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    text, = said
-    costs = dict(zip(runner.model.distiller.names, runner.model.pathway_costs().tolist()))
-    dearest = sorted(costs.values(), reverse=True)
-    *sentences, last = text.split('\n')
-    assert [float(sentence.split(' costs ')[1].split()[0]) for sentence in sentences] == [round(c, 2) for c in dearest[:3]]
-    assert last == 'model.distiller: 1 more pathways cost over 0 steps each; --profile lists all'
+def test_the_most_expensive_pathways_are_advised_on_first(monkeypatch):
+    monkeypatch.setattr(cost_report, 'OUT_OF_PROPORTION', 0.0)
+    monkeypatch.setattr(cost_report, 'LISTED', 3)
+    model = build(distiller=dict(connections='same_depth'))
+    *lines, last = cost_advice(model)
+    highest = sorted(pathway_costs(model).tolist(), reverse=True)
+    assert [float(line.split(' costs ')[1].split()[0]) for line in lines] == [round(cost, 2) for cost in highest[:3]]
+    assert last == 'model.distiller: 1 more pathways cost over 0 steps each'
 
 
 def test_a_cost_is_operations_and_written_numbers():
@@ -380,15 +377,6 @@ def test_several_outputs_cost_what_each_costs():
     x, weights = torch.randn(3, 4), [torch.randn(5, 4, requires_grad=True) for _ in range(4)]
     one = cost(lambda: x @ weights[0].t())
     assert cost(lambda: [x @ weights[1].t(), dict(labels=x, logits=(x @ weights[2].t(), ))]) == 2 * one
-
-
-def test_a_cost_that_cannot_be_estimated_stops_nothing(monkeypatch):
-    said = []
-    monkeypatch.setattr(algorithm, 'print_log', lambda text, *_: said.append(text))
-    model = build()
-    model.student.backbone.forward = lambda *args: 1 / 0
-    model._warn_of_costs()
-    assert said == ['The cost of the pathways cannot be estimated: ZeroDivisionError: division by zero']
 
 
 @pytest.mark.parametrize('distiller, message', [
@@ -414,15 +402,15 @@ def test_transforms_of_one_label_are_refused():
 
 def test_alpha_is_neither_parameter_nor_buffer_but_is_saved():
     model = build()
-    alpha = model.distiller.alpha
+    alpha = model.distiller.grid.alpha
     assert all(p is not alpha for p in model.parameters()) and all(b is not alpha for b in model.buffers())
     with torch.no_grad():
         alpha.add_(torch.randn(10))
     other = build()
     other.load_state_dict(model.state_dict())
-    assert torch.equal(other.distiller.alpha, alpha) and other.distiller.alpha.is_leaf
+    assert torch.equal(other.distiller.grid.alpha, alpha) and other.distiller.grid.alpha.is_leaf
     model.double()
-    assert model.distiller.alpha is alpha and alpha.dtype == torch.float64
+    assert model.distiller.grid.alpha is alpha and alpha.dtype == torch.float64
 
 
 def test_training_averaging_decay_and_clipping_never_touch_alpha(make_config):
@@ -432,15 +420,15 @@ def test_training_averaging_decay_and_clipping_never_touch_alpha(make_config):
     runner.train()
     assert any(isinstance(hook, EMAHook) for hook in runner.hooks)
     distiller = runner.model.distiller
-    assert torch.equal(distiller.alpha, torch.ones(4)) and distiller.alpha.grad is None
+    assert torch.equal(distiller.grid.alpha, torch.ones(4)) and distiller.grid.alpha.grad is None
     optimised = {id(p) for group in runner.optim_wrapper.optimizer.param_groups for p in group['params']}
-    assert id(distiller.alpha) not in optimised
+    assert id(distiller.grid.alpha) not in optimised
 
 
 def test_alpha_of_another_number_of_pathways_is_refused():
     model, other = build(), build(distiller=dict(connections='same_depth'))
-    with pytest.raises(Exception, match='10 pathways and model.distiller has 4'):
-        other.distiller.set_extra_state(model.distiller.get_extra_state())
+    with pytest.raises(Exception, match='10 pathways and the model has 4'):
+        other.distiller.grid.set_extra_state(model.distiller.grid.get_extra_state())
 
 
 # ---- the hypergradient of the real model
@@ -472,14 +460,14 @@ def test_the_kept_step_gives_the_derivative_of_a_real_one(dropout):
         model, optimizer, data, held = prepare()
         for _ in range(3):
             step(model, optimizer, data)
-        model.distiller.set_weights(weights)
+        model.distiller.grid.set_weights(weights)
         step(model, optimizer, data)
         return held_out_loss(model, held).item()
 
     model, optimizer, data, held = prepare()
     for _ in range(3):
         step(model, optimizer, data)
-    weights = model.distiller.weights().tolist()
+    weights = model.distiller.grid.weights().tolist()
     hypergradient = Hypergradient(model.student, optimizer, 'jvp')
     model.keep_batch(True)
     hypergradient.watch()
@@ -487,7 +475,7 @@ def test_the_kept_step_gives_the_derivative_of_a_real_one(dropout):
     forwards = []
     model.student.head.register_forward_hook(lambda *_: forwards.append('head'))
     measured = hypergradient.after_step(lambda: held_out_loss(model, held), model.kept_features,
-                                        model.distiller.sensitivities())
+                                        model.distiller.grid.sensitivities())
     assert forwards == ['head'], 'only the held-out pass reaches the head: the derivative stops at the deepest receiver'
     truth = []
     for index in range(4):
@@ -545,7 +533,7 @@ def test_mixed_precision_has_the_derivative_of_the_step_it_took(kind, dtype):
             held = take(1000, kind_of_float)
             with torch.autocast('cpu', dtype, enabled=network is model):  # a caller's autocast must not reach it
                 measured.append(hypergradient.after_step(lambda: network.student(*held, mode='loss')['loss'],  # noqa: B023
-                                                         network.kept_features, network.distiller.sensitivities()))
+                                                         network.kept_features, network.distiller.grid.sensitivities()))
         assert measured[0].dtype == torch.float32
         assert (measured[0] - measured[1]).norm() / measured[1].norm() < 0.02
 
@@ -554,19 +542,19 @@ def test_sensitivities_are_those_of_each_unweighted_pathway():
     model = build(distiller=dict(weighting=dict(type='exponential'))).double()
     data = batch(dtype=torch.float64)
     with torch.no_grad():
-        model.distiller.alpha.copy_(torch.randn(10))
+        model.distiller.grid.alpha.copy_(torch.randn(10))
     model.keep_batch(True)
     loss = 8 * sum(model(*data, mode='loss').values())  # 8: as a loss scaler does
     loss.backward()
-    caught = list(model.distiller.sensitivities())
-    assert [name for name, _ in caught] == [pathway.receiver.name for pathway in model.distiller.pathways]
+    caught = list(model.distiller.grid.sensitivities())
+    assert [name for name, _ in caught] == [pathway.receiver.name for pathway in model.distiller.grid.pathways]
     # Each by a backward pass of its own.
     model.keep_batch(False)
     with model.distiller.receiver_reader(model.student) as received:
         model.student(*data, mode='tensor')
     with model.distiller.transmitter_reader(model.teacher) as sent, torch.no_grad():
         model.teacher(*data, mode='tensor')
-    losses = model.distiller.pathway_losses(received.features, sent.features)
+    losses = model.distiller.grid.pathway_losses(received.features, sent.features)
     for (name, sensitivity), single in zip(caught, losses):
         truth, = torch.autograd.grad(single, received.features[name], retain_graph=True)
         torch.testing.assert_close(sensitivity, truth, rtol=1e-9, atol=1e-14)
@@ -579,9 +567,9 @@ def test_sensitivities_are_each_pathways_own_where_others_are_not_computed():
 
     def caught(weights, skip_below=0.0):
         model.keep_batch(True)
-        model.distiller.set_weights(weights, skip_below)
+        model.distiller.grid.set_weights(weights, skip_below)
         sum(model(x, samples, mode='loss').values()).backward()
-        return [sensitivity for _, sensitivity in model.distiller.sensitivities()]
+        return [sensitivity for _, sensitivity in model.distiller.grid.sensitivities()]
 
     weights = [0.5 * (index + 1) for index in range(10)]
     every = caught(weights)
@@ -594,28 +582,28 @@ def test_sensitivities_are_each_pathways_own_where_others_are_not_computed():
 
 @pytest.mark.parametrize('weights', [[1.0] * 9 + [-1.0], [1.0] * 9, [[1.0] * 10]])
 def test_weights_that_do_not_fit_or_are_negative_are_refused(weights):
-    with pytest.raises(ConfigError, match='the weights of pathways must be 10 numbers of 0 or more, got'):
-        build().distiller.set_weights(weights)
+    with pytest.raises(ArgumentError, match='the weights of pathways must be 10 numbers of 0 or more, got'):
+        build().distiller.grid.set_weights(weights)
 
 
 def test_a_weight_that_is_no_number_shows_in_the_loss():
     model = build()
-    model.distiller.set_weights([1.0] * 9 + [float('nan')])
+    model.distiller.grid.set_weights([1.0] * 9 + [float('nan')])
     assert model(*batch(), mode='loss')['distill.loss_pathways'].isnan()
 
 
 def test_a_weight_of_zero_leaves_no_sensitivity():
     model = build(distiller=dict(connections='same_depth'))
     model.keep_batch(True)
-    model.distiller.weights = lambda: torch.tensor([1.0, 0.0, 2.0, 3.0])
+    model.distiller.grid.weights = lambda: torch.tensor([1.0, 0.0, 2.0, 3.0])
     sum(model(*batch(), mode='loss').values()).backward()
-    assert [sensitivity is None for _, sensitivity in model.distiller.sensitivities()] == [False, True, False, False]
+    assert [sensitivity is None for _, sensitivity in model.distiller.grid.sensitivities()] == [False, True, False, False]
 
 
 def test_nothing_is_caught_where_nothing_is_kept():
     model = build()
     sum(model(*batch(), mode='loss').values()).backward()
-    assert model.distiller._caught == {} and model._kept is None
+    assert model.distiller.grid._caught == {} and model._kept is None
 
 
 @pytest.mark.slow
@@ -630,14 +618,15 @@ def test_compiled_transforms_have_the_losses_and_sensitivities_of_plain_ones():
         model.keep_batch(True)
         loss = model(*data, mode='loss')['distill.loss_pathways']
         loss.backward()
-        caught.append([loss.detach(), *(sensitivity for _, sensitivity in model.distiller.sensitivities())])
+        caught.append([loss.detach(), *(sensitivity for _, sensitivity in model.distiller.grid.sensitivities())])
     for one, other in zip(*caught):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 
 def test_a_weighting_that_says_nothing_of_its_scale_has_the_releases():
     def scale(**weighting):
-        return MODELS.build(dict(_scope_='mmrazor', type='DistProDistiller', weighting=weighting)).weighting.scale
+        distiller = MODELS.build(dict(_scope_='mmrazor', type='DistProDistiller', weighting=weighting))
+        return distiller._grid_arguments['weighting'].scale
 
     assert scale() == scale(kd_weight=3.0) == scale(type='biased_softmax', bias=2.0) == 'num_pathways'
     assert scale(scale=2.0) == 2.0 and scale(type='exponential') == scale(type='softmax') == 1.0

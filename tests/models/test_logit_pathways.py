@@ -8,10 +8,11 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import nn
 
+from distpro.process import DistillationProcess
+from distpro.random_state import untouched
+from distpro.search import Hypergradient
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
-from distpro_mm.process import DistillationProcess
-from distpro_mm.search import Hypergradient, untouched
 
 SHAPE, CLASSES = (1, 8, 8), 10
 KL, DKD = dict(type='KLDivergence', tau=4), dict(type='DecoupledKDLoss', tau=4, beta=2.0)
@@ -40,9 +41,9 @@ def batch(size=8, dtype=torch.float64):
 
 def test_each_loss_of_logits_is_a_pathway_with_a_name_of_its_own():
     model = build(logits=[KL, DKD, dict(type='KLDivergence', tau=1, name='cold')])
-    assert model.distiller.names == ['layer3>layer3:pointwise', 'logits>logits:kl', 'logits>logits:decoupled_kd',
+    assert model.distiller.grid.names == ['layer3>layer3:pointwise', 'logits>logits:kl', 'logits>logits:decoupled_kd',
                                      'logits>logits:cold']
-    assert model.distiller.alpha.shape == (4, ) and list(model.distiller.transforms) == ['layer3>layer3:pointwise']
+    assert model.distiller.grid.alpha.shape == (4, ) and list(model.distiller.grid.transforms) == ['layer3>layer3:pointwise']
 
 
 @pytest.mark.parametrize('agreement', [0.0, 0.3, 1.0])
@@ -74,7 +75,7 @@ def test_a_held_out_batch_delivers_nothing_to_the_next_step():
 def test_the_objective_adds_the_weighted_losses_of_the_logits():
     model = build().double()
     x, samples = batch()
-    model.distiller.set_weights([0.0, 0.3, 0.7])
+    model.distiller.grid.set_weights([0.0, 0.3, 0.7])
     losses = model(x, samples, mode='loss')
     s, t = model.student(x, mode='tensor'), model.teacher(x, mode='tensor')
     labels = torch.arange(8)
@@ -90,7 +91,7 @@ def test_the_objective_adds_the_weighted_losses_of_the_logits():
 def test_logits_alone_need_no_features():
     """A pathway of weight zero is not read; the classifier's output is."""
     model = build()
-    model.distiller.set_weights([0.0, 1.0, 0.0])
+    model.distiller.grid.set_weights([0.0, 1.0, 0.0])
     assert [tap.name for side in ('transmitter', 'receiver') for tap in model.distiller.taps(side)] == ['logits'] * 2
 
 
@@ -116,9 +117,9 @@ def step(model, optimizer, data):
 
 def through_the_whole_update(model, optimizer, data, held):
     """Autograd through the training loss's gradient, the update written by hand, and the held-out loss."""
-    w = model.distiller.weights().clone().requires_grad_()
+    w = model.distiller.grid.weights().clone().requires_grad_()
     theta = {f'architecture.{name}': p.detach().clone().requires_grad_() for name, p in model.student.named_parameters()}
-    model.distiller.set_weights(w)
+    model.distiller.grid.set_weights(w)
     with untouched(model):
         losses = torch.func.functional_call(model, theta, data, dict(mode='loss'))
         gradients = torch.autograd.grad(sum(losses.values()), list(theta.values()), create_graph=True)
@@ -129,7 +130,7 @@ def through_the_whole_update(model, optimizer, data, held):
             stepped[name] = p - LR * (g + MOMENTUM * buffer)
         inner = {name[len('architecture.'):]: p for name, p in stepped.items()}
         held_out = torch.func.functional_call(model.student, inner, held, dict(mode='loss'))['loss']
-    model.distiller.set_weights(None)
+    model.distiller.grid.set_weights(None)
     return torch.autograd.grad(held_out, w)[0]
 
 
@@ -144,7 +145,7 @@ def test_the_hypergradient_equals_autograd_through_the_whole_update(method, tole
     hypergradient.watch()
     step(model, optimizer, data)
     measured = hypergradient.after_step(lambda: model.student(*held, mode='loss')['loss'], model.kept_features,
-                                        model.distiller.sensitivities())
+                                        model.distiller.grid.sensitivities())
     assert (truth != 0).all() and (measured - truth).norm() / truth.norm() < tolerance
     for index in range(3):  # every pathway, not only the largest
         assert measured[index].item() == pytest.approx(truth[index].item(), rel=100 * tolerance)
@@ -155,7 +156,7 @@ def test_sensitivities_of_logits_are_those_of_each_unweighted_loss():
     data = batch()
     model.keep_batch(True)
     sum(model(*data, mode='loss').values()).backward()
-    caught = list(model.distiller.sensitivities())
+    caught = list(model.distiller.grid.sensitivities())
     assert [(name, tuple(gradient.shape)) for name, gradient in caught][1:] == [('logits', (8, CLASSES))] * 2
     model.keep_batch(False)
     s, t = model.student(data[0], mode='tensor').detach().requires_grad_(), model.teacher(data[0], mode='tensor')
@@ -183,7 +184,7 @@ def test_a_search_weighs_logits_and_its_process_replays(make_config):
     assert (moved > 0).all(), 'every alpha has moved, the logits too'
     distill = Runner.from_cfg(make_config('distill', custom_hooks__0__process=path, **logits))
     distill.train()
-    assert distill.model.distiller.weights().tolist() == pytest.approx(process.weights[-1].tolist(), rel=1e-5)
+    assert distill.model.distiller.grid.weights().tolist() == pytest.approx(process.weights[-1].tolist(), rel=1e-5)
 
 
 @pytest.mark.parametrize('options, message', [
@@ -260,10 +261,10 @@ def test_logits_are_what_the_network_returns(how):
     named = {} if how == 'layer' else dict(layer='head')
     model = two_classifiers(how, **named)
     images, samples = batch(dtype=torch.float32)
-    model.distiller.set_weights([0, 1])
+    model.distiller.grid.set_weights([0, 1])
     loss = model(images, samples, mode='loss')['distill.loss_pathways']
     logits = [network(images)['logits'] if how == 'dict' else network(images) for network in (model.student, model.teacher)]
-    torch.testing.assert_close(loss, model.distiller.logit_losses['kl'](*logits))
+    torch.testing.assert_close(loss, model.distiller.grid.logit_losses['kl'](*logits))
 
 
 def test_what_no_layer_puts_out_is_refused_until_a_layer_is_named():
@@ -272,7 +273,7 @@ def test_what_no_layer_puts_out_is_refused_until_a_layer_is_named():
     with pytest.raises(ConfigError, match=r"logits: the model returns dict, not logits \[B, K\]; name the layer"):
         two_classifiers('dict')
     model = two_classifiers('in_forward', layer=dict(teacher='head.first', student='head.second'))
-    assert [tap.module for tap in model.distiller.logit_taps] == ['head.first', 'head.second']
+    assert [tap.module for tap in model.distiller.grid.logit_taps] == ['head.first', 'head.second']
 
 
 @pytest.mark.parametrize('layer, message', [

@@ -6,9 +6,9 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import nn
 
-from distpro_mm.errors import ConfigError
-from distpro_mm.models.connectors.transforms import Transform, resize, resize_and_convolve
-from distpro_mm.models.distillers.cost import cost
+from distpro.errors import ArgumentError
+from distpro.pathways.cost import cost
+from distpro.pathways.transforms import Transform, resize, resize_and_convolve
 
 RELEASED = dict(PointwiseTransform=2176, AttentionTransform=19680, DeepAttentionTransform=28960,
                 ConvAttentionTransform=37152)
@@ -135,15 +135,15 @@ def test_takes_maps_in_any_layout(kind):
 
 
 def test_an_identity_is_refused_where_channels_differ():
-    with pytest.raises(ConfigError, match='model.distiller.transforms: IdentityTransform .* got 32 of the .* and 64 of .*; '
-                                          'use LinearTransform, or leave the pair out of model.distiller.connections'):
+    with pytest.raises(ArgumentError, match='^in_channels=32 and out_channels=64 must be equal, .* use LinearTransform, or '
+                                            'leave the pair out of connections'):
         build('IdentityTransform')
 
 
 def test_a_perceptron_is_as_wide_as_asked_for():
     assert sum(p.numel() for p in build('MLPTransform', hidden_channels=128).parameters()) == 33 * 128 + 129 * 64
     for width in (0, -4, 2.5):
-        with pytest.raises(ConfigError, match='MLPTransform.hidden_channels=.* must be a whole number from 1'):
+        with pytest.raises(ArgumentError, match='^hidden_channels=.* must be a whole number from 1'):
             build('MLPTransform', hidden_channels=width)
 
 

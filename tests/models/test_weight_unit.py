@@ -1,4 +1,6 @@
 """What a weight of 1 means, in the unit 'variance' and in the losses as they are."""
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -16,7 +18,8 @@ def read(model, images, samples):
 
 
 def losses(model, received, transmitted, samples):
-    return dict(zip(model.distiller.names, model.distiller.pathway_losses(received, transmitted, samples).tolist()))
+    grid, arguments = model.distiller.grid, functools.partial(model.distiller.arguments_of_logit_loss, samples)
+    return dict(zip(grid.names, grid.pathway_losses(received, transmitted, arguments).tolist()))
 
 
 def test_the_variance_is_that_of_the_teachers_feature_on_the_first_batch():
@@ -24,13 +27,13 @@ def test_the_variance_is_that_of_the_teachers_feature_on_the_first_batch():
     images, samples = batch(30)
     received, transmitted = read(model, images, samples)
     losses(model, received, transmitted, samples)
-    first = model.distiller.variances.clone()
-    layers = model.distiller.layer_names['transmitters']
+    first = model.distiller.grid.variances.clone()
+    layers = model.distiller.grid.layer_names['transmitters']
     expected = [np.mean([channel.var() for channel in transmitted[name].double().transpose(0, 1).numpy()])
                 for name in layers]
     assert np.allclose(first, expected, rtol=1e-5)
     losses(model, received, {name: 3 * feature for name, feature in transmitted.items()}, samples)
-    assert torch.equal(model.distiller.variances, first)
+    assert torch.equal(model.distiller.grid.variances, first)
 
 
 @pytest.mark.parametrize('transform', ['PointwiseTransform', 'IdentityTransform'])
@@ -63,7 +66,7 @@ def test_the_number_of_pathways_does_not_matter(unit, ratio):
         images, samples = batch(20)
         model.student.load_state_dict({name: torch.rand_like(value) if value.is_floating_point() else value
                                        for name, value in model.student.state_dict().items()})
-        for transform in model.distiller.transforms.values():
+        for transform in model.distiller.grid.transforms.values():
             for parameter in transform.parameters():
                 parameter.data.fill_(0.1)
         model.teacher.load_state_dict({name: torch.rand_like(value) if value.is_floating_point() else value
@@ -76,13 +79,14 @@ def test_the_number_of_pathways_does_not_matter(unit, ratio):
 
 def test_weights_of_the_release_multiply_the_losses_as_they_are():
     model = build(distiller=dict(logits=EXPONENTIAL['logits']))
-    assert model.distiller.unit == 'loss'
+    assert model.distiller.grid.unit == 'loss'
     images, samples = batch()
     received, transmitted = read(model, images, samples)
-    plain = [model.distiller._compare(pathway, received[pathway.receiver.name], transmitted[pathway.transmitter.name],
-                                      samples) for pathway in model.distiller.pathways]
+    grid, arguments = model.distiller.grid, functools.partial(model.distiller.arguments_of_logit_loss, samples)
+    plain = [grid.compare(pathway, received[pathway.receiver.name], transmitted[pathway.transmitter.name], arguments)
+             for pathway in grid.pathways]
     assert np.allclose(list(losses(model, received, transmitted, samples).values()), [value.item() for value in plain])
-    assert not model.distiller.variances.any()
+    assert not model.distiller.grid.variances.any()
 
 
 def test_a_checkpoint_has_the_variances_and_a_run_without_them_keeps_its_own():
@@ -91,13 +95,13 @@ def test_a_checkpoint_has_the_variances_and_a_run_without_them_keeps_its_own():
     images, samples = batch()
     received, transmitted = read(model, images, samples)
     losses(model, received, transmitted, samples)
-    measured = model.distiller.variances.clone()
+    measured = model.distiller.grid.variances.clone()
     other.load_state_dict(model.state_dict())
-    assert torch.equal(other.distiller.variances, measured)
+    assert torch.equal(other.distiller.grid.variances, measured)
     losses(other, received, {name: 2 * feature for name, feature in transmitted.items()}, samples)
-    assert torch.equal(other.distiller.variances, measured)
+    assert torch.equal(other.distiller.grid.variances, measured)
     model.load_state_dict(before)
-    assert torch.equal(model.distiller.variances, measured)
+    assert torch.equal(model.distiller.grid.variances, measured)
 
 
 def test_a_constant_feature_has_a_finite_loss():
@@ -107,7 +111,7 @@ def test_a_constant_feature_has_a_finite_loss():
     constant = {name: torch.full_like(feature, 5.0) if feature.dim() == 4 else feature
                 for name, feature in transmitted.items()}
     assert np.isfinite(list(losses(model, received, constant, samples).values())).all()
-    assert (model.distiller.variances == 1).all()
+    assert (model.distiller.grid.variances == 1).all()
 
 
 def test_a_step_on_two_networks_of_other_widths_starts_at_losses_of_like_size():

@@ -2,10 +2,11 @@ from fractions import Fraction
 
 import pytest
 
-from distpro_mm.errors import ConfigError
-from distpro_mm.pathways import CONNECTIONS, FeatureTap, Pathway, connect, span
+from distpro.errors import ArgumentError
+from distpro.pathways import CONNECTIONS, Pathway, connect, span
+from distpro.tracing import FeatureTap
 
-KEY = '^model.distiller.connections'
+KEY = '^connections'
 
 
 def taps(*names):
@@ -69,7 +70,7 @@ def test_the_taps_themselves_are_paired():
 
 @pytest.mark.parametrize('word', ['deep', '', 'All', 'same-depth'])
 def test_an_unknown_word_is_refused_with_the_known_ones(word):
-    with pytest.raises(ConfigError, match=f"{KEY}='{word}' is not one of all, student_not_shallower, same_depth or"):
+    with pytest.raises(ArgumentError, match=f"{KEY}='{word}' is not one of all, student_not_shallower, same_depth or"):
         connect(taps(*STAGES), taps(*STAGES), word)
 
 
@@ -102,19 +103,19 @@ def test_a_pair_may_go_from_deep_to_shallow():
     ((1.0, 's1'), ": '1.0' is not one of the transmitters"),
 ])
 def test_a_wrong_name_is_refused_with_the_nearest(pair, message):
-    with pytest.raises(ConfigError, match=KEY + message):
+    with pytest.raises(ArgumentError, match=KEY + message):
         connect(taps(*STAGES), numbered(3, 's'), [('stem', 's0'), pair])
 
 
 @pytest.mark.parametrize('pair', [('stem', ), ('stem', 's0', 's1'), (), 'ab', 'stem'])
 def test_what_is_no_pair_is_refused(pair):
-    with pytest.raises(ConfigError, match='is not a pair'):
+    with pytest.raises(ArgumentError, match='is not a pair'):
         connect(taps(*STAGES, 'a'), [*numbered(3, 's'), *taps('b')], [pair])
 
 
 @pytest.mark.parametrize('again', [('stem', 's0'), ('backbone.stem', 's0'), ['stem', 'backbone.s0']])
 def test_a_pair_named_twice_is_refused(again):
-    with pytest.raises(ConfigError, match=f'{KEY} names a pair twice'):
+    with pytest.raises(ArgumentError, match=f'{KEY} names a pair twice'):
         connect(taps(*STAGES), numbered(3, 's'), [('stem', 's0'), ('stem', 's1'), again])
 
 
@@ -123,7 +124,7 @@ def test_a_pair_named_twice_is_refused(again):
     (('last', ), (), 'student_not_shallower'),
 ])
 def test_nothing_left_is_refused(transmitters, receivers, connections):
-    with pytest.raises(ConfigError, match=f'{KEY}=.* leaves no pair'):
+    with pytest.raises(ArgumentError, match=f'{KEY}=.* leaves no pair'):
         connect(taps(*transmitters), taps(*receivers), connections)
 
 
@@ -151,5 +152,5 @@ def test_names_of_pathways_are_unique():
 @pytest.mark.parametrize('connections', [None, 3, [3], [('a', )], ['ab']])
 def test_connections_that_are_no_pairs_are_refused(connections):
     taps = [FeatureTap('a', 'a'), FeatureTap('b', 'b')]
-    with pytest.raises(ConfigError, match='^model.distiller.connections'):
+    with pytest.raises(ArgumentError, match='^connections'):
         connect(taps, taps, connections)

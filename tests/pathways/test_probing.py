@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from distpro_mm.pathways import probe, resolve_taps, trace
+from distpro.tracing import resolve_taps, trace
+from distpro_mm.models.probing import probe
 
 
 class WantsSizes(nn.Module):

@@ -11,10 +11,10 @@ from mmpretrain.structures import DataSample
 from mmrazor.models.algorithms.base import BaseAlgorithm
 from torch import nn
 
-from distpro_mm.errors import ConfigError
-from distpro_mm.pathways import TapReader, in_place_off, probe_input, resolve_logits, resolve_taps, trace
+from distpro.errors import ArgumentError
+from distpro.tracing import FeatureReader, in_place_off, probe_input, resolve_logits, resolve_taps, trace
 
-KEY = 'model.distiller.receivers'
+KEY = 'receivers'
 
 
 class Residual(nn.Module):
@@ -89,7 +89,7 @@ def resolve(model, *layers, **kwargs):
 
 
 def read(model, taps, images, **kwargs):
-    with TapReader(model, taps, **kwargs) as reader:
+    with FeatureReader(model, taps, **kwargs) as reader:
         model(images)
     return reader.features
 
@@ -133,7 +133,7 @@ def block_of(block, x):
 ])
 def test_what_an_in_place_activation_overwrites_is_refused(network, layer):
     name = layer if isinstance(layer, str) else layer['module']
-    with pytest.raises(ConfigError, match=f"^{KEY}: what layer '{name}' puts out is overwritten in place"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: what layer '{name}' puts out is overwritten in place"):
         resolve(network, layer)
     in_place_off(network)
     assert resolve(network, layer)[0].shape == (6, 8, 8)
@@ -154,7 +154,7 @@ def test_what_any_other_in_place_operation_overwrites_is_refused():
 
     model = AddsInPlace()
     in_place_off(model)
-    with pytest.raises(ConfigError, match="'norm' puts out is overwritten in place"):
+    with pytest.raises(ArgumentError, match="'norm' puts out is overwritten in place"):
         resolve(model, 'norm')
     assert [tap.module for tap in resolve(model, 'conv', 'last')] == ['conv', 'last']
 
@@ -188,7 +188,7 @@ def test_the_trap_is_seen_in_mmcvs_conv_module(images):
     model = conv_modules()
     assert model.first.activate.inplace and model.second.activate.inplace
     for layer in ('first', 'second', 'second.activate', dict(module='second.bn', before_activation=False)):
-        with pytest.raises(ConfigError, match='is overwritten in place'):
+        with pytest.raises(ArgumentError, match='is overwritten in place'):
             resolve(model, layer)
     in_place_off(model)
     first, second = resolve(model, 'first', 'second')
@@ -208,7 +208,7 @@ def test_mmrazors_own_switch_is_not_enough(backbone, layer, activation):
     model = classifier(backbone)
     BaseAlgorithm(model, module_inplace=False)
     assert model.get_submodule(activation).inplace is True
-    with pytest.raises(ConfigError, match='is overwritten in place'):
+    with pytest.raises(ArgumentError, match='is overwritten in place'):
         resolve(model, layer, size=32)
     in_place_off(model)
     assert model.get_submodule(activation).inplace is False
@@ -284,7 +284,7 @@ def test_what_is_no_activation_is_not_taken_for_one(layer):
     model = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 3, 1), layer=layer))
     tap, = resolve(model, 'layer')
     assert (tap.module, tap.side) == ('layer', 'output')
-    with pytest.raises(ConfigError, match=f"^{KEY}: what layer 'layer' puts out does not come from an activation"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: what layer 'layer' puts out does not come from an activation"):
         resolve(model, dict(module='layer', before_activation=True))
 
 
@@ -321,7 +321,7 @@ def tapped(network):
 
 def test_no_hook_outlives_the_block(tapped, images):
     model, taps = tapped
-    with TapReader(model, taps) as reader:
+    with FeatureReader(model, taps) as reader:
         assert number_of_hooks(model) == 3
         model(images)
     assert number_of_hooks(model) == 0 and list(reader.features) == list(LAYERS)
@@ -334,11 +334,11 @@ def test_no_hook_outlives_the_block(tapped, images):
 def test_no_hook_outlives_an_error_and_the_error_is_seen(tapped, images, stop_early):
     model, taps = tapped
     with pytest.raises(ZeroDivisionError):
-        with TapReader(model, taps, stop_early):
+        with FeatureReader(model, taps, stop_early):
             raise ZeroDivisionError
     assert number_of_hooks(model) == 0
     with pytest.raises(RuntimeError, match='channels'):
-        with TapReader(model, taps, stop_early):
+        with FeatureReader(model, taps, stop_early):
             model(images[:, :2])
     assert number_of_hooks(model) == 0
 
@@ -356,7 +356,7 @@ def test_a_model_can_be_copied_and_pickled_after_reading(tapped, images):
 @pytest.mark.parametrize('stop_early', [False, True])
 def test_a_reader_can_be_used_again(tapped, images, stop_early):
     model, taps = tapped
-    reader = TapReader(model, taps, stop_early)
+    reader = FeatureReader(model, taps, stop_early)
     model.eval()
     for batch in (images, images + 1):
         with reader:
@@ -496,7 +496,7 @@ def test_probing_images_are_the_same_every_time_and_cost_no_random_numbers(netwo
 ])
 def test_a_layer_that_does_not_do_is_refused(network, layer, message):
     in_place_off(network)
-    with pytest.raises(ConfigError, match=f'^{KEY}: {message}') as caught:
+    with pytest.raises(ArgumentError, match=f'^{KEY}: {message}') as caught:
         resolve(network, 'layer2', layer)
     assert '\n' not in str(caught.value)
 
@@ -515,17 +515,17 @@ def test_values_that_are_no_single_map_are_refused():
     def put_out(value):
         return nn.Sequential(OrderedDict(layer=PutsOut(value)))
 
-    with pytest.raises(ConfigError, match=f"^{KEY}: layer 'layer' puts out 2 values: say which with element="):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: layer 'layer' puts out 2 values: say which with element="):
         resolve(put_out(lambda x: (x, 2 * x)), 'layer')
-    with pytest.raises(ConfigError, match="'layer' puts out 3 values"):
+    with pytest.raises(ArgumentError, match="'layer' puts out 3 values"):
         resolve(put_out(lambda x: [x, x, x]), dict(module='layer', before_activation=False))
-    with pytest.raises(ConfigError, match=f"^{KEY}: layer 'layer' puts out 2 values: say .* one of \\['a', 'b'\\]"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: layer 'layer' puts out 2 values: say .* one of \\['a', 'b'\\]"):
         resolve(put_out(lambda x: dict(a=x, b=x)), 'layer')
-    with pytest.raises(ConfigError, match=r"'layer' puts out \(2, 3, 64\), which holds no map"):
+    with pytest.raises(ArgumentError, match=r"'layer' puts out \(2, 3, 64\), which holds no map"):
         resolve(put_out(lambda x: (x, x.flatten(2))), dict(module='layer', element=1))
-    with pytest.raises(ConfigError, match=r"so element='c' does not exist; there are \['a', 'b'\]"):
+    with pytest.raises(ArgumentError, match=r"so element='c' does not exist; there are \['a', 'b'\]"):
         resolve(put_out(lambda x: dict(a=x, b=x)), dict(module='layer', element='c'))
-    with pytest.raises(ConfigError, match="'layer' puts out 2 values: say which"):
+    with pytest.raises(ArgumentError, match="'layer' puts out 2 values: say which"):
         resolve(put_out(lambda x: (x.sum(), (8, 8))), 'layer')
     assert resolve(put_out(lambda x: (x[:, :2], )), 'layer')[0].shape == (2, 8, 8)  # a tuple of one needs no element
 
@@ -534,16 +534,16 @@ def test_two_layers_of_one_name_are_refused(network):
     in_place_off(network)
     for layers in (['layer1', 'pool', 'layer1'], ['layer1', dict(module='pool', name='layer1')],
                    [dict(module='layer1.bn1'), dict(module='pool', name='layer1_bn1')]):
-        with pytest.raises(ConfigError, match=f"^{KEY} has two layers called 'layer1.*give one of them another name="):
+        with pytest.raises(ArgumentError, match=f"^{KEY} has two layers called 'layer1.*give one of them another name="):
             resolve(network, *layers)
     assert [tap.name for tap in resolve(network, 'layer1', dict(module='layer1', name='twice'))] == ['layer1', 'twice']
 
 
 def test_no_layer_and_other_words_than_auto_are_refused(network):
-    with pytest.raises(ConfigError, match=f"^{KEY} is empty: name at least one layer, or write {KEY}='auto'"):
+    with pytest.raises(ArgumentError, match=f"^{KEY} is empty: name at least one layer, or write {KEY}='auto'"):
         resolve(network)
     for word in ('layer1', 'Auto', ''):
-        with pytest.raises(ConfigError, match=f"^{KEY}='{word}' is neither 'auto' nor a list of layer names"):
+        with pytest.raises(ArgumentError, match=f"^{KEY}='{word}' is neither 'auto' nor a list of layer names"):
             resolve_taps(word, traced(network), KEY)
 
 
@@ -656,24 +656,24 @@ def test_auto_looks_into_lists_that_are_not_called_themselves():
 
 def test_auto_without_stages_is_refused():
     flat = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
-    with pytest.raises(ConfigError, match=f"^{KEY}='auto' found 1 layer.*name its layers, e.g. {KEY}="):
+    with pytest.raises(ArgumentError, match=f"^{KEY}='auto' found 1 layer.*name its layers, e.g. {KEY}="):
         resolve_taps('auto', traced(flat), KEY)
-    with pytest.raises(ConfigError, match=f"^{KEY}='auto' found 0 layer"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}='auto' found 0 layer"):
         resolve_taps('auto', traced(nn.Sequential(nn.ReLU(), nn.AvgPool2d(2))), KEY)
 
 
 @pytest.mark.parametrize('layers', [[3], 7, dict(module='layer1')])
 def test_layers_that_are_no_list_are_refused(network, layers):
     in_place_off(network)
-    with pytest.raises(ConfigError, match=f"^{KEY}=.* is neither 'auto' nor a list"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}=.* is neither 'auto' nor a list"):
         resolve_taps(layers, trace(network, lambda: network(probe_input(network))), KEY)
 
 
 def test_a_reader_inside_another_does_not_take_its_stop(network, images):
     in_place_off(network)
     early, late = resolve(network, 'layer1', 'layer2')
-    with TapReader(network, [early], stop_early=True) as outer:
-        with TapReader(network, [late]):
+    with FeatureReader(network, [early], stop_early=True) as outer:
+        with FeatureReader(network, [late]):
             network(images)
         raise AssertionError('the outer reader was to stop the forward')
     assert list(outer.features) == ['layer1']
@@ -685,7 +685,7 @@ def test_a_reader_of_a_layer_that_is_not_there_leaves_no_hook(network, images):
     del network.layer2
     other, = resolve(shaken(Network()), dict(module='layer2', before_activation=False))
     with pytest.raises(KeyError):
-        TapReader(network, [tap, other]).__enter__()
+        FeatureReader(network, [tap, other]).__enter__()
     assert number_of_hooks(network) == 0
 
 
@@ -715,7 +715,7 @@ def test_auto_in_a_list_reads_all_it_finds_as_its_dict_says():
 
 
 def test_auto_in_a_list_takes_no_other_option():
-    with pytest.raises(ConfigError, match=f"^{KEY}: module='auto' stands for several layers and may have before_activation"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: module='auto' stands for several layers and may have before_"):
         resolve_taps([dict(module='auto', call=0)], traced(classifier(RESNET20), size=32), KEY)
 
 
@@ -727,7 +727,7 @@ def test_frozen_layers_are_no_receivers():
     found = trace(model, lambda: model(images))
     assert [tap.name for tap in resolve_taps('auto', found, KEY)] == list(IMAGENET)
     assert [tap.name for tap in resolve_taps('auto', found, KEY, trained=True)] == ['layer2', 'layer3', 'layer4']
-    with pytest.raises(ConfigError, match=f"^{KEY}: nothing up to layer 'backbone.layer1' is trained"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: nothing up to layer 'backbone.layer1' is trained"):
         resolve_taps(['backbone.layer1', 'backbone.layer2'], found, KEY, trained=True)
 
 
@@ -740,11 +740,11 @@ def test_logits_are_what_a_classifier_gives_in_every_mode():
     logits = model(images, mode='tensor')
     assert tap.name == 'logits' and tap.shape == (7, ) == tuple(logits.shape[1:])
     for run in (lambda: model(images, mode='tensor'), lambda: model(images, samples, mode='loss')):
-        with TapReader(model, [tap]) as reader:
+        with FeatureReader(model, [tap]) as reader:
             run()
         assert torch.equal(reader.features['logits'], logits)
 
 
 def test_a_model_that_ends_in_no_logits_is_refused():
-    with pytest.raises(ConfigError, match=rf'^{KEY}: the model returns \(2, 4, 8, 8\), not logits'):
+    with pytest.raises(ArgumentError, match=rf'^{KEY}: the model returns \(2, 4, 8, 8\), not logits'):
         resolve_logits(traced(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU())), KEY)

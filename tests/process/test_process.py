@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from distpro_mm.errors import ConfigError
-from distpro_mm.process import DistillationProcess, ProcessError, Weighting, interpolate
+from distpro.errors import ArgumentError
+from distpro.process import DistillationProcess, ProcessError, interpolate
+from distpro.weighting import Weighting
 
 NAMES = ['stem>stem:pointwise', 'stem>layer1:pointwise', 'layer1>layer2:wide', 'layer3>layer3:pointwise']
 ORIGIN = dict(config='search.py', seed=3, epochs=40, versions=dict(torch='2.13.0'), note='Straße')
@@ -340,7 +341,7 @@ def refused(path):
         DistillationProcess.load(path)
     message = str(caught.value)
     assert path in message and '\n' not in message and len(message) < 600
-    assert isinstance(caught.value, ConfigError)
+    assert isinstance(caught.value, ArgumentError)
     return message
 
 

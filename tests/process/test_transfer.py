@@ -6,8 +6,9 @@ import re
 import numpy as np
 import pytest
 
-from distpro_mm.process import DistillationProcess, ProcessError, Weighting, map_process
-from distpro_mm.process.transfer import interpolation
+from distpro.process import DistillationProcess, ProcessError, map_process
+from distpro.process.transfer import interpolation
+from distpro.weighting import Weighting
 
 ALL, NOT_SHALLOWER, SAME = (lambda t, s: True), (lambda t, s: s >= t - 1e-9), (lambda t, s: abs(t - s) < 1e-9)
 
@@ -302,11 +303,11 @@ def test_damaged_layers_are_refused(layers):
 
 
 @pytest.mark.parametrize('before, after, message', [
-    (('wide', 'narrow'), ('wide', 'other'), 'the process has the transforms wide, narrow and model.distiller.transforms '
+    (('wide', 'narrow'), ('wide', 'other'), 'the process has the transforms wide, narrow and the new pair has '
      'wide, other: give both the same (name= sets the label), or search with one transform, which serves all'),
-    (('wide', 'narrow'), ('wide', ), 'the transforms wide, narrow and model.distiller.transforms wide: '),
-    ((), ('wide', ), 'the transforms none and model.distiller.transforms wide: '),
-    (('wide', ), (), 'the transforms wide and model.distiller.transforms none: '),
+    (('wide', 'narrow'), ('wide', ), 'the transforms wide, narrow and the new pair has wide: '),
+    ((), ('wide', ), 'the transforms none and the new pair has wide: '),
+    (('wide', ), (), 'the transforms wide and the new pair has none: '),
 ])
 def test_other_transforms_are_refused(before, after, message):
     logits = ['logits>logits:kl']
@@ -317,7 +318,7 @@ def test_other_transforms_are_refused(before, after, message):
 @pytest.mark.parametrize('before, after', [(['kl'], []), ([], ['kl']), (['kl'], ['dkd']), (['kl', 'dkd'], ['dkd'])])
 def test_other_logits_are_refused(before, after):
     told = [', '.join(labels) or 'none' for labels in (before, after)]
-    with pytest.raises(ProcessError, match=f'has the logits {told[0]} and model.distiller.logits {told[1]}: give both the '
+    with pytest.raises(ProcessError, match=f'has the logits {told[0]} and the new pair has {told[1]}: give both the '
                        r'same \(name= sets the label\)$'):
         map_process(*([*([f'logits>logits:{label}' for label in labels]), *pair(2, 2, letters=letters)[0]] if letters == 'uv'
                       else drawn([*pair(2, 2)[0], *[f'logits>logits:{label}' for label in labels]])

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from distpro_mm.errors import ConfigError
-from distpro_mm.process import Weighting
+from distpro.errors import ArgumentError
+from distpro.weighting import Weighting
 
 # The forms as in the method's table, written with nothing of the package.
 CLOSED = dict(
@@ -112,7 +112,7 @@ def test_alpha_starts_at_one_or_where_told(form):
 ])
 def test_bad_arguments_name_their_key(arguments, message):
     message = message.replace('(', r'\(').replace(')', r'\)')
-    with pytest.raises(ConfigError, match=f'^model.distiller.weighting{message}'):
+    with pytest.raises(ArgumentError, match=f'^{message[1:]}'):
         Weighting(**arguments)
 
 

@@ -5,7 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from distpro_mm.process import DistillationProcess, Weighting
+from distpro.process import DistillationProcess
+from distpro.weighting import Weighting
 from distpro_mm.reporting import draw_accuracy, draw_process, figures
 
 

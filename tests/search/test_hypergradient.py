@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from distpro_mm.search import Hypergradient, untouched
-from distpro_mm.search.optimizer_step import Before, transposed
+from distpro.random_state import untouched
+from distpro.search import Hypergradient
+from distpro.search.optimizer_step import Before, transposed
 
 LR, WEIGHT_DECAY, BETAS, EPS = 0.05, 0.01, (0.8, 0.95), 1e-6
 RECEIVERS = (0, 1, 1)  # two pathways share a map
@@ -376,7 +377,7 @@ def test_falls_back_to_differences_where_forward_mode_is_missing():
 
 def test_an_optimiser_that_cannot_be_differentiated_is_refused():
     student = Student()
-    with pytest.raises(ValueError, match="optim_wrapper.optimizer.type='LBFGS'"):
+    with pytest.raises(ValueError, match="^optimizer='LBFGS'"):
         Hypergradient(student, torch.optim.LBFGS(student.parameters()))
 
 
@@ -406,7 +407,7 @@ class Sharpness(torch.optim.Optimizer):
 def test_a_subclass_counts_as_what_it_inherits_the_step_of():
     student = Student()
     for kind in (Regrouped, Sharpness):
-        with pytest.raises(ValueError, match=f"optim_wrapper.optimizer.type='{kind.__name__}' has a step of its own"):
+        with pytest.raises(ValueError, match=f"^optimizer='{kind.__name__}' has a step of its own"):
             Hypergradient(student, kind([*student.parameters()]) if kind is Sharpness else kind(student.parameters(), 0.1))
     for optimizer in (Renamed(student.parameters()), torch.optim.AdamW(student.parameters())):
         Hypergradient(student, optimizer)
@@ -441,9 +442,9 @@ def test_an_element_without_a_gradient_passes_the_derivative_on_and_any_other_na
 def test_bad_arguments_name_their_key():
     student = Student()
     optimizer = torch.optim.SGD(student.parameters(), 0.1)
-    with pytest.raises(ValueError, match="train_cfg.method='hvp'"):
+    with pytest.raises(ValueError, match="^method='hvp'"):
         Hypergradient(student, optimizer, 'hvp')
-    with pytest.raises(ValueError, match='train_cfg.radius=0'):
+    with pytest.raises(ValueError, match='^radius=0'):
         Hypergradient(student, optimizer, radius=0)
     with pytest.raises(ValueError, match='no trainable parameter'):
         Hypergradient(Student(), optimizer)

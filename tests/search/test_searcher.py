@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from distpro_mm.process import OFF
-from distpro_mm.search import SEARCHERS
+from distpro.search import SEARCHERS
+from distpro.weighting import OFF
 
 KNOTS, PATHWAYS = 3, 4  # the last pathway is between logits
 INITIAL = torch.full((KNOTS, PATHWAYS), 3.0)

@@ -6,7 +6,7 @@ import torch
 from mmrazor.registry import MODELS
 from torch import nn
 
-from distpro_mm.search import Trajectory, twice_differentiable
+from distpro.search import Trajectory, twice_differentiable
 
 MAPS, LOGITS = (6, 4, 4, 4), (6, 5)
 LOSSES = {

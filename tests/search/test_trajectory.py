@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from distpro_mm.errors import ConfigError
-from distpro_mm.search import Trajectory, untouched
+from distpro.errors import ArgumentError
+from distpro.random_state import untouched
+from distpro.search import Trajectory
 
 STEPS, LR, WEIGHT_DECAY = 4, 0.2, 0.02
 SGD = {
@@ -196,5 +197,5 @@ def test_a_step_that_is_skipped_is_not_kept():
 
 
 def test_an_optimiser_that_cannot_be_differentiated_is_refused():
-    with pytest.raises(ConfigError, match="LBFGS.*use torch's SGD"):
+    with pytest.raises(ArgumentError, match="LBFGS.*use torch's SGD"):
         Problem(lambda p: torch.optim.LBFGS(p)).measured()

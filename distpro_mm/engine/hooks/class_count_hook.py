@@ -1,8 +1,9 @@
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import HOOKS
 
 from ...errors import ConfigError
+from ..unwrap import unwrap
 
 
 @HOOKS.register_module()
@@ -18,8 +19,8 @@ class ClassCountHook(Hook):
 
     def before_train(self, runner) -> None:
         """Compare both."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        distilled = hasattr(model, 'architecture')
+        model = unwrap(runner.model)
+        distilled = isinstance(model, BaseAlgorithm)
         count = getattr(getattr(model.architecture if distilled else model, 'head', None), 'num_classes', None)
         classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
         if isinstance(count, int) and classes is not None and count < len(classes):

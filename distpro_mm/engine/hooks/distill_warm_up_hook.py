@@ -1,8 +1,11 @@
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
+from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import HOOKS
 
-from ...errors import ConfigError, is_number
+from distpro.errors import is_number
+
+from ...errors import ConfigError
+from ..unwrap import unwrap
 
 
 @HOOKS.register_module()
@@ -33,8 +36,8 @@ class DistillWarmUpHook(Hook):
 
     def before_train(self, runner) -> None:
         """Note the weights of the config."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        losses = model.distiller.modules() if hasattr(model, 'distiller') else []
+        model = unwrap(runner.model)
+        losses = model.distiller.modules() if isinstance(model, SingleTeacherDistill) else []
         self.weights = {loss: loss.loss_weight for loss in losses if hasattr(loss, 'loss_weight')}
         if not self.weights:
             raise ConfigError('custom_hooks: DistillWarmUpHook finds no loss with a loss_weight in model.distiller')

@@ -1,9 +1,9 @@
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
 from ...errors import ConfigError
 from ...models.checkpoints import read_weights
+from ..unwrap import unwrap
 
 
 @HOOKS.register_module()
@@ -27,7 +27,7 @@ class InitialStudentHook(Hook):
         """Load the weights."""
         if runner.iter:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         student = getattr(model, 'architecture', model)
         own = student.state_dict()
         weights = read_weights(self.checkpoint, 'custom_hooks: InitialStudentHook.checkpoint')

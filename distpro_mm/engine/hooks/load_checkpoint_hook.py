@@ -3,15 +3,17 @@ from typing import Dict, List, Optional
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
+from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import HOOKS
 from torch import nn
 
 from ...errors import ConfigError
 from ...models.checkpoints import weights_of
 from ..resume import changed_settings, is_followed, missing_parts
+from ..search import Search
+from ..unwrap import unwrap
 
 LISTED = 4  # settings that a message names
 
@@ -39,7 +41,7 @@ class LoadCheckpointHook(Hook):
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check the checkpoint; rename the weights of a student."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         if not runner._resume:
             checkpoint['state_dict'] = _for_model(model, checkpoint, runner._load_from, runner.cfg)
             checkpoint.pop('ema_state_dict', None)  # the averaged weights are those in state_dict
@@ -67,7 +69,8 @@ class LoadCheckpointHook(Hook):
             before, now = info['max_iters'] // info['max_epochs'], loop.max_iters // loop.max_epochs
             if before != now:
                 changes['iterations an epoch (images, batch size or processes)'] = before, now
-        follows = not hasattr(loop, 'searcher')  # a search in rounds goes back to settings that it stored
+        # A search in rounds goes back to settings that it stored.
+        follows = not (isinstance(loop, Search) and loop.in_rounds)
         refused = {key: values for key, values in changes.items() if not (follows and is_followed(key))}
         if refused:
             listed = '; '.join(f'{key}: {old!r} then, {new!r} now' for key, (old, new) in list(refused.items())[:LISTED])
@@ -130,7 +133,7 @@ def _for_model(model: nn.Module, checkpoint: dict, path: str, cfg: dict) -> dict
     student = {name for name in own if not name.startswith(('teacher.', 'distiller.'))}
     prefix = 'architecture.'
     found = student & set(weights)
-    if not found and hasattr(model, 'architecture'):
+    if not found and isinstance(model, BaseAlgorithm):
         weights = {prefix + name: value for name, value in weights.items()}
     elif not found:
         weights = {name[len(prefix):]: value for name, value in weights.items() if name.startswith(prefix)}

@@ -6,13 +6,15 @@ import mmengine
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
+
+from distpro.process import DistillationProcess
 
 from ...config_types import name_of
 from ...errors import ConfigError
-from ...process import DistillationProcess
 from ...reporting import draw_process
+from ..search import Search
+from ..unwrap import grid_of
 
 
 @HOOKS.register_module()
@@ -38,34 +40,34 @@ class ProcessRecordHook(Hook):
 
     def before_train(self, runner) -> None:
         """Start a process, or go on with the one of the checkpoint."""
-        if not hasattr(runner.train_loop, 'moves_alpha'):
+        if not isinstance(runner.train_loop, Search) or runner.train_loop.in_rounds:
             raise ConfigError("custom_hooks: ProcessRecordHook records a search; it needs train_cfg.type="
                              "'mmrazor.DistProSearchLoop'")
-        distiller = _distiller(runner)
+        grid = grid_of(runner.model)
         if self._resumed is not None:
             process = DistillationProcess.from_dict(self._resumed, "the checkpoint's process")
-            process = process.reorder(distiller.names, 'model.distiller')
+            process = process.reorder(grid.names, 'model.distiller')
             # The search may be longer now than it was: a knot keeps its iteration, not its share of the whole.
             before, now = (max(iterations - 1, 1) for iterations in (process.origin['iterations'], runner.max_iters))
-            self.process = DistillationProcess(process.names, distiller.weighting,
+            self.process = DistillationProcess(process.names, grid.weighting,
                                                [round(p * before) / now for p in process.progress], process.alpha,
-                                               origin(runner), distiller.layer_names)
+                                               origin(runner), grid.layer_names)
         else:
-            self.process = DistillationProcess(distiller.names, distiller.weighting, origin=origin(runner),
-                                               layers=distiller.layer_names)
+            self.process = DistillationProcess(grid.names, grid.weighting, origin=origin(runner),
+                                               layers=grid.layer_names)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Record the alpha that this iteration's step is taken with."""
         if runner.train_loop.moves_alpha:
-            alpha = _distiller(runner).alpha.detach().cpu().numpy()
+            alpha = grid_of(runner.model).alpha.detach().cpu().numpy()
             self.process.record(runner.train_loop.progress, alpha)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Log the weights."""
         if self.every_n_train_iters(runner, self.interval):
-            distiller = _distiller(runner)
-            weights = distiller.weights().tolist()
-            runner.visualizer.add_scalars({f'pathways/{name}': weight for name, weight in zip(distiller.names, weights)},
+            grid = grid_of(runner.model)
+            weights = dict(zip(grid.names, grid.weights().tolist()))
+            runner.visualizer.add_scalars({f'pathways/{name}': weight for name, weight in weights.items()},
                                           step=runner.iter + 1)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
@@ -119,8 +121,3 @@ def origin(runner) -> dict:
         iterations=runner.max_iters,
         seed=runner.seed,
         versions=dict(distpro_mm=distpro_mm.__version__, mmengine=mmengine.__version__, torch=str(torch.__version__)))
-
-
-def _distiller(runner):
-    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    return model.distiller

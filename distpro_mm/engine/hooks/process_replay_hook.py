@@ -5,11 +5,15 @@ from typing import Optional, Union
 
 import numpy as np
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
-from ...errors import ConfigError, ProcessError, is_number
-from ...process import FORMS, TRANSFERS, DistillationProcess, map_process
+from distpro.errors import argument_prefix, is_number
+from distpro.pathways import PathwayGrid
+from distpro.process import FORMS, TRANSFERS, DistillationProcess, map_process
+
+from ...errors import ConfigError
+from ..search import Search
+from ..unwrap import grid_of
 
 
 @HOOKS.register_module()
@@ -22,7 +26,7 @@ class ProcessReplayHook(Hook):
     Args:
         process (str or dict): The process file that a search wrote; or one made by hand: ``progress``, moments [K] in
             [0, 1] of the run, and ``weights`` of 0 or more at those, [K] of all pathways alike, a dict of 'features' and
-            'logits', [K] each, or [K, N] in the order of the pathways; ``unit``, see :class:`distpro_mm.process.Weighting`.
+            'logits', [K] each, or [K, N] in the order of the pathways; ``unit``, see :class:`distpro.Weighting`.
         form (str): 'process', or an ablation of it: 'uniform' (all pathways at its mean weight), 'last' (its last weights
             throughout), 'mean' (each pathway at its own mean), 'together' (all pathways at their mean of the moment),
             'shuffled' (its moments in random order) or 'random' (its total divided at random). Defaults to 'process'.
@@ -30,11 +34,11 @@ class ProcessReplayHook(Hook):
             weighting. Defaults to 0: only weights of exactly 0 are skipped.
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
         transfer (str, optional): 'by_depth' carries a process that was searched on other networks over to the pathways of
-            the config, see :func:`distpro_mm.process.map_process`. Defaults to None: a process of other pathways is
+            the config, see :func:`distpro.process.map_process`. Defaults to None: a process of other pathways is
             refused.
 
     Raises:
-        ProcessError: If the file cannot be read or does not fit the pathways of the config.
+        ConfigError: If the file cannot be read or does not fit the pathways of the config.
         ConfigError: If an argument is out of range.
 
     Example:
@@ -75,17 +79,15 @@ class ProcessReplayHook(Hook):
         """Read the process and lay it out over the run: [iterations, N]."""
         if sum(isinstance(hook, ProcessReplayHook) for hook in runner.hooks) > 1:
             raise ConfigError('custom_hooks has two ProcessReplayHooks: one run replays one process')
-        if hasattr(runner.train_loop, 'record_hook'):
+        if isinstance(runner.train_loop, Search):
             raise ConfigError('custom_hooks: ProcessReplayHook replays a process and train_cfg.type='
                              f'{type(runner.train_loop).__name__} searches one: use the hook in a distillation with an '
                              'ordinary train loop')
-        distiller = self._distiller(runner)
-        if distiller is None:
+        grid = grid_of(runner.model)
+        if grid is None:
             raise ConfigError('custom_hooks: ProcessReplayHook needs model.type=DistPro')
-        try:
-            process = self._read(distiller, runner.logger)
-        except ProcessError as error:
-            raise ProcessError(f'custom_hooks: ProcessReplayHook.process: {error}') from None
+        with argument_prefix('custom_hooks: ProcessReplayHook.process: ', ConfigError):
+            process = self._read(grid, runner.logger)
         if not process.origin.get('complete', True):
             runner.logger.warning(f"The process '{osp.basename(self.process)}' ends at {process.progress[-1]:.0%} of its "
                                   'search, which was broken off: its last weights are kept from there on')
@@ -100,7 +102,7 @@ class ProcessReplayHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Set the weights of this iteration."""
-        self._distiller(runner).set_weights(self.schedule[runner.iter], self.skip_below, self.unit)
+        grid_of(runner.model).set_weights(self.schedule[runner.iter], self.skip_below, self.unit)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Note what is replayed."""
@@ -129,24 +131,19 @@ class ProcessReplayHook(Hook):
         how = self.form, self.seed if self.form in ('shuffled', 'random') else None, self.skip_below
         return hashlib.sha256(json.dumps([content, how]).encode()).hexdigest()
 
-    def _read(self, distiller, logger) -> DistillationProcess:
-        """The process of the file or made by hand, for the distiller's pathways."""
+    def _read(self, grid: PathwayGrid, logger) -> DistillationProcess:
+        """The process of the file or made by hand, for the model's pathways."""
         if isinstance(self.process, dict):
-            return DistillationProcess.by_hand(distiller.names, **{'unit': distiller.weighting.unit, **self.process})
+            unit = grid.weighting.unit
+            return DistillationProcess.by_hand(grid.names, **{'unit': unit, **self.process})
         process = DistillationProcess.load(self.process)
         if self.transfer is None:
-            return process.reorder(distiller.names, 'model.distiller',
+            return process.reorder(grid.names, 'model.distiller',
                                    ", or set transfer='by_depth' to carry it over to other layers")
-        mapped = map_process(process, distiller.names, distiller.layer_names)
-        if set(process.names) != set(distiller.names):
-            before, now = mapped.origin['transfer']['layers'], distiller.layer_names
+        mapped = map_process(process, grid.names, grid.layer_names)
+        if set(process.names) != set(grid.names):
+            before, now = mapped.origin['transfer']['layers'], grid.layer_names
             told = '' if process.layers else ' (in the order of its pathways, as its file does not list the layers)'
             logger.info(f"Carried '{osp.basename(self.process)}' over by depth{told}: " + '; '.join(
                 f'{side} {", ".join(before[side])} to {", ".join(now[side])}' for side in now))
         return mapped
-
-    @staticmethod
-    def _distiller(runner):
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        distiller = getattr(model, 'distiller', None)
-        return distiller if hasattr(distiller, 'set_weights') else None

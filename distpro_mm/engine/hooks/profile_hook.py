@@ -4,10 +4,13 @@ import sys
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
 from ...errors import ConfigError
+from ...models import DistPro, TapDistill
+from ...models.cost import pathway_costs
+from ..search import Search
+from ..unwrap import unwrap
 
 
 @HOOKS.register_module()
@@ -27,9 +30,9 @@ class ProfileHook(Hook):
     def before_train(self, runner) -> None:
         """List the pathways, dearest first."""
         self._seen = self.passes(runner)
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        if hasattr(model, 'pathway_costs'):
-            costs = sorted(zip(model.pathway_costs().tolist(), model.distiller.names), reverse=True)
+        model = unwrap(runner.model)
+        if isinstance(model, DistPro):
+            costs = sorted(zip(pathway_costs(model).tolist(), model.distiller.grid.names), reverse=True)
             lines = [f'{cost:8.2f}  {name}' for cost, name in costs]
             total = sum(cost for cost, _ in costs)
             runner.logger.info('Cost of the pathways in training steps of the student alone (estimated from operations and '
@@ -50,17 +53,18 @@ class ProfileHook(Hook):
     @staticmethod
     def passes(runner) -> collections.Counter:
         """collections.Counter: Passes made so far: of the teacher, of the student with a backward, and for alpha."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         passes = collections.Counter()
-        if hasattr(model, 'passes'):
+        if isinstance(model, TapDistill):
             passes.update({'teacher forwards': model.passes['teacher'],
                            'student forwards with backward': model.passes['student']})
-        if hasattr(runner.train_loop, 'hypergradient'):
-            made = runner.train_loop.hypergradient.passes
+        search = runner.train_loop if isinstance(runner.train_loop, Search) else Search()
+        if search.hypergradient is not None:
+            made = search.hypergradient.passes
             passes.update({'student forwards with backward': made['held_out_forward_backward'],
                            'dual forwards': made['dual_forward'], 'plain forwards': made['plain_forward']})
-        if getattr(runner.train_loop, 'trajectory', None) is not None:
-            swept = runner.train_loop.trajectory.swept
+        if search.trajectory is not None:
+            swept = search.trajectory.swept
             passes['student forwards with backward'] -= swept
             passes['steps differentiated'] = swept
         return passes

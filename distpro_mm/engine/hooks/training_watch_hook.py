@@ -5,11 +5,13 @@ from typing import Optional, Tuple
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmrazor.registry import HOOKS
 
 from ...errors import ConfigError, NotLearnedError, TrainingError
+from ...models import DistProDistiller
 from ...models.guessing import GuessingBaseline, single_label_loss
+from ..search import Search
+from ..unwrap import unwrap
 from .process_replay_hook import ProcessReplayHook
 
 WARN_AT = (0.1, 0.25, 0.5)  # shares of the run
@@ -63,12 +65,12 @@ class TrainingWatchHook(Hook):
 
     def before_train(self, runner) -> None:
         """Find what to watch."""
-        if hasattr(runner.train_loop, 'searcher'):
+        if isinstance(runner.train_loop, Search) and runner.train_loop.in_rounds:
             return
         self._watching, self._fault, self._outweighed = True, None, False
         window = min(max(runner.max_iters // 20, WINDOW[0]), WINDOW[1])
         self._losses: collections.deque = collections.deque(maxlen=window)  # the student's own and of distillation
-        model = _unwrapped(runner)
+        model = unwrap(runner.model)
         trained = getattr(model, 'calculate_student_loss', True) and getattr(model, 'student_trainable', True)
         loss = single_label_loss(getattr(model, 'architecture', model))
         self._guessing: Optional[GuessingBaseline] = None
@@ -193,12 +195,12 @@ class TrainingWatchHook(Hook):
 def _advice(runner, diverged: bool) -> str:
     """What to change in the config: the learning rate, and the weights of a distillation."""
     weights = None
-    distiller = getattr(_unwrapped(runner), 'distiller', None)
+    distiller = getattr(unwrap(runner.model), 'distiller', None)
     replays = [hook for hook in runner.hooks if isinstance(hook, ProcessReplayHook)]
     if replays and isinstance(replays[0].process, dict):
         weights = 'the weights of ProcessReplayHook.process in custom_hooks'
-    elif hasattr(distiller, 'weighting'):
-        weights = f'model.distiller.weighting.kd_weight={distiller.weighting.kd_weight:g}'
+    elif isinstance(distiller, DistProDistiller):
+        weights = f'model.distiller.weighting.kd_weight={distiller.grid.weighting.kd_weight:g}'
         weights += ' in the search and search again' * bool(replays)
     elif distiller is not None:
         weights = 'the loss_weight of the losses in model.distiller'
@@ -210,7 +212,3 @@ def _advice(runner, diverged: bool) -> str:
 def _last_checkpoint(runner) -> str:
     last = runner.message_hub.get_info('last_ckpt')
     return f"The last checkpoint is '{last}'" if last else 'No checkpoint was written'
-
-
-def _unwrapped(runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model

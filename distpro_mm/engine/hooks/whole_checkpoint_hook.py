@@ -5,7 +5,7 @@ from mmengine.fileio import LocalBackend, register_backend
 from mmengine.hooks import CheckpointHook
 from mmrazor.registry import HOOKS
 
-from ...files import whole_file
+from distpro.files import atomic_write
 
 
 class WholeFileBackend(LocalBackend):
@@ -13,11 +13,11 @@ class WholeFileBackend(LocalBackend):
 
     def put(self, obj: bytes, filepath) -> None:
         """Write a file wholly or not at all."""
-        with whole_file(str(filepath)) as beside, open(beside, 'wb') as file:
+        with atomic_write(str(filepath)) as beside, open(beside, 'wb') as file:
             file.write(obj)
 
 
-register_backend('distpro_whole_file', WholeFileBackend, force=True)
+register_backend('distpro_atomic_write', WholeFileBackend, force=True)
 
 
 @HOOKS.register_module()
@@ -36,7 +36,7 @@ class WholeCheckpointHook(CheckpointHook):
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
         if self.backend_args is None and self.file_client_args is None and '://' not in str(self.out_dir):
-            self.backend_args = dict(backend='distpro_whole_file')
+            self.backend_args = dict(backend='distpro_atomic_write')
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
         kept: List[int] = [old for old in getattr(self, 'keep_ckpt_ids', []) if old != step] + [step]

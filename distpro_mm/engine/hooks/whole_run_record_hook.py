@@ -4,6 +4,7 @@ from typing import Optional
 from mmrazor.registry import HOOKS
 
 from ...errors import ConfigError
+from ..search import Search
 from .process_record_hook import ProcessRecordHook, origin
 
 
@@ -23,7 +24,7 @@ class WholeRunRecordHook(ProcessRecordHook):
 
     def before_train(self, runner) -> None:
         """Check the loop."""
-        if not hasattr(runner.train_loop, 'searcher'):
+        if not (isinstance(runner.train_loop, Search) and runner.train_loop.in_rounds):
             raise ConfigError("custom_hooks: WholeRunRecordHook records a search in rounds; it needs train_cfg.type="
                               "'mmrazor.DistProWholeRunLoop'")
 

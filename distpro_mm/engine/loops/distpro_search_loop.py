@@ -6,10 +6,12 @@ from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch.utils.data import DataLoader
 
+from distpro.errors import argument_prefix
+from distpro.search import Hypergradient
+
 from ...config_types import is_a
 from ...datasets import seed_all
 from ...errors import ConfigError
-from ...search import Hypergradient
 from ..optimizers import DistProOptimWrapperConstructor
 from .reproducible_train_loop import endless
 from .search_loop import SearchLoop, usable
@@ -20,7 +22,7 @@ class DistProSearchLoop(SearchLoop):
     """Searches a distillation process: trains the student, and moves alpha by a held-out batch after every step.
 
     A step is the ordinary training step; then alpha moves down the gradient of the held-out loss of the stepped student
-    with respect to the alpha that the step was taken with (see :class:`distpro_mm.search.Hypergradient`). The student is
+    with respect to the alpha that the step was taken with (see :class:`distpro.search.Hypergradient`). The student is
     left exactly as the training step left it.
 
     The process is recorded by a :class:`ProcessRecordHook`, which is added if the config names none.
@@ -72,8 +74,9 @@ class DistProSearchLoop(SearchLoop):
     def start(self) -> None:
         """Make ready for :meth:`step`, at the present iteration."""
         student = usable(self.runner.optim_wrapper['student'])
-        self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
-                                           functools.partial(all_reduce_params, op='mean'))
+        with argument_prefix('train_cfg.', ConfigError):
+            self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
+                                               functools.partial(all_reduce_params, op='mean'))
         self._held_out = endless(self.held_out_dataloader, -(-self._iter // self.alpha_interval))
         self._price = self.price()
 
@@ -109,7 +112,7 @@ class DistProSearchLoop(SearchLoop):
         seed_all(self.runner.seed, get_rank(), self._iter, 1)  # loading a batch in this process has left another state
         had_fallback = self.hypergradient.fallback_reason
         gradient = self.hypergradient.after_step(lambda: self.held_out_loss(held_out_batch), model.kept_features,
-                                                 model.distiller.sensitivities())
+                                                 model.distiller.grid.sensitivities())
         if self.hypergradient.fallback_reason != had_fallback:
             self.runner.logger.warning('The student has an operation without forward-mode derivative, so the search uses '
                                        f"method='differences' from here on: {self.hypergradient.fallback_reason}")
@@ -117,14 +120,14 @@ class DistProSearchLoop(SearchLoop):
             return
         self.check_finite(gradient, "the held-out loss's gradient with respect to the pathways' weights")
         distiller, wrapper = model.distiller, self.runner.optim_wrapper['alpha']
-        weights = distiller.weighting(distiller.alpha)
+        weights = distiller.grid.weighting(distiller.grid.alpha)
         if self._price is not None:
             gradient = gradient + self._price.to(gradient)
         wrapper.zero_grad()
         (weights * gradient.to(weights.dtype)).sum().backward()
         wrapper.step()
         wrapper.zero_grad()
-        self.check_finite(distiller.alpha, 'alpha')
+        self.check_finite(distiller.grid.alpha, 'alpha')
 
 
 def _student_schedulers(schedulers) -> Optional[dict]:

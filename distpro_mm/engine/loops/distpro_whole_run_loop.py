@@ -13,11 +13,15 @@ from mmrazor.registry import LOOPS
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from distpro.errors import first_line, is_number
+from distpro.process import DistillationProcess
+from distpro.random_state import untouched
+from distpro.search import SEARCHERS, Step, Trajectory, Trial
+from distpro.weighting import OFF, Weighting
+
 from ...datasets import seed_all
-from ...errors import ConfigError, TrainingError, first_line, is_number
+from ...errors import ConfigError, TrainingError
 from ...models.guessing import single_label_loss
-from ...process import OFF, DistillationProcess, Weighting
-from ...search import SEARCHERS, Step, Trajectory, Trial, untouched
 from ..hooks import DistillWarmUpHook, WholeRunRecordHook
 from ..schedules import scaled_schedules
 from .reproducible_train_loop import endless, start_at
@@ -34,13 +38,13 @@ class DistProWholeRunLoop(SearchLoop):
 
     The student is trained in several rounds. Each round is a short training of its own: the same initial weights, the
     schedule of the config scaled to the round's length, and one process replayed in it. A
-    :class:`~distpro_mm.search.Searcher` says which process to try in the next round:
+    :class:`~distpro.search.Searcher` says which process to try in the next round:
 
     1. The references: the student alone (all weights 0) and plain KD (the logits alone, at weight 1).
     2. The level of the weights: the initial process, and the same with all weights divided by 4 again and again, until
        the held-out loss rises; then the best with the logits' weight taken from the references.
     3. ``rounds`` refinements of the best level. By default the held-out loss is differentiated back through every step of
-       the round (see :class:`distpro_mm.search.Trajectory`), and alpha at each knot takes a step of Rprop.
+       the round (see :class:`distpro.search.Trajectory`), and alpha at each knot takes a step of Rprop.
 
     The process of the round with the lowest held-out loss is the result. If no process is better than the references, or
     than guessing, the best reference is written in its place, with a warning.
@@ -135,7 +139,7 @@ class DistProWholeRunLoop(SearchLoop):
                 raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
                                   'search by whole rounds does not know: remove it for the search')
         super().__init__(runner, dataloader, max_epochs, **kwargs)
-        if self.differentiates and self.model.distiller.compile_transforms:
+        if self.differentiates and self.model.distiller.grid.compile_transforms:
             raise ConfigError('model.distiller.compile_transforms=True: what is compiled has no second derivative; leave it '
                               'out for the search (the distillation may have it)')
         self.epochs = round_epochs(max_epochs, len(self.dataloader), round_share, min_iterations)
@@ -151,32 +155,28 @@ class DistProWholeRunLoop(SearchLoop):
         seed = torch.tensor(runner.seed)
         broadcast(seed)  # processes may have seeds of their own
         own = dict(step_size=step_size, tolerance=tolerance) if searcher == 'rprop' else {}
-        initial = self.model.distiller.alpha.detach().cpu().repeat(knots, 1)
+        grid = self.model.distiller.grid
+        initial = grid.alpha.detach().cpu().repeat(knots, 1)
         initial[1:-1] += rise
-        free = self.model.distiller.weighting.type == 'exponential'
+        free = grid.weighting.type == 'exponential'
         if free:
-            features = [index for index in range(initial.shape[1]) if index not in self._logits()]
+            features = [index for index in range(initial.shape[1]) if index not in grid.logit_indices]
             initial[:, features] += math.log(feature_weight)
-        self.searcher = kind(initial, self._references(references), rounds, self._logits(), self._guessing(),
+        self.searcher = kind(initial, self._references(references), rounds, grid.logit_indices, self._guessing(),
                              seed=int(seed), off=OFF, has_level=free, max_divisions=max_divisions, **own)
         self._initial: Optional[dict] = None
         self._losses: List[float] = []  # of the present trial's repeats that are done
         self._gradients: List[Tensor] = []
         self._expect_another_round()
 
-    def _logits(self) -> List[int]:
-        """Places of the pathways between logits."""
-        distiller = self.model.distiller
-        return [index for index, pathway in enumerate(distiller.pathways) if pathway.name not in distiller.transforms]
-
     def _references(self, names: Sequence[str]) -> Dict[str, Tensor]:
         """alpha [knots, N] of the references."""
         distiller = self.model.distiller
-        off = torch.full((self.knots, len(distiller.pathways)), OFF)
-        logits = self._logits()
+        off = torch.full((self.knots, len(distiller.grid.pathways)), OFF)
+        logits = distiller.grid.logit_indices
         kd = off.clone()
         # One logit loss in all: in the unit 'variance' they are averaged anyway.
-        count = 1 if distiller.weighting.unit == 'variance' else max(len(logits), 1)
+        count = 1 if distiller.grid.weighting.unit == 'variance' else max(len(logits), 1)
         kd[:, logits] = -math.log(count * float(self._reference_weighting()(torch.zeros(1))))
         known = dict(student=off, kd=kd) if logits else dict(student=off)
         return {name: known[name] for name in names if name in known}
@@ -188,7 +188,7 @@ class DistProWholeRunLoop(SearchLoop):
         loss = single_label_loss(student)
         if self.agreement or not classes or loss is None:
             return math.inf
-        labels = torch.arange(classes, device=self.model.distiller.alpha.device)
+        labels = torch.arange(classes, device=self.model.distiller.grid.alpha.device)
         return float(loss(torch.zeros(classes, classes, device=labels.device), labels))
 
     def _expect_another_round(self) -> None:
@@ -222,7 +222,7 @@ class DistProWholeRunLoop(SearchLoop):
     def weights(self, trial: Trial, alpha: Optional[Tensor] = None) -> Tensor:
         """Weights of all iterations of a round [iterations, N], differentiable in alpha [knots, N], or of the trial's."""
         distiller = self.model.distiller
-        alpha = (trial.alpha if alpha is None else alpha).to(distiller.alpha)
+        alpha = (trial.alpha if alpha is None else alpha).to(distiller.grid.alpha)
         knots = torch.stack([self._weighting(trial)(knot) for knot in alpha])
         places = torch.linspace(0, len(knots) - 1, self.iterations, device=knots.device)
         before = places.floor().long().clamp(max=len(knots) - 2)
@@ -230,11 +230,11 @@ class DistProWholeRunLoop(SearchLoop):
         return (1 - share) * knots[before] + share * knots[before + 1]
 
     def _weighting(self, trial: Trial) -> Weighting:
-        return self._reference_weighting() if trial.kind in self.searcher.references else self.model.distiller.weighting
+        return self._reference_weighting() if trial.kind in self.searcher.references else self.model.distiller.grid.weighting
 
     def _reference_weighting(self) -> Weighting:
         """One that can switch pathways off: the config's own, or exp(alpha)."""
-        own = self.model.distiller.weighting
+        own = self.model.distiller.grid.weighting
         return own if own.type == 'exponential' else Weighting('exponential', unit=own.unit)
 
     def process(self) -> Optional[DistillationProcess]:
@@ -244,8 +244,8 @@ class DistProWholeRunLoop(SearchLoop):
             return None
         progress = [knot / (self.knots - 1) for knot in range(self.knots)]
         distiller = self.model.distiller
-        return DistillationProcess(distiller.names, self._weighting(best), progress, best.alpha.tolist(),
-                                   layers=distiller.layer_names)
+        return DistillationProcess(distiller.grid.names, self._weighting(best), progress, best.alpha.tolist(),
+                                   layers=distiller.grid.layer_names)
 
     def start(self) -> None:
         """Make ready for :meth:`step`, at the beginning of a round."""
@@ -355,7 +355,7 @@ class DistProWholeRunLoop(SearchLoop):
         """Differentiate a step with the initial weights: what has no second derivative must not show after hours only."""
         model, before, passes = self.model, self._state(), copy.copy(self.model.passes)
         weights = self.weights(Trial('step', self.searcher.initial)).detach()[0]
-        model.distiller.set_weights(weights)
+        model.distiller.grid.set_weights(weights)
         self.trajectory.keep((0, data_batch), weights)
         seed_all(self.runner.seed, get_rank(), 0)
         self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
@@ -383,7 +383,7 @@ class DistProWholeRunLoop(SearchLoop):
 
     def _train_step(self, iteration: int, data_batch: dict) -> dict:
         weights = self._weights[iteration % self.iterations]
-        self.model.distiller.set_weights(weights)
+        self.model.distiller.grid.set_weights(weights)
         if self.sweeps:
             self.trajectory.keep((iteration, data_batch), weights)
         seed_all(self.runner.seed, get_rank(), iteration)  # hooks may have drawn random numbers

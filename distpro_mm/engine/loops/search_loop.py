@@ -5,22 +5,27 @@ import numpy as np
 import torch
 from mmengine.dist import broadcast, get_world_size
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
+from distpro.errors import argument_prefix, first_line, is_number
+from distpro.search.optimizer_step import check_differentiable
+
 from ...config_types import is_a
 from ...datasets import EvenBatchSampler, HeldOutSplit, build_unloaded, describe, image_ids, reproducible
-from ...errors import ConfigError, first_line, is_number
+from ...errors import ConfigError
 from ...models import DistPro
+from ...models.cost import pathway_costs
 from ..hooks import ProcessRecordHook
+from ..search import Search
+from ..unwrap import unwrap
 from .reproducible_train_loop import ReproducibleTrainLoop, dismiss_workers, start_at
 
 DEFAULT_HELD_OUT = dict(ratio=0.2, seed=0)
 
 
-class SearchLoop(ReproducibleTrainLoop):
+class SearchLoop(Search, ReproducibleTrainLoop):
     """What every search of a distillation process is: two parts of the training set, and a process that is recorded.
 
     Args:
@@ -92,7 +97,7 @@ class SearchLoop(ReproducibleTrainLoop):
         kind = type(self).__name__
         if not isinstance(self.model, DistPro):
             raise ConfigError(f'train_cfg.type={kind} needs model.type=DistPro, got {type(self.model).__name__}')
-        if agreement and not self.model.distiller.logit_losses:
+        if agreement and not self.model.distiller.grid.logit_losses:
             raise ConfigError(f'train_cfg.agreement={agreement}: without model.distiller.logits the logits are not read; '
                               "add logits=[dict(type='KLDivergence', tau=4)], or set it to 0")
         for name, module in self.model.student.named_modules():
@@ -108,8 +113,7 @@ class SearchLoop(ReproducibleTrainLoop):
     @property
     def model(self) -> DistPro:
         """DistPro: The model without a wrapper."""
-        model = self.runner.model
-        return model.module if is_model_wrapper(model) else model
+        return unwrap(self.runner.model)
 
     def held_out_loss(self, data_batch: dict) -> torch.Tensor:
         """What the search lowers, of a held-out batch, with a graph."""
@@ -126,7 +130,7 @@ class SearchLoop(ReproducibleTrainLoop):
 
     def price(self) -> Optional[torch.Tensor]:
         """What a unit of weight costs on each pathway [N]; None if nothing."""
-        return self.cost_penalty * self.model.pathway_costs() if self.cost_penalty else None
+        return self.cost_penalty * pathway_costs(self.model) if self.cost_penalty else None
 
     def run(self) -> torch.nn.Module:
         """Search; on any error the process recorded so far is written first."""
@@ -251,4 +255,6 @@ def usable(student: OptimWrapper) -> OptimWrapper:
     if student._accumulative_counts > 1:
         raise ConfigError(f'optim_wrapper.accumulative_counts={student._accumulative_counts} is not supported in a search: '
                          'alpha belongs to one batch and one step; remove it for the search')
+    with argument_prefix('optim_wrapper.', ConfigError):
+        check_differentiable(student.optimizer)
     return student

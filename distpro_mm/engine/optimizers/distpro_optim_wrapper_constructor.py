@@ -1,12 +1,12 @@
 from typing import Optional
 
-from mmengine.model import is_model_wrapper
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS
 from mmrazor.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from ...errors import ConfigError
+from ..unwrap import grid_of, unwrap
 
 DEFAULT_ALPHA = dict(optimizer=dict(type='Adam', lr=0.1, betas=(0.5, 0.999), weight_decay=0.0))
 
@@ -49,10 +49,9 @@ class DistProOptimWrapperConstructor:
         Returns:
             OptimWrapperDict: 'student' and 'alpha'.
         """
-        bare = model.module if is_model_wrapper(model) else model
-        alpha = getattr(getattr(bare, 'distiller', None), 'alpha', None)
-        if alpha is None:
+        grid = grid_of(model)
+        if grid is None:
             raise ConfigError('optim_wrapper.constructor=DistProOptimWrapperConstructor needs a model of type DistPro, '
-                             f'got {type(bare).__name__}')
-        optimizer = OPTIMIZERS.build({**self.alpha_cfg, 'params': [alpha]})
+                             f'got {type(unwrap(model)).__name__}')
+        optimizer = OPTIMIZERS.build({**self.alpha_cfg, 'params': [grid.alpha]})
         return OptimWrapperDict(student=self.student_constructor(model), alpha=OptimWrapper(optimizer))

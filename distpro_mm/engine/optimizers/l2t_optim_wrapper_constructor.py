@@ -6,6 +6,7 @@ from mmrazor.registry import OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from ...errors import ConfigError
+from ...models import L2TDistiller
 
 DEFAULT_META = dict(optimizer=dict(type='Adam', lr=1e-4, weight_decay=1e-4))
 
@@ -49,7 +50,7 @@ class L2TOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             OptimWrapperDict: 'student' and 'meta'.
         """
         distiller = getattr(model, 'distiller', None)
-        if not hasattr(distiller, 'meta_parameters'):
+        if not isinstance(distiller, L2TDistiller):
             raise ConfigError('optim_wrapper.constructor=L2TOptimWrapperConstructor needs a model of type L2T in one '
                               f'process, got {type(model).__name__}')
         meta = OPTIMIZERS.build({**self.meta_cfg, 'params': distiller.meta_parameters()})

@@ -4,7 +4,9 @@ import torch
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from ...search import twice_differentiable, unrolled, untouched
+from distpro.random_state import untouched
+from distpro.search import twice_differentiable, unrolled
+
 from .tap_distill import TapDistill
 
 

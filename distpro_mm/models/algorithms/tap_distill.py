@@ -9,12 +9,15 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor
 
+from distpro.errors import argument_prefix
+from distpro.tracing import in_place_off, probe_input, trace
+
 from ...config_types import check_arguments, checked, class_of
 from ...errors import ConfigError
-from ...pathways import in_place_off, probe, probe_input, trace
 from ..checkpoints import load_whole
 from ..distillers.tap_distiller import TapDistiller
 from ..losses.one_label import refuse_recorded_one_label
+from ..probing import probe
 from .teacher_input import teacher_input as images_for_teacher
 
 
@@ -120,7 +123,8 @@ class TapDistill(SingleTeacherDistill):
         distilling = not self.distillation_stopped
         transmitted = self._transmit(batch_inputs, data_samples) if distilling else {}
         distiller.set_deliveries_override(True)
-        with distiller.student_recorders, distiller.deliveries, distiller.receiver_reader(self.student) as reader:
+        with argument_prefix('model.distiller: ', ConfigError), distiller.student_recorders, distiller.deliveries, \
+                distiller.receiver_reader(self.student) as reader:
             with torch.set_grad_enabled(self.student_trainable and torch.is_grad_enabled()):
                 student_losses = self.student(batch_inputs, data_samples, mode='loss')
         self.passes['student'] += 1
@@ -135,7 +139,8 @@ class TapDistill(SingleTeacherDistill):
                                   "backbone's own backward off, or name layers outside of it")
         losses = add_prefix(student_losses, 'student') if self.calculate_student_loss else {}
         if distilling:
-            losses.update(add_prefix(distiller.tap_losses(reader.features, transmitted, data_samples), 'distill'))
+            with argument_prefix('model.distiller: ', ConfigError):
+                losses.update(add_prefix(distiller.tap_losses(reader.features, transmitted, data_samples), 'distill'))
             losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
         return losses
 
@@ -145,8 +150,8 @@ class TapDistill(SingleTeacherDistill):
         if not distiller.taps('transmitter') and not distiller.loss_forward_mappings:
             return {}
         distiller.set_deliveries_override(False)
-        with torch.no_grad(), distiller.teacher_recorders, distiller.deliveries, \
-                distiller.transmitter_reader(self.teacher) as reader:
+        with argument_prefix('model.distiller: ', ConfigError), torch.no_grad(), distiller.teacher_recorders, \
+                distiller.deliveries, distiller.transmitter_reader(self.teacher) as reader:
             self.teacher(batch_inputs, data_samples, mode='tensor')
         self.passes['teacher'] += 1
         return reader.features

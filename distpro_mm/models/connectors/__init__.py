@@ -1,9 +1,17 @@
 from .abf_connector import ABFConnector
 from .margin_ofd_teacher_connector import MarginOFDTeacherConnector
-from .projections import IdentityTransform, LinearTransform, MLPTransform
-from .transforms import AttentionTransform, ConvAttentionTransform, DeepAttentionTransform, PointwiseTransform, Transform
+from .transforms import (
+    AttentionTransform,
+    ConvAttentionTransform,
+    DeepAttentionTransform,
+    IdentityTransform,
+    LinearTransform,
+    MLPTransform,
+    PointwiseTransform,
+    connector,
+)
 
 __all__ = [
     'ABFConnector', 'AttentionTransform', 'ConvAttentionTransform', 'DeepAttentionTransform', 'IdentityTransform',
-    'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'PointwiseTransform', 'Transform'
+    'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'PointwiseTransform', 'connector'
 ]

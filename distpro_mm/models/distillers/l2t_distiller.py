@@ -4,8 +4,9 @@ import torch.nn.functional as F
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from ...pathways import FeatureTap, connect
-from .by_name import ByName
+from distpro.pathways import ByName, connect
+from distpro.tracing import FeatureTap
+
 from .tap_distiller import TapDistiller
 
 
@@ -35,7 +36,7 @@ class L2TDistiller(TapDistiller):
     Args:
         transmitters (str or Sequence): See :class:`TapDistiller`. Defaults to all that 'auto' finds, after the activation.
         receivers (str or Sequence): Likewise.
-        connections (str or Sequence): Candidate pairs, see :func:`distpro_mm.pathways.connect`. Defaults to 'all'.
+        connections (str or Sequence): Candidate pairs, see :func:`distpro.pathways.connect`. Defaults to 'all'.
         beta (float): Factor of the loss. Defaults to 0.5, the release's.
         **kwargs: Of mmrazor's :class:`~mmrazor.models.ConfigurableDistiller`.
     """

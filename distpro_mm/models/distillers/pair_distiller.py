@@ -2,15 +2,16 @@ import re
 from typing import Dict, List, Optional, Sequence, Tuple, Union
 
 import torch.nn.functional as F
-from mmengine.model import ModuleDict, Sequential
+from mmengine.model import Sequential
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from distpro.pathways import ByName, connect
+from distpro.tracing import FeatureTap
+
 from ...config_types import checked
 from ...errors import ConfigError
-from ...pathways import FeatureTap, connect
 from ..losses.annotations import annotations_for
-from .by_name import ByName
 from .tap_distiller import TapDistiller
 
 COMPARE_AT = ('own', 'smaller')
@@ -28,7 +29,7 @@ class PairDistiller(TapDistiller):
     Args:
         loss (dict): Loss of a pair, called with the student's and the teacher's feature; one whose forward has
             ``gt_labels`` or ``data_samples`` is given those too.
-        connections (str or Sequence): Which layers are compared, see :func:`distpro_mm.pathways.connect`. Defaults to
+        connections (str or Sequence): Which layers are compared, see :func:`distpro.pathways.connect`. Defaults to
             'same_depth'.
         student_connector (dict or list[dict], optional): What the student's feature passes; a list is passed in order.
             Defaults to None: the feature as it is.
@@ -74,7 +75,7 @@ class PairDistiller(TapDistiller):
         self.pair_losses = ByName({
             name: _built(self.loss_cfg, found, 'model.distiller.loss') for name, found in channels.items()})
         # mmengine's containers, because torch's keep what init_cfg says from the connectors.
-        self.pair_connectors = ModuleDict({
+        self.pair_connectors = nn.ModuleDict({
             side: ByName({
                 name: _connector(cfg, found, f'model.distiller.{side}_connector') for name, found in channels.items()})
             for side, cfg in self.connector_cfgs.items()})

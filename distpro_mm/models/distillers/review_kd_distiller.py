@@ -5,8 +5,10 @@ from mmengine.model import ModuleList
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from ...config_types import checked
-from ...pathways import FeatureTap, Trace, connect, resolve_taps
+from distpro.pathways import connect
+from distpro.tracing import FeatureTap, Trace, resolve_taps
+
+from ...config_types import build
 from ..connectors import ABFConnector
 from .tap_distiller import TapDistiller
 
@@ -24,7 +26,7 @@ class ReviewKDDistiller(TapDistiller):
     Args:
         transmitters (str or Sequence): See :class:`TapDistiller`. Defaults to 'auto'.
         receivers (str or Sequence): Likewise. Defaults to all that 'auto' finds, after the activation.
-        connections (str or Sequence): Pairs of layers, from shallow to deep, see :func:`distpro_mm.pathways.connect`.
+        connections (str or Sequence): Pairs of layers, from shallow to deep, see :func:`distpro.pathways.connect`.
             Defaults to the last three of both.
         loss (dict): Loss of a level; its weight is ReviewKD's one hand-tuned number. Defaults to ``dict(type='HCLLoss')``.
         max_mid_channels (int): Bound of the common width, which is that of the student's pooled map. Defaults to 512.
@@ -40,7 +42,7 @@ class ReviewKDDistiller(TapDistiller):
                  **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
         self.connections = connections
-        self.level_loss = MODELS.build(checked(loss, 'model.distiller.loss'))
+        self.level_loss = build(loss, 'model.distiller.loss')
         self.max_mid_channels, self.pooled = max_mid_channels, pooled
 
     def prepare(self, teacher: Trace, student: Trace) -> None:

@@ -1,9 +1,12 @@
-from typing import Dict, List, Optional, Sequence, Union
+from typing import Dict, Iterator, List, Optional, Sequence, Union
 
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
-from ...pathways import FeatureTap, TapReader, Trace, resolve_taps
+from distpro.errors import argument_prefix
+from distpro.tracing import FeatureReader, FeatureTap, Trace, resolve_taps
+
+from ...errors import ConfigError
 
 
 class TapDistiller(ConfigurableDistiller):
@@ -15,7 +18,7 @@ class TapDistiller(ConfigurableDistiller):
 
     Args:
         transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages, found by probing), or a list of
-            names as in ``named_modules()`` or of dicts (see :func:`distpro_mm.pathways.resolve_taps`). Features are
+            names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). Features are
             taken before the activation that ends the layer, if one does. Defaults to 'auto'.
         receivers (str or Sequence): The student's layers, likewise. Defaults to 'auto'.
         **kwargs: Of :class:`~mmrazor.models.ConfigurableDistiller`.
@@ -36,8 +39,16 @@ class TapDistiller(ConfigurableDistiller):
         Raises:
             ConfigError: If the layers do not fit the models; names the config key.
         """
-        self.build(resolve_taps(self.layers['transmitters'], teacher, 'model.distiller.transmitters'),
-                   resolve_taps(self.layers['receivers'], student, 'model.distiller.receivers', trained=True))
+        with argument_prefix('model.distiller.', ConfigError):
+            self.build(resolve_taps(self.layers['transmitters'], teacher, 'transmitters'),
+                       resolve_taps(self.layers['receivers'], student, 'receivers', trained=True))
+
+    def init_weights(self) -> None:
+        """Initialise every part that has an ``init_cfg``, also those inside modules that are not of mmengine."""
+        super().init_weights()
+        for part in _initialisable(self):
+            if not getattr(part, 'is_init', False):
+                part.init_weights()
 
     def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
         """Build what compares the layers; their shapes are known."""
@@ -61,11 +72,20 @@ class TapDistiller(ConfigurableDistiller):
         """
         raise NotImplementedError
 
-    def transmitter_reader(self, teacher: nn.Module) -> TapReader:
-        """TapReader: Reads the teacher's features that are needed, and ends its forward where nothing needs more."""
+    def transmitter_reader(self, teacher: nn.Module) -> FeatureReader:
+        """FeatureReader: Reads the teacher's features that are needed, and ends its forward where nothing needs more."""
         more = self.teacher_recorders.recorders or self.deliveries.deliveries
-        return TapReader(teacher, self.taps('transmitter'), stop_early=not more)
+        return FeatureReader(teacher, self.taps('transmitter'), stop_early=not more)
 
-    def receiver_reader(self, student: nn.Module, stop_early: bool = False) -> TapReader:
-        """TapReader: Reads the student's features that are needed."""
-        return TapReader(student, self.taps('receiver'), stop_early)
+    def receiver_reader(self, student: nn.Module, stop_early: bool = False) -> FeatureReader:
+        """FeatureReader: Reads the student's features that are needed."""
+        return FeatureReader(student, self.taps('receiver'), stop_early)
+
+
+def _initialisable(module: nn.Module) -> Iterator[nn.Module]:
+    """The outermost modules inside ``module`` that initialise themselves."""
+    for child in module.children():
+        if hasattr(child, 'init_weights'):
+            yield child
+        else:
+            yield from _initialisable(child)

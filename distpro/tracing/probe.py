@@ -1,5 +1,5 @@
-"""Running a model once on made-up images, without annotations."""
-from typing import Any, Callable, Optional, Sequence
+"""Made-up images to probe a model with."""
+from typing import Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -23,26 +23,3 @@ def probe_input(model: nn.Module, shape: Optional[Sequence[int]] = None) -> Tens
     parameter = next(model.parameters(), torch.empty(0))
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
     return images.to(parameter.device, parameter.dtype)
-
-
-def probe(model: nn.Module, shape: Optional[Sequence[int]], observe: Callable[[Callable[[], Any]], Any]) -> Any:
-    """Observe a forward of an OpenMMLab model on :func:`probe_input`, without annotations.
-
-    Where the whole model cannot do without them (a two-stage detector or a DETR wants to know its images' true sizes), a
-    forward of what extracts its features is observed instead.
-
-    Args:
-        model (nn.Module): The model.
-        shape (Sequence[int], optional): [C, H, W] of the images, see :func:`probe_input`.
-        observe (Callable): Is given the forward, a function without arguments, and runs it once.
-
-    Returns:
-        Any: What ``observe`` gives.
-    """
-    images = probe_input(model, shape)
-    try:
-        return observe(lambda: model(images, mode='tensor'))
-    except Exception:
-        if not hasattr(model, 'extract_feat'):
-            raise
-        return observe(lambda: model.extract_feat(images))

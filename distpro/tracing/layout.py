@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ArgumentError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Layout:
         """The map [B, C, H, W] that a tensor holds, mostly a view of it.
 
         Raises:
-            ConfigError: If tokens of another number than when the model was probed fill no grid of the same proportions.
+            ArgumentError: If tokens of another number than when the model was probed fill no grid of the same proportions.
         """
         if self.kind == 'map':
             return value
@@ -44,9 +44,9 @@ class Layout:
         if count != height * width:
             height = round(math.sqrt(count * height / width))
             if height < 1 or count % height or round(height * self.size[1] / self.size[0]) != count // height:
-                raise ConfigError(f'{count} tokens of an image fill no grid of the proportions {self.size[0]} x '
-                                  f'{self.size[1]}, with which the model was probed: set model.input_shape to the size of '
-                                  'the images that are trained on')
+                raise ArgumentError(f'{count} tokens of an image fill no grid of the proportions {self.size[0]} x '
+                                  f'{self.size[1]}, with which the model was probed: probe it with '
+                                    'images of the size that is trained on')
             width = count // height
         tokens = value[:, self.before:self.before + count]
         return tokens.transpose(1, 2).unflatten(2, (height, width))
@@ -57,7 +57,7 @@ def element_of(value: Any, element: Union[None, int, str]) -> Any:
     return value[element or 0] if isinstance(value, (tuple, list, dict)) else value
 
 
-class Reader:
+class LayoutDetector:
     """Tells how the tensors of one forward hold maps.
 
     Args:

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from ..errors import ProcessError
-from ..files import whole_file
-from .weighting import OFF, Weighting
+from ..files import atomic_write
+from ..weighting import OFF, Weighting
 
 FORMAT = 'distpro_mm process'
 VERSION = 2
@@ -281,7 +281,7 @@ class DistillationProcess:
         Args:
             path (str): The file.
         """
-        with whole_file(path) as beside, open(beside, 'w') as file:
+        with atomic_write(path) as beside, open(beside, 'w') as file:
             json.dump(self.to_dict(), file)
 
     @classmethod

@@ -1,21 +1,20 @@
+"""Modules by the names of pathways."""
 from typing import Dict, Iterable, Iterator, Tuple
 
 import torch
-from mmengine.model import ModuleDict
 from torch import Tensor, nn
 
-from ...errors import ConfigError
+from ..errors import ArgumentError
 
 
-class ByName(ModuleDict):
-    """Modules by the names of pathways or pairs, whose parameters are called by number.
+class ByName(nn.ModuleDict):
+    """Modules by the names of pathways or pairs, whose parameters are named by number.
 
-    Names of pathways hold names of layers. In the names of parameters those would be taken for the layers themselves:
-    mmengine's ``paramwise_cfg.custom_keys`` looks for parts of parameters' names, so that ``custom_keys=dict(layer1=...)``
-    would be for the transforms of layer1 too. mmengine's container is the base because torch's keeps what init_cfg says
-    from the parts.
+    Names of pathways contain names of layers. In a parameter's name these would be mistaken for the layers themselves, for
+    example by mmengine's ``paramwise_cfg.custom_keys``, which searches parameters' names: ``custom_keys=dict(layer1=...)``
+    would apply to the transforms of layer1 too.
 
-    The names are saved as extra state, because modules of other names must not be loaded by their numbers.
+    The names are saved as extra state, because a module must not be loaded by its number under a different name.
 
     Args:
         modules (dict[str, nn.Module]): The modules.
@@ -40,20 +39,20 @@ class ByName(ModuleDict):
         return iter(self.numbers)
 
     def get_extra_state(self) -> Tensor:
-        """Tensor: The names as bytes: mmengine's averages of a model want nothing but tensors in its state."""
+        """Tensor: The names as bytes, since mmengine's weight averaging accepts only tensors in a state."""
         return torch.tensor(list('\n'.join(self.numbers).encode()), dtype=torch.uint8)
 
     def set_extra_state(self, state: Tensor) -> None:
         """Compare the names with those of a checkpoint.
 
         Raises:
-            ConfigError: If they differ, in their order too.
+            ArgumentError: If the names or their order differ.
         """
         names = bytes(state.tolist()).decode().split('\n') if len(state) else []
         if names != list(self.numbers):
-            raise ConfigError(f'the checkpoint has {len(names)} pathways or pairs {names} and model.distiller has '
-                              f'{len(self.numbers)}, {list(self.numbers)}: use the transmitters, receivers, connections and '
-                              'transforms it was made with')
+            raise ArgumentError(f'the checkpoint has {len(names)} pathways or pairs {names} and the model has '
+                                f'{len(self.numbers)}, {list(self.numbers)}: use the transmitters, receivers, connections '
+                                'and transforms it was made with')
 
     def keys(self) -> Iterable[str]:
         """Iterable[str]: The names."""

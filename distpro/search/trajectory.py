@@ -50,7 +50,7 @@ class Trajectory:
         average (Callable, optional): Averages a list of tensors over processes in place. Defaults to None.
 
     Raises:
-        ConfigError: If the optimiser cannot be differentiated.
+        ArgumentError: If the optimiser cannot be differentiated.
     """
 
     def __init__(self, parameters: Dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,

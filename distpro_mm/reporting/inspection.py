@@ -2,8 +2,8 @@
 import pprint
 from typing import Iterable, List, Sequence
 
-from .pathway import Pathway
-from .taps import FeatureTap
+from distpro.pathways import Pathway
+from distpro.tracing import FeatureTap
 
 HOLDS = dict(map='', channels_last='channels last', tokens='tokens')
 

@@ -5,7 +5,7 @@ from typing import Callable, Dict, Optional, Union
 import torch
 from torch import Tensor
 
-from ..errors import ConfigError, is_number
+from .errors import ArgumentError, is_number
 
 OFF = -60.0  # alpha at which exponential switches a pathway off
 
@@ -86,30 +86,29 @@ class Weighting:
             release's.
 
     Raises:
-        ConfigError: If an argument is out of range.
+        ArgumentError: If an argument is out of range.
     """
     TYPES = tuple(_FORMS)
 
     def __init__(self, type: str = 'biased_softmax', scale: Union[float, str] = 1.0, kd_weight: float = 1.0,
                  bias: float = 1.0, initial_alpha: Optional[float] = None, unit: Optional[str] = None) -> None:
-        key = 'model.distiller.weighting'
         if not isinstance(type, str) or type not in _FORMS:
             nearest = difflib.get_close_matches(str(type), self.TYPES, n=1)
             hint = f' (nearest: {nearest[0]})' if nearest else ''
-            raise ConfigError(f"{key}.type='{type}' is not one of {', '.join(self.TYPES)}{hint}")
+            raise ArgumentError(f"type='{type}' is not one of {', '.join(self.TYPES)}{hint}")
         if scale != 'num_pathways' and not (is_number(scale) and scale > 0):
-            raise ConfigError(f"{key}.scale={scale!r} is neither a number above 0 nor 'num_pathways'")
+            raise ArgumentError(f"scale={scale!r} is neither a number above 0 nor 'num_pathways'")
         for name, value in (('kd_weight', kd_weight), ('bias', bias)):
             if not is_number(value) or name == 'kd_weight' and value <= 0:
-                raise ConfigError(f'{key}.{name}={value!r} is not a finite number{" above 0" * (name == "kd_weight")}')
+                raise ArgumentError(f'{name}={value!r} is not a finite number{" above 0" * (name == "kd_weight")}')
         if initial_alpha is None:
             initial_alpha = 0.0 if type == 'exponential' else 1.0
         elif not is_number(initial_alpha):
-            raise ConfigError(f'{key}.initial_alpha={initial_alpha!r} is not a finite number')
+            raise ArgumentError(f'initial_alpha={initial_alpha!r} is not a finite number')
         if unit is None:
             unit = 'variance' if type == 'exponential' else 'loss'
         elif unit not in UNITS:
-            raise ConfigError(f"{key}.unit={unit!r} is not one of {', '.join(UNITS)}")
+            raise ArgumentError(f"unit={unit!r} is not one of {', '.join(UNITS)}")
         self.type, self.scale, self.kd_weight, self.bias, self.unit = type, scale, kd_weight, bias, unit
         self.initial_alpha = initial_alpha
 

@@ -17,46 +17,18 @@ Source: DistPro (ECCV 2022). Its release keeps the virtual step, adds the traini
 factor for Nesterov momentum; none of that is done here.
 """
 import collections
-import contextlib
-from typing import Callable, Dict, Iterable, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
 
 import torch
 import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..errors import ConfigError, first_line
+from ..errors import ArgumentError, first_line
+from ..random_state import untouched
 from .optimizer_step import Before, check_differentiable, transposed
 
 METHODS = ('auto', 'jvp', 'differences')
-
-
-def gpus(*modules: nn.Module) -> List[torch.device]:
-    """list[torch.device]: The GPUs that parameters or buffers of the modules are on."""
-    tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
-    return list({tensor.device for tensor in tensors if tensor.is_cuda})
-
-
-@contextlib.contextmanager
-def untouched(*modules: nn.Module) -> Iterator[None]:
-    """Let forwards run in training mode without any lasting effect.
-
-    Inside, the modules' buffers (running statistics among them) are copies; afterwards the true ones, which nothing has
-    written to, are back, and so are the random states of the CPU and of every GPU that the modules are on.
-
-    Args:
-        *modules (nn.Module): The modules whose buffers are kept.
-    """
-    owners = [(module, name, buffer) for root in modules for module in root.modules()
-              for name, buffer in module._buffers.items() if buffer is not None]
-    with torch.random.fork_rng(devices=gpus(*modules)):
-        for module, name, buffer in owners:
-            module._buffers[name] = buffer.clone()
-        try:
-            yield
-        finally:
-            for module, name, buffer in owners:
-                module._buffers[name] = buffer
 
 
 class Hypergradient:
@@ -79,15 +51,15 @@ class Hypergradient:
             'plain_forward'.
 
     Raises:
-        ConfigError: If an argument is out of range or the optimiser cannot be differentiated.
+        ArgumentError: If an argument is out of range or the optimiser cannot be differentiated.
     """
 
     def __init__(self, student: nn.Module, optimizer: torch.optim.Optimizer, method: str = 'auto',
                  radius: float = 1e-2, average: Optional[Callable[[List[Tensor]], None]] = None) -> None:
         if method not in METHODS:
-            raise ConfigError(f"train_cfg.method='{method}' is not one of {', '.join(METHODS)}")
+            raise ArgumentError(f"method='{method}' is not one of {', '.join(METHODS)}")
         if not radius > 0:
-            raise ConfigError(f'train_cfg.radius={radius} must be above 0')
+            raise ArgumentError(f'radius={radius} must be above 0')
         check_differentiable(optimizer)
         optimised = {id(p) for group in optimizer.param_groups for p in group['params']}
         self.names, self.parameters = [], []
@@ -96,7 +68,7 @@ class Hypergradient:
                 self.names.append(name)
                 self.parameters.append(parameter)
         if not self.parameters:
-            raise ConfigError('optim_wrapper: the optimiser has no trainable parameter of the student')
+            raise ArgumentError('optimizer: the optimiser has no trainable parameter of the student')
         self.student = student
         self.optimizer = optimizer
         self.method = method

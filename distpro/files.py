@@ -6,7 +6,7 @@ from typing import Iterator
 
 
 @contextlib.contextmanager
-def whole_file(path: str) -> Iterator[str]:
+def atomic_write(path: str) -> Iterator[str]:
     """Write a file beside and move it into place.
 
     Args:

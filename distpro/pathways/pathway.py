@@ -3,8 +3,8 @@ import dataclasses
 import difflib
 from typing import List, Sequence, Tuple, Union
 
-from ..errors import ConfigError
-from .taps import FeatureTap
+from ..errors import ArgumentError
+from ..tracing import FeatureTap
 
 CONNECTIONS = ('all', 'student_not_shallower', 'same_depth')
 
@@ -46,22 +46,22 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
         list[tuple[FeatureTap, FeatureTap]]: At least one pair.
 
     Raises:
-        ConfigError: If ``connections`` is not understood, names a layer that is not there, or leaves nothing.
+        ArgumentError: If ``connections`` is not understood, names a layer that is not there, or leaves nothing.
     """
-    key = 'model.distiller.connections'
+    key = 'connections'
     if not isinstance(connections, (str, list, tuple)):
-        raise ConfigError(f'{key}={connections!r} is neither a word nor a list of pairs of layer names')
+        raise ArgumentError(f'{key}={connections!r} is neither a word nor a list of pairs of layer names')
     if not isinstance(connections, str):
         pairs = []
         for pair in connections:
             if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-                raise ConfigError(f'{key}: {pair!r} is not a pair (transmitter, receiver)')
+                raise ArgumentError(f'{key}: {pair!r} is not a pair (transmitter, receiver)')
             pairs.append((_named(transmitters, pair[0], key, 'transmitters'),
                           _named(receivers, pair[1], key, 'receivers')))
         if len(set(pairs)) < len(pairs):
-            raise ConfigError(f'{key} names a pair twice: {list(connections)}')
+            raise ArgumentError(f'{key} names a pair twice: {list(connections)}')
     elif connections not in CONNECTIONS:
-        raise ConfigError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
+        raise ArgumentError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
     else:
         teacher_depth, student_depth = depths(len(transmitters)), depths(len(receivers))
         keep = {'all': lambda i, j: True,
@@ -69,7 +69,7 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
                 'same_depth': lambda i, j: abs(student_depth[j] - teacher_depth[i]) < 1e-9}[connections]
         pairs = [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if keep(i, j)]
     if not pairs:
-        raise ConfigError(f"{key}={connections!r} leaves no pair of {[t.name for t in transmitters]} and "
+        raise ArgumentError(f"{key}={connections!r} leaves no pair of {[t.name for t in transmitters]} and "
                          f'{[r.name for r in receivers]}')
     return pairs
 
@@ -94,4 +94,4 @@ def _named(taps: Sequence[FeatureTap], name: Union[str, int], key: str, where: s
     names = [tap.name for tap in taps]
     nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.3)
     hint = f' (nearest: {nearest[0]})' if nearest else ''
-    raise ConfigError(f"{key}: '{name}' is not one of the {where} {names}{hint}")
+    raise ArgumentError(f"{key}: '{name}' is not one of the {where} {names}{hint}")

@@ -5,35 +5,32 @@ Parameter counts are for 64 teacher and 32 student channels.
 """
 from typing import Optional
 
-from mmrazor.registry import MODELS
 from torch import nn
 
-from ...errors import ConfigError
+from ..errors import ArgumentError
 from .transforms import Transform
 
 
-@MODELS.register_module()
 class IdentityTransform(Transform):
     """The student's map as it is, resized. No parameters.
 
     Args:
         in_channels (int): Channels of the student's map.
         out_channels (int): Channels of the teacher's map: as many.
-        **kwargs: ``size`` and ``init_cfg`` of :class:`Transform`.
+        **kwargs: ``size`` of :class:`Transform`.
 
     Raises:
-        ConfigError: If the channels differ.
+        ArgumentError: If the channels differ.
     """
 
     def build(self, in_channels, out_channels, mid):
         if in_channels != out_channels:
-            raise ConfigError(f'model.distiller.transforms: IdentityTransform compares maps of equal channels, got '
-                              f"{in_channels} of the student's and {out_channels} of the teacher's; use LinearTransform, or "
-                              'leave the pair out of model.distiller.connections')
+            raise ArgumentError(f'in_channels={in_channels} and out_channels={out_channels} must be equal, since '
+                                'IdentityTransform has no parameters: use LinearTransform, or leave the '
+                                'pair out of connections')
         return [], []
 
 
-@MODELS.register_module()
 class LinearTransform(Transform):
     r"""A linear map of each pixel with a bias, resized. 2,112 parameters.
 
@@ -51,7 +48,6 @@ class LinearTransform(Transform):
         return [nn.Conv2d(in_channels, out_channels, 1)], []
 
 
-@MODELS.register_module()
 class MLPTransform(Transform):
     """A perceptron of two layers on each pixel, with biases and GELU between, resized. 6,272 parameters.
 
@@ -62,16 +58,15 @@ class MLPTransform(Transform):
         out_channels (int): Channels of the teacher's map.
         hidden_channels (int, optional): Width between the layers, 1 or more. Defaults to None: ``out_channels``, the
             least that leaves no direction of the teacher's map out of reach.
-        **kwargs: ``size`` and ``init_cfg`` of :class:`Transform`.
+        **kwargs: ``size`` of :class:`Transform`.
 
     Raises:
-        ConfigError: If ``hidden_channels`` is no such number.
+        ArgumentError: If ``hidden_channels`` is no such number.
     """
 
     def __init__(self, in_channels: int, out_channels: int, hidden_channels: Optional[int] = None, **kwargs) -> None:
         if hidden_channels is not None and (not isinstance(hidden_channels, int) or hidden_channels < 1):
-            raise ConfigError(f'model.distiller.transforms: MLPTransform.hidden_channels={hidden_channels!r} must be a '
-                              'whole number from 1')
+            raise ArgumentError(f'hidden_channels={hidden_channels!r} must be a whole number from 1')
         self.hidden_channels = hidden_channels
         super().__init__(in_channels, out_channels, **kwargs)
 

@@ -17,7 +17,7 @@ SEARCHERS: Dict[str, type] = {}
 
 
 def register_searcher(name: str):
-    """Register a subclass of :class:`Searcher` under a name for ``train_cfg.searcher``."""
+    """Register a subclass of :class:`Searcher` under a name."""
     def register(cls: type) -> type:
         SEARCHERS[name] = cls
         return cls

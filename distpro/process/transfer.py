@@ -7,8 +7,8 @@ import numpy as np
 
 from ..errors import ProcessError
 from ..pathways import depths
+from ..weighting import Weighting
 from .process import DistillationProcess
-from .weighting import Weighting
 
 TRANSFERS = ('by_depth', )
 SIDES = ('transmitters', 'receivers')
@@ -194,7 +194,7 @@ def _factors(before: np.ndarray, after: np.ndarray, progress: Sequence[float]) -
     if not np.isfinite(factors).all():
         moment = progress[int(np.argmin(np.isfinite(factors)))]
         raise ProcessError(f'at {moment:.0%} of the run the process weighs only depths at which the new pair has no '
-                           'pathway, so its total weight cannot be kept: set model.distiller.connections, transmitters and '
+                           'pathway, so its total weight cannot be kept: set connections, transmitters and '
                            'receivers to more than the present ones')
     return factors[:, None]
 
@@ -203,6 +203,6 @@ def _check_labels(kind: str, source: Dict, target: Dict) -> None:
     """Refuse transforms, or labels of logits, that one side has alone; one transform serves all."""
     one_serves_all = kind == 'transforms' and len(source) == 1 and target
     if set(source) != set(target) and not one_serves_all:
-        raise ProcessError(f'the process has the {kind} {", ".join(source) or "none"} and model.distiller.{kind} '
+        raise ProcessError(f'the process has the {kind} {", ".join(source) or "none"} and the new pair has '
                            f'{", ".join(target) or "none"}: give both the same (name= sets the label)'
                            + (', or search with one transform, which serves all' if kind == 'transforms' else ''))

@@ -11,7 +11,7 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ArgumentError
 
 State = Dict[str, Tensor]
 COUNTERS = ('step', 'mu_product')  # entries of a state that no gradient enters
@@ -24,7 +24,7 @@ def check_differentiable(optimizer: torch.optim.Optimizer) -> None:
     it again would give a wrong derivative. A subclass that inherits the update is accepted.
 
     Raises:
-        ConfigError: If its step is not the one of an optimiser of torch that knows ``differentiable``.
+        ArgumentError: If its step is not the one of an optimiser of torch that knows ``differentiable``.
     """
     kind = type(optimizer)
     base = next(base for base in kind.__mro__ if base.__module__.startswith('torch.optim'))
@@ -33,7 +33,7 @@ def check_differentiable(optimizer: torch.optim.Optimizer) -> None:
                     for name in ('step', '_init_group'))
     if not inherited or 'differentiable' not in optimizer.defaults:
         own = '' if inherited else ' has a step of its own and'
-        raise ConfigError(f"optim_wrapper.optimizer.type='{kind.__name__}'{own} cannot be differentiated, which the search "
+        raise ArgumentError(f"optimizer='{kind.__name__}'{own} cannot be differentiated, which the search "
                           "needs: use torch's SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad or Adadelta")
 
 

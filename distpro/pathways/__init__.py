@@ -1,0 +1,14 @@
+"""What is compared: pathways, their transforms and distances, the grid with the loss of all of them, and their cost."""
+from .by_name import ByName
+from .cost import OUT_OF_PROPORTION, changed_costs, cost, pathway_costs
+from .grid import COMPARE_AT, PathwayGrid
+from .hcl_loss import HCLLoss
+from .pathway import CONNECTIONS, Pathway, connect, depths, span
+from .projections import IdentityTransform, LinearTransform, MLPTransform
+from .transforms import AttentionTransform, ConvAttentionTransform, DeepAttentionTransform, PointwiseTransform, Transform
+
+__all__ = [
+    'COMPARE_AT', 'CONNECTIONS', 'OUT_OF_PROPORTION', 'AttentionTransform', 'ByName', 'ConvAttentionTransform',
+    'DeepAttentionTransform', 'HCLLoss', 'IdentityTransform', 'LinearTransform', 'MLPTransform', 'Pathway', 'PathwayGrid',
+    'PointwiseTransform', 'Transform', 'changed_costs', 'connect', 'cost', 'depths', 'pathway_costs', 'span'
+]

@@ -1,0 +1,113 @@
+"""Cost of pathways, counted and not timed, so that it is the same on every machine and at every call."""
+import contextlib
+import copy
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from .grid import PathwayGrid, averaged
+from .pathway import Pathway
+from .transforms import PointwiseTransform
+
+# A number written to memory takes about as long as this many operations of a convolution: 150 to 200 on two CPU cores,
+# several hundred on a GPU.
+OPERATIONS_A_NUMBER = 200
+# A pathway is out of proportion if it costs more than the student's own step: the run could train the student for another
+# epoch instead. Those of the usual pairs of CNNs cost 0.1 to 0.8 of a step.
+OUT_OF_PROPORTION = 1.0
+
+
+class _Written(TorchDispatchMode):
+    """Counts the numbers that operations write; views write none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        outputs = func(*args, **(kwargs or {}))
+        if not any(result.alias_info is not None and not result.alias_info.is_write for result in func._schema.returns):
+            for output in outputs if isinstance(outputs, (tuple, list)) else (outputs, ):
+                if isinstance(output, torch.Tensor):
+                    self.numbers += output.numel()
+        return outputs
+
+
+def cost(function: Callable[[], Any]) -> float:
+    """Cost of computing a tensor, or several, and the gradient.
+
+    Args:
+        function (Callable): Computes a tensor with a graph, or tuples, lists or dicts that hold some.
+
+    Returns:
+        float: Floating-point operations of convolutions and matrix products, and :data:`OPERATIONS_A_NUMBER` for every
+        number that any operation writes.
+    """
+    with FlopCounterMode(display=False) as operations, _Written() as written:
+        outputs = [output for output in tree_leaves(function()) if isinstance(output, torch.Tensor) and output.requires_grad]
+        torch.autograd.backward([output.sum() for output in outputs])
+    return operations.get_total_flops() + OPERATIONS_A_NUMBER * written.numbers
+
+
+def pathway_costs(grid: PathwayGrid, pathways: Optional[Sequence[Pathway]] = None,
+                  arguments: Optional[Callable[[str], dict]] = None) -> List[float]:
+    """Cost of each pathway for two images, see :func:`cost`.
+
+    Args:
+        grid (PathwayGrid): The grid.
+        pathways (Sequence[Pathway], optional): Pathways of the grid. Defaults to None: all [N].
+        arguments (Callable, optional): Further arguments of losses of logits, see :meth:`PathwayGrid.pathway_losses`.
+    """
+    with _copies(grid):
+        known: Dict[tuple, float] = {}  # pathways of the same shapes cost the same
+        keys = []
+        for pathway in grid.pathways if pathways is None else pathways:
+            keys.append((pathway.receiver.shape, pathway.transmitter.shape, pathway.transform))
+            if keys[-1] not in known:
+                known[keys[-1]] = _cost(grid, pathway, arguments)
+        return [known[key] for key in keys]
+
+
+def changed_costs(grid: PathwayGrid, pathway: Pathway) -> Dict[Tuple[str, ...], float]:
+    """Cost of a pathway between maps after the changes of settings that may lower it, each alone and together.
+
+    Args:
+        grid (PathwayGrid): The grid.
+        pathway (Pathway): One of its pathways between maps.
+
+    Returns:
+        dict[tuple[str], float]: Costs as of :func:`pathway_costs`, by the names of the changes: 'transform': a
+        :class:`PointwiseTransform`; 'compare_at': the smaller of both sizes.
+    """
+    changed = {}
+    simpler = PointwiseTransform(pathway.receiver.shape[0], pathway.transmitter.shape[0]).to(grid.alpha)
+    own = grid.compare_at
+    with _copies(grid):
+        for transform, change in ((grid.transforms[pathway.name], ()), (simpler, ('transform', ))):
+            for grid.compare_at in dict.fromkeys((own, 'smaller')):
+                changes = change + ('compare_at', ) * (grid.compare_at != own)
+                if changes:
+                    grid.transforms[pathway.name] = copy.deepcopy(transform)  # adding to a gradient costs too
+                    changed[changes] = _cost(grid, pathway)
+    return changed
+
+
+@contextlib.contextmanager
+def _copies(grid: PathwayGrid) -> Iterator[None]:
+    """Work with copies of what is trained or counts, and may be changed for a while."""
+    own = grid.transforms, grid.distance, grid.logit_losses, grid.compare_at
+    grid.transforms, grid.distance, grid.logit_losses = copy.deepcopy(own[:3])
+    try:
+        yield
+    finally:
+        grid.transforms, grid.distance, grid.logit_losses, grid.compare_at = own
+
+
+def _cost(grid: PathwayGrid, pathway: Pathway, arguments: Optional[Callable[[str], dict]] = None) -> float:
+    feature, target = (torch.rand(2, *tap.shape, device=grid.alpha.device, dtype=grid.alpha.dtype)
+                       for tap in (pathway.receiver, pathway.transmitter))
+    target = averaged(target, grid.size(feature, target))
+    return cost(lambda: grid.compare(pathway, feature.requires_grad_(), target, arguments))

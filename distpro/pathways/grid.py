@@ -1,0 +1,319 @@
+"""The grid of pathways: their transforms, their losses and the weights in force."""
+import contextlib
+import functools
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ArgumentError
+from ..tracing import FeatureTap
+from ..weighting import Weighting
+from .by_name import ByName
+from .hcl_loss import HCLLoss
+from .pathway import Pathway, connect, span
+
+COMPARE_AT = ('teacher', 'smaller')
+
+
+class PathwayGrid(nn.Module):
+    """Pathways between the layers of a teacher and of a student, and the loss of all of them.
+
+    The weights come from alpha through ``weighting`` (in a search, and by default), or from the last call of
+    :meth:`set_weights` (in a replay). alpha is neither a parameter nor a buffer: no optimiser, weight decay, clipping,
+    averaging or gradient bucket of the student ever sees it. It is saved with the module as extra state.
+
+    Args:
+        transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep.
+        receivers (Sequence[FeatureTap]): The student's layers, likewise.
+        transforms (dict[str, Callable]): By label: ``build(in_channels, out_channels)`` gives the module that brings a
+            student's map [B, in_channels, H, W] to the teacher's [B, out_channels, *size] in ``forward(map, size=size)``.
+            Each label gives one pathway per connection.
+        connections (str or Sequence): See :func:`~distpro.pathways.connect`. Defaults to 'student_not_shallower'.
+        distance (nn.Module, optional): Loss of a transformed student's map and a teacher's map, called with these two.
+            Defaults to None: :class:`HCLLoss`.
+        logit_taps (tuple[FeatureTap, FeatureTap], optional): The logits of teacher and student. Defaults to None.
+        logit_losses (dict[str, nn.Module]): By label: losses of the student's and the teacher's logits [B, K]. Each gives
+            one pathway without a transform. Defaults to none.
+        weighting (Weighting, optional): From alpha to weights. Defaults to None: ``Weighting('exponential')``.
+        compare_at (str): Size at which maps are compared: 'teacher': the teacher's, to which the student's is resized; or
+            'smaller': the smaller of both, to which a larger teacher's map is averaged. Defaults to 'teacher'.
+        compile_transforms (bool): Run the transforms through ``torch.compile``. Defaults to False.
+        average (Callable, optional): Averages a tensor over processes in place. Defaults to None: one process.
+
+    Attributes:
+        pathways (list[Pathway]): The pathways [N], in the order of alpha and the weights.
+        layer_names (dict[str, list[str]]): All 'transmitters' and 'receivers', connected or not, from shallow to deep.
+        alpha (Tensor): Free parameters [N], a leaf tensor with a gradient.
+        unit (str): Unit of the weights in force, see :class:`distpro.Weighting`.
+        variances (Tensor): Variance of the teacher's feature at each of the transmitting layers, measured on the first
+            batch; 0 where it is not measured.
+        live (list[int]): Indices of the pathways that are computed.
+
+    Raises:
+        ArgumentError: If connections or transforms do not fit the layers, or an argument is out of range.
+    """
+
+    def __init__(self,
+                 transmitters: Sequence[FeatureTap],
+                 receivers: Sequence[FeatureTap],
+                 transforms: Dict[str, Callable[..., nn.Module]],
+                 connections: Union[str, Sequence] = 'student_not_shallower',
+                 distance: Optional[nn.Module] = None,
+                 logit_taps: Optional[Tuple[FeatureTap, FeatureTap]] = None,
+                 logit_losses: Optional[Dict[str, nn.Module]] = None,
+                 weighting: Optional[Weighting] = None,
+                 compare_at: str = 'teacher',
+                 compile_transforms: bool = False,
+                 average: Optional[Callable[[Tensor], object]] = None) -> None:
+        super().__init__()
+        if compare_at not in COMPARE_AT:
+            raise ArgumentError(f"compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
+        self.compare_at, self.compile_transforms, self.average = compare_at, compile_transforms, average
+        self.weighting = weighting or Weighting('exponential')
+        self.unit = self.weighting.unit
+        pairs = connect(transmitters, receivers, connections)
+        self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
+        self.pathways = span(pairs, list(transforms))
+        self.transforms = ByName({pathway.name: _built(transforms[pathway.transform], pathway) for pathway in self.pathways})
+        self.distance = HCLLoss() if distance is None else distance
+        self.logit_losses = nn.ModuleDict(logit_losses or {})
+        if self.compile_transforms:
+            # Pathways share code and differ in shapes: each may need a version of its own.
+            dynamo = torch._dynamo.config
+            dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * len(self.pathways))
+            for transform in self.transforms.values():
+                transform.compile(dynamic=False)
+        self.logit_taps = logit_taps
+        if self.logit_losses:
+            self.pathways += self._logit_pathways()
+        self.alpha = self.weighting.start(len(self.pathways)).requires_grad_()
+        self.variances, self._measured = torch.zeros(len(transmitters)), set()
+        self._weights: Optional[Tensor] = None
+        self.live = list(range(len(self.pathways)))
+        self.catch_sensitivities(False)
+
+    def _logit_pathways(self) -> List[Pathway]:
+        """A pathway between the logits for each of their losses."""
+        transmitter, receiver = self.logit_taps
+        if transmitter.shape != receiver.shape:
+            raise ArgumentError(f'logits: the teacher has {transmitter.shape[0]} classes and the student '
+                                f'{receiver.shape[0]}, so their logits cannot be compared; remove logits')
+        if any('logits' in (pathway.transmitter.name, pathway.receiver.name) for pathway in self.pathways):
+            raise ArgumentError("logits: another layer is called 'logits' too: give it another name=")
+        return [Pathway(transmitter, receiver, label) for label in self.logit_losses]
+
+    @property
+    def names(self) -> List[str]:
+        """list[str]: Names of the pathways [N]."""
+        return [pathway.name for pathway in self.pathways]
+
+    @property
+    def logit_indices(self) -> List[int]:
+        """list[int]: Indices of the pathways between logits."""
+        return [index for index, pathway in enumerate(self.pathways) if pathway.name not in self.transforms]
+
+    def taps(self, side: str) -> List[FeatureTap]:
+        """Taps of the 'transmitter' or 'receiver' side of live pathways."""
+        return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
+
+    def set_weights(self, weights: Optional[Sequence[float]], skip_below: float = 0.0, unit: Optional[str] = None) -> None:
+        """Set the pathways' weights instead of taking them from alpha.
+
+        Args:
+            weights (Sequence[float], optional): Weights [N], 0 or more; None: from alpha again.
+            skip_below (float): Pathways of a weight below this, or of weight 0, are not computed. Defaults to 0.
+            unit (str, optional): Of the weights, see :class:`distpro.Weighting`. Defaults to None: that of
+                ``weighting``.
+
+        Raises:
+            ArgumentError: If the weights are not N numbers, or one is negative.
+        """
+        self.unit = unit or self.weighting.unit
+        if weights is None:
+            self._weights, self.live = None, list(range(len(self.pathways)))
+            return
+        weights = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
+        if weights.shape != self.alpha.shape or (weights < 0).any():
+            raise ArgumentError(f'the weights of pathways must be {len(self.pathways)} numbers of 0 or more, got '
+                                f'{weights.tolist()}')
+        self._weights = weights
+        # A weight of NaN stays live, so that it shows in the loss.
+        self.live = [index for index, weight in enumerate(weights.tolist()) if not (weight == 0 or weight < skip_below)]
+
+    @contextlib.contextmanager
+    def weights_in_place(self, weights: Tensor) -> Iterator[None]:
+        """Set weights [N], with a graph to whatever they come from, for a while."""
+        own = self._weights, self.live, self.unit
+        self.set_weights(weights, unit=self.unit)
+        try:
+            yield
+        finally:
+            self._weights, self.live, self.unit = own
+
+    def weights(self) -> Tensor:
+        """Tensor: The weights [N] in force; detached: the student's training never moves alpha."""
+        if self._weights is not None:
+            return self._weights
+        with torch.no_grad():
+            return self.weighting(self.alpha)
+
+    def loss(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
+             arguments: Optional[Callable[[str], dict]] = None) -> Optional[Tensor]:
+        """Tensor: The weighted sum of the live pathways' losses; None if none is live. For arguments see
+        :meth:`pathway_losses`."""
+        if not self.live:
+            return None
+        return self.weighted_sum(self.pathway_losses(received, transmitted, arguments, self.catching))
+
+    def weighted_sum(self, losses: Tensor) -> Tensor:
+        """Tensor: Sum over the live pathways of weight times loss."""
+        return (self.weights()[self.live] * losses).sum()
+
+    def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
+                       arguments: Optional[Callable[[str], dict]] = None, catch: bool = False) -> Tensor:
+        """Unweighted losses of the live pathways, in the unit of the weights.
+
+        Args:
+            received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W]; its logits [B, K].
+            transmitted (dict[str, Tensor]): The teacher's features by layer.
+            arguments (Callable, optional): Gives further arguments of a loss of logits by its label, such as the labels
+                of the images. Defaults to None.
+            catch (bool): Catch what :meth:`sensitivities` needs in the backward pass to come. Defaults to False.
+
+        Returns:
+            Tensor: Losses, one for each index in :attr:`live`.
+        """
+        losses, targets = [], {}
+        for index in self.live:
+            pathway = self.pathways[index]
+            feature = received[pathway.receiver.name]
+            key = pathway.transmitter.name, self.size(feature, transmitted[pathway.transmitter.name])
+            if key not in targets:  # the teacher's part once a batch
+                targets[key] = self._scaled(key[0], averaged(transmitted[key[0]], key[1]), transmitted[key[0]])
+            target = targets[key]
+            if catch:
+                feature = feature.view_as(feature)  # a pathway's own way into the feature, where its gradient passes alone
+                feature.register_hook(functools.partial(self._caught.__setitem__, pathway.name))
+            loss = self.compare(pathway, feature, target, arguments)
+            losses.append(loss if self.unit == 'loss' else loss / self._count(pathway))
+        losses = torch.stack(losses) if losses else self.alpha.new_zeros(0)
+        if catch:
+            self._caught_order = [self.pathways[index].name for index in self.live]
+            losses.register_hook(functools.partial(setattr, self, '_caught_factors'))
+        return losses
+
+    def _scaled(self, name: str, target: Tensor, feature: Tensor) -> Tensor:
+        """A teacher's map at some size, in the unit 'variance' divided by the standard deviation of its layer's feature."""
+        if self.unit == 'loss' or name == 'logits':
+            return target
+        layer = self.layer_names['transmitters'].index(name)
+        if layer not in self._measured:
+            self.variances[layer] = _variance(feature, self.average)
+            self._measured.add(layer)
+        return target / self._deviation(name)
+
+    def _deviation(self, name: str) -> Tensor:
+        """The measured standard deviation of a teacher's feature."""
+        return self.variances[self.layer_names['transmitters'].index(name)].sqrt()
+
+    def _count(self, pathway: Pathway) -> int:
+        """Number of pathways of the same kind, between features or between logits."""
+        return len(self.transforms) if pathway.name in self.transforms else len(self.logit_losses)
+
+    def size(self, feature: Tensor, target: Tensor) -> Tuple[int, ...]:
+        """Height and width at which two maps are compared; nothing for logits."""
+        size = tuple(target.shape[2:])
+        return size if self.compare_at == 'teacher' else tuple(map(min, size, feature.shape[2:]))
+
+    def compare(self, pathway: Pathway, feature: Tensor, target: Tensor,
+                arguments: Optional[Callable[[str], dict]] = None) -> Tensor:
+        """The unweighted loss of one pathway, whose target has the size at which they are compared."""
+        if pathway.name in self.transforms:
+            transform = self.transforms[pathway.name]
+            feature = transform(feature, size=target.shape[-2:])
+            if self.unit == 'variance' and not any(True for _ in transform.parameters()):
+                # What is not trained cannot learn the scale of the target.
+                feature = feature / self._deviation(pathway.transmitter.name)
+            if not isinstance(self.distance, HCLLoss):  # others may view maps as matrices, which not every layout allows
+                feature, target = feature.contiguous(), target.contiguous()
+            return self.distance(feature, target)
+        more = arguments(pathway.transform) if arguments else {}
+        return self.logit_losses[pathway.transform](feature, target, **more)
+
+    def sensitivities(self) -> Iterator[Tuple[str, Optional[Tensor]]]:
+        """Derivatives of the unweighted pathway losses, caught in the last backward pass.
+
+        Yields:
+            tuple[str, Tensor]: For each pathway its receiving layer and the derivative of its loss with respect to that
+            layer's feature, shaped like it; None for a pathway of weight 0: no gradient came by, and where a weight is 0
+            its derivative by alpha is 0 too, in every weighting.
+        """
+        # What came by was multiplied by the pathway's weight, and by a loss scale where there is one.
+        factors = dict(zip(self._caught_order, self._caught_factors.tolist()))
+        for pathway in self.pathways:
+            gradient, factor = self._caught.get(pathway.name), factors.get(pathway.name, 0)
+            if gradient is None or factor == 0:
+                yield pathway.receiver.name, None
+            else:
+                yield pathway.receiver.name, gradient.to(self.alpha.dtype) / factor
+
+    def catch_sensitivities(self, catch: bool) -> None:
+        """Catch (or do not catch) what :meth:`sensitivities` needs from the next batch on; forgets what was caught."""
+        self.catching = catch
+        self._caught: Dict[str, Tensor] = {}  # gradients by pathway
+        self._caught_order: List[str] = []  # pathways that were computed
+        self._caught_factors = torch.zeros(0)  # what their losses were multiplied by
+
+    def get_extra_state(self) -> Tensor:
+        """Tensor: alpha [N] and the variances, for the checkpoint."""
+        return torch.cat([self.alpha.detach(), self.variances.to(self.alpha)])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take alpha [N] and the variances from a checkpoint; one that was not measured there stays as it is.
+
+        Raises:
+            ArgumentError: If the checkpoint was made with another number of pathways.
+        """
+        if state.numel() != len(self.alpha) + len(self.variances):
+            raise ArgumentError(f'the checkpoint has {state.numel() - len(self.variances)} pathways and the model has '
+                                f'{len(self.pathways)}: use the transmitters, receivers, connections and transforms of '
+                                'that run')
+        with torch.no_grad():
+            self.alpha.copy_(state[:len(self.alpha)])
+            variances = state[len(self.alpha):].to(self.variances)
+            self.variances = torch.where(variances > 0, variances, self.variances)
+        self._measured.update(variances.nonzero().flatten().tolist())
+
+    def _apply(self, fn, *args, **kwargs):
+        """Take alpha along when the model moves to a device; the leaf tensor stays the same object."""
+        super()._apply(fn, *args, **kwargs)
+        self.alpha.data = fn(self.alpha.data)
+        self.variances = fn(self.variances)
+        if self._weights is not None:
+            self._weights = fn(self._weights)
+        return self
+
+
+def _built(build: Callable[..., nn.Module], pathway: Pathway) -> nn.Module:
+    try:
+        return build(in_channels=pathway.receiver.shape[0], out_channels=pathway.transmitter.shape[0])
+    except ArgumentError as error:
+        raise type(error)(f"{error} (pathway '{pathway.name}')") from error
+
+
+def averaged(target: Tensor, size: Tuple[int, ...]) -> Tensor:
+    """A teacher's map at a size that is no larger; logits as they are."""
+    return target if tuple(target.shape[2:]) == size else F.adaptive_avg_pool2d(target, size)
+
+
+@torch.no_grad()
+def _variance(feature: Tensor, average: Optional[Callable[[Tensor], object]]) -> Tensor:
+    """Mean variance of the channels of maps [B, C, H, W], over all processes; 1 where a map is constant."""
+    feature = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
+    mean, square = feature.mean((0, 2, 3)), feature.square().mean((0, 2, 3))
+    for moment in (mean, square) if average else ():
+        average(moment)
+    variance = (square - mean.square()).mean()
+    return torch.where(variance > 1e-6 * square.mean(), variance, torch.ones_like(variance))

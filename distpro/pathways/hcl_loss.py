@@ -1,0 +1,77 @@
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ArgumentError
+
+
+class HCLLoss(nn.Module):
+    r"""Hierarchical context loss of ReviewKD (CVPR 2021), the distance of DistPro (ECCV 2022).
+
+    The mean squared error of the full maps and, for each l of ``levels`` that is smaller than the map, of the maps averaged
+    to l x l. The full maps weigh 1, each level used half of the one before; the sum is divided by the weights used:
+
+    .. math:: \frac{\sum_k 2^{-k}\, \mathrm{mse}\bigl(\mathrm{pool}_k(S), \mathrm{pool}_k(T)\bigr)}{\sum_k 2^{-k}}
+
+    On a map that is not square, a level is used if it is smaller than the longer side, and a side that is no longer than l
+    is kept: 7 x 3 is averaged to 4 x 3, 2 x 2 and 1 x 1, so that a level is always coarser than the map and a turned map
+    has the same loss. The releases look at the height alone: they average a 3 x 7 map to 2 x 2 and 1 x 1 only, and blow the
+    3 columns of a 7 x 3 map up to 4.
+
+    Args:
+        levels (Sequence[int]): Sides of the averaged maps, each 1 or more. Defaults to (4, 2, 1).
+        loss_weight (float): Factor of the loss. Defaults to 1.
+
+    Raises:
+        ArgumentError: If ``levels`` are no such numbers.
+    """
+
+    def __init__(self, levels=(4, 2, 1), loss_weight: float = 1.0) -> None:
+        super().__init__()
+        self.levels = tuple(levels)
+        if not all(isinstance(level, int) and level >= 1 for level in self.levels):
+            raise ArgumentError(f'levels={levels!r} must be whole numbers from 1')
+        self.loss_weight = loss_weight
+
+    def forward(self, s_feature: Tensor, t_feature: Tensor) -> Tensor:
+        """Forward.
+
+        Args:
+            s_feature (Tensor): The student's map, already transformed [B, C, H, W].
+            t_feature (Tensor): The teacher's map [B, C, H, W].
+
+        Returns:
+            Tensor: The loss, a scalar.
+
+        Raises:
+            ArgumentError: If the shapes differ.
+        """
+        if s_feature.shape != t_feature.shape:
+            raise ArgumentError(f'HCLLoss compares maps of one shape, got {tuple(s_feature.shape)} from the student and '
+                             f'{tuple(t_feature.shape)} from the teacher')
+        # Averaging is linear, so the difference is pooled once instead of both maps; bins of equal size nest, so that
+        # a smaller average can be taken from a larger one.
+        difference = nested = s_feature - t_feature
+        if difference.dtype in (torch.float16, torch.bfloat16):
+            difference = nested = difference.float()
+        loss = _mean_square(difference)
+        weight = total = 1.0
+        sides = difference.shape[-2:]
+        for level in self.levels:
+            if level >= max(sides):
+                continue
+            size = [min(level, side) for side in sides]
+            bins = [side / part for side, part in zip(nested.shape[-2:], size)]
+            if all(side.is_integer() for side in bins):
+                pooled = nested = F.avg_pool2d(nested, [int(side) for side in bins])
+            else:
+                pooled = F.adaptive_avg_pool2d(difference, size)
+            weight /= 2
+            total += weight
+            loss = loss + weight * _mean_square(pooled)
+        return self.loss_weight * loss / total
+
+
+def _mean_square(difference: Tensor) -> Tensor:
+    """Mean of the squares. ``mse_loss`` has one fused pass backward, and a second derivative at 0, which a norm lacks."""
+    return F.mse_loss(difference, difference.new_zeros(()).expand_as(difference))

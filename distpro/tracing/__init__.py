@@ -1,0 +1,13 @@
+"""What is read: a traced forward, stages and logits, layouts, and features."""
+from .layout import Layout, LayoutDetector
+from .probe import probe_input
+from .reader import FeatureReader
+from .resolve import resolve_logits, resolve_taps
+from .stages import find_stages
+from .tap import FeatureTap
+from .trace import Call, Trace, in_place_off, trace
+
+__all__ = [
+    'Call', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'Trace', 'find_stages', 'in_place_off', 'probe_input',
+    'resolve_logits', 'resolve_taps', 'trace'
+]

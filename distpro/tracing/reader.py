@@ -1,0 +1,61 @@
+"""Reading features during a forward."""
+from typing import Callable, Dict, List, Sequence
+
+from torch import Tensor, nn
+
+from .tap import FeatureTap
+
+
+class _EverythingRead(Exception):
+    """Ends a forward early: no tap of the reader that it carries lies further on."""
+
+
+class FeatureReader:
+    """Reads the features of some taps during the forwards made inside it.
+
+    Hooks exist only between enter and exit, so a model can be copied, pickled and run untouched outside.
+
+    Args:
+        model (nn.Module): The model that the taps belong to.
+        taps (Sequence[FeatureTap]): The taps to read.
+        stop_early (bool): End the forward once the last tap is read. What the forward would return is then lost.
+            Defaults to False.
+
+    Example:
+        >>> with FeatureReader(model, taps) as reader:
+        ...     model(images)
+        >>> reader.features['layer2'].shape
+    """
+
+    def __init__(self, model: nn.Module, taps: Sequence[FeatureTap], stop_early: bool = False) -> None:
+        self.model = model
+        self.taps = tuple(taps)
+        self.stop_early = stop_early
+        self.features: Dict[str, Tensor] = {}
+
+    def __enter__(self) -> 'FeatureReader':
+        self.features = {}
+        modules = dict(self.model.named_modules())
+        hooks = {modules[name]: self._hook([tap for tap in self.taps if tap.module == name])
+                 for name in dict.fromkeys(tap.module for tap in self.taps)}
+        self._handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
+        return self
+
+    def _hook(self, taps: List[FeatureTap]) -> Callable:
+        calls = 0
+
+        def read(module, inputs, output):
+            nonlocal calls
+            for tap in taps:
+                if tap.call == calls:
+                    self.features[tap.name] = tap.read(inputs, output)
+            calls += 1
+            if self.stop_early and len(self.features) == len(self.taps):
+                raise _EverythingRead(self)
+
+        return read
+
+    def __exit__(self, kind, error, traceback) -> bool:
+        for handle in self._handles:
+            handle.remove()
+        return kind is _EverythingRead and error.args == (self, )

@@ -1,0 +1,179 @@
+"""Layers that a user names, turned into taps and checked against a trace."""
+import dataclasses
+import difflib
+from typing import Any, List, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError
+from .activation import activation_of
+from .layout import Layout, element_of
+from .stages import find_stages
+from .tap import FeatureTap
+from .trace import Call, Trace
+
+LAST_CALL = -1
+
+
+def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, key: str, root: str = 'backbone',
+                 trained: bool = False) -> List[FeatureTap]:
+    """Turn the config's list of layers into taps, checked against a traced forward.
+
+    Args:
+        config (str or Sequence): 'auto', or a list of module names and dicts with the keys ``module``,
+            ``before_activation`` (default True), ``call`` (default: the last), ``element`` and ``name``. In the list,
+            ``'auto'`` or ``dict(module='auto', before_activation=False)`` stands for all that 'auto' finds.
+        traced (Trace): A forward of the model that the layers belong to.
+        key (str): The config key, for errors.
+        root (str): The module within which 'auto' looks for stages; the whole model if there is none of that name.
+        trained (bool): Leave out of 'auto', and refuse, layers up to which nothing is trained. Defaults to False.
+
+    Returns:
+        list[FeatureTap]: From shallow to deep, with their shapes.
+
+    Raises:
+        ArgumentError: If a layer does not exist, is not called, puts out no map, or its map is overwritten in place.
+    """
+    if isinstance(config, str):
+        if config != 'auto':
+            raise ArgumentError(f"{key}='{config}' is neither 'auto' nor a list of layer names")
+        config = ['auto']
+    if not config:
+        raise ArgumentError(f"{key} is empty: name at least one layer, or write {key}='auto'")
+    if not isinstance(config, (list, tuple)) or not all(isinstance(item, (str, dict)) for item in config):
+        raise ArgumentError(f"{key}={config!r} is neither 'auto' nor a list of layer names or dicts")
+    taps = []
+    for item in config:
+        spec = dict(module=item) if isinstance(item, str) else dict(item)
+        for layer in _found(spec, traced, key, root, trained) if spec.get('module') == 'auto' else [spec]:
+            taps.append(_resolve(layer, traced, key, root, trained))
+    names = [tap.name for tap in taps]
+    for name in names:
+        if names.count(name) > 1:
+            raise ArgumentError(f"{key} has two layers called '{name}': give one of them another name=")
+    return taps
+
+
+def resolve_logits(traced: Trace, key: str, layer: Optional[str] = None) -> FeatureTap:
+    """The tap at a classifier's output.
+
+    Args:
+        traced (Trace): A forward of the model.
+        key (str): The config key, for errors.
+        layer (str, optional): The layer whose last output are the logits. Defaults to None: the layer that puts out what
+            the model returns.
+
+    Returns:
+        FeatureTap: Named 'logits', of shape [K] for K classes.
+
+    Raises:
+        ArgumentError: If that is not logits [B, K], or no layer puts out what the model returns (which may be the mean of
+            two classifiers).
+    """
+    if layer is not None:
+        call = _calls_of(layer, traced, key)[-1]
+        output, what = call.output, f"layer '{layer}' puts out"
+    else:
+        output, what = traced.output, 'the model returns'
+    if not isinstance(output, Tensor) or output.dim() != 2:
+        seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        raise ArgumentError(f"{key}: {what} {seen}, not logits [B, K]; name the layer that puts them out, e.g. layer='head'")
+    if layer is None:
+        call = _call_that_gave(output, traced)
+        if call is None:
+            raise ArgumentError(f"{key}: what the model returns is made of what several layers put out (the last one is "
+                              f"'{traced.calls[-1].name}'), so no layer has its logits: name the layer to compare, e.g. "
+                              f"layer='{traced.calls[-1].name}', or write a head that is a layer and returns the same")
+    return FeatureTap('logits', call.name, 'output', call.index, shape=tuple(output.shape[1:]), layer=call.name)
+
+
+def _call_that_gave(output: Tensor, traced: Trace) -> Optional[Call]:
+    """The last call that put out a tensor, or an equal one."""
+    tensors = [call for call in reversed(traced.calls) if isinstance(call.output, Tensor)]
+    equal = (call for call in tensors if call.output.shape == output.shape and torch.equal(call.output, output))
+    return next((call for call in tensors if call.output is output), None) or next(equal, None)
+
+
+def _calls_of(name: str, traced: Trace, key: str) -> List[Call]:
+    """The calls of a layer that a config names, one or more."""
+    if not isinstance(name, str) or name not in traced.modules or not name:
+        nearest = difflib.get_close_matches(str(name), list(traced.modules), n=3, cutoff=0.3)
+        hint = f"; nearest: {', '.join(nearest)}" if nearest else ''
+        raise ArgumentError(f"{key}: the model has no layer '{name}'{hint}")
+    calls = traced.of(name)
+    if not calls:
+        raise ArgumentError(f"{key}: layer '{name}' is not called in a forward of the model (a list of layers is not; "
+                         f"name one of them: {', '.join(n for n in traced.modules if n.startswith(name + '.'))[:200]})")
+    return calls
+
+
+def _found(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> List[dict]:
+    """The layers that 'auto' in a list stands for, read as its dict says."""
+    if not set(spec) <= {'module', 'before_activation'}:
+        raise ArgumentError(f"{key}: module='auto' stands for several layers and may have before_activation only, "
+                            f'got {spec}')
+    after = {} if spec.get('before_activation', True) else dict(before_activation=False)
+    return [{**layer, **after} for layer in find_stages(traced, root if root in traced.modules else '', key, trained)]
+
+
+def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> FeatureTap:
+    """Resolve one layer of the config."""
+    known = {'module', 'before_activation', 'call', 'element', 'name'}
+    if not set(spec) <= known or 'module' not in spec:
+        raise ArgumentError(f"{key}: a layer needs 'module' and may have {sorted(known - {'module'})}, got {spec}")
+    name = spec['module']
+    for entry, kinds in (('module', (str, )), ('name', (str, )), ('call', (int, )), ('element', (int, str))):
+        if not isinstance(spec.get(entry, kinds[0]()), kinds):
+            raise ArgumentError(f'{key}: {entry}={spec[entry]!r} of a layer must be of type '
+                              f'{" or ".join(kind.__name__ for kind in kinds)}')
+    if set('.>:') & set(spec.get('name', '')):
+        raise ArgumentError(f"{key}: name='{spec['name']}' of a layer may not contain '.', '>' or ':', which divide the "
+                            'names of pathways')
+    calls = _calls_of(name, traced, key)
+    position = spec.get('call', LAST_CALL)
+    if not -len(calls) <= position < len(calls):
+        raise ArgumentError(f"{key}: layer '{name}' is called {len(calls)} times in a forward, so call={position} does "
+                         'not exist')
+    call = calls[position]
+    short = spec.get('name') or (name[len(root) + 1:] if name.startswith(root + '.') else name).replace('.', '_')
+    element, layout = _map_in(call.output, spec, traced, f"{key}: layer '{name}'")
+    tap = FeatureTap(short, name, 'output', call.index, element, layer=name, layout=layout)
+    value, version = tap.pick(call.inputs, call.output), call.output_version
+    if spec.get('before_activation', True):
+        activation = activation_of(value, traced)
+        if activation is not None:
+            tap = dataclasses.replace(tap, module=activation.name, side='input', call=activation.index, element=None)
+            value, version = activation.inputs[0], activation.input_version
+        elif 'before_activation' in spec:
+            raise ArgumentError(f"{key}: what layer '{name}' puts out does not come from an activation module, so there is "
+                             'nothing before it; leave before_activation out')
+    if version is not None and value._version != version:
+        raise ArgumentError(f"{key}: what layer '{name}' puts out is overwritten in place later in the forward, so the "
+                         'feature read there would not be its own; set inplace=False in that layer or name another')
+    if trained and not value.requires_grad:
+        raise ArgumentError(f"{key}: nothing up to layer '{name}' is trained (frozen_stages?), so it could learn nothing "
+                          "there; leave it out, as 'auto' does")
+    return dataclasses.replace(tap, shape=tuple(layout(value).shape[1:]))
+
+
+def _map_in(output: Any, spec: dict, traced: Trace, layer: str) -> Tuple[Union[None, int, str], Layout]:
+    """Which element of what a layer puts out is read, and how that holds a map."""
+    several = isinstance(output, (tuple, list, dict))
+    places = list(output) if isinstance(output, dict) else list(range(len(output))) if several else [0]
+    element = spec.get('element')
+    found = traced.layouts.maps(output)
+    if element is None and len(found) == 1:
+        return found[0]
+    if element is None and (len(found) > 1 or several and len(places) > 1):
+        raise ArgumentError(f'{layer} puts out {len(places)} values: say which with element=, one of {places}')
+    if element is not None and element not in places and not (isinstance(element, int) and -len(places) <= element < 0):
+        raise ArgumentError(f'{layer} puts out {len(places)} value(s), so element={element!r} does not exist; '
+                          f'there are {places}')
+    value = element_of(output, element)
+    layout = traced.layouts.layout(value)
+    if layout is None:
+        seen = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+        raise ArgumentError(f'{layer} puts out {seen}, which holds no map: neither [B, C, H, W] nor [B, H, W, C] nor tokens '
+                          '[B, L, C] that fill a grid of the proportions of the images')
+    return (element if several else None), layout

@@ -1,0 +1,108 @@
+"""Finding the stages of a backbone."""
+import dataclasses
+import math
+from typing import List, Tuple, Union
+
+from torch import Tensor
+
+from ..errors import ArgumentError
+from .layout import Layout, element_of
+from .trace import Call, Trace
+
+DEPTHS = 4  # layers that 'auto' reads of a network whose maps all have one size
+
+
+def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> List[dict]:
+    """Find the layers of a backbone that are worth comparing.
+
+    The parts of the backbone are its children that are called, looking into lists that are not. Parts that hold at
+    least two weight matrices are its blocks (where there are none, every part with weights is). A stage is a run of
+    blocks with maps of one size, and is read at its last block; the stem is what comes before the first block. Where all
+    blocks have maps of one size, as those of a plain transformer, :data:`DEPTHS` of them are read, at even depths.
+
+    Args:
+        traced (Trace): A forward of the model.
+        root (str): Name of the backbone within the model.
+        key (str): The config key, for errors.
+        trained (bool): Leave out layers up to which nothing is trained. Defaults to False.
+
+    Returns:
+        list[dict]: Layers as in the config, from shallow to deep.
+
+    Raises:
+        ArgumentError: If fewer than two layers are found.
+    """
+    parts = _called_parts(traced, root)
+    while len(parts) == 1:
+        parts = _called_parts(traced, parts[0].call.name)
+    matrices = {part.call.name: sum(p.dim() >= 2 for p in part.call.module.parameters()) for part in parts}
+    blocks = [part for part in parts if matrices[part.call.name] >= 2]
+    if len(blocks) < 2:
+        blocks = [part for part in parts if matrices[part.call.name] >= 1]
+    plain = len({block.size for block in blocks}) == 1
+    if plain:
+        count = min(DEPTHS, len(blocks))
+        layers = [blocks[math.ceil(len(blocks) * (place + 1) / count) - 1] for place in range(count)]
+    else:
+        layers = [block for block, following in zip(blocks, blocks[1:] + [None])
+                  if following is None or block.size != following.size]
+    if trained:
+        layers = [layer for layer in layers if layer.value.requires_grad]
+    if len(layers) < 2:
+        raise ArgumentError(f"{key}='auto' found {len(layers)} layer(s) in '{root or 'the model'}': name its layers, e.g. "
+                         f"{key}=['backbone.layer1', 'backbone.layer2']")
+    before = [part for part in parts[:parts.index(blocks[0])] if not plain and (part.value.requires_grad or not trained)]
+    stem = [{**before[-1].spec, 'name': 'stem'}] if before else []
+    return stem + [layer.spec for layer in layers]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Part:
+    """A part of a backbone that puts out a map."""
+    call: Call
+    element: Union[None, int, str]
+    layout: Layout
+
+    @property
+    def value(self) -> Tensor:
+        """Tensor: What holds the map."""
+        return element_of(self.call.output, self.element)
+
+    @property
+    def size(self) -> Tuple[int, int]:
+        """tuple[int, int]: The map's height and width."""
+        return tuple(self.layout(self.value).shape[2:])
+
+    @property
+    def spec(self) -> dict:
+        """dict: The part as a layer of the config."""
+        return dict(module=self.call.name, **({} if self.element is None else dict(element=self.element)))
+
+
+def _called_parts(traced: Trace, root: str) -> List[_Part]:
+    """Last calls of the outermost modules under ``root`` that put out maps, in the order of the forward.
+
+    What comes after a global pooling (a module without weights that makes a map 1 x 1) is no map any more.
+    """
+    last = {call.name: (order, call) for order, call in enumerate(traced.calls)}
+    found: List[Tuple[int, _Part]] = []
+
+    def collect(prefix: str) -> None:
+        for child, _ in traced.modules[prefix].named_children():
+            name = f'{prefix}.{child}' if prefix else child
+            if name not in last:
+                if name in traced.modules:  # else another name of a module that has one
+                    collect(name)
+                continue
+            order, call = last[name]
+            found.extend((order, _Part(call, *place)) for place in traced.layouts.maps(call.output)[:1])
+
+    collect(root)
+    parts = []
+    for _, part in sorted(found, key=lambda entry: entry[0]):
+        came = part.call.inputs[0] if part.call.inputs else None
+        if part.size == (1, 1) and not any(True for _ in part.call.module.parameters()) and \
+                isinstance(came, Tensor) and came.shape[2:] != (1, 1):
+            break
+        parts.append(part)
+    return parts

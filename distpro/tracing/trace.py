@@ -1,0 +1,100 @@
+"""One forward of a model, with every call of every module.
+
+Nothing here knows a network by name. Which layers exist, what they return and where stages end is read off the trace.
+"""
+import dataclasses
+from typing import Any, Callable, Dict, List, Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..random_state import gpus
+from .layout import LayoutDetector
+
+
+@dataclasses.dataclass
+class Call:
+    """One call of one module during a traced forward."""
+    name: str
+    module: nn.Module
+    index: int
+    inputs: Tuple
+    output: Any
+    input_version: Optional[int]  # of the first input before the call: an in-place operation raises a tensor's version
+    output_version: Optional[int]  # after the call
+
+
+class Trace:
+    """Every module call of one forward, in the order in which the calls ended.
+
+    Args:
+        calls (list[Call]): The calls.
+        model (nn.Module): The traced model.
+        output (Any): What the forward returned.
+    """
+
+    def __init__(self, calls: List[Call], model: nn.Module, output: Any) -> None:
+        self.calls = calls
+        self.output = output
+        self.modules = dict(model.named_modules())
+        self.layouts = LayoutDetector(calls)
+
+    def of(self, name: str) -> List[Call]:
+        """The calls of one module."""
+        return [call for call in self.calls if call.name == name]
+
+
+def in_place_off(model: nn.Module) -> None:
+    """Switch every in-place module off, so that no recorded feature is overwritten by the module after it."""
+    for module in model.modules():
+        if getattr(module, 'inplace', False) is True:
+            module.inplace = False
+
+
+def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
+    """Run ``forward`` once and write down every module call of ``model``.
+
+    The model is in eval mode meanwhile; modes, buffers and random states are as before afterwards. Gradients are on, so
+    that an output tells whether anything that is trained lies before it.
+
+    Args:
+        model (nn.Module): The model to look at.
+        forward (Callable): Runs the model once.
+
+    Returns:
+        Trace: The calls.
+    """
+    calls: List[Call] = []
+    counts: Dict[str, int] = {}
+    entered: List[Optional[int]] = []
+
+    def version_of(value):
+        return value._version if isinstance(value, Tensor) else None
+
+    def before(module, inputs):
+        entered.append(version_of(inputs[0]) if inputs else None)
+
+    def after(name):
+
+        def hook(module, inputs, output):
+            index = counts.get(name, 0)
+            counts[name] = index + 1
+            calls.append(Call(name, module, index, inputs, output, entered.pop(), version_of(output)))
+
+        return hook
+
+    modes = {module: module.training for module in model.modules()}
+    handles = []
+    for name, module in model.named_modules():
+        if name:
+            handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after(name))]
+    try:
+        model.eval()
+        with torch.enable_grad(), torch.random.fork_rng(devices=gpus(model)):
+            output = forward()
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    return Trace(calls, model, output)

@@ -1,0 +1,20 @@
+"""Access to what a runner trains."""
+from typing import Optional
+
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+from distpro.pathways import PathwayGrid
+
+from ..models import DistProDistiller
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model inside a wrapper for several processes, or the model itself."""
+    return model.module if is_model_wrapper(model) else model
+
+
+def grid_of(model: nn.Module) -> Optional[PathwayGrid]:
+    """The grid of pathways of a DistPro model, wrapped or not; None for other models."""
+    distiller = getattr(unwrap(model), 'distiller', None)
+    return distiller.grid if isinstance(distiller, DistProDistiller) else None
