@@ -3,7 +3,7 @@ import copy
 import functools
 from dataclasses import dataclass, replace
 
-import distpro_mm  # noqa: F401  isort: skip  before mmpretrain, which it mends
+import distpro_mm  # noqa: F401  isort: skip  before mmpretrain, which it patches
 from mmpretrain.models.backbones import CSPDarkNet, CSPNet, CSPResNet, CSPResNeXt, LeViT, PyramidVig, Vig
 from mmpretrain.models.backbones.cspnet import DarknetBottleneck
 from torch import nn

@@ -1,17 +1,20 @@
-"""The mends that let mmrazor 1.0.0 and its family run on a current PyTorch.
+"""Patches that let mmrazor 1.0.0 and its family run on a current PyTorch and numpy.
 
-Nothing else in this package may patch a library. Each mend is one function, tests first
-whether the thing is broken, and does nothing where it is not:
+Nothing else in this package may patch a library. Each patch is one function, which first checks
+whether the library is broken and does nothing if it is not:
 
 ==========================  =================================================================
-mend_torchvision            torchvision's compiled operators cannot load beside this torch
-mend_mmcv_operators         mmseg and mmdet name compiled operators that mmcv-lite has not
-mend_mmrazor_import         mmrazor's quantization imports names that torch has removed
-mend_soft_cross_entropy     ``KDSoftCELoss`` looks for the retired package ``mmcls``
-mend_checkpoint_loading     ``torch.load`` refuses the classes in mmengine's own checkpoints
+patch_torchvision           torchvision's compiled operators cannot load beside this torch
+patch_mmcv_operators        mmseg and mmdet name compiled operators that mmcv-lite lacks
+patch_mmrazor_import        mmrazor's quantization imports names that torch has removed
+patch_soft_cross_entropy    ``KDSoftCELoss`` looks for the retired package ``mmcls``
+patch_adjust_hue            mmcv's hue shift overflows on numpy 2
+patch_retrieval_metrics     mmpretrain's retrieval metrics call a function that numpy 2.4 removed
+patch_checkpoint_loading    ``torch.load`` refuses the classes in mmengine's own checkpoints
 ==========================  =================================================================
 """
 import contextlib
+import functools
 import importlib
 import importlib.machinery
 import importlib.util
@@ -24,11 +27,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-QUANTIZATION_SENTENCE = (
+QUANTIZATION_MESSAGE = (
     'mmrazor 1.0.0 cannot quantize on torch {}: its quantization was written for torch 1.13. '
     'Distillation, pruning and architecture search work; for quantization use torch 1.13 without distpro_mm.')
 
-OPERATOR_SENTENCE = (
+OPERATOR_MESSAGE = (
     "mmcv's compiled operator {} was called, which mmcv-lite does not have: install the full mmcv 2.1.0 in its place, or "
     'take a network and losses that need none')
 
@@ -39,7 +42,7 @@ _TORCHVISION_SCHEMAS = {
 _torchvision_library = None  # torch forgets the schemas when this object is collected
 
 
-def mend_torchvision() -> bool:
+def patch_torchvision() -> bool:
     """Give torchvision the operator schemas that its import asks for.
 
     A torchvision whose compiled library does not fit the installed torch (PyPI's build beside a CPU build of torch)
@@ -47,7 +50,7 @@ def mend_torchvision() -> bool:
     operators, so their schemas are declared; calling one of them still raises torch's own error.
 
     Returns:
-        bool: Whether anything had to be mended.
+        bool: Whether anything was patched.
     """
     global _torchvision_library
     spec = importlib.util.find_spec('torchvision')
@@ -62,12 +65,12 @@ def mend_torchvision() -> bool:
     except OSError:
         pass
     _torchvision_library = torch.library.Library('torchvision', 'FRAGMENT')
-    mended = False
+    patched = False
     for name, schema in _TORCHVISION_SCHEMAS.items():
         if not hasattr(torch.ops.torchvision, name):
             _torchvision_library.define(schema)
-            mended = True
-    return mended
+            patched = True
+    return patched
 
 
 def plain_nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:
@@ -103,12 +106,12 @@ class _WithoutOperators(types.ModuleType):
             raise AttributeError(name)
 
         def refuse(*args, **kwargs):
-            raise ImportError(OPERATOR_SENTENCE.format(name))
+            raise ImportError(OPERATOR_MESSAGE.format(name))
 
         return refuse
 
 
-def mend_mmcv_operators() -> bool:
+def patch_mmcv_operators() -> bool:
     """Let mmsegmentation and mmdetection be imported, and most of their networks run, on mmcv-lite.
 
     Both name mmcv's compiled operators while they are imported, though few networks call one. Their Python side is in
@@ -116,7 +119,7 @@ def mend_mmcv_operators() -> bool:
     no detector can be evaluated, is made in plain torch.
 
     Returns:
-        bool: Whether anything had to be mended.
+        bool: Whether anything was patched.
     """
     name = 'mmcv._ext'
     if not any(importlib.util.find_spec(toolbox) for toolbox in ('mmseg', 'mmdet')) or importlib.util.find_spec(name):
@@ -148,7 +151,7 @@ def _old_torch_for_mmrazor():
 
 
 def _refuse_quantization(*args, **kwargs):
-    raise ImportError(QUANTIZATION_SENTENCE.format(torch.__version__))
+    raise ImportError(QUANTIZATION_MESSAGE.format(torch.__version__))
 
 
 def _quantization_placeholder(name: str):
@@ -157,11 +160,11 @@ def _quantization_placeholder(name: str):
     return meta('QuantizationUnavailable', (), {'__init__': _refuse_quantization})
 
 
-def mend_mmrazor_import() -> bool:
+def patch_mmrazor_import() -> bool:
     """Import mmrazor's subpackages on a torch that its quantization does not know.
 
     Returns:
-        bool: Whether anything had to be mended.
+        bool: Whether anything was patched.
 
     Raises:
         ImportError: If mmrazor is not installed.
@@ -191,17 +194,76 @@ def mend_mmrazor_import() -> bool:
     return True
 
 
-def mend_soft_cross_entropy() -> bool:
+def patch_soft_cross_entropy() -> bool:
     """Give mmrazor's ``KDSoftCELoss`` the soft cross-entropy of mmpretrain, the successor of mmcls.
 
     Returns:
-        bool: Whether anything had to be mended.
+        bool: Whether anything was patched.
     """
     if importlib.util.find_spec('mmcls') is not None:
         return False
     import mmrazor.models.losses.kd_soft_ce_loss as kd_soft_ce_loss
     from mmpretrain.models.losses.cross_entropy_loss import soft_cross_entropy
     kd_soft_ce_loss.soft_cross_entropy = soft_cross_entropy
+    return True
+
+
+class _CyclicHue(float):
+    """A hue factor whose multiples are integers modulo 256, which fit into uint8."""
+
+    def __mul__(self, other):
+        return int(float(self) * other) % 256
+
+
+def patch_adjust_hue() -> bool:
+    """Let mmcv shift a hue backwards on numpy 2.
+
+    ``mmcv.adjust_hue``, which mmpretrain's ``ColorJitter`` calls, makes a uint8 of
+    ``hue_factor * 255`` and relies on numpy to take a negative number modulo 256. numpy 2 raises OverflowError instead.
+
+    Returns:
+        bool: Whether anything was patched.
+    """
+    import mmcv
+    adjust_hue = mmcv.adjust_hue
+    try:
+        adjust_hue(np.zeros((1, 1, 3), np.uint8), -0.5)
+        return False
+    except OverflowError:
+        pass
+
+    @functools.wraps(adjust_hue)
+    def cyclic_adjust_hue(img, hue_factor, backend=None):
+        return adjust_hue(img, _CyclicHue(hue_factor), backend)
+
+    for module in (mmcv, mmcv.image, mmcv.image.photometric):
+        module.adjust_hue = cyclic_adjust_hue
+    return True
+
+
+class _NumpyWithIn1d(types.ModuleType):
+    """numpy, and the function ``in1d`` that it had up to 2.3."""
+
+    @staticmethod
+    def in1d(ar1, ar2):
+        return np.isin(np.ravel(ar1), ar2)
+
+    def __getattr__(self, name: str):
+        return getattr(np, name)
+
+
+def patch_retrieval_metrics() -> bool:
+    """Give mmpretrain's ``RetrievalRecall`` and ``RetrievalAveragePrecision`` the ``np.in1d`` that numpy 2.4 removed.
+
+    Only the module of these metrics sees it; numpy itself is unchanged.
+
+    Returns:
+        bool: Whether anything was patched.
+    """
+    import mmpretrain.evaluation.metrics.retrieval as retrieval
+    if hasattr(retrieval.np, 'in1d'):
+        return False
+    retrieval.np = _NumpyWithIn1d('numpy')
     return True
 
 
@@ -213,14 +275,14 @@ def _history_buffer_method(owner, name: str):
     return getattr(owner, name)
 
 
-def mend_checkpoint_loading() -> bool:
+def patch_checkpoint_loading() -> bool:
     """Name the few harmless classes in mmengine's checkpoints as safe for ``torch.load(weights_only=True)``.
 
     A training checkpoint carries mmengine's ``HistoryBuffer`` and small numpy arrays. With them on torch's list of
     safe classes ``--resume`` and ``teacher_ckpt`` work, and loading a file still cannot run code.
 
     Returns:
-        bool: Whether anything had to be mended.
+        bool: Whether anything was patched.
     """
     from mmengine.logging import HistoryBuffer
     if HistoryBuffer in torch.serialization.get_safe_globals():
@@ -234,16 +296,18 @@ def mend_checkpoint_loading() -> bool:
 
 
 def apply() -> None:
-    """Apply every mend that is needed, in the order that the imports need."""
+    """Apply every patch that is needed, in the order that the imports need."""
     with warnings.catch_warnings():
         # The family's import warnings (pkg_resources, torch.cuda.amp, fairscale, ...) are about its own old calls: a
         # user can do nothing about them.
         warnings.simplefilter('ignore')
-        mend_torchvision()
-        mend_mmcv_operators()
-        mend_mmrazor_import()
-        mend_soft_cross_entropy()
+        patch_torchvision()
+        patch_mmcv_operators()
+        patch_mmrazor_import()
+        patch_soft_cross_entropy()
         import mmpretrain.datasets  # noqa: F401
         import mmpretrain.engine  # noqa: F401
         import mmpretrain.models  # noqa: F401
-    mend_checkpoint_loading()
+        patch_adjust_hue()
+        patch_retrieval_metrics()
+    patch_checkpoint_loading()

@@ -1,14 +1,18 @@
-"""The mends: what is broken works after ``import distpro_mm``, and nothing else has changed."""
+"""Patches: what is broken works after ``import distpro_mm``, and nothing else has changed."""
 import os
 import pickle
 import subprocess
 import sys
 
+import cv2
+import mmcv
 import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
-from mmrazor.registry import MODELS
+from mmpretrain.evaluation import RetrievalAveragePrecision, RetrievalRecall
+from mmrazor.registry import MODELS, TRANSFORMS
+from PIL import Image
 
 from distpro_mm import compat
 
@@ -29,10 +33,12 @@ def test_a_fresh_process_imports_everything_in_silence():
     assert done.stdout.strip() == f'({", ".join(torch.__version__.split(".")[:2])}) True'  # the true function is back
 
 
-def test_a_second_time_mends_nothing():
-    assert not compat.mend_torchvision()
-    assert not compat.mend_checkpoint_loading()
-    assert not compat.mend_mmcv_operators()
+def test_a_second_time_patches_nothing():
+    assert not compat.patch_torchvision()
+    assert not compat.patch_checkpoint_loading()
+    assert not compat.patch_mmcv_operators()
+    assert not compat.patch_adjust_hue()
+    assert not compat.patch_retrieval_metrics()
     compat.apply()
 
 
@@ -76,6 +82,36 @@ def test_soft_cross_entropy_loss_of_mmrazor_has_its_value():
     tau = 3.0
     expected = -((teacher / tau).softmax(1) * (student / tau).log_softmax(1)).sum(1).mean() * tau**2
     torch.testing.assert_close(KDSoftCELoss(tau=tau)(student, teacher), expected)
+
+
+@pytest.mark.parametrize('hue', [-0.5, -0.3, -0.001, 0.25, 0.5])
+def test_color_jitter_shifts_the_hue_cyclically(hue):
+    image = np.random.randint(256, size=(6, 5, 3), dtype=np.uint8)
+    hsv = cv2.cvtColor(image, cv2.COLOR_BGR2HSV_FULL)
+    hsv[..., 0] = (hsv[..., 0].astype(int) + int(hue * 255)) % 256
+    jitter = TRANSFORMS.build(dict(type='mmpretrain.ColorJitter', hue=(hue, hue), backend='cv2'))
+    assert np.array_equal(jitter(dict(img=image))['img'], cv2.cvtColor(hsv, cv2.COLOR_HSV2BGR_FULL))
+
+
+def test_color_jitter_shifts_the_hue_with_pillow_too():
+    image = np.random.randint(256, size=(6, 5, 3), dtype=np.uint8)
+    hsv = np.array(Image.fromarray(image[..., ::-1].copy()).convert('HSV'))
+    hsv[..., 0] = (hsv[..., 0].astype(int) + int(-0.3 * 255)) % 256
+    jitter = TRANSFORMS.build(dict(type='mmpretrain.ColorJitter', hue=(-0.3, -0.3), backend='pillow'))
+    assert np.array_equal(jitter(dict(img=image))['img'], np.array(Image.fromarray(hsv, 'HSV').convert('RGB'))[..., ::-1])
+
+
+def test_a_hue_that_is_out_of_range_is_refused_as_by_mmcv():
+    with pytest.raises(ValueError, match=r'hue_factor:0.6 is not in \[-0.5, 0.5\]'):
+        mmcv.adjust_hue(np.zeros((1, 1, 3), np.uint8), 0.6)
+
+
+def test_retrieval_metrics_have_their_values():
+    scores = torch.tensor([[0.9, 0.1, 0.5, 0.2], [0.1, 0.2, 0.3, 0.4]])  # ranked 0, 2, 3, 1 and 3, 2, 1, 0
+    target = torch.tensor([[0, 0, 1, 1], [0, 1, 0, 0]])
+    assert RetrievalRecall.calculate(scores, target, topk=(1, 2, 3)) == [0, 50, 100]
+    average_precision = ((1 / 2 + 2 / 3) / 2 + 1 / 3) / 2
+    assert RetrievalAveragePrecision.calculate(scores, target, topk=4) == pytest.approx(100 * average_precision)
 
 
 def test_a_training_checkpoint_loads_with_weights_only(tmp_path):

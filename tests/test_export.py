@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
+from distpro_mm import compat
 from distpro_mm.engine.launch import evaluate_student, load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
@@ -18,7 +19,7 @@ ROOT = pathlib.Path(__file__).parent.parent
 STOCK = '''
 import sys, types
 import torch
-{mend}
+{patch}
 from mmpretrain import get_model
 from mmengine.config import Config
 cfg = Config.fromfile(sys.argv[1])
@@ -27,9 +28,9 @@ batch = model.data_preprocessor(dict(inputs=torch.load(sys.argv[3])), False)
 torch.save(model(batch['inputs'], mode='tensor').detach(), sys.argv[4])
 assert not [name for name in sys.modules if name.startswith(('distpro_mm', 'mmrazor'))]
 '''
-# Only for an environment whose torchvision does not fit its torch, where stock mmpretrain cannot be imported; the users' way
-# there, `import distpro_mm`, is what this test must do without.
-MEND = '''
+# Only where torchvision does not fit torch and stock mmpretrain cannot be imported. Users `import distpro_mm` there, which
+# this test must do without.
+TORCHVISION_PATCH = '' if compat._torchvision_library is None else '''
 library = torch.library.Library('torchvision', 'FRAGMENT')
 for name in ('nms', 'qnms'):
     if not hasattr(torch.ops.torchvision, name):
@@ -64,7 +65,7 @@ def logits_of_both(model, paths, tmp_path):
     images = torch.randint(256, (5, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     torch.save(images, tmp_path / 'images.pt')
     script = tmp_path / 'stock.py'
-    script.write_text(STOCK.format(mend=MEND))
+    script.write_text(STOCK.format(patch=TORCHVISION_PATCH))
     run_stock(tmp_path, script, paths['config'], paths['checkpoint'], tmp_path / 'images.pt', tmp_path / 'logits.pt')
     model.eval()
     own = model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
@@ -135,8 +136,9 @@ def test_a_student_of_every_backbone_runs_in_stock_mmpretrain(make_config, tmp_p
         own = model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
         runs.append(([paths['config'], paths['checkpoint'], str(tmp_path / 'images.pt'), str(tmp_path / f'{name}.pt')], own))
     script = tmp_path / 'stock.py'  # one process for all, as importing the toolbox takes seconds
-    script.write_text(''.join(f'import sys\nsys.argv[1:] = {arguments!r}\n' + STOCK.format(mend='' if number else MEND)
-                              for number, (arguments, _) in enumerate(runs)))
+    script.write_text(''.join(
+        f'import sys\nsys.argv[1:] = {arguments!r}\n' + STOCK.format(patch='' if number else TORCHVISION_PATCH)
+        for number, (arguments, _) in enumerate(runs)))
     run_stock(tmp_path, script)
     for arguments, own in runs:
         assert torch.equal(torch.load(arguments[-1]), own)

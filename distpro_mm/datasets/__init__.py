@@ -1,4 +1,4 @@
-# A worker started by spawn imports this package afresh and with it the mends that mmpretrain needs.
+# A worker started by spawn imports this package afresh and with it the patches that mmpretrain needs.
 from .batch_augments import BatchRandomCrop, BatchRandomFlip
 from .held_out_split import HeldOutSplit, split
 from .image_identity import image_ids
