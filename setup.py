@@ -28,34 +28,55 @@ class BuildWithMim(build_py):
                 shutil.copytree(ROOT / name, target, ignore=shutil.ignore_patterns('__pycache__'))
 
 
+# Ranges hold what was tried, or a library's own promise; requirements/constraints.txt pins the tested set.
+EVOLUTION = ['cmaes>=0.13,<1']
+MM = [
+    *EVOLUTION,
+    'torchvision>=0.28,<0.29',  # that of torch 2.13
+    'mmengine>=0.10.7,<0.11',
+    'mmcv-lite>=2.1,<2.1.1',  # mmrazor refuses later ones; the full mmcv 2.1.0 may stand in its place
+    'mmpretrain>=1.2,<1.3',
+    'mmrazor>=1.0,<1.1',
+    'joblib>=1,<2',  # mmrazor imports it and does not declare it
+    'setuptools>=77.0.3,<82',  # mmengine imports pkg_resources
+    'matplotlib>=3.8,<4',
+    'scikit-learn>=1,<2',  # the digits
+]
+
 setup(
     name='distpro_mm',
     version=re.search(r"__version__ = '(.+)'", (ROOT / 'distpro_mm' / '__init__.py').read_text()).group(1),
-    description='DistPro for OpenMMLab: learns a knowledge-distillation process and replays it',
+    description='DistPro: learns a knowledge-distillation process and replays it, in plain torch and for OpenMMLab',
     long_description=(ROOT / 'README.md').read_text(),
     long_description_content_type='text/markdown',
+    license_expression='Apache-2.0',
+    license_files=['LICENSE'],
+    classifiers=[
+        'Development Status :: 4 - Beta',
+        'Intended Audience :: Science/Research',
+        'Operating System :: POSIX :: Linux',
+        'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.11',
+        'Programming Language :: Python :: 3.12',
+        'Programming Language :: Python :: 3.13',
+        'Topic :: Scientific/Engineering :: Artificial Intelligence',
+        'Typing :: Typed',
+    ],
+    keywords='knowledge distillation, meta learning, pytorch, openmmlab, mmrazor',
     packages=find_packages(include=['distpro', 'distpro.*', 'distpro_mm', 'distpro_mm.*']),
-    python_requires='>=3.10,<3.13',  # numpy < 2 has no wheels for 3.13
-    install_requires=[
-        # Only versions that were tried. mmcv-lite may be replaced by the full mmcv 2.1.0.
-        'torch==2.13.0',
-        'torchvision==0.28.0',
-        'mmengine==0.10.7',
-        'mmcv-lite==2.1.0',
-        'mmpretrain==1.2.0',
-        'mmrazor==1.0.0',
-        'joblib',  # mmrazor imports it and does not declare it
-        'numpy>=1.26,<2',  # mmpretrain's ColorJitter fails on numpy 2
-        'setuptools>=77.0.3,<82',  # mmengine imports pkg_resources
-        'cmaes',  # a search without derivatives
-        'matplotlib',
-        'scikit-learn',  # the digits
+    package_data={'distpro': ['py.typed'], 'distpro_mm': ['py.typed']},
+    python_requires='>=3.11,<3.14',
+    install_requires=[  # of the package distpro; distpro_mm needs the extra mm
+        'torch>=2.13,<2.14',
+        'numpy>=1.26,<3',
     ],
     extras_require=dict(
-        dev=['import-linter', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
-        tensorboard=['tensorboard'],
+        mm=MM,
+        evolution=EVOLUTION,  # distpro's search by CMA-ES
         # Segmentation and detection; mmsegmentation does not declare ftfy and regex.
-        dense=['mmsegmentation==1.2.2', 'mmdet==3.3.0', 'ftfy', 'regex'],
+        dense=[*MM, 'mmsegmentation>=1.2.2,<1.3', 'mmdet>=3.3,<3.4', 'ftfy', 'regex'],
+        tensorboard=['tensorboard'],
+        dev=['import-linter', 'mypy', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
     ),
     cmdclass=dict(build_py=BuildWithMim),
     zip_safe=False,

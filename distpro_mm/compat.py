@@ -35,6 +35,8 @@ OPERATOR_MESSAGE = (
     "mmcv's compiled operator {} was called, which mmcv-lite does not have: install the full mmcv 2.1.0 in its place, or "
     'take a network and losses that need none')
 
+REQUIREMENTS = ('torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmrazor', 'joblib', 'pkg_resources', 'matplotlib')
+
 _TORCHVISION_SCHEMAS = {
     'nms': 'nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
     'qnms': 'qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
@@ -165,12 +167,7 @@ def patch_mmrazor_import() -> bool:
 
     Returns:
         bool: Whether anything was patched.
-
-    Raises:
-        ImportError: If mmrazor is not installed.
     """
-    if importlib.util.find_spec('mmrazor') is None:
-        raise ImportError('distpro_mm is a plugin for mmrazor, which is not installed: pip install mmrazor==1.0.0')
     import torch.ao.quantization.fuser_method_mappings as fuser_method_mappings
     if 'mmrazor.models' in sys.modules or hasattr(fuser_method_mappings, 'reverse2'):
         return False
@@ -295,8 +292,25 @@ def patch_checkpoint_loading() -> bool:
     return True
 
 
+def check_requirements() -> None:
+    """Check that the packages of the extra ``mm`` are installed.
+
+    Raises:
+        ImportError: If one is missing.
+    """
+    missing = [name for name in REQUIREMENTS if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ImportError(f"distpro_mm needs {', '.join(missing)}: pip install 'distpro_mm[mm]', or '.[mm]' in a checkout. "
+                          'The package distpro alone needs only torch and numpy.')
+
+
 def apply() -> None:
-    """Apply every patch that is needed, in the order that the imports need."""
+    """Apply every patch that is needed, in the order that the imports need.
+
+    Raises:
+        ImportError: If a package of the extra ``mm`` is missing.
+    """
+    check_requirements()
     with warnings.catch_warnings():
         # The family's import warnings (pkg_resources, torch.cuda.amp, fairscale, ...) are about its own old calls: a
         # user can do nothing about them.

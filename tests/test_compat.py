@@ -33,6 +33,25 @@ def test_a_fresh_process_imports_everything_in_silence():
     assert done.stdout.strip() == f'({", ".join(torch.__version__.split(".")[:2])}) True'  # the true function is back
 
 
+def test_a_missing_toolbox_is_named_with_the_extra_that_installs_it():
+    done = python('import sys; sys.modules.update(mmrazor=None, joblib=None); import distpro_mm')
+    assert done.returncode == 1
+    assert "ImportError: distpro_mm needs mmrazor, joblib: pip install 'distpro_mm[mm]'" in done.stderr
+
+
+def test_the_core_imports_torch_and_numpy_alone():
+    done = python("""
+import importlib, pkgutil, sys
+import numpy, torch, torch.func, torch.fx
+before = {name.partition('.')[0] for name in sys.modules}
+import distpro
+for module in pkgutil.walk_packages(distpro.__path__, 'distpro.'):
+    importlib.import_module(module.name)
+print({name.partition('.')[0] for name in sys.modules} - before - set(sys.stdlib_module_names))
+""")
+    assert done.stdout.strip() == "{'distpro'}", done.stderr
+
+
 def test_a_second_time_patches_nothing():
     assert not compat.patch_torchvision()
     assert not compat.patch_checkpoint_loading()

@@ -13,7 +13,7 @@ from distpro_mm.validation import pairs_in
 
 ROOT = pathlib.Path(__file__).parent.parent
 REFERENCE = (ROOT / 'docs' / 'config.md').read_text()
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [*sorted(ROOT.glob('*.md')), *sorted((ROOT / 'docs').glob('*.md'))]
 
 
 def test_the_reference_lists_every_pair():
@@ -35,6 +35,10 @@ def test_the_reference_lists_every_network(name):
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page):
-    folders = '|'.join(('tests', 'tools', 'configs', 'benchmarks', 'docs', 'distpro_mm'))
+    folders = '|'.join(('tests', 'tools', 'configs', 'benchmarks', 'docs', 'distpro', 'distpro_mm'))
     named = re.findall(rf'(?<![\w./-])((?:{folders})/[\w./-]+\.(?:py|sh|md))', page.read_text())
     assert [name for name in named if not (ROOT / name).is_file() and '/NAME.' not in name] == []
+
+
+def test_the_citation_names_this_version():
+    assert f'\nversion: {distpro_mm.__version__}\n' in (ROOT / 'CITATION.cff').read_text()
