@@ -2,7 +2,7 @@
 from typing import Optional
 
 from distpro.process import DistillationProcess
-from distpro.search import Hypergradient, Searcher, Trajectory
+from distpro.searching import Hypergradient, Searcher, Trajectory
 
 
 class Search:

@@ -8,9 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
 from distpro.process import DistillationProcess
-from distpro.search import Round, RoundSearch
+from distpro.searching import Round, RoundSearch
 from distpro_mm.engine.hooks import DistillWarmUpHook
-from distpro_mm.engine.loops import DistProSearchLoop
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
 from distpro_mm.errors import ConfigError, TrainingError
 from distpro_mm.models import DistPro

@@ -11,7 +11,7 @@ from torch import nn
 
 from distpro.errors import ArgumentError
 from distpro.pathways.cost import OPERATIONS_A_NUMBER, changed_costs, cost, pathway_costs as costs_of_grid
-from distpro.search import Hypergradient
+from distpro.searching import Hypergradient
 from distpro_mm.errors import ConfigError
 from distpro_mm.models import cost as cost_report
 from distpro_mm.models.cost import cost_advice, pathway_costs

@@ -10,7 +10,7 @@ from torch import nn
 
 from distpro.process import DistillationProcess
 from distpro.random_state import untouched
-from distpro.search import Hypergradient
+from distpro.searching import Hypergradient
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
 

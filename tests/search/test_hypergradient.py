@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distpro.random_state import untouched
-from distpro.search import Hypergradient
-from distpro.search.optimizer_step import Before, transposed
+from distpro.searching import Hypergradient
+from distpro.searching.optimizer_step import Before, transposed
 
 LR, WEIGHT_DECAY, BETAS, EPS = 0.05, 0.01, (0.8, 0.95), 1e-6
 RECEIVERS = (0, 1, 1)  # two pathways share a map

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from distpro.search import SEARCHERS
+from distpro.searching import SEARCHERS
 from distpro.weighting import OFF
 
 KNOTS, PATHWAYS = 3, 4  # the last pathway is between logits

@@ -6,7 +6,7 @@ import torch
 from mmrazor.registry import MODELS
 from torch import nn
 
-from distpro.search import Trajectory, twice_differentiable
+from distpro.searching import Trajectory, twice_differentiable
 
 MAPS, LOGITS = (6, 4, 4, 4), (6, 5)
 LOSSES = {

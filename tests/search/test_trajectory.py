@@ -8,7 +8,7 @@ from torch import nn
 
 from distpro.errors import ArgumentError
 from distpro.random_state import untouched
-from distpro.search import Trajectory
+from distpro.searching import Trajectory
 
 STEPS, LR, WEIGHT_DECAY = 4, 0.2, 0.02
 SGD = {

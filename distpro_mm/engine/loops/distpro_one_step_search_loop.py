@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 
 from distpro.errors import argument_prefix
 from distpro.process import DistillationProcess
-from distpro.search import Hypergradient
+from distpro.searching import Hypergradient
 
 from ...config_types import is_a
 from ...datasets import seed_all
@@ -23,7 +23,7 @@ class DistProOneStepSearchLoop(SearchLoop):
     """Searches a distillation process: trains the student, and moves alpha by a held-out batch after every step.
 
     A step is the ordinary training step; then alpha moves down the gradient of the held-out loss of the stepped student
-    with respect to the alpha that the step was taken with (see :class:`distpro.search.Hypergradient`). The student is
+    with respect to the alpha that the step was taken with (see :class:`distpro.searching.Hypergradient`). The student is
     left exactly as the training step left it.
 
     The process is recorded by a :class:`ProcessRecordHook`, which is added if the config names none.

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from distpro.errors import argument_prefix, first_line, is_number
 from distpro.process import DistillationProcess
-from distpro.search import (
+from distpro.searching import (
     REFERENCES,
     SEARCHERS,
     Round,
@@ -47,13 +47,13 @@ class DistProSearchLoop(SearchLoop):
 
     The student is trained in several rounds. Each round is a short training of its own: the same initial weights, the
     schedule of the config scaled to the round's length, and one process replayed in it. A
-    :class:`~distpro.search.Searcher` proposes the process of the next round:
+    :class:`~distpro.searching.Searcher` proposes the process of the next round:
 
     1. The references: the student alone (all weights 0) and plain KD (the logits alone, at weight 1).
     2. The level of the weights: the initial process, and the same with all weights divided by 4 again and again, until
        the held-out loss rises; then the best with the logits' weight taken from the references.
     3. ``rounds`` refinements of the best level. By default the held-out loss is differentiated back through every step of
-       the round (see :class:`distpro.search.Trajectory`), and alpha at each knot takes a step of Rprop.
+       the round (see :class:`distpro.searching.Trajectory`), and alpha at each knot takes a step of Rprop.
 
     The process of the round with the lowest held-out loss is the result. If no process is better than the references, or
     than guessing, the best reference is written in its place, with a warning.
@@ -357,7 +357,7 @@ def _check_runner(runner: Any) -> None:
 
 
 class _LoopTraining:
-    """The loop's training, as :class:`distpro.search.Training` wants it.
+    """The loop's training, as :class:`distpro.searching.Training` wants it.
 
     Attributes:
         outputs (dict): Losses of the last step by name.

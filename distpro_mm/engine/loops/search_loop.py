@@ -10,7 +10,7 @@ from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from distpro.errors import argument_prefix, first_line, is_number
-from distpro.search.optimizer_step import check_differentiable
+from distpro.searching.optimizer_step import check_differentiable
 
 from ...config_types import is_a
 from ...datasets import EvenBatchSampler, HeldOutSplit, build_unloaded, describe, image_ids, reproducible
