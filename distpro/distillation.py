@@ -41,7 +41,7 @@ class Distillation(nn.Module):
     so that a feature is what it was when it was read; :meth:`close` switches them on again.
 
     Args:
-        student (nn.Module): The student; may be wrapped in ``DistributedDataParallel``.
+        student (nn.Module): The student. For several processes see :meth:`with_student`.
         teacher (nn.Module): The teacher.
         example (Tensor, tuple or dict): Two or more images [B, C, H, W] as both networks get them, or all arguments of
             their forwards, to find layers and shapes with.
@@ -112,8 +112,7 @@ class Distillation(nn.Module):
                            for traced, side in zip(traces, ('teacher', 'student'))) if logit_losses else None
         self.grid = PathwayGrid(*taps, transforms or dict(pointwise=PointwiseTransform), connections, distance, logit_taps,
                                 logit_losses, weighting, **kwargs)
-        parameter = next(student.parameters())
-        self.grid.to(device=parameter.device)
+        self.grid.to(next(student.parameters()))  # device and type
         self.process = None if process is None else self._fitted(process, transfer)
 
     def _fitted(self, process: ProcessLike, transfer: bool) -> DistillationProcess:
@@ -202,6 +201,16 @@ class Distillation(nn.Module):
                                 'the transforms); otherwise name a layer that every forward calls')
         return output, dict(reader.features)
 
+    def with_student(self) -> nn.Module:
+        """nn.Module: A module with the forward of this one whose parameters are the student's and the transforms'.
+
+        Wrap it in ``DistributedDataParallel`` to train over several processes, so that one wrapper sees all gradients:
+
+        >>> model = DistributedDataParallel(kd.with_student())
+        >>> out = model(images, progress=step / steps)
+        """
+        return _WithStudent(self)
+
     def train(self, mode: bool = True) -> 'Distillation':
         """Set the mode of the transforms; the student's mode is its own, and the teacher stays in eval mode."""
         self.teacher.eval()
@@ -220,15 +229,19 @@ class Distillation(nn.Module):
         self.close()
 
 
+class _WithStudent(nn.Module):
+
+    def __init__(self, distillation: Distillation) -> None:
+        super().__init__()
+        self.student, self.distillation = distillation.student, distillation
+
+    def forward(self, *args: Any, **kwargs: Any) -> DistillationOutput:
+        return self.distillation(*args, **kwargs)
+
+
 def inner(network: nn.Module) -> nn.Module:
-    """The network inside ``DistributedDataParallel`` or ``torch.compile``, whose layers have their own names."""
-    while True:
-        if isinstance(network, nn.parallel.DistributedDataParallel):
-            network = network.module
-        elif hasattr(network, '_orig_mod'):
-            network = network._orig_mod
-        else:
-            return network
+    """The network inside ``torch.compile``, whose layers have their own names."""
+    return getattr(network, '_orig_mod', network)
 
 
 def find_logits(output: Any) -> Tensor:

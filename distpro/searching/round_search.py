@@ -5,6 +5,7 @@ from typing import Dict, List, Optional, Sequence
 import torch
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..pathways import PathwayGrid
 from ..process import DistillationProcess
 from ..random_state import untouched
@@ -174,9 +175,14 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
         guessing (float): Loss of a classifier that guesses. Defaults to infinity: unknown.
         max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
         seed (int): Seed of random strategies. Defaults to 0.
+
+    Raises:
+        ArgumentError: If the strategy is unknown, or an argument of it is out of range.
     """
     arguments = dict(searcher)
     kind = arguments.pop('type')
+    if isinstance(kind, str) and kind not in SEARCHERS:
+        raise ArgumentError(f"searcher.type='{kind}' is not one of {', '.join(SEARCHERS)}")
     kind = SEARCHERS[kind] if isinstance(kind, str) else kind
     initial = grid.alpha.detach().cpu().repeat(knots, 1)
     initial[1:-1] += initial_bump
