@@ -32,6 +32,7 @@ def search(student: nn.Module,
            searcher: Optional[dict] = None,
            references: Sequence[str] = REFERENCES,
            max_divisions: int = 5,
+           max_growth: float = 2.0,
            memory: float = 4.0,
            seed: int = 0,
            report: Callable[[str], Any] = print,
@@ -61,7 +62,8 @@ def search(student: nn.Module,
             ``dict(type='RpropSearcher')``.
         references (Sequence[str]): References that are trained: 'student', 'kd'. Defaults to both.
         max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
-        memory (float): GiB for stored steps. Defaults to 4.
+        max_growth (float): Bound on the gradient's growth on its way back through a round, > 0. Defaults to 2.
+        memory (float): GiB for stored steps, > 0. Defaults to 4.
         seed (int): Seed of the rounds' random numbers. Defaults to 0.
         report (Callable): Is given a line after each trial. Defaults to ``print``.
         **distillation (Any): Of :class:`Distillation`, but ``process``.
@@ -83,20 +85,20 @@ def search(student: nn.Module,
     try:
         length = round_epochs(epochs, training.epoch_iterations, round_share, min_iterations)
         return _searched(training, length, knots, rounds, min_iterations, searcher or dict(type='RpropSearcher'),
-                         references, max_divisions, memory, seed, report)
+                         references, max_divisions, max_growth, memory, seed, report)
     finally:
         training.close()
         set_random_states(states, next(student.parameters()).device)
 
 
 def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_iterations: int, searcher: dict,
-              references: Sequence[str], max_divisions: int, memory: float, seed: int,
+              references: Sequence[str], max_divisions: int, max_growth: float, memory: float, seed: int,
               report: Callable[[str], Any]) -> DistillationProcess:
     grid = training.kd.grid
     training.start(epochs * training.epoch_iterations)
     strategy = build_searcher(grid, searcher, rounds, knots, references=references, guessing=training.guessing(),
                               max_divisions=max_divisions, seed=seed)
-    current = Round(training, training.iterations, strategy.differentiates, memory)
+    current = Round(training, training.iterations, strategy.differentiates, memory, max_growth)
     found = RoundSearch(grid, current, strategy, math.ceil(min_iterations / training.iterations))
     current.open()
     try:
