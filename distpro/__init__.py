@@ -3,9 +3,9 @@ from .distillation import Distillation, DistillationOutput
 from .errors import ArgumentError, ProcessError, SearchError
 from .plain_search import search
 from .process import DistillationProcess, map_process
-from .weighting import Weighting
+from .weighting import Weighting, register_weighting
 
 __all__ = [
     'ArgumentError', 'Distillation', 'DistillationOutput', 'DistillationProcess', 'ProcessError', 'SearchError', 'Weighting',
-    'map_process', 'search'
+    'map_process', 'register_weighting', 'search'
 ]

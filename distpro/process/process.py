@@ -9,9 +9,9 @@ from ..errors import ProcessError
 from ..files import atomic_write
 from ..weighting import OFF, Weighting
 
-FORMAT = 'distpro_mm process'
-VERSION = 2
-READABLE = (1, 2)  # version 1 has no unit in its weighting: it is 'loss'
+FORMAT = 'distpro process'
+VERSION = 3
+READABLE = (1, 2, 3)
 FORMS = ('process', 'uniform', 'last', 'shuffled', 'mean', 'together', 'random')
 RANDOM_KNOTS = 5  # a random process changes as often over a run
 
@@ -252,18 +252,17 @@ class DistillationProcess:
         Raises:
             ProcessError: In one sentence, if anything is missing or not understood.
         """
-        if not isinstance(data, dict) or data.get('format') != FORMAT:
-            raise ProcessError(f'{source} is not a process file of distpro_mm (its "format" is not "{FORMAT}"); give the '
+        if not isinstance(data, dict) or data.get('format') not in (FORMAT, 'distpro_mm process'):
+            raise ProcessError(f'{source} is not a process file (its "format" is not "{FORMAT}"); give the '
                                'process.json that a search wrote to its work_dir')
         if data.get('version') not in READABLE:
-            raise ProcessError(f'{source} has version {data.get("version")!r} and this distpro_mm reads versions '
-                               f'{" and ".join(map(str, READABLE))}: use the distpro_mm that wrote it, or search again')
+            raise ProcessError(f'{source} has version {data.get("version")!r} and this version of distpro reads '
+                               f'{" and ".join(map(str, READABLE))}: use the one that wrote it, or search again')
         missing = [key for key in ('pathways', 'weighting', 'progress', 'alpha') if key not in data]
         if missing:
             raise ProcessError(f'{source} lacks {", ".join(missing)}: it is damaged; search again or restore a copy')
         try:
-            weighting = {'unit': 'loss', **data['weighting']} if data['version'] == 1 else data['weighting']
-            process = cls(data['pathways'], Weighting(**weighting), data['progress'], data['alpha'],
+            process = cls(data['pathways'], _weighting(data['weighting'], data['version']), data['progress'], data['alpha'],
                           data.get('origin'), data.get('layers'))
             if len(process):
                 process.weights  # noqa: B018  refuses weights that are not finite
@@ -311,6 +310,15 @@ class DistillationProcess:
 def interpolate(progress: Sequence[float], weights: np.ndarray, moments: Sequence[float]) -> np.ndarray:
     """Linear interpolation of weights [K, N] given at the knots [K] to moments [M]: [M, N]."""
     return np.stack([np.interp(moments, progress, column) for column in np.asarray(weights).T], axis=1)
+
+
+def _weighting(data: dict, version: int) -> Weighting:
+    """The weighting of a file. Version 1 has no unit, which was 'loss'; versions 1 and 2 have a bias for every type."""
+    data = {'unit': 'loss', **data} if version == 1 else dict(data)
+    bias = data.pop('bias', None) if version < VERSION else None
+    if bias is not None and data.get('type') == 'biased_softmax':
+        data['parameters'] = dict(bias=bias)
+    return Weighting.from_dict(data)
 
 
 def _shortest(alpha: np.ndarray) -> List[float]:

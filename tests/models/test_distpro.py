@@ -384,7 +384,7 @@ def test_several_outputs_cost_what_each_costs():
     (dict(receivers=['backbone.layer7']), "model.distiller.receivers: .*'backbone.layer7'; nearest: backbone.layer"),
     (dict(connections='deep'), "model.distiller.connections='deep' is not one of all, student_not_shallower"),
     (dict(weighting=dict(type='softmaxx')), "weighting.type='softmaxx' .*nearest: softmax"),
-    (dict(weighting=dict(kind='softmax')), 'model.distiller.weighting has no argument kind'),
+    (dict(weighting=dict(kind='softmax')), "weighting.kind='softmax' is no parameter of biased_softmax"),
     (dict(compare_at='student'), "model.distiller.compare_at='student' is not one of teacher, smaller"),
 ])
 def test_bad_pathways_name_their_key(distiller, message):

@@ -306,9 +306,9 @@ def test_the_file_is_plain_json_that_says_what_it_is(path):
     make(seed=13).save(path)
     with open(path) as file:
         data = json.load(file)
-    assert (data['format'], data['version']) == ('distpro_mm process', 2)
+    assert (data['format'], data['version']) == ('distpro process', 3)
     assert data['pathways'] == NAMES and data['origin'] == ORIGIN
-    assert Weighting(**data['weighting']).to_dict() == make().weighting.to_dict()
+    assert Weighting.from_dict(data['weighting']).to_dict() == make().weighting.to_dict()
     assert data['progress'] == make(seed=13).progress
     assert np.array_equal(data['alpha'], np.stack(make(seed=13).alpha))
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o644
@@ -324,6 +324,8 @@ def test_a_file_of_version_1_has_weights_of_the_losses_as_they_are(path):
     assert DistillationProcess.load(path).weighting.unit == 'loss'
     data['version'] = 2
     assert DistillationProcess.from_dict(data).weighting.unit == 'variance'
+    data['weighting'] = dict(type='biased_softmax', scale=1.0, kd_weight=1.0, bias=2.5, initial_alpha=0.0)
+    assert DistillationProcess.from_dict(data).weighting.parameters == dict(bias=2.5)
 
 
 def test_a_process_is_saved_into_a_folder_that_is_not_there_yet(tmp_path):
@@ -378,12 +380,12 @@ def without(*keys):
 
 
 @pytest.mark.parametrize('change, message', [
-    (lambda data: [data], 'is not a process file of distpro_mm'),
-    (lambda data: 'process', 'is not a process file of distpro_mm'),
-    (lambda data: None, 'is not a process file of distpro_mm'),
-    (without('format'), 'is not a process file of distpro_mm'),
-    (changed(format='onnx'), 'is not a process file of distpro_mm'),
-    (changed(version=3), 'has version 3 and this distpro_mm reads versions 1 and 2'),
+    (lambda data: [data], 'is not a process file'),
+    (lambda data: 'process', 'is not a process file'),
+    (lambda data: None, 'is not a process file'),
+    (without('format'), 'is not a process file'),
+    (changed(format='onnx'), 'is not a process file'),
+    (changed(version=4), 'has version 4 and this version of distpro reads 1 and 2 and 3'),
     (without('version'), 'has version None and this'),
     (without('pathways'), 'lacks pathways'),
     (without('weighting'), 'lacks weighting'),
