@@ -105,9 +105,8 @@ def hill_climbing():
         """A strategy of a user: random changes of the best process so far."""
 
         def refine(self, step):
-            best = self.best if self.of_kind('step') else self.best_level
-            change = torch.randn(best.alpha.shape, generator=torch.Generator().manual_seed(step))
-            return best.alpha + 0.3 * change
+            change = torch.randn(self.best_alpha.shape, generator=torch.Generator().manual_seed(step))
+            return self.shift(self.best_alpha, 0.3 * change)
 
     return HillClimbing
 

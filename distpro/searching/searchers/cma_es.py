@@ -27,4 +27,4 @@ class CMAESSearcher(Searcher):
                 evolution.tell(generation)
                 generation = []
             member = evolution.ask()
-        return self._changed(torch.from_numpy(member[:knots, None] + member[knots:]))
+        return self.shift(self.base, torch.from_numpy(member[:knots, None] + member[knots:]))

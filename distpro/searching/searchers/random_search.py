@@ -18,4 +18,4 @@ class RandomSearcher(Searcher):
         knots, pathways = self.initial.shape
         random = np.random.RandomState([self.seed, step])
         change = random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways)
-        return self._changed(torch.from_numpy(change))
+        return self.shift(self.base, torch.from_numpy(change))

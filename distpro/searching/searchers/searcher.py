@@ -152,9 +152,15 @@ class Searcher:
         """bool: Whether there is nothing more to try."""
         return self.ask() is None
 
-    def _changed(self, change: Tensor) -> Tensor:
-        """The base with a change [knots, N] added; what is switched off stays so."""
-        return torch.where(self.base > self.off, self.base + change.to(self.base), self.base)
+    @property
+    def best_alpha(self) -> Tensor:
+        """Tensor: alpha [knots, N] of the refinement with the lowest loss, or :attr:`base` if none is finite yet."""
+        best = _lowest(self.of_kind('step'))
+        return self.base if best is None else best.alpha
+
+    def shift(self, alpha: Tensor, change: Tensor) -> Tensor:
+        """Tensor: alpha [knots, N] with a change added; a pathway that is switched off stays so."""
+        return torch.where(alpha > self.off, alpha + change.to(alpha), alpha)
 
     def refine(self, step: int) -> Tensor:
         """Tensor: alpha [knots, N] of a refinement, counted from 0."""
