@@ -113,7 +113,7 @@ class Round:
     def _take(self, iteration: int, batch: Any) -> Tensor:
         weights = self.weights[iteration]
         if self.store:
-            self.trajectory.keep((iteration, batch), weights)
+            self.trajectory.store((iteration, batch), weights)
         return self.training.take_step(iteration, batch, weights).detach()
 
     def _full(self) -> bool:

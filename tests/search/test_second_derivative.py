@@ -83,7 +83,7 @@ def test_a_sweep_goes_through_a_map_of_zeros():
         out = torch.func.functional_call(layer, parameters, (batch, ))
         return weights[0] * nn.functional.normalize(out).sum() + out[:, 0].sum()
 
-    trajectory.keep(batch, weights)
+    trajectory.store(batch, weights)
     training_loss(dict(layer.named_parameters()), weights, batch).backward()
     for parameter in layer.parameters():
         parameter.grad = torch.nan_to_num(parameter.grad).clamp(-1, 1)

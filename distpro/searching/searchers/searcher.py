@@ -78,7 +78,7 @@ class Searcher:
         self.history: List[Trial] = []
 
     def of_kind(self, kind: str) -> List[Trial]:
-        """list[Trial]: The trials of a kind that were told, in order."""
+        """list[Trial]: The finished trials of a kind, in order."""
         return [trial for trial in self.history if trial.kind == kind]
 
     @property
