@@ -300,7 +300,7 @@ class DistillationProcess:
             raise ProcessError(f"there is no process file '{path}': run the search first (it writes process.json to its "
                                'work_dir) or correct the path') from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ProcessError(f"the process file '{path}' is not whole JSON ({error}): it was cut off or is another "
+            raise ProcessError(f"the process file '{path}' is not valid JSON ({error}): it is truncated or a different "
                                'file; search again or restore a copy') from None
         except OSError as error:
             raise ProcessError(f"the process file '{path}' cannot be read: {error}") from error
