@@ -28,9 +28,9 @@ class ProcessReplayHook(Hook):
             training [K] in [0, 1], and ``weights`` of 0 or more at these: [K] for all pathways, a dict of 'features' and
             'logits' with [K] each, or [K, N] in the order of the pathways; and ``unit``, see :class:`distpro.Weighting`.
         ablation (str): 'process', or an ablation of it: 'uniform' (all pathways at its mean weight), 'last' (its last
-            weights throughout), 'mean' (each pathway at its own mean), 'mean_over_pathways' (all pathways at
-            the mean of the present progress), 'shuffled' (random order of progress) or 'random' (the total divided at random). Defaults to
-            'process'.
+            weights throughout), 'mean' (each pathway at its own mean), 'mean_over_pathways' (all pathways at the mean of
+            the present progress), 'shuffled' (random order of progress) or 'random' (the total divided at random).
+            Defaults to 'process'.
         skip_below (float): Pathways of a weight below this are not computed. The release uses 0.5 with its scaled
             weighting. Defaults to 0: only weights of exactly 0 are skipped.
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
