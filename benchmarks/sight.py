@@ -22,7 +22,7 @@ from mmrazor.registry import LOOPS
 
 from distpro.random_state import untouched
 from distpro_mm.datasets import seed_all
-from distpro_mm.engine import DistProWholeRunLoop
+from distpro_mm.engine import DistProSearchLoop
 from distpro_mm.engine.launch import build_trainer, load_config
 from distpro_mm.engine.loops.reproducible_train_loop import endless
 from distpro_mm.reporting.figures import save_figure
@@ -34,17 +34,17 @@ CHANGE = 0.2  # of a weight's logarithm, up and down
 
 
 @LOOPS.register_module()
-class SightLoop(DistProWholeRunLoop):
+class SightLoop(DistProSearchLoop):
     """One round at constant weights, differentiated at several moments.
 
     Args:
         marks (Sequence[int]): Iterations from which to look ahead.
-        **kwargs: Of :class:`DistProWholeRunLoop`.
+        **kwargs: Of :class:`DistProSearchLoop`.
     """
 
     def __init__(self, runner, dataloader, max_epochs: int, marks: List[int], **kwargs) -> None:
-        super().__init__(runner, dataloader, max_epochs, rounds=2, rise=0, feature_weight=1, max_divisions=0, references=[],
-                         round_share=1, min_iterations=1, max_growth=1e9, memory=1e3, **kwargs)
+        super().__init__(runner, dataloader, max_epochs, rounds=2, initial_bump=0, feature_weight=1, max_divisions=0,
+                         references=[], round_share=1, min_iterations=1, max_growth=1e9, memory=1e3, **kwargs)
         self.marks = marks
         self.found: Dict[Tuple[int, int], np.ndarray] = {}  # by mark and K: dJ / d log w [N]
         self.changed: Dict[Tuple[int, int], float] = {}  # by mark and pathway: the same by a real change

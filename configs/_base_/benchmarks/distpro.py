@@ -12,15 +12,15 @@ scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
 searches = dict(
     search=dict(config='../distpro/search.py', seeds=[0]),
     random_rounds=dict(
-        config='../distpro/search.py', options={'train_cfg.searcher': 'random', 'train_cfg.rounds': 9}, seeds=[0]),
+        config='../distpro/search.py', options={'train_cfg.searcher.type': 'RandomSearcher', 'train_cfg.rounds': 9}, seeds=[0]),
     evolution_rounds=dict(
-        config='../distpro/search.py', options={'train_cfg.searcher': 'evolution', 'train_cfg.rounds': 22}, seeds=[0]),
+        config='../distpro/search.py', options={'train_cfg.searcher.type': 'CMAESSearcher', 'train_cfg.rounds': 22}, seeds=[0]),
     published_search=dict(config='../distpro/published_search.py', options=scaled, seeds=[0]))
 controls = {
     form: dict(like='distpro', options={'custom_hooks.0.form': form}, budgets=[1])
     for form in ('uniform', 'mean', 'together', 'random', 'last', 'shuffled')
 }
-first_round = dict(  # what a search begins with: train_cfg.feature_weight, and exp(train_cfg.rise) at its inner knots
+first_round = dict(  # what a search begins with: train_cfg.feature_weight, and exp(train_cfg.initial_bump) at its inner knots
     config='../baselines/ramp.py', budgets=[1],
     options={**pathways, 'custom_hooks.0.process': dict(
         unit='variance', progress=[0, 1 / 3, 2 / 3, 1],
