@@ -108,10 +108,10 @@ class Distillation(nn.Module):
         taps = [resolve_taps(layers, traced, key, trained=key == 'receivers')
                 for layers, traced, key in zip((transmitters, receivers), traces, ('transmitters', 'receivers'))]
         logit_losses = dict(kl=KLDivergence(4)) if logits is None else dict(logits)
-        logit_taps = tuple(_logit_tap(self.get_logits, traced, side)
-                           for traced, side in zip(traces, ('teacher', 'student'))) if logit_losses else None
-        self.grid = PathwayGrid(*taps, transforms or dict(pointwise=PointwiseTransform), connections, distance, logit_taps,
-                                logit_losses, weighting, **kwargs)
+        logit_taps = (_logit_tap(self.get_logits, traces[0], 'teacher'),
+                      _logit_tap(self.get_logits, traces[1], 'student')) if logit_losses else None
+        self.grid = PathwayGrid(taps[0], taps[1], transforms or dict(pointwise=PointwiseTransform), connections, distance,
+                                logit_taps, logit_losses, weighting, **kwargs)
         self.grid.to(next(student.parameters()))  # device and type
         self.process = None if process is None else self._fitted(process, transfer)
 

@@ -1,7 +1,7 @@
 """Errors that name what to change, and small helpers for their messages."""
 import contextlib
 import math
-from typing import Any, Iterator
+from typing import Any, Iterator, TypeGuard
 
 
 class ArgumentError(ValueError):
@@ -37,7 +37,7 @@ def argument_prefix(prefix: str, kind: type = ArgumentError) -> Iterator[None]:
         raise kind(f'{prefix}{error}') from error
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a finite number; True and False are none."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 

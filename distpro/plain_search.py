@@ -155,7 +155,7 @@ class _Training(nn.Module):
         self.train_loader, self.held_out_loader, self.criterion = train_loader, held_out_loader, criterion
         self.make_scheduler, self.seed, self.iterations, self.round = scheduler or _cosine, seed, 1, 0
         try:
-            self.epoch_iterations = len(train_loader)
+            self.epoch_iterations = len(train_loader)  # type: ignore[arg-type]  # has one, or else the error
         except TypeError:
             raise ArgumentError('train_loader must have a length, the number of its batches') from None
         self.device = next(student.parameters()).device

@@ -136,7 +136,7 @@ class Weighting:
         Returns:
             Tensor: Weights [N], differentiable in alpha.
         """
-        scale = alpha.numel() if self.scale == 'num_pathways' else self.scale
+        scale = alpha.numel() if self.scale == 'num_pathways' else float(self.scale)
         return scale * self.kd_weight * WEIGHTINGS[self.type](alpha, **self.parameters)
 
     def start(self, num_pathways: int) -> Tensor:

@@ -1,8 +1,9 @@
 """The grid of pathways: their transforms, their losses and the weights in force."""
 import contextlib
 import functools
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -89,7 +90,8 @@ class PathwayGrid(nn.Module):
         if self.logit_losses:
             self.pathways += self._logit_pathways()
         self.alpha = self.weighting.start(len(self.pathways)).requires_grad_()
-        self.variances, self._measured = torch.zeros(len(transmitters)), set()
+        self.variances = torch.zeros(len(transmitters))
+        self._measured: Set[int] = set()
         self._weights: Optional[Tensor] = None
         self.live = list(range(len(self.pathways)))
         self.catch_sensitivities(False)
@@ -118,7 +120,8 @@ class PathwayGrid(nn.Module):
         """Taps of the 'transmitter' or 'receiver' side of live pathways."""
         return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
 
-    def set_weights(self, weights: Optional[Sequence[float]], skip_below: float = 0.0, unit: Optional[str] = None) -> None:
+    def set_weights(self, weights: Union[None, Sequence[float], np.ndarray], skip_below: float = 0.0,
+                    unit: Optional[str] = None) -> None:
         """Set the pathways' weights instead of taking them from alpha.
 
         Args:
@@ -134,13 +137,13 @@ class PathwayGrid(nn.Module):
         if weights is None:
             self._weights, self.live = None, list(range(len(self.pathways)))
             return
-        weights = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
-        if weights.shape != self.alpha.shape or (weights < 0).any():
+        given = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
+        if given.shape != self.alpha.shape or (given < 0).any():
             raise ArgumentError(f'the weights of pathways must be {len(self.pathways)} numbers of 0 or more, got '
-                                f'{weights.tolist()}')
-        self._weights = weights
+                                f'{given.tolist()}')
+        self._weights = given
         # A weight of NaN stays live, so that it shows in the loss.
-        self.live = [index for index, weight in enumerate(weights.tolist()) if not (weight == 0 or weight < skip_below)]
+        self.live = [index for index, weight in enumerate(given.tolist()) if not (weight == 0 or weight < skip_below)]
 
     @contextlib.contextmanager
     def weights_in_place(self, weights: Tensor) -> Iterator[None]:
@@ -263,7 +266,7 @@ class PathwayGrid(nn.Module):
         """Catch (or do not catch) what :meth:`sensitivities` needs from the next batch on; forgets what was caught."""
         self.catching = catch
         self._caught: Dict[str, Tensor] = {}  # gradients by pathway
-        self._caught_order: List[str] = []  # pathways that were computed
+        self._caught_order = []  # pathways that were computed
         self._caught_factors = torch.zeros(0)  # what their losses were multiplied by
 
     def get_extra_state(self) -> Tensor:

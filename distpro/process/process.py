@@ -12,6 +12,7 @@ from ..weighting import OFF, Weighting
 FORMAT = 'distpro process'
 VERSION = 3
 READABLE = (1, 2, 3)
+Numbers = Union[Sequence[float], np.ndarray]
 
 
 class DistillationProcess:
@@ -33,8 +34,8 @@ class DistillationProcess:
         ProcessError: If the parts do not fit together or are not finite.
     """
 
-    def __init__(self, names: Sequence[str], weighting: Weighting, progress: Sequence[float] = (),
-                 alpha: Sequence[Sequence[float]] = (), origin: Optional[dict] = None,
+    def __init__(self, names: Sequence[str], weighting: Weighting, progress: Numbers = (),
+                 alpha: Union[Sequence[Numbers], np.ndarray] = (), origin: Optional[dict] = None,
                  layers: Optional[Dict[str, List[str]]] = None) -> None:
         self.names = list(names)
         self.weighting = weighting
@@ -76,13 +77,14 @@ class DistillationProcess:
             ProcessError: If there is anything else, or they do not fit together.
         """
         try:
-            given = weights
             if isinstance(weights, dict):
                 features, logits = np.array([weights['features'], weights['logits']], dtype=np.float64)
                 given = np.stack([logits if name.startswith('logits>') else features for name in names], axis=1)
                 if len(weights) > 2:
                     raise KeyError(weights)
-            given, moments = (np.array(part, dtype=np.float64) for part in (given, progress))
+            else:
+                given = np.array(weights, dtype=np.float64)
+            moments = np.array(progress, dtype=np.float64)
             fits = moments.ndim == 1 and moments.size and given.shape in (moments.shape, (len(moments), len(names)))
         except (TypeError, ValueError, KeyError, IndexError):
             fits = False
@@ -99,7 +101,7 @@ class DistillationProcess:
     def __len__(self) -> int:
         return len(self.progress)
 
-    def record(self, progress: float, alpha: Sequence[float]) -> None:
+    def record(self, progress: float, alpha: Numbers) -> None:
         """Append a knot.
 
         Args:
@@ -109,13 +111,13 @@ class DistillationProcess:
         Raises:
             ProcessError: If ``progress`` does not increase, or alpha is not finite.
         """
-        alpha = np.array(alpha, dtype=np.float64)  # a copy: the search moves its own on
-        if alpha.shape != (len(self.names), ) or not np.isfinite(alpha).all():
-            raise ProcessError(f'alpha at progress {progress:.4f} is {alpha.tolist()}, not {len(self.names)} finite numbers')
+        knot = np.array(alpha, dtype=np.float64)  # a copy: the search moves its own on
+        if knot.shape != (len(self.names), ) or not np.isfinite(knot).all():
+            raise ProcessError(f'alpha at progress {progress:.4f} is {knot.tolist()}, not {len(self.names)} finite numbers')
         if not 0 <= progress <= 1 or self.progress and progress <= self.progress[-1]:
             raise ProcessError(f'a knot at progress {progress} does not follow {self.progress[-1:]} within [0, 1]')
         self.progress.append(float(progress))
-        self.alpha.append(alpha)
+        self.alpha.append(knot)
         self._weights = None
 
     @property
@@ -251,7 +253,7 @@ class DistillationProcess:
         return cls.from_dict(data, f"the process file '{path}'")
 
 
-def interpolate(knots: Sequence[float], weights: np.ndarray, progress: Sequence[float]) -> np.ndarray:
+def interpolate(knots: Numbers, weights: np.ndarray, progress: Numbers) -> np.ndarray:
     """Linear interpolation of weights [K, N] at knots [K] to shares of the training [M]: [M, N]."""
     return np.stack([np.interp(progress, knots, column) for column in np.asarray(weights).T], axis=1)
 

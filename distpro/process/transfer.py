@@ -119,7 +119,7 @@ class Places:
                 if layer not in depth[place]:
                     raise ProcessError(f"{whose} has a pathway '{names[column]}', whose layer '{layer}' is not one of its "
                                        f'{SIDES[place]} {self.layers[SIDES[place]]}')
-            self.points.setdefault(transform, {})[column] = tuple(depth[place][layer] for place, layer in enumerate(pair))
+            self.points.setdefault(transform, {})[column] = depth[0][pair[0]], depth[1][pair[1]]
 
 
 def interpolation(known: Sequence[Point], asked: Sequence[Point]) -> np.ndarray:

@@ -136,9 +136,9 @@ def _replayed(optimizer, before: StepSnapshot, a: Sequence[Tensor], b: Sequence[
         for key, adjoint in state.items():
             outputs.append(shadow.state[parameter][key])
             adjoints.append(adjoint)
-    leaves = [*thetas, *gradients, *(leaf for state in states for leaf in state.values())]
-    found = torch.autograd.grad(outputs, leaves, adjoints, allow_unused=True)
-    found = [torch.zeros_like(leaf) if d is None else d for d, leaf in zip(found, leaves)]
+    inputs = [*thetas, *gradients, *(leaf for state in states for leaf in state.values())]
+    found = torch.autograd.grad(outputs, inputs, adjoints, allow_unused=True)
+    found = [torch.zeros_like(leaf) if d is None else d for d, leaf in zip(found, inputs)]
     # An element whose gradient has always been exactly 0 sits at the kink of the square root in Adam's step: it has no
     # derivative, and no pathway moves it, so it counts nothing. Any other value that is not finite stays.
     still = [_always_zero(gradient, state) & adjoint.isfinite() for gradient, state, adjoint in zip(gradients, states, a)]

@@ -52,7 +52,7 @@ class Layout:
         return tokens.transpose(1, 2).unflatten(2, (height, width))
 
 
-def element_of(value: Any, element: Union[None, int, str]) -> Any:
+def element_of(value: Any, element: Any) -> Any:
     """The first element of a module's output or input if none is given; non-containers are returned unchanged."""
     return value[element or 0] if isinstance(value, (tuple, list, dict)) else value
 

@@ -1,6 +1,6 @@
 """What a config's layers and pathways turn out to be, as text."""
 import pprint
-from typing import Iterable, List, Sequence
+from typing import Dict, Iterable, List, Sequence
 
 from distpro.pathways import Pathway
 from distpro.tracing import FeatureTap
@@ -17,7 +17,7 @@ def as_config(tap: FeatureTap) -> dict:
     Returns:
         dict: For ``transmitters`` or ``receivers``; it gives the same tap again.
     """
-    spec = dict(module=tap.layer, name=tap.name)
+    spec: Dict[str, object] = dict(module=tap.layer, name=tap.name)
     if tap.side == 'output':
         spec['before_activation'] = False
         if tap.element is not None:
