@@ -34,11 +34,13 @@ def no_pair_from_outside(monkeypatch):
     monkeypatch.delenv('PAIR', raising=False)
 
 
-@pytest.fixture(autouse=True)
-def configs_are_logged_plainly(monkeypatch):
+@pytest.fixture(scope='session', autouse=True)
+def configs_are_logged_plainly():
     """Formatting a config takes mmengine longer than a few iterations."""
-    monkeypatch.setattr(Config, 'pretty_text', property(
-        lambda self: '\n'.join(f'{key} = {value!r}' for key, value in self._cfg_dict.to_dict().items())))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, 'pretty_text', property(
+            lambda self: '\n'.join(f'{key} = {value!r}' for key, value in self._cfg_dict.to_dict().items())))
+        yield
 
 
 def small_config(folder, kind, name=None, **options):
