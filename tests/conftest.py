@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 
 import distpro_mm  # noqa: F401  registers everything
 from distpro_mm.engine.launch import load_config
+from distpro_mm.validation import bases_read_once
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAIR = 'resnet20_resnet8-half_digits'
@@ -32,6 +33,12 @@ def one_thread():
 @pytest.fixture(autouse=True)
 def no_pair_from_outside(monkeypatch):
     monkeypatch.delenv('PAIR', raising=False)
+
+
+@pytest.fixture(scope='session', autouse=True)
+def bases_are_read_once():
+    with bases_read_once():
+        yield
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -16,7 +16,7 @@ from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
 
 import torch
 
-from ..datasets import keep_loaded
+from ..datasets import cache_images
 from ..errors import ConfigError
 
 LOCK = 'comparison.lock'
@@ -86,7 +86,7 @@ def _start_worker(threads: int, worker: int) -> None:
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(worker % torch.cuda.device_count())
-    keep_loaded(6)  # training and test images, as a whole and as the parts of a trial
+    cache_images(6)  # training and test images, as a whole and as the parts of a trial
 
 
 def _end_with(parent: multiprocessing.Process) -> None:

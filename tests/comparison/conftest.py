@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from distpro_mm.comparison import Benchmark, pool, run_benchmark, training
-from distpro_mm.validation import bases_read_once
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 BASES = dict(teacher='teachers/resnet20_digits.py', student='baselines/student.py', kd='baselines/kd.py',
@@ -84,12 +83,6 @@ def write_configs(path):
     folder = Folder(path)
     folder.write()
     return folder
-
-
-@pytest.fixture(scope='module', autouse=True)
-def read_once():
-    with bases_read_once():
-        yield
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_processes_take_the_gpus_in_turn(monkeypatch):
     monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
     monkeypatch.setattr(torch.cuda, 'device_count', lambda: 2)
     monkeypatch.setattr(torch.cuda, 'set_device', taken.append)
-    monkeypatch.setattr(pool, 'keep_loaded', lambda count: None)
+    monkeypatch.setattr(pool, 'cache_images', lambda count: None)
     monkeypatch.setattr(torch, 'set_num_threads', threads.append)
     for worker in range(3):
         pool._start_worker(5, worker)
