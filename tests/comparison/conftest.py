@@ -2,6 +2,7 @@
 import os
 import pathlib
 import shutil
+import tempfile
 import textwrap
 import types
 
@@ -9,10 +10,11 @@ import pytest
 import torch
 
 from distpro_mm.comparison import Benchmark, pool, run_benchmark, training
+from distpro_mm.engine.hooks import process_record_hook
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 BASES = dict(teacher='teachers/resnet20_digits.py', student='baselines/student.py', kd='baselines/kd.py',
-             simkd='baselines/simkd.py', search='distpro/published_search.py', distpro='distpro/published_distill.py')
+             simkd='baselines/simkd.py', search='distpro/published_search.py', replay='distpro/published_distill.py')
 SMALL = textwrap.dedent("""
     train_cfg = dict(max_epochs=2)
     param_scheduler = dict(T_max=2)
@@ -26,7 +28,7 @@ BENCHMARK = """
         stages=dict(search=dict(config='search.py', seeds=[0])),
         methods=dict(
             student='student.py', kd='kd.py',
-            distpro=dict(config='distpro.py', options={'custom_hooks.0.process': 'stage://search/process'})),
+            distpro=dict(config='replay.py', options={'custom_hooks.0.process': 'stage://search/process'})),
         reference='student', seeds=[0, 1])"""
 
 
@@ -75,6 +77,14 @@ class Folder:
         return types.SimpleNamespace(**done, messages=messages)
 
 
+def isolate(patch, path):
+    """Run a comparison in a folder: in one process, without figures, and unseen by those of other tests."""
+    patch.chdir(path)
+    patch.setattr(tempfile, 'tempdir', str(path))
+    patch.setattr(pool.futures, 'ProcessPoolExecutor', SameProcess)
+    patch.setattr(process_record_hook, 'draw_process', lambda process, path: None)
+
+
 def write_configs(path):
     for name, base in BASES.items():
         pair = 'resnet20_resnet8-half_digits/' if name != 'teacher' else ''
@@ -88,8 +98,7 @@ def write_configs(path):
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The configs of the benchmark, with nothing trained; no process is started."""
-    monkeypatch.setattr(pool.futures, 'ProcessPoolExecutor', SameProcess)
-    monkeypatch.chdir(tmp_path)
+    isolate(monkeypatch, tmp_path)
     return write_configs(tmp_path)
 
 
@@ -114,10 +123,9 @@ def trained(tmp_path_factory):
         return runner
 
     with pytest.MonkeyPatch.context() as patch:
+        isolate(patch, path)
         patch.delenv('PAIR', raising=False)
-        patch.setattr(pool.futures, 'ProcessPoolExecutor', SameProcess)
         patch.setattr(training, 'build_trainer', build_watched_trainer)
-        patch.chdir(path)
         torch.set_num_threads(1)
         folder = write_configs(path)
         done = folder.run(folder.write(("kd='kd.py'", "kd='kd.py', simkd='simkd.py'")))

@@ -59,7 +59,8 @@ def test_settings_are_chosen_on_held_out_training_images(done):
         ("kd='kd.py'", f"kd=dict(config='kd.py', grid={{'{WEIGHT}': [0.9, 1e9]}})"),
         ("'stage://search/process'}", f"'stage://search/process'}}, grid={{'{KD_WEIGHT}': [1.0, 2.0]}}"),
         ("'search.py', seeds=[0]", "'search.py', seeds=[5]"), UNIFORM,
-        ('seeds=[0, 1]', 'seeds=[0], tuning=dict(ratio=0.3, seeds=[7])'))
+        ('seeds=[0, 1]', "seeds=[0], tuning=dict(ratio=0.3, seeds=[7]), "
+         "extended_to=dict(compute_of='distpro', best_of=['uniform'])"))
     ran = done.run(path)
     assert ran.failed == 0
     kd = [choice for choice in ran.choices if choice['method'] == 'kd']
@@ -67,9 +68,10 @@ def test_settings_are_chosen_on_held_out_training_images(done):
     assert kd[0]['accuracy'] > kd[1]['accuracy']
     reported = {r['name']: r for r in ran.results}
     assert reported['kd']['settings'] == {WEIGHT: 0.9} and not any(r['tuning'] for r in ran.results)
-    # The search is made with the settings that its distillation was given, and its ablation takes both.
+    # The search is made with the settings that its distillation was given, and its ablation takes both, extended too.
     weight = reported['distpro']['settings'][KD_WEIGHT]
-    assert reported['uniform']['settings'] == {KD_WEIGHT: weight}
+    assert reported['uniform']['settings'] == reported['uniform_longer']['settings'] == {KD_WEIGHT: weight}
+    assert [r['name'] for r in ran.results].count('search') == 1
     process = DistillationProcess.load('work/search_for_distpro/seed_5/process.json')
     assert process.weighting.kd_weight == weight
     assert sum('trial of kd_weight' in line for line in ran.messages) == 2
@@ -110,18 +112,6 @@ def test_the_best_rival_gets_the_compute_of_search_and_distillation(done):
     longer = by_name[f'{best}_longer']
     assert longer['budget'] == pytest.approx(share, abs=0.01) and longer['epochs'] == max(1, round(2 * longer['budget']))
     assert any(f'{best} is the best rival' in line for line in ran.messages)
-
-
-def test_an_ablation_that_is_extended_has_the_settings_and_the_stage_of_its_method(done):
-    """The uniform process has the compute of search and distillation; what was tuned for distpro holds for it."""
-    path = done.write(
-        ("'stage://search/process'}", f"'stage://search/process'}}, grid={{'{KD_WEIGHT}': [2.0, 1.0]}}"),
-        UNIFORM,
-        ('seeds=[0, 1]', "seeds=[0], tuning=dict(seeds=[7]), extended_to=dict(compute_of='distpro', best_of=['uniform'])"))
-    ran = done.run(path)
-    by_name = {r['name']: r for r in ran.results}
-    assert ran.failed == 0 and by_name['uniform_longer']['settings'] == by_name['distpro']['settings']
-    assert by_name['uniform_longer']['settings'] and [r['name'] for r in ran.results].count('search') == 1
 
 
 def test_a_failure_leaves_out_what_needs_it_and_no_more(done):

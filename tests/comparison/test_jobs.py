@@ -19,7 +19,8 @@ def make(path='small.py', **options):
 
 def config_of(folder, method='kd', changes=(), **entries):
     """config(budget) of a run of the method with these entries in its config; of a trial if the budget is None."""
-    folder.append(method, ''.join(f'{entry} = {value!r}\n' for entry, value in entries.items()))
+    folder.append('replay' if method == 'distpro' else method, ''.join(
+        f'{entry} = {value!r}\n' for entry, value in entries.items()))
     maker = make(folder.write(*changes))
     method = maker.benchmark.methods[method]
     return lambda budget=1: (maker.run(method, 0, budget) if budget else maker.trial(method, {}, 100)).config

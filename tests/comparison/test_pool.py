@@ -103,11 +103,12 @@ KILLER = """
 def test_a_process_that_is_killed_fails_no_job(done, monkeypatch):
     """Real processes, two at a time, and a real SIGKILL."""
     monkeypatch.setattr(pool.futures, 'ProcessPoolExecutor', ProcessPoolExecutor)
-    (done.path / 'killer.py').write_text(textwrap.dedent(KILLER))  # a module of the user's own, which the config imports
-    monkeypatch.syspath_prepend(str(done.path))
+    (done.path / 'modules').mkdir()  # of the user's own, which the config imports
+    (done.path / 'modules' / 'killer.py').write_text(textwrap.dedent(KILLER))
+    monkeypatch.syspath_prepend(str(done.path / 'modules'))
     done.append('kd', "custom_imports = dict(imports=['distpro_mm', 'killer'])\n"
                 "custom_hooks = [dict(type='mmrazor.KillOnce', mark='mark')]")
-    (done.path / 'work' / 'student' / 'seed_0' / 'result.json').unlink()  # it is trained beside kd
+    shutil.rmtree(done.path / 'work' / 'student' / 'seed_0')  # it is trained beside kd
     messages = []
     path = done.write(('seeds=[0, 1]', 'seeds=[0]'))
     ran = run_benchmark(Benchmark(path, 'work', only=['kd']), 2, messages.append)
@@ -145,7 +146,8 @@ def _is_running(group):
 def _comparison(folder, has_begun):
     """compare.py in a process of its own, with a worker; in a session of its own its processes are a group."""
     command = [sys.executable, ROOT / 'tools' / 'compare.py', 'small.py', '--work-dir', 'work', '--jobs', '1']
-    comparison = subprocess.Popen(command, cwd=folder.path, start_new_session=True)
+    comparison = subprocess.Popen(command, cwd=folder.path, start_new_session=True,
+                                  env=dict(os.environ, TMPDIR=str(folder.path)))
     try:
         _wait_until(lambda: has_begun(comparison), 120, comparison)
         yield comparison
