@@ -149,9 +149,9 @@ def _comparison(folder, has_begun):
     comparison = subprocess.Popen(command, cwd=folder.path, start_new_session=True,
                                   env=dict(os.environ, TMPDIR=str(folder.path)))
     try:
-        _wait_until(lambda: has_begun(comparison), 120, comparison)
+        _wait_until(lambda: has_begun(comparison), 400, comparison)  # imports are slow on a busy machine
         yield comparison
-        _wait_until(lambda: not _is_running(comparison.pid), 30)
+        _wait_until(lambda: not _is_running(comparison.pid), 60)
     finally:
         if _is_running(comparison.pid):
             os.killpg(comparison.pid, signal.SIGKILL)
@@ -164,6 +164,7 @@ def _wait_until(condition, seconds, process=None):
         time.sleep(0.1)
 
 
+@pytest.mark.timeout(900)
 def test_a_comparison_that_ends_leaves_nothing_running_and_is_alone_until_then(folder):
     def trains(comparison):
         return list(folder.path.glob('work/teacher/*/vis_data'))
