@@ -100,6 +100,7 @@ KILLER = """
     """
 
 
+@pytest.mark.timeout(900)
 def test_a_process_that_is_killed_fails_no_job(done, monkeypatch):
     """Real processes, two at a time, and a real SIGKILL."""
     monkeypatch.setattr(pool.futures, 'ProcessPoolExecutor', ProcessPoolExecutor)
