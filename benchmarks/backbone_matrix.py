@@ -77,7 +77,7 @@ def config(kind: str, teacher: str, student: str, shape, folder: str, searched: 
     cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=1)
     if kind == 'search':
         # One round is differentiated, one is not.
-        cfg.train_cfg.update(rounds=2, rise=0, feature_weight=1, max_divisions=0, references=[], round_share=1,
+        cfg.train_cfg.update(rounds=2, initial_bump=0, feature_weight=1, max_divisions=0, references=[], round_share=1,
                              min_iterations=1)
     elif kind == 'published_search':
         cfg.optim_wrapper.alpha = dict(optimizer=dict(type='Adam', lr=0.1))
@@ -173,7 +173,7 @@ def told(outcome: Outcome) -> str:
     if outcome.error is not None:
         return f'no: {outcome.error}'
     if outcome.by_steps_alone is not None:
-        return f'by `DistProSearchLoop` alone: {outcome.by_steps_alone}'
+        return f'by `DistProOneStepSearchLoop` alone: {outcome.by_steps_alone}'
     return 'yes'
 
 
@@ -192,8 +192,8 @@ def report(alone: Dict[str, Dict[str, Outcome]], pairs: Dict[tuple, Outcome], wh
 Written by {where}.
 
 A small variant of every backbone of mmpretrain {version("mmpretrain")} and of this package, as teacher and as student of a
-`{PARTNER}` of depth 8: probed with `transmitters='auto'` and `receivers='auto'`, searched with `DistProWholeRunLoop` and
-with `DistProSearchLoop`, distilled for two steps, exported, and read by plain mmpretrain with the same logits.
+`{PARTNER}` of depth 8: probed with `transmitters='auto'` and `receivers='auto'`, searched with `DistProSearchLoop` and
+with `DistProOneStepSearchLoop`, distilled for two steps, exported, and read by plain mmpretrain with the same logits.
 {len(works)} of {tried} work on both sides, {len(works) - len(alone_by_steps)} of them with both searches. "Tokens" and
 "channels last" say what the network holds there; they are read as maps.''', markdown(rows)]
     if pairs:

@@ -1,6 +1,11 @@
 """DistPro: learns how a student network is distilled from a teacher, in torch and numpy alone."""
-from .errors import ArgumentError, ProcessError
+from .distillation import Distillation, DistillationOutput
+from .errors import ArgumentError, ProcessError, SearchError
+from .plain_search import search
 from .process import DistillationProcess, map_process
-from .weighting import Weighting
+from .weighting import Weighting, register_weighting
 
-__all__ = ['ArgumentError', 'DistillationProcess', 'ProcessError', 'Weighting', 'map_process']
+__all__ = [
+    'ArgumentError', 'Distillation', 'DistillationOutput', 'DistillationProcess', 'ProcessError', 'SearchError', 'Weighting',
+    'map_process', 'register_weighting', 'search'
+]

@@ -16,6 +16,10 @@ class ProcessError(ArgumentError):
     """A process that cannot be read or does not fit."""
 
 
+class SearchError(RuntimeError):
+    """A search that cannot go on, because the student does not learn."""
+
+
 @contextlib.contextmanager
 def argument_prefix(prefix: str, kind: type = ArgumentError) -> Iterator[None]:
     """Put a prefix before the argument that an :class:`ArgumentError` names, and raise the error as another class.

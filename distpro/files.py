@@ -1,4 +1,4 @@
-"""Writing files so that a kill at any moment leaves the old one or the new one, never half of one."""
+"""Atomic writing of files: a kill at any time leaves the old file or the new one, never a part."""
 import contextlib
 import os
 import tempfile
@@ -7,7 +7,7 @@ from typing import Iterator
 
 @contextlib.contextmanager
 def atomic_write(path: str) -> Iterator[str]:
-    """Write a file beside and move it into place.
+    """Write a temporary file and move it into place.
 
     Args:
         path (str): The file; its folder is made if there is none.

@@ -20,7 +20,7 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
     written to, are back, and so are the random states of the CPU and of every GPU that the modules are on.
 
     Args:
-        *modules (nn.Module): The modules whose buffers are kept.
+        *modules (nn.Module): The modules whose buffers are protected.
     """
     owners = [(module, name, buffer) for root in modules for module in root.modules()
               for name, buffer in module._buffers.items() if buffer is not None]

@@ -72,7 +72,7 @@ class Bench:
         if method == 'teacher':
             optimizer, epochs = known.SGD if optimizer['type'] == 'AdamW' else optimizer, setting.teacher_epochs
         elif method == 'search':
-            train_cfg = dict(type='mmrazor.DistProWholeRunLoop', max_epochs=epochs)
+            train_cfg = dict(type='mmrazor.DistProSearchLoop', max_epochs=epochs)
         known.schedule(cfg, optimizer, epochs, train_cfg)
         if method in ('student', 'teacher'):
             cfg.model = known.with_classes(getattr(setting, method), setting.classes)

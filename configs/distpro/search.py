@@ -2,11 +2,11 @@
 _base_ = './equal.py'
 train_cfg = dict(
     _delete_=True,
-    type='mmrazor.DistProWholeRunLoop',
+    type='mmrazor.DistProSearchLoop',
     max_epochs=_base_.train_cfg.max_epochs,
     round_share=_base_.round_share,
     min_iterations=200,
     rounds=3,
     knots=4,
-    rise=3.0,
-    step_size=0.7)
+    initial_bump=3.0,
+    searcher=dict(type='RpropSearcher'))

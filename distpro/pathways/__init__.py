@@ -3,12 +3,13 @@ from .by_name import ByName
 from .cost import OUT_OF_PROPORTION, changed_costs, cost, pathway_costs
 from .grid import COMPARE_AT, PathwayGrid
 from .hcl_loss import HCLLoss
+from .kl_divergence import KLDivergence
 from .pathway import CONNECTIONS, Pathway, connect, depths, span
 from .projections import IdentityTransform, LinearTransform, MLPTransform
 from .transforms import AttentionTransform, ConvAttentionTransform, DeepAttentionTransform, PointwiseTransform, Transform
 
 __all__ = [
     'COMPARE_AT', 'CONNECTIONS', 'OUT_OF_PROPORTION', 'AttentionTransform', 'ByName', 'ConvAttentionTransform',
-    'DeepAttentionTransform', 'HCLLoss', 'IdentityTransform', 'LinearTransform', 'MLPTransform', 'Pathway', 'PathwayGrid',
-    'PointwiseTransform', 'Transform', 'changed_costs', 'connect', 'cost', 'depths', 'pathway_costs', 'span'
+    'DeepAttentionTransform', 'HCLLoss', 'IdentityTransform', 'KLDivergence', 'LinearTransform', 'MLPTransform', 'Pathway',
+    'PathwayGrid', 'PointwiseTransform', 'Transform', 'changed_costs', 'connect', 'cost', 'depths', 'pathway_costs', 'span'
 ]

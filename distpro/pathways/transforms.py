@@ -63,10 +63,10 @@ def resize_and_convolve(x: Tensor, size: Optional[Tuple[int, int]], conv: nn.Mod
     factors = _factors(x, size)
     if factors is None or max(factors) == 1 or not _is_plain(conv):
         return conv(resize(x, size))
-    told = [min(factor, 3) for factor in factors]
-    sums = torch.kron(*(_met(factor, conv.weight) for factor in told))
-    kernel = (conv.weight.transpose(0, 1).flatten(2) @ sums.t()).unflatten(2, [factor + 2 for factor in told])
-    x = F.conv_transpose2d(x, kernel, conv.bias, stride=told, padding=1)
+    distinct = [min(factor, 3) for factor in factors]
+    sums = torch.kron(*(_met(factor, conv.weight) for factor in distinct))
+    kernel = (conv.weight.transpose(0, 1).flatten(2) @ sums.t()).unflatten(2, [factor + 2 for factor in distinct])
+    x = F.conv_transpose2d(x, kernel, conv.bias, stride=distinct, padding=1)
     for factor, dim in zip(factors, (2, 3)):
         x = _spread(x, factor, dim) if factor > 3 else x
     return x

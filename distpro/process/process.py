@@ -1,4 +1,4 @@
-"""The process: the pathways' weights over a whole distillation, recorded in a search and replayed in runs."""
+"""The process: the schedule of the pathways' weights over a training, found by a search and replayed in distillations."""
 import json
 from typing import Dict, List, Optional, Sequence, Union
 
@@ -9,15 +9,13 @@ from ..errors import ProcessError
 from ..files import atomic_write
 from ..weighting import OFF, Weighting
 
-FORMAT = 'distpro_mm process'
-VERSION = 2
-READABLE = (1, 2)  # version 1 has no unit in its weighting: it is 'loss'
-FORMS = ('process', 'uniform', 'last', 'shuffled', 'mean', 'together', 'random')
-RANDOM_KNOTS = 5  # a random process changes as often over a run
+FORMAT = 'distpro process'
+VERSION = 3
+READABLE = (1, 2, 3)
 
 
 class DistillationProcess:
-    """Free parameters alpha of N pathways at K knots of a run's progress.
+    """Free parameters alpha of N pathways at K knots of the training progress.
 
     Between knots the weights (not alpha) are interpolated linearly; before the first and after the last they are
     constant. At a knot they are exactly the weights of that knot's alpha.
@@ -25,11 +23,11 @@ class DistillationProcess:
     Args:
         names (Sequence[str]): Names of the pathways [N].
         weighting (Weighting): The map from alpha to weights.
-        progress (Sequence[float]): Knots [K], rising, in [0, 1] of the run.
+        progress (Sequence[float]): Knots [K], in ascending order, as shares of the training in [0, 1].
         alpha (Sequence[Sequence[float]]): Free parameters [K, N].
-        origin (dict, optional): Where the process came from (config, data set, pair, seed, versions); kept as it is.
+        origin (dict, optional): Where the process comes from (config, data set, pair, seed, versions); stored unchanged.
         layers (dict[str, list[str]], optional): All 'transmitters' and all 'receivers', connected or not, from shallow to
-            deep: what the depth of a pathway's layers is told by. Defaults to None: not known.
+            deep, which determine the depth of a pathway's layers. Defaults to None: not known.
 
     Raises:
         ProcessError: If the parts do not fit together or are not finite.
@@ -55,7 +53,7 @@ class DistillationProcess:
         if not all(np.isfinite(a).all() for a in self.alpha):
             raise ProcessError('a process needs finite alpha at every knot')
         if any(not 0 <= p <= 1 for p in self.progress) or any(np.diff(self.progress) <= 0):
-            raise ProcessError('the knots of a process must rise within [0, 1]')
+            raise ProcessError('the knots of a process must be in ascending order within [0, 1]')
         if layers is not None and not (isinstance(layers, dict) and set(layers) == {'transmitters', 'receivers'}
                                        and all(isinstance(side, list) and all(isinstance(name, str) for name in side)
                                                and len(set(side)) == len(side) for side in layers.values())):
@@ -69,7 +67,7 @@ class DistillationProcess:
 
         Args:
             names (Sequence[str]): Names of the pathways [N].
-            progress (Sequence[float]): Knots [K], rising, in [0, 1] of the run.
+            progress (Sequence[float]): Knots [K], in ascending order, as shares of the training in [0, 1].
             weights (Sequence or dict): Weights at the knots, >= 0: [K], the same of all pathways, or [K, N]; or a dict of
                 'features' and 'logits', each [K].
             unit (str): Of the weights, see :class:`Weighting`. Defaults to 'variance'.
@@ -105,11 +103,11 @@ class DistillationProcess:
         """Append a knot.
 
         Args:
-            progress (float): Moment in [0, 1], later than the last knot.
+            progress (float): Share of the training in [0, 1], larger than that of the last knot.
             alpha (Sequence[float]): Free parameters [N], finite.
 
         Raises:
-            ProcessError: If the knot is not later or alpha is not finite.
+            ProcessError: If ``progress`` does not increase, or alpha is not finite.
         """
         alpha = np.array(alpha, dtype=np.float64)  # a copy: the search moves its own on
         if alpha.shape != (len(self.names), ) or not np.isfinite(alpha).all():
@@ -135,80 +133,26 @@ class DistillationProcess:
         return self._weights
 
     def at(self, progress: float) -> np.ndarray:
-        """Weights at a moment.
+        """Weights at a share of the training.
 
         Args:
-            progress (float): Moment in [0, 1] of the run, of whatever length.
+            progress (float): Share of the training, in [0, 1].
 
         Returns:
             np.ndarray: Weights [N].
         """
-        return self.stretch([progress])[0]
+        return self.weights_at([progress])[0]
 
-    def stretch(self, moments: Sequence[float]) -> np.ndarray:
-        """Weights at many moments.
+    def weights_at(self, progress: Sequence[float]) -> np.ndarray:
+        """Weights at many shares of the training.
 
         Args:
-            moments (Sequence[float]): Moments [M] in [0, 1].
+            progress (Sequence[float]): Shares of the training [M], in [0, 1].
 
         Returns:
             np.ndarray: Weights [M, N].
         """
-        return interpolate(self.progress, self.weights, moments)
-
-    def form(self, form: str, moments: Sequence[float], seed: int = 0) -> np.ndarray:
-        """The process or one of its ablations, over a run.
-
-        Args:
-            form (str): 'process'; 'uniform': every pathway at the mean weight over pathways and time; 'last': the last
-                weights throughout; 'mean': each pathway's own average over time; 'together': all pathways at their mean
-                weight of the moment; 'shuffled': the moments in random order; 'random': the total of every moment divided
-                anew, in shares drawn uniformly at five moments of the run and interpolated between.
-            moments (Sequence[float]): The run's moments [M] in [0, 1].
-            seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
-
-        Returns:
-            np.ndarray: Weights [M, N].
-
-        Raises:
-            ProcessError: If ``form`` is none of these.
-        """
-        weights = self.stretch(moments)
-        if form == 'process':
-            return weights
-        if form == 'uniform':
-            return np.full_like(weights, weights.mean())
-        if form == 'last':
-            return np.repeat(self.weights[-1:], len(weights), axis=0)
-        if form == 'mean':
-            return np.repeat(weights.mean(axis=0, keepdims=True), len(weights), axis=0)
-        if form == 'together':
-            return np.repeat(weights.mean(axis=1, keepdims=True), len(self.names), axis=1)
-        if form == 'shuffled':
-            return weights[np.random.RandomState(seed).permutation(len(weights))]
-        if form == 'random':
-            shares = np.random.RandomState(seed).dirichlet(np.ones(len(self.names)), RANDOM_KNOTS)
-            return weights.sum(axis=1, keepdims=True) * interpolate(np.linspace(0, 1, RANDOM_KNOTS), shares, moments)
-        raise ProcessError(f"form='{form}' is not one of {', '.join(FORMS)}")
-
-    def smooth(self, window: float) -> 'DistillationProcess':
-        """A smoothed copy: alpha averaged over a moving window of time.
-
-        Args:
-            window (float): Width of the window in progress, in [0, 1]; a knot is averaged with all knots at most half
-                of it away. 0 changes nothing.
-
-        Returns:
-            DistillationProcess: The copy.
-        """
-        if not 0 <= window <= 1:
-            raise ProcessError(f'window={window} is not in [0, 1]')
-        progress, alpha = np.array(self.progress), np.array(self.alpha).reshape(-1, len(self.names))
-        first = np.searchsorted(progress, progress - window / 2 - 1e-12)
-        last = np.searchsorted(progress, progress + window / 2 + 1e-12)
-        sums = np.concatenate([np.zeros((1, len(self.names))), alpha.cumsum(axis=0)])
-        smoothed = (sums[last] - sums[first]) / (last - first)[:, None] if window else alpha
-        return DistillationProcess(self.names, self.weighting, self.progress, smoothed, self.origin, self.layers)
+        return interpolate(self.progress, self.weights, progress)
 
     def reorder(self, names: Sequence[str], where: str, instead: str = '') -> 'DistillationProcess':
         """A copy with the pathways in another order.
@@ -250,20 +194,19 @@ class DistillationProcess:
             source (str): Named in errors.
 
         Raises:
-            ProcessError: In one sentence, if anything is missing or not understood.
+            ProcessError: If anything is missing or not understood.
         """
-        if not isinstance(data, dict) or data.get('format') != FORMAT:
-            raise ProcessError(f'{source} is not a process file of distpro_mm (its "format" is not "{FORMAT}"); give the '
+        if not isinstance(data, dict) or data.get('format') not in (FORMAT, 'distpro_mm process'):
+            raise ProcessError(f'{source} is not a process file (its "format" is not "{FORMAT}"); give the '
                                'process.json that a search wrote to its work_dir')
         if data.get('version') not in READABLE:
-            raise ProcessError(f'{source} has version {data.get("version")!r} and this distpro_mm reads versions '
-                               f'{" and ".join(map(str, READABLE))}: use the distpro_mm that wrote it, or search again')
+            raise ProcessError(f'{source} has version {data.get("version")!r} and this version of distpro reads '
+                               f'{" and ".join(map(str, READABLE))}: use the one that wrote it, or search again')
         missing = [key for key in ('pathways', 'weighting', 'progress', 'alpha') if key not in data]
         if missing:
             raise ProcessError(f'{source} lacks {", ".join(missing)}: it is damaged; search again or restore a copy')
         try:
-            weighting = {'unit': 'loss', **data['weighting']} if data['version'] == 1 else data['weighting']
-            process = cls(data['pathways'], Weighting(**weighting), data['progress'], data['alpha'],
+            process = cls(data['pathways'], _weighting(data['weighting'], data['version']), data['progress'], data['alpha'],
                           data.get('origin'), data.get('layers'))
             if len(process):
                 process.weights  # noqa: B018  refuses weights that are not finite
@@ -292,7 +235,7 @@ class DistillationProcess:
             path (str): The file.
 
         Raises:
-            ProcessError: In one sentence, if the file is missing, is not JSON or is not understood.
+            ProcessError: If the file is missing, is not JSON, or is not understood.
         """
         try:
             with open(path) as file:
@@ -301,16 +244,25 @@ class DistillationProcess:
             raise ProcessError(f"there is no process file '{path}': run the search first (it writes process.json to its "
                                'work_dir) or correct the path') from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise ProcessError(f"the process file '{path}' is not whole JSON ({error}): it was cut off or is another "
+            raise ProcessError(f"the process file '{path}' is not valid JSON ({error}): it is truncated or a different "
                                'file; search again or restore a copy') from None
         except OSError as error:
             raise ProcessError(f"the process file '{path}' cannot be read: {error}") from error
         return cls.from_dict(data, f"the process file '{path}'")
 
 
-def interpolate(progress: Sequence[float], weights: np.ndarray, moments: Sequence[float]) -> np.ndarray:
-    """Linear interpolation of weights [K, N] given at the knots [K] to moments [M]: [M, N]."""
-    return np.stack([np.interp(moments, progress, column) for column in np.asarray(weights).T], axis=1)
+def interpolate(knots: Sequence[float], weights: np.ndarray, progress: Sequence[float]) -> np.ndarray:
+    """Linear interpolation of weights [K, N] at knots [K] to shares of the training [M]: [M, N]."""
+    return np.stack([np.interp(progress, knots, column) for column in np.asarray(weights).T], axis=1)
+
+
+def _weighting(data: dict, version: int) -> Weighting:
+    """The weighting of a file. Version 1 has no unit, which was 'loss'; versions 1 and 2 have a bias for every type."""
+    data = {'unit': 'loss', **data} if version == 1 else dict(data)
+    bias = data.pop('bias', None) if version < VERSION else None
+    if bias is not None and data.get('type') == 'biased_softmax':
+        data['parameters'] = dict(bias=bias)
+    return Weighting.from_dict(data)
 
 
 def _shortest(alpha: np.ndarray) -> List[float]:

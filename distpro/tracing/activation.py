@@ -20,7 +20,7 @@ def activation_of(feature: Any, traced: Trace) -> Optional[Call]:
 def _is_elementwise(call: Call) -> bool:
     """Whether a module acts on each element by itself and changes something: what an activation does.
 
-    Told by trying: an elementwise function commutes with any permutation of the elements.
+    Determined by a test: an elementwise function commutes with any permutation of the elements.
     """
     if isinstance(call.module, nn.PReLU):
         return True

@@ -1,6 +1,6 @@
 """Reading any feature as a map [B, C, H, W]: maps, maps with the channels last, and sequences of tokens.
 
-What a feature is, is told from its shape and from the one forward in which it was seen, never from the network's name.
+The layout of a feature is determined from its shape and from the traced forward, never from the network's name.
 """
 import dataclasses
 import functools
@@ -53,12 +53,12 @@ class Layout:
 
 
 def element_of(value: Any, element: Union[None, int, str]) -> Any:
-    """An element of what a module puts out (takes in), the first if none is named; the whole of what holds no several."""
+    """The first element of a module's output or input if none is given; non-containers are returned unchanged."""
     return value[element or 0] if isinstance(value, (tuple, list, dict)) else value
 
 
 class LayoutDetector:
-    """Tells how the tensors of one forward hold maps.
+    """Determines how the tensors of one forward hold maps.
 
     Args:
         calls (Sequence): All module calls of the forward, of two different images, in the order in which they ended.
@@ -83,7 +83,7 @@ class LayoutDetector:
         return None
 
     def maps(self, output: Any) -> List[Tuple[Union[None, int, str], Layout]]:
-        """Where in what a module puts out (takes in) maps are held: the place, None for the whole, and the layout."""
+        """The elements of a module's output (or input) that are maps: key, None if it is no container, and layout."""
         if isinstance(output, dict):
             entries: Iterable = output.items()
         elif isinstance(output, (tuple, list)):

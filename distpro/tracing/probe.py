@@ -9,7 +9,7 @@ def probe_input(model: nn.Module, shape: Optional[Sequence[int]] = None) -> Tens
     """A small batch of made-up images to probe a model with.
 
     Args:
-        model (nn.Module): The model; its first convolution tells the channels and an ``img_size`` the height and width.
+        model (nn.Module): The model. Its first convolution gives the channels, and an ``img_size`` the height and width.
         shape (Sequence[int], optional): [C, H, W], if the model should see that. Defaults to None: the channels of
             the first convolution at ``img_size``, or at 64 x 64 where the model does not ask for a size.
 

@@ -26,7 +26,7 @@ def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, 
             ``'auto'`` or ``dict(module='auto', before_activation=False)`` stands for all that 'auto' finds.
         traced (Trace): A forward of the model that the layers belong to.
         key (str): The config key, for errors.
-        root (str): The module within which 'auto' looks for stages; the whole model if there is none of that name.
+        root (str): The module within which 'auto' looks for stages; the model itself if there is no such module.
         trained (bool): Leave out of 'auto', and refuse, layers up to which nothing is trained. Defaults to False.
 
     Returns:

@@ -80,7 +80,7 @@ class _Part:
 
 
 def _called_parts(traced: Trace, root: str) -> List[_Part]:
-    """Last calls of the outermost modules under ``root`` that put out maps, in the order of the forward.
+    """Last calls of the outermost modules under ``root`` that return maps, in the order of the forward.
 
     What comes after a global pooling (a module without weights that makes a map 1 x 1) is no map any more.
     """
@@ -95,7 +95,10 @@ def _called_parts(traced: Trace, root: str) -> List[_Part]:
                     collect(name)
                 continue
             order, call = last[name]
-            found.extend((order, _Part(call, *place)) for place in traced.layouts.maps(call.output)[:1])
+            places = traced.layouts.maps(call.output)[:1]
+            found.extend((order, _Part(call, *place)) for place in places)
+            if not places:  # a whole network within another, say
+                collect(name)
 
     collect(root)
     parts = []

@@ -55,7 +55,7 @@ def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
     """Run ``forward`` once and write down every module call of ``model``.
 
     The model is in eval mode meanwhile; modes, buffers and random states are as before afterwards. Gradients are on, so
-    that an output tells whether anything that is trained lies before it.
+    that an output shows whether a trained parameter comes before it.
 
     Args:
         model (nn.Module): The model to look at.

@@ -9,14 +9,13 @@ from .hooks import (
     ProfileHook,
     TrainingWatchHook,
     WholeCheckpointHook,
-    WholeRunRecordHook,
 )
-from .loops import DistProSearchLoop, DistProWholeRunLoop, L2TTrainLoop, ReproducibleTrainLoop
+from .loops import DistProOneStepSearchLoop, DistProSearchLoop, L2TTrainLoop, ReproducibleTrainLoop
 from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor, L2TOptimWrapperConstructor
 
 __all__ = [
-    'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProSearchLoop',
-    'DistProWholeRunLoop', 'DistillWarmUpHook', 'InitialStudentHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop',
+    'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProOneStepSearchLoop',
+    'DistProSearchLoop', 'DistillWarmUpHook', 'InitialStudentHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop',
     'LoadCheckpointHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'ReproducibleTrainLoop',
-    'TrainingWatchHook', 'WholeCheckpointHook', 'WholeRunRecordHook'
+    'TrainingWatchHook', 'WholeCheckpointHook'
 ]

@@ -246,7 +246,7 @@ def _join_processes(cfg: Config) -> None:
         raise ConfigError('--launcher pytorch is for processes that torchrun starts: use tools/dist_train.sh CONFIG '
                           'PROCESSES')
     # Pathways that a replay skips, or a search's references have not, have transforms without a gradient.
-    rounds = name_of((cfg.get('train_cfg') or {}).get('type', '')) == 'DistProWholeRunLoop'
+    rounds = name_of((cfg.get('train_cfg') or {}).get('type', '')) == 'DistProSearchLoop'
     unused = cfg.get('find_unused_parameters', rounds or bool(replay_hooks(cfg)))
     cfg.find_unused_parameters = unused
     if torch.cuda.is_available():

@@ -22,7 +22,7 @@ IRRELEVANT = re.compile(
     r'|train_dataloader\.(num_workers|persistent_workers|pin_memory|prefetch_factor)$'
     rf'|train_dataloader\.(.*\.)?({PLACES})\b'
     rf'|train_cfg\.(val_begin|val_interval|dynamic_intervals|memory|held_out_dataloader\.(num_workers|(.*\.)?({PLACES})))\b')
-OBSERVERS = ('ProfileHook', 'ProcessRecordHook', 'WholeRunRecordHook', 'VisualizationHook', 'EarlyStoppingHook',
+OBSERVERS = ('ProfileHook', 'ProcessRecordHook', 'VisualizationHook', 'EarlyStoppingHook',
              'EmptyCacheHook', 'ProfilerHook', 'LoggerHook', 'CheckpointHook', 'WholeCheckpointHook', 'IterTimerHook',
              'ClassNumCheckHook', 'InitialStudentHook', 'LoadCheckpointHook')
 FOLLOWED = re.compile(

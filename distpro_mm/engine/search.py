@@ -2,7 +2,7 @@
 from typing import Optional
 
 from distpro.process import DistillationProcess
-from distpro.search import Hypergradient, Searcher, Trajectory
+from distpro.searching import Hypergradient, Searcher, Trajectory
 
 
 class Search:
@@ -12,12 +12,10 @@ class Search:
         searcher (Searcher, optional): Strategy of a search in rounds; None in a search that updates alpha in every step.
         hypergradient (Hypergradient, optional): One-step derivatives of the held-out loss, if the search uses them.
         trajectory (Trajectory, optional): Derivatives through whole rounds, if the search uses them.
-        moves_alpha (bool): Whether the present iteration updates alpha.
     """
     searcher: Optional[Searcher] = None
     hypergradient: Optional[Hypergradient] = None
     trajectory: Optional[Trajectory] = None
-    moves_alpha = False
 
     @property
     def in_rounds(self) -> bool:
@@ -25,5 +23,16 @@ class Search:
         return self.searcher is not None
 
     def process(self) -> Optional[DistillationProcess]:
-        """The best process so far, of a search in rounds."""
+        """The process that the search has found so far; None before there is one.
+
+        ``origin`` of the process has what the loop knows of its origin, with ``complete``: whether the search is at its end.
+        """
+        raise NotImplementedError
+
+    def state_dict(self) -> dict:
+        """dict: What a search that is resumed goes on with."""
+        raise NotImplementedError
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with what :meth:`state_dict` gave."""
         raise NotImplementedError

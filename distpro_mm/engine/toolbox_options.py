@@ -39,12 +39,12 @@ def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
     for place, hook in enumerate(cfg.get('custom_hooks') or []):
         key, kind = f'custom_hooks.{place}: {_name(hook["type"])}', _name(hook['type'])
         yield from _of_hook(cfg, key, hook, distils)
-        if loop == 'DistProWholeRunLoop' and kind in BY_EPOCH:
+        if loop == 'DistProSearchLoop' and kind in BY_EPOCH:
             yield key, ('it acts at epochs of the whole search, and each round is a training from epoch 1 on: remove it for '
                         'the search')
-        if loop == 'DistProWholeRunLoop' and kind == 'EarlyStoppingHook':
+        if loop == 'DistProSearchLoop' and kind == 'EarlyStoppingHook':
             yield key, 'a search in rounds validates after the last round only: remove it for the search'
-    if loop in ('DistProWholeRunLoop', 'DistProSearchLoop'):
+    if loop in ('DistProSearchLoop', 'DistProOneStepSearchLoop'):
         if cfg.get('activation_checkpointing'):
             yield 'activation_checkpointing', 'a search cannot differentiate through checkpoints: remove it for the search'
         if (cfg.get('train_dataloader') or {}).get('num_batch_per_epoch'):
@@ -52,7 +52,7 @@ def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
                                                            'remove it, or give a smaller data set')
     schedules = cfg.get('param_scheduler') or []
     for schedule in [schedules] if 'type' in schedules else schedules:
-        if loop == 'DistProWholeRunLoop' and 'type' in schedule and _name(schedule['type']).startswith('ReduceOnPlateau'):
+        if loop == 'DistProSearchLoop' and 'type' in schedule and _name(schedule['type']).startswith('ReduceOnPlateau'):
             yield f'param_scheduler.type={_name(schedule["type"])!r}', (
                 'it follows a validation metric, and a search in rounds validates after the last round only: use another')
     if distils and cfg.get('efficient_conv_bn_eval'):

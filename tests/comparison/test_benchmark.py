@@ -16,7 +16,7 @@ def test_a_grid_is_every_combination_or_a_list_of_settings(folder):
 def test_selected_methods_come_with_the_reference_and_the_methods_they_are_ablations_of(folder):
     path = folder.write(
         ("'stage://search/process'})),", "'stage://search/process'}), last=dict(ablation_of='distpro', options={"
-         "'custom_hooks.0.form': 'last'})), extended_to=dict(compute_of='distpro', best_of=['kd', 'student']),"))
+         "'custom_hooks.0.ablation': 'last'})), extended_to=dict(compute_of='distpro', best_of=['kd', 'student']),"))
     assert list(Benchmark(path, only=['last']).methods) == ['student', 'distpro', 'last']
     assert list(Benchmark(path, only=['last']).extended_to.best_of) == ['student']
     selected = Benchmark(path, only=['kd'])

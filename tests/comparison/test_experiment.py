@@ -13,7 +13,7 @@ WEIGHT = 'model.distiller.distill_losses.loss_kl.loss_weight'
 KD_WEIGHT = 'model.distiller.weighting.kd_weight'
 # Added after the last method.
 UNIFORM = ('),\n    reference',
-           ", uniform=dict(ablation_of='distpro', options={'custom_hooks.0.form': 'uniform'})),\n    reference")
+           ", uniform=dict(ablation_of='distpro', options={'custom_hooks.0.ablation': 'uniform'})),\n    reference")
 ONE_SEED = ('seeds=[0, 1]', 'seeds=[0]')
 
 

@@ -46,7 +46,7 @@ def config(folder, task, kind, **options):
         default_hooks=dict(checkpoint=dict(type='mmrazor.WholeCheckpointHook', interval=1)))
     if kind == 'search':
         cfg['optim_wrapper']['constructor'] = 'mmrazor.DistProOptimWrapperConstructor'
-        cfg['train_cfg']['type'] = 'mmrazor.DistProSearchLoop'
+        cfg['train_cfg']['type'] = 'mmrazor.DistProOneStepSearchLoop'
     elif kind == 'distill':
         process = str(folder / 'search' / 'process.json')
         cfg['custom_hooks'] = [dict(type='mmrazor.ProcessReplayHook', process=process)]
@@ -120,12 +120,12 @@ def test_the_way_from_the_search_to_the_exported_student(teacher):
     assert seen[0] == seen[1] == replay.val_loop.run()['right'] > (0.8 if task == 'segmentation' else 0.3)
 
 
-def test_a_search_with_sight_to_the_end_of_the_run_moves_alpha_too(teacher):
+def test_a_search_in_rounds_updates_alpha_too(teacher):
     task, folder = teacher
     cfg = config(folder, task, 'search')
     cfg.work_dir = str(folder / 'whole_run')
     cfg.optim_wrapper.pop('constructor')
-    cfg.train_cfg.update(type='mmrazor.DistProWholeRunLoop', rounds=2, references=[], max_divisions=0,
+    cfg.train_cfg.update(type='mmrazor.DistProSearchLoop', rounds=2, references=[], max_divisions=0,
                          min_iterations=1, round_share=1)
     search = build_trainer(cfg)
     search.train()
@@ -166,8 +166,8 @@ def test_the_hypergradient_of_a_segmentors_search_is_that_through_the_whole_step
         optim_wrapper__optimizer=dict(_delete_=True, type='SGD', lr=lr, momentum=mu, weight_decay=decay)))
     model = runner.model.double()
     plain_loss = model.held_out_loss
-    model.held_out_loss = lambda data, agreement: (
-        seen.update(held_out=copy.deepcopy(data)), plain_loss(data, agreement))[1]
+    model.held_out_loss = lambda data, teacher_kl_share: (
+        seen.update(held_out=copy.deepcopy(data)), plain_loss(data, teacher_kl_share))[1]
 
     def before(runner, batch):
         if runner.iter == 3:

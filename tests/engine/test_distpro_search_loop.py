@@ -1,25 +1,26 @@
-import json
+import copy
 import os
-import shutil
 
-import cv2
 import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
-from torch import nn
 
 from distpro.process import DistillationProcess
-from distpro_mm.engine.loops.reproducible_train_loop import endless, start_at
+from distpro.searching import Round, RoundSearch
+from distpro_mm.engine.hooks import DistillWarmUpHook
+from distpro_mm.engine.loops.reproducible_train_loop import start_at
 from distpro_mm.errors import ConfigError, TrainingError
+from distpro_mm.models import DistPro
+
+ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
 
 
-def search(cfg, before=None):
+def search(cfg, hook=None):
     runner = Runner.from_cfg(cfg)
-    if before:
-        before(runner)
+    if hook:
+        runner.register_hook(hook, priority='LOWEST')
     runner.train()
     return runner
 
@@ -29,329 +30,433 @@ def load(runner):
 
 
 class Watch(Hook):
-    """Calls a function in every iteration."""
+    """Keeps what a function gives before every iteration."""
 
-    def __init__(self, after):
-        self.after = after
+    def __init__(self, function):
+        self.function, self.seen = function, []
 
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.after(runner)
-
-
-def test_every_alpha_is_recorded_from_start_to_end(make_config):
-    alphas = []
-
-    def note(runner):
-        alphas.append(runner.model.distiller.grid.alpha.detach().clone())
-
-    runner = search(make_config('search'), lambda r: (note(r), r.register_hook(Watch(note))))
-    process = load(runner)
-    assert len(process) == runner.max_iters == 8
-    assert np.allclose(process.progress, np.arange(8) / 7)
-    assert np.array_equal(np.array(process.alpha, dtype=np.float32), torch.stack(alphas[:-1]).numpy())
-    assert len({tuple(a.tolist()) for a in alphas}) == 9, 'alpha moves at every iteration'
-    assert process.origin['complete'] and process.origin['seed'] == 0 and process.origin['config_hash']
-    assert os.path.getsize(os.path.join(runner.work_dir, 'process.png')) > 5000
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        self.seen.append(copy.deepcopy(self.function(runner)))
 
 
-def test_alpha_interval_moves_alpha_every_kth_step_and_makes_no_other_extra_pass(make_config):
-    counted = []
-    runner = search(make_config('search', train_cfg__alpha_interval=3),
-                    lambda r: r.register_hook(Watch(lambda r: counted.append(dict(r.train_loop.hypergradient.passes)))))
-    assert np.allclose(load(runner).progress, [0, 3 / 7, 6 / 7])
-    assert counted[-1] == dict(held_out_forward_backward=3, dual_forward=3)
-    assert runner.model.passes == dict(teacher=8, student=8)
+class LongerWarmUpHook(DistillWarmUpHook):
+    """A hook of a user, which changes the training loss as the one that it derives from does."""
 
 
-@pytest.mark.parametrize('method', ['jvp', 'differences'])
-def test_the_student_is_bit_identical_to_one_trained_without_a_search(make_config, method):
-    """Faults 1, 2 and 4 through the whole loop: with alpha's learning rate 0 a search is an ordinary training."""
-    cfg = make_config('search', train_cfg__method=method)
-    cfg.optim_wrapper.alpha = dict(optimizer=dict(type='SGD', lr=0.0))
+@pytest.fixture
+def derivatives(monkeypatch):
+    """dJ/dw [iterations, N] of all rounds that were followed."""
+    seen, plain = [], Round.derivatives
+
+    def noting(loop):
+        seen.append(plain(loop))
+        return seen[-1]
+
+    monkeypatch.setattr(Round, 'derivatives', noting)
+    return seen
+
+
+def test_every_round_starts_anew_with_a_schedule_of_its_own_and_other_batches(make_config):
+    state = Watch(lambda runner: (runner.model.state_dict(), runner.optim_wrapper.get_lr()['lr'][0],
+                                  runner.optim_wrapper.optimizer.state_dict()))
+    runner = search(make_config('whole_run', train_cfg__rounds=3, param_scheduler__T_max=2), state)
+    assert runner.iter == 3 * ITERATIONS and len(state.seen) == 3 * ITERATIONS
+    first = state.seen[0]
+    for place in (ITERATIONS, 2 * ITERATIONS):
+        weights, lr, optimizer = state.seen[place]
+        # The extra state has the variances of the teacher's features, which the first round measured.
+        assert all(torch.equal(value, weights[name]) for name, value in first[0].items() if 'extra_state' not in name)
+        assert lr == first[1]
+        assert not optimizer['state']
+        assert not torch.equal(state.seen[place + 1][0]['architecture.backbone.conv1.weight'],
+                               state.seen[1][0]['architecture.backbone.conv1.weight'])
+    assert state.seen[ITERATIONS - 1][1] < 0.5 * first[1] and state.seen[ITERATIONS - 1][2]['state']
+
+
+@pytest.mark.parametrize('searcher', ['RpropSearcher', 'RandomSearcher'])
+def test_the_held_out_loss_is_the_mean_over_all_held_out_images(make_config, searcher):
+    """63 images in batches of up to 32, the last of which would not be full."""
+    class Single(Hook):
+        """The loss of each held-out image by itself, at the end of the round."""
+
+        def after_train_epoch(self, runner):
+            model, losses = runner.model, []
+            with torch.no_grad():
+                for batch in start_at(runner.train_loop.held_out_dataloader, 0, 0):
+                    data = model.data_preprocessor(batch, True)
+                    logits = model.student(**data, mode='tensor')
+                    labels = torch.cat([sample.gt_label for sample in data['data_samples']])
+                    losses += torch.nn.functional.cross_entropy(logits, labels, reduction='none').tolist()
+            self.losses = losses
+
+    single = Single()
+    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=1, train_cfg__searcher=dict(type=searcher),
+                      train_cfg__held_out=dict(ratio=0.63, stratified=False), train_dataloader__batch_size=32)
+    loss = search(cfg, single).train_loop.searcher.history[0].loss
+    assert len(single.losses) == 63 and loss == pytest.approx(np.mean(single.losses), rel=1e-5)
+
+
+def test_a_round_is_an_ordinary_training_with_its_weights(make_config):
+    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__initial_bump=0)
     searched = search(cfg)
-    cfg = make_config('equal')
+    cfg = make_config('equal', model__distiller__logits=cfg.model.distiller.logits,
+                      model__distiller__weighting=cfg.model.distiller.weighting)
     cfg.train_dataloader.dataset = dict(type='HeldOutSplit', part='train', dataset=cfg.train_dataloader.dataset)
     plain = search(cfg)
     a, b = searched.model.state_dict(), plain.model.state_dict()
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_the_teacher_does_not_change(make_config):
-    before = {}
-    runner = search(make_config('search'), lambda r: r.register_hook(
-        Watch(lambda r: before or before.update({k: v.clone() for k, v in r.model.teacher.state_dict().items()}))))
-    assert all(torch.equal(value, before[key]) for key, value in runner.model.teacher.state_dict().items())
-    assert not any(module.training for module in runner.model.teacher.modules())
+def test_a_sweep_leaves_student_and_statistics_as_the_round_left_them(make_config):
+    """The last iteration of the first round of two, after which alpha moves, against a search that ends there."""
+    class AtTheEnd(Hook):
+
+        def after_train_epoch(self, runner):
+            if runner.epoch == 1:
+                self.state = copy.deepcopy(runner.model.state_dict())
+
+    for memory in (4.0, 1e-6):
+        one, two = AtTheEnd(), AtTheEnd()
+        search(make_config('whole_run', 'one', train_cfg__rounds=1), one)
+        search(make_config('whole_run', 'two', train_cfg__rounds=2, train_cfg__memory=memory), two)
+        assert all(torch.equal(value, two.state[name]) for name, value in one.state.items())
 
 
-def test_held_out_images_are_disjoint_from_training_and_reshuffled_in_every_pass(make_config):
-    runner = Runner.from_cfg(make_config('search', train_cfg__max_epochs=6))
-    runner._train_loop = runner.build_train_loop(runner._train_loop)
-    loop = runner.train_loop
-    parts = [[dataset.get_data_info(i)['sample_idx'] for i in range(len(dataset))]
-             for dataset in (loop.dataloader.dataset, loop.held_out_dataloader.dataset)]
-    assert len(parts[0]) == 80 and len(parts[1]) == 20 and not set(parts[0]) & set(parts[1])
-    held_out = endless(loop.held_out_dataloader)
-    orders = [[s.sample_idx for s in next(held_out)['data_samples']] for _ in range(3)]
-    assert sorted(orders[0]) == sorted(parts[1]) and orders[0] != orders[1] != orders[2]
+class InDoublePrecision(Hook):
+
+    def before_train(self, runner):
+        plain = runner.model.double().data_preprocessor.forward
+
+        def forward(data, training=False):
+            data = plain(data, training)
+            return dict(data, inputs=data['inputs'].double())
+
+        runner.model.data_preprocessor.forward = forward
 
 
-def test_one_held_out_loader_serves_the_whole_search(make_config):
-    """Fault 5: the release starts a new pool of workers for every held-out batch."""
-    started = []
-    cfg = make_config('search', train_dataloader__num_workers=1, train_cfg__max_epochs=3)
+def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_loss(make_config, derivatives, monkeypatch):
+    """Against whole rounds with all weights of a pathway changed, in float64."""
+    def run(change=0.0, rounds=1):
+        plain = RoundSearch.weights
+        with monkeypatch.context() as patch:
+            patch.setattr(RoundSearch, 'weights', lambda loop, *args: plain(loop, *args).double() + change)
+            return search(make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9,
+                                      train_cfg__max_epochs=1), InDoublePrecision()).train_loop.searcher.history[0].loss
 
-    def count(runner):
-        from torch.utils.data import dataloader
-        plain = dataloader._MultiProcessingDataLoaderIter.__init__
-
-        def counting(self, loader):
-            started.append(loader.dataset.part)
-            plain(self, loader)
-
-        dataloader._MultiProcessingDataLoaderIter.__init__ = counting
-        runner.undo = lambda: setattr(dataloader._MultiProcessingDataLoaderIter, '__init__', plain)
-
-    runner = Runner.from_cfg(cfg)
-    count(runner)
-    try:
-        runner.train()
-    finally:
-        runner.undo()
-    assert runner.iter == 12 and started.count('held_out') == 1
+    run(rounds=2)
+    assert derivatives[0].shape == (4, 5) and derivatives[0].dtype == torch.float64
+    for pathway in (1, 4):  # between features, and of the logits
+        measured = derivatives[0].sum(0)[pathway].item()
+        change = 1e-5 * torch.eye(5).double()[pathway]
+        assert measured == pytest.approx((run(change) - run(-change)) / 2e-5, rel=1e-3), pathway
 
 
-def test_a_uniform_weighting_is_searched_in_vain(make_config):
-    runner = search(make_config('search', model__distiller__weighting=dict(_delete_=True, type='uniform')))
-    assert torch.equal(runner.model.distiller.grid.alpha, torch.ones(4)) and (load(runner).weights == 1).all()
+@pytest.mark.parametrize('distance', ['HCLLoss', 'ATLoss'])
+def test_a_search_goes_through_maps_that_are_zero_in_both_networks(make_config, derivatives, distance):
+    dead = [dict(type='Constant', layer='BatchNorm2d', val=0)]
+    runner = search(make_config(
+        'whole_run', train_cfg__rounds=2, train_cfg__max_epochs=1, model__distiller__distance=dict(type=distance),
+        model__distiller__transforms=[dict(type='IdentityTransform')], model__architecture__backbone__init_cfg=dead,
+        model__teacher__backbone__init_cfg=dead))
+    assert derivatives[0].isfinite().all() and len(runner.train_loop.searcher.history) == 2
+
+
+def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives):
+    for memory in (4.0, 1e-6):  # every step is a part of its own
+        search(make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=memory))
+    assert torch.equal(derivatives[0], derivatives[1])
+
+
+def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
+    losses = iter([3.0, 2.0, 2.5, 2.11, 2.09])
+    monkeypatch.setattr(Round, 'measure', _with_loss(losses))
+    runner = search(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3, train_cfg__initial_bump=0))
+    history, process = runner.train_loop.searcher.history, load(runner)
+    assert [done.loss for done in history] == [3.0, 2.0, 2.5, 2.11, 2.09]
+    assert process.origin['trials'] == [dict(kind='step', loss=done.loss) for done in history]
+    assert process.origin['complete'] and process.progress == [0, 0.5, 1] and len(process.names) == 5
+    alphas = [np.array(done.alpha.tolist()) for done in history]
+    assert np.allclose(process.alpha, alphas[1])
+    assert (np.abs(alphas[1] - alphas[0]) <= 0.7 + 1e-6).all() and np.median(np.abs(alphas[1] - alphas[0])) > 0.5
+    # Two rounds were not followed: alpha went the same way from the best one, half as far (or 1.2 times that).
+    moved = np.abs(alphas[2] - alphas[1]) > 0
+    assert moved.any()
+    ratio = (alphas[3] - alphas[1])[moved] / (alphas[2] - alphas[1])[moved]
+    assert (ratio > 0.49).all() and (ratio < 0.61).all()
+
+
+def _with_loss(losses, plain=Round.measure):
+    def measure(loop):
+        plain(loop)
+        return next(losses)
+
+    return measure
+
+
+class Once(torch.autograd.Function):
+
+    @staticmethod
+    def forward(ctx, x):
+        return 2 * x
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return 2 * gradient
+
+
+class Scale(Hook):
+
+    def before_train(self, runner):
+        runner.model.student.backbone.layer2.register_forward_hook(lambda module, given, out: Once.apply(out))
+
+
+def test_what_has_no_second_derivative_is_told_at_the_first_step(make_config):
+    class ScaleAtFirst(Scale):
+
+        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+            raise AssertionError('the first step was over')
+
+    with pytest.raises(ConfigError, match="has no second derivative; use searcher=dict.type='CMAESSearcher'"):
+        search(make_config('whole_run'), ScaleAtFirst())
+
+
+def test_what_has_no_second_derivative_is_searched_by_losses_alone(make_config):
+    cfg = make_config('whole_run', train_cfg__searcher=dict(type='CMAESSearcher'), train_cfg__rounds=9,
+                      train_cfg__max_epochs=1,
+                      optim_wrapper__clip_grad=dict(max_norm=10.0), model__distiller__compile_transforms=True)
+    with_cp = make_config('whole_run', train_cfg__searcher=dict(type='RandomSearcher'), train_cfg__rounds=2,
+                          train_cfg__max_epochs=1)
+    for config, scale in ((cfg, Scale()), (with_cp, None)):
+        history = search(config, scale).train_loop.searcher.history
+        assert len({str(done.alpha.tolist()) for done in history}) == len(history) and np.isfinite(
+            [done.loss for done in history]).all()
+
+
+@pytest.mark.parametrize('kind, rounds', [('whole_run', 2), ('search', None)])
+def test_the_teacher_may_judge(make_config, monkeypatch, kind, rounds):
+    plain, asked = DistPro.held_out_loss, []
+    monkeypatch.setattr(DistPro, 'held_out_loss', lambda model, data, teacher_kl_share: (
+        asked.append(teacher_kl_share), plain(model, data, teacher_kl_share))[1])
+    options = dict(train_cfg__rounds=rounds) if rounds else dict(
+        model__distiller__logits=[dict(type='KLDivergence', tau=4)])
+    runner = search(make_config(kind, train_cfg__teacher_kl_share=0.5, train_cfg__max_epochs=1, **options))
+    assert set(asked) == {0.5} and len(asked) > 2
+    alpha = runner.train_loop.searcher.history[1].alpha if rounds else runner.model.distiller.grid.alpha
+    assert alpha.isfinite().all() and alpha.std() > 0
+
+
+def test_a_step_that_was_skipped_counts_nothing(make_config, derivatives):
+    class Skip(Hook):
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            optimizer = runner.optim_wrapper.optimizer
+            if runner.iter in (0, 3):
+                optimizer.step, self.step = lambda *args, **kwargs: None, optimizer.step
+            elif runner.iter in (1, 4):
+                optimizer.step = self.step
+
+    search(make_config('whole_run', train_cfg__rounds=2), Skip())
+    assert (derivatives[0][[0, 3]] == 0).all() and (derivatives[0][[1, 2, 4]] != 0).any(1).all()
+
+
+def test_a_schedule_that_does_not_say_when_it_ends_ends_with_a_round(make_config):
+    rates = Watch(lambda runner: runner.optim_wrapper.get_lr()['lr'][0])
+    cfg = make_config('whole_run', train_cfg__rounds=2)
+    cfg.param_scheduler = dict(type='LinearLR', start_factor=1.0, end_factor=0.1, convert_to_iter_based=True)
+    search(cfg, rates)
+    assert rates.seen[:ITERATIONS] == rates.seen[ITERATIONS:] and rates.seen[-1] == pytest.approx(0.1 * rates.seen[0])
+
+
+def test_another_search_is_not_gone_on_with(make_config):
+    cfg = make_config('whole_run', train_cfg__rounds=1)
+    search(cfg)
+    cfg = make_config('whole_run', train_cfg__rounds=2, resume=True, load_from=os.path.join(cfg.work_dir, 'epoch_2.pth'))
+    with pytest.raises(ConfigError, match="'rounds': 1.*resume with the config of the search"):
+        search(cfg)
+    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__teacher_kl_share=0.5, resume=True,
+                      load_from=cfg.load_from)
+    with pytest.raises(ConfigError, match="'teacher_kl_share': 0.5"):
+        search(cfg)
+
+
+def test_alpha_goes_down_the_derivative(make_config, derivatives):
+    runner = search(make_config('whole_run', train_cfg__rounds=2, train_cfg__knots=2))
+    share, lengths = torch.linspace(0, 1, ITERATIONS)[:, None], []
+    for knot, part in enumerate((1 - share, share)):
+        gradient = (part * derivatives[0]).sum(0)  # times the weight, which is positive
+        moved = torch.tensor(runner.train_loop.searcher.history[1].alpha.tolist()[knot]) - torch.tensor(
+            runner.train_loop.searcher.history[0].alpha.tolist()[knot])
+        assert torch.equal(moved.sign(), -gradient.sign())
+        lengths.append(torch.stack([gradient.abs(), moved.abs()]))
+    size, moved = torch.cat(lengths, 1)
+    torch.testing.assert_close(moved, 0.7 * size / (size + 0.25 * size.median()), rtol=1e-4, atol=0)
+
+
+def test_a_round_that_diverges_is_not_followed(make_config):
+    class Poison(Hook):
+
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            if runner.iter == ITERATIONS + 3:
+                next(runner.model.student.parameters()).data.fill_(float('nan'))
+
+    runner = search(make_config('whole_run', train_cfg__rounds=3), Poison())
+    losses = [done.loss for done in runner.train_loop.searcher.history]
+    assert np.isnan(losses[1]) and np.isfinite([losses[0], losses[2]]).all()
+    assert np.isfinite(load(runner).weights).all()
+    assert load(runner).origin['trials'][1] == dict(kind='step', loss=None)
+
+
+def test_weights_begin_higher_inside_the_run(make_config):
+    weights = Watch(lambda runner: runner.train_loop.search.round.weights)
+    runner = search(make_config('whole_run', train_cfg__rounds=1, train_cfg__initial_bump=1.5, train_cfg__knots=3), weights)
+    assert np.allclose(runner.train_loop.searcher.history[0].alpha.tolist(), [[0] * 5, [1.5] * 5, [0] * 5])
+    middle = np.interp(np.arange(ITERATIONS), [0, (ITERATIONS - 1) / 2, ITERATIONS - 1], [1, np.exp(1.5), 1])
+    assert np.allclose(weights.seen[0], np.tile(middle[:, None], 5))
 
 
 def test_a_price_takes_weight_from_dear_pathways(make_config):
-    kinds = [dict(type='PointwiseTransform'), dict(type='ConvAttentionTransform')]
-    means = []
-    for penalty in (0.0, 30.0):
-        runner = search(make_config('search', str(penalty), train_cfg__cost_penalty=penalty, train_cfg__max_epochs=3,
-                                    model__distiller__transforms=kinds))
-        weights = load(runner).weights[-1]
-        means.append(weights[1::2].mean() - weights[::2].mean())
-        assert runner.train_loop._price is None or (runner.train_loop._price[1::2] > runner.train_loop._price[::2]).all()
-    assert means[1] < means[0]
-
-
-def test_a_list_of_schedulers_is_the_students_alone(make_config):
-    lrs = []
-    cfg = make_config('search')
-    cfg.param_scheduler = [dict(type='MultiStepLR', milestones=[1], gamma=0.1)]
-    search(cfg, lambda r: r.register_hook(Watch(lambda r: lrs.append({k: v[0] for k, v in r.optim_wrapper.get_lr().items()
-                                                                       if k.endswith('lr')}))))
-    assert lrs[0] == {'student.lr': 0.05, 'alpha.lr': 0.1}
-    assert lrs[-1]['student.lr'] == pytest.approx(0.005) and lrs[-1]['alpha.lr'] == 0.1
-
-
-def test_schedulers_by_name(make_config):
-    cfg = make_config('search')
-    cfg.param_scheduler = dict(_delete_=True, alpha=[dict(type='MultiStepLR', milestones=[1], gamma=0.5)])
-    cfg.param_scheduler.pop('_delete_')
-    runner = search(cfg)
-    assert runner.optim_wrapper.get_lr()['alpha.lr'] == [pytest.approx(0.05)]
-    assert runner.optim_wrapper.get_lr()['student.lr'] == [0.05]
-
-
-def test_a_resumed_search_goes_on_with_its_process(make_config):
-    first = search(make_config('search', train_cfg__max_epochs=2))
-    alpha = first.model.distiller.grid.alpha.detach().clone()
-    cfg = make_config('search', train_cfg__max_epochs=3, resume=True)
-    starts = []
-    cfg_hook = Watch(lambda r: None)
-    cfg_hook.before_train = lambda r: starts.append((r.iter, r.model.distiller.grid.alpha.detach().clone(),
-                                                    len(r.optim_wrapper['alpha'].optimizer.state)))
-    runner = search(cfg, lambda r: r.register_hook(cfg_hook))
-    assert starts[0][0] == 8 and torch.equal(starts[0][1], alpha) and starts[0][2] == 1
-    assert len(load(runner)) == 12
-
-
-# ---- what cannot be searched is said, and nothing learned is lost
-
-
-class Spoil(Hook):
-
-    def __init__(self, at, spoil):
-        self.at, self.spoil = at, spoil
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter == self.at:
-            self.spoil(runner)
-
-
-def spoil_student(runner):
-    nn.init.constant_(runner.model.student.head.fc.weight, float('nan'))
-
-
-def spoil_transform(runner):
-    nn.init.constant_(next(runner.model.distiller.grid.transforms.parameters()), float('inf'))
-
-
-@pytest.mark.parametrize('spoil', [spoil_student, spoil_transform])
-def test_nan_stops_the_search_and_keeps_the_last_good_process(make_config, spoil):
-    cfg = make_config('search')
-    with pytest.raises(TrainingError, match='stopped at iteration 6 of 8.*training loss is not finite.*lr'):
-        search(cfg, lambda r: r.register_hook(Spoil(5, spoil)))
-    process = DistillationProcess.load(os.path.join(cfg.work_dir, 'process.json'))
-    assert len(process) == 6 and np.isfinite(process.weights).all() and process.origin['complete'] is False
-
-
-@pytest.mark.parametrize('optimizer', [
-    dict(type='SGD', lr=0.05), dict(type='AdamW', lr=0.001), dict(type='RMSprop', lr=0.001)])
-def test_nan_in_the_held_out_batch_stops_the_search(make_config, optimizer):
-    cfg = make_config('search')
-    cfg.optim_wrapper.optimizer = optimizer
-
-    def spoil(runner):
-        model = runner.model
-        plain = model.held_out_loss
-        model.held_out_loss = lambda data, agreement: plain(data, agreement) * float('nan')
-
-    with pytest.raises(TrainingError, match="held-out loss's gradient"):
-        search(cfg, lambda r: r.register_hook(Spoil(3, spoil)))
-    assert len(DistillationProcess.load(os.path.join(cfg.work_dir, 'process.json'))) == 4
-
-
-@OPTIMIZERS.register_module()
-class CentralisedSGD(torch.optim.SGD):
-    """Takes the mean out of every gradient first."""
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        for group in self.param_groups:
-            for parameter in group['params']:
-                if parameter.grad is not None and parameter.dim() > 1:
-                    parameter.grad -= parameter.grad.mean()
-        return super().step(closure)
-
-
-def test_an_optimiser_with_a_step_of_its_own_is_refused(make_config):
-    cfg = make_config('search', optim_wrapper__optimizer__type='CentralisedSGD')
-    with pytest.raises(ConfigError, match="optim_wrapper.optimizer='CentralisedSGD' has a step of its own"):
-        search(cfg)
-
-
-def test_an_interrupted_search_keeps_its_process(make_config):
-    cfg = make_config('search')
-
-    def interrupt(runner):
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        search(cfg, lambda r: r.register_hook(Spoil(4, interrupt), priority='VERY_LOW'))
-    with open(os.path.join(cfg.work_dir, 'process.json')) as file:
-        assert len(json.load(file)['alpha']) == 5
+    cfg = make_config('whole_run', train_cfg__rounds=2, train_cfg__initial_bump=0, train_cfg__cost_penalty=1e3)
+    alpha = np.array(search(cfg).train_loop.searcher.history[1].alpha.tolist())
+    assert (alpha < 0).all()
+    costly, free = (search(make_config('whole_run', train_cfg__rounds=1, train_cfg__cost_penalty=penalty))
+                    .train_loop.searcher.history[0].loss for penalty in (1e3, 0))
+    assert costly > 100 + free
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(train_cfg__alpha_interval=0), 'train_cfg.alpha_interval=0'),
-    (dict(train_cfg__cost_penalty=-1.0), 'train_cfg.cost_penalty=-1.0 must be 0 or more'),
-    (dict(train_cfg__agreement=1.5), 'train_cfg.agreement=1.5 must be from 0, the labels, to 1, the teacher'),
-    (dict(train_cfg__agreement='teacher'), "train_cfg.agreement='teacher' must be from 0, the labels, to 1, the teacher"),
-    (dict(train_cfg__cost_penalty='low'), "train_cfg.cost_penalty='low' must be 0 or more"),
-    (dict(train_cfg__cost_penalty=float('inf')), 'train_cfg.cost_penalty=inf must be 0 or more'),
-    (dict(train_cfg__agreement=0.5), 'train_cfg.agreement=0.5: without model.distiller.logits'),
-    (dict(train_cfg__method='hvp'), "train_cfg.method='hvp'"),
-    (dict(train_cfg__held_out=dict(ratio=1.5)), 'train_cfg.held_out.ratio=1.5'),
-    (dict(train_cfg__held_out=dict(ratio=0.01)), 'ratio=0.01 holds out none of the 100 images of 10 classes'),
-    (dict(train_cfg__held_out=dict(share=0.2)), r"train_cfg.held_out has no \['share'\]"),
-    (dict(train_cfg__held_out=dict(ratio=0.01, stratified=False)), 'held_out: 1 images give no batch of 20'),
-    (dict(optim_wrapper__clip_grad=dict(max_norm=1.0)), 'optim_wrapper.clip_grad'),
-    (dict(optim_wrapper__accumulative_counts=2), 'optim_wrapper.accumulative_counts=2'),
-    (dict(optim_wrapper__constructor='DefaultOptimWrapperConstructor'), 'optim_wrapper.constructor'),
-    (dict(optim_wrapper__alpha=dict(lr=1.0)), 'optim_wrapper.alpha must have the key optimizer'),
-    (dict(auto_scale_lr=dict(enable=True, base_batch_size=20)), 'auto_scale_lr.enable=True'),
-    (dict(param_scheduler=dict(teacher=[])), "param_scheduler has .*'teacher'"),
-    (dict(custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process='p.json')]), 'ProcessReplayHook replays'),
+    (dict(train_cfg__rounds=0), 'train_cfg.rounds=0 must be a whole number from 1'),
+    (dict(train_cfg__knots=1), 'train_cfg.knots=1 must be a whole number from 2'),
+    (dict(train_cfg__searcher=dict(type='RpropSearcher', step_size=0)), 'train_cfg.searcher: step_size=0 must be a number'),
+    (dict(train_cfg__initial_bump=float('inf')), 'train_cfg.initial_bump=inf must be a finite number'),
+    (dict(train_cfg__initial_bump='high'), "train_cfg.initial_bump='high' must be a finite number"),
+    (dict(train_cfg__searcher=dict(type='RpropSearcher', step_size='long')), "searcher: step_size='long' must be a number"),
+    (dict(train_cfg__searcher=dict(type='RpropSearcher', tolerance=-1)), 'searcher: tolerance=-1 must be a number'),
+    (dict(train_cfg__searcher=dict(type='RpropSearcher', step=1)), "train_cfg.searcher has no argument 'step' .*step_size"),
+    (dict(train_cfg__searcher=dict(type='RpropSearcher', off=1)), 'train_cfg.searcher has off, which the search sets'),
+    (dict(train_cfg__searcher='up'), "train_cfg.searcher='up' must be a dict with the key type"),
+    (dict(train_cfg__searcher=dict(type='Rprop')), "searcher.type='Rprop' is not one of .*RpropSearcher.*nearest: Rprop"),
+    (dict(train_cfg__searcher=dict(type='CMAESSearcher')), "train_cfg.rounds=3 is too few .*'CMAESSearcher', which needs 8"),
+    (dict(train_cfg__max_growth=-1.0), 'train_cfg.max_growth=-1.0 must be a number above 0'),
+    (dict(train_cfg__memory=0), 'train_cfg.memory=0 must be a number above 0'),
+    (dict(param_scheduler=dict(_delete_=True, student=[], alpha=[])), 'param_scheduler: a search in rounds takes those of'),
+    (dict(model__distiller__compile_transforms=True), 'compile_transforms=True: what is compiled has no second derivative'),
+    (dict(custom_hooks=[dict(type='mmrazor.DistillWarmUpHook', epochs=1)]), 'DistillWarmUpHook changes'),
+    (dict(custom_hooks=[dict(type=LongerWarmUpHook, epochs=1)]), 'LongerWarmUpHook changes'),
+    (dict(optim_wrapper__constructor='mmrazor.DistProOptimWrapperConstructor'), 'optim_wrapper of an ordinary training'),
+    (dict(optim_wrapper__clip_grad=dict(max_norm=1.0)), 'optim_wrapper.clip_grad is not supported in a search'),
+    (dict(custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process='x.json')]), 'ProcessReplayHook'),
 ])
-def test_what_cannot_be_searched_names_its_key(make_config, options, message):
-    cfg = make_config('search')
-    if 'constructor' in str(options) and 'alpha' not in str(options):
-        cfg.optim_wrapper.pop('alpha', None)
-    if 'param_scheduler' in options:
-        cfg.pop('param_scheduler')
-    cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
+def test_what_cannot_be_searched_with_names_its_key(make_config, options, message):
     with pytest.raises(ConfigError, match=message):
-        search(cfg)
+        search(make_config('whole_run', **options))
 
 
-TEST = dict(type='SklearnDigits', split='test', pipeline=[dict(type='PackInputs')])
+def test_the_hook_needs_the_loop(make_config):
+    with pytest.raises(ConfigError, match='ProcessRecordHook.*DistProSearchLoop'):
+        search(make_config('equal', custom_hooks=[dict(type='mmrazor.ProcessRecordHook')]))
 
 
-@pytest.mark.parametrize('dataset, common, where', [
-    (dict(type='InMemoryDataset', dataset=TEST), '700 of the 700', 'test'),
-    (TEST, '700 of the 700', 'test'),
-    (dict(type='InMemoryDataset', dataset=TEST, augments=[dict(type='BatchRandomFlip')]), '700 of the 700', 'test'),
-    (dict(TEST, indices=50), '50 of the 50', 'test'),
-    (dict(type='HeldOutSplit', part='held_out', ratio=0.1, dataset=dict(type='RepeatDataset', times=2, dataset=TEST)),
-     '70 of the 70', 'test'),
-    (dict(type='ConcatDataset', datasets=[dict(TEST, split='train', indices=20), dict(TEST, indices=3)]),
-     '3 of the 23', 'test'),
-    (dict(type='RepeatDataset', times=2, dataset=dict(TEST, split='train', images_per_class=10, indices=5)),
-     '10 of the 10', 'train'),
-])
-def test_held_out_images_that_are_tested_or_trained_on_are_refused(make_config, dataset, common, where):
-    cfg = make_config('search')
-    cfg.train_dataloader.dataset.pop('images_per_class')
-    cfg.train_dataloader.dataset.indices = list(range(1000, 1090)) if where == 'test' else 100
-    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dataset)
-    message = f'train_cfg.held_out_dataloader: {common} held-out images are in {where}_dataloader too, the first is image'
-    with pytest.raises(ConfigError, match=f'{message} .* leave it out'):
-        search(cfg)
+# ---- references and level, as the shipped config has them
 
 
-def test_a_split_of_a_training_set_with_test_images_is_refused(make_config):
-    cfg = make_config('search')
-    train = cfg.train_dataloader.dataset
-    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[train, dict(TEST, indices=100)])
-    with pytest.raises(ConfigError, match='train_cfg.held_out: 2. of the 40 held-out images are in test_dataloader too'):
-        search(cfg)
+DEFAULTS = dict(train_cfg__references=['student', 'kd'], train_cfg__max_divisions=5, train_cfg__initial_bump=3,
+                train_cfg__feature_weight=16, train_cfg__max_epochs=1)
 
 
-@pytest.mark.parametrize('spelling', [dict(data_root='{}/val/'), dict(data_root='{}', data_prefix='val'),
-                                      dict(data_root='{}/linked/../linked'), dict(data_root='{}/copied')])
-def test_test_images_in_files_are_refused_however_they_are_spelled(make_config, tmp_path, spelling):
-    random = np.random.RandomState(0)
-    for part in ('train', 'val'):
-        for label in 'ab':
-            (tmp_path / part / label).mkdir(parents=True)
-            for number in range(3):
-                image = random.randint(0, 256, (8, 8, 3), dtype=np.uint8)
-                cv2.imwrite(str(tmp_path / part / label / f'{number}.png'), image)
-    os.symlink(tmp_path / 'val', tmp_path / 'linked')
-    shutil.copytree(tmp_path / 'val', tmp_path / 'copied')
-    cfg = make_config('search')
-    for key, part in (('train_dataloader', 'train'), ('val_dataloader', 'val'), ('test_dataloader', 'val')):
-        cfg[key].dataset = dict(type='CustomDataset', data_root=str(tmp_path / part), pipeline=TEST['pipeline'])
-    spelling = {key: value.format(tmp_path) for key, value in spelling.items()}
-    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dict(
-        type='CustomDataset', pipeline=TEST['pipeline'], **spelling))
-    with pytest.raises(ConfigError, match="6 of the 6 held-out images are in test_dataloader too, the first .*0.png'"):
-        search(cfg)
+def test_references_and_levels_are_trained_with_their_own_weights(make_config, monkeypatch):
+    monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.5, 3.0, 1.2, 1.3, 1.25, 1.1, 1.05])))
+    rounds = Watch(lambda runner: (runner.train_loop.search.trial.kind, runner.model.distiller.grid.weights(),
+                                   runner.model.passes))
+    runner = search(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS), rounds)
+    kinds = [trial.kind for trial in runner.train_loop.searcher.history]
+    assert kinds == ['student', 'kd', *['level'] * 3, 'logits', 'step', 'step']
+    first = {place: rounds.seen[place * ITERATIONS // 2 + 1] for place in range(len(kinds))}  # the second iteration of each
+    assert not first[0][1].any() and first[0][2]['teacher'] == 0, 'the student alone needs no teacher'
+    assert first[1][1].tolist() == [0, 0, 0, 0, 1]
+    for place in (2, 3, 4):  # a third into the run, where the first interior knot is
+        weights = first[place][1]
+        assert torch.allclose(weights[:4], 16 * weights[4]) and torch.allclose(4**(place - 2) * weights, first[2][1])
+    assert torch.allclose(first[5][1], torch.cat([first[3][1][:4], torch.ones(1)])), 'KD was better than the student alone'
+    origin = load(runner).origin
+    assert origin['best'] == 'step' and origin['trials'][1] == dict(kind='kd', loss=1.5)
+    assert origin['guessing'] == pytest.approx(np.log(10))
 
 
-def test_a_held_out_loader_of_ones_own(make_config):
-    cfg = make_config('search')
-    cfg.train_dataloader.dataset.pop('images_per_class')
-    cfg.train_dataloader.dataset.indices = 100
-    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, drop_last=True, dataset=dict(
-        cfg.train_dataloader.dataset, indices=list(range(500, 561))))
-    cfg.test_dataloader.dataset.dataset.split = 'not on this machine'  # which a search does not read
+def test_a_search_in_which_no_training_ends_well_says_so(make_config):
+    with pytest.raises(TrainingError, match='the training loss is not finite.*lower optim_wrapper.optimizer.lr'):
+        search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, **DEFAULTS))
+    with pytest.raises(TrainingError, match='none of its 2 trials has a finite held-out loss: lower optim_wrapper'):
+        search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, train_cfg__rounds=2, train_cfg__max_epochs=1))
+
+
+def test_a_trial_is_followed_by_all_its_repeats_or_not_at_all(make_config, monkeypatch):
+    monkeypatch.setattr(Round, 'measure', _with_loss(iter([1.0, 1.0, 0.9, float('nan'), 1.0, 1.0])))
+    runner = search(make_config('whole_run', train_cfg__rounds=3, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
+    first, second, third = (trial.alpha for trial in runner.train_loop.searcher.history)
+    assert (second - first).abs().max() > 0.1 and torch.allclose(third - first, (second - first) / 2, atol=1e-6)
+
+
+@pytest.mark.parametrize('unit, weight', [('variance', 1.0), ('loss', 0.5)])
+def test_plain_kd_has_the_weight_of_one_logit_loss(make_config, unit, weight):
+    logits = [dict(type='KLDivergence', tau=4, name=name) for name in ('one', 'two')]
+    cfg = make_config('whole_run', model__distiller__logits=logits, train_cfg__references=['kd'], train_cfg__rounds=1,
+                      train_cfg__max_epochs=1, model__distiller__weighting__unit=unit,
+                      model__distiller__weighting__kd_weight=0.1)
+    seen = Watch(lambda runner: (runner.train_loop.search.trial.kind, runner.model.distiller.grid.weights()))
+    search(cfg, seen)
+    kd = next(weights for kind, weights in seen.seen[1:] if kind == 'kd')
+    assert torch.allclose(kd[-2:], torch.tensor(weight)) and not kd[:-2].any()
+
+
+@pytest.mark.parametrize('losses, weights', [([2.0, 1.0], [0, 0, 0, 0, 1]), ([1.0, 2.0], [0] * 5)])
+def test_where_nothing_beats_a_reference_the_file_holds_the_reference_and_a_warning_is_logged(
+        make_config, monkeypatch, losses, weights):
+    monkeypatch.setattr(Round, 'measure', _with_loss(iter([*losses, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95])))
+    cfg = make_config('whole_run', train_cfg__rounds=2, **DEFAULTS)
+    cfg.log_level = 'WARNING'
     runner = search(cfg)
-    loop = runner.train_loop
-    assert len(loop.dataloader.dataset) == 100
-    passes = [[sample.sample_idx for batch in start_at(loop.held_out_dataloader, epoch, 0)
-               for sample in batch['data_samples']] for epoch in (0, 1)]
-    assert sorted(passes[0]) == sorted(passes[1]) == list(range(61)) and passes[0] != passes[1]
-    assert [len(batch['inputs']) for batch in start_at(loop.held_out_dataloader, 0, 0)] == [15, 15, 15, 16]
+    process = load(runner)
+    assert process.origin['best'] in ('student', 'kd') and process.origin['complete']
+    assert (process.weights == weights).all()
+    with open(runner.logger.log_file if hasattr(runner.logger, 'log_file') else os.path.join(
+            runner.work_dir, runner.timestamp, f'{runner.timestamp}.log')) as log:
+        assert 'No process is better than' in log.read()
 
 
-def test_a_model_without_pathways_is_refused(make_config):
-    cfg = make_config('kd')
-    cfg.train_cfg = dict(type='mmrazor.DistProSearchLoop', max_epochs=1)
-    with pytest.raises(ConfigError, match='needs model.type=DistPro, got SingleTeacherDistill'):
-        search(cfg)
+def test_a_reference_can_be_replayed(make_config, monkeypatch):
+    monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.0, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95])))
+    found = search(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS))
+    cfg = make_config('equal', model=dict(distiller=found.cfg.model.distiller), custom_hooks=[
+        dict(type='mmrazor.ProcessReplayHook', process=os.path.join(found.work_dir, 'process.json'))])
+    live = Watch(lambda runner: list(runner.model.distiller.grid.live))
+    search(cfg, live)
+    assert live.seen[1:] and all(seen == [4] for seen in live.seen[1:]), 'the logits alone are computed'
+
+
+def test_short_rounds_are_longer_or_repeated(make_config):
+    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=4, train_cfg__round_share=0.25,
+                      train_cfg__min_iterations=ITERATIONS)
+    loop = search(cfg).train_loop
+    assert (loop.epochs, loop.repeats) == (2, 1)  # four iterations an epoch
+    cfg = make_config('whole_run', 'repeated', train_cfg__rounds=2, train_cfg__min_iterations=3 * ITERATIONS - 1)
+    runner = search(cfg)
+    assert (runner.train_loop.epochs, runner.train_loop.repeats) == (2, 3)
+    assert runner.iter == 2 * 3 * ITERATIONS and len(runner.train_loop.searcher.history) == 2
+
+
+def test_repeats_are_averaged(make_config, monkeypatch, derivatives):
+    monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.0, 1.2, 1.0])))
+    runner = search(make_config('whole_run', train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
+    first, second = runner.train_loop.searcher.history
+    assert (first.loss, second.loss) == (1.5, 1.1) and len(derivatives) == 2
+
+
+def test_a_round_has_the_trainings_schedule_scaled(make_config):
+    rates = Watch(lambda runner: runner.optim_wrapper.get_lr()['lr'][0])
+    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=8, train_cfg__round_share=0.5)
+    cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=True, end=3),
+                           dict(type='MultiStepLR', milestones=[4, 6], gamma=0.1)]
+    search(cfg, rates)
+    lr = cfg.optim_wrapper.optimizer.lr
+    assert np.allclose(rates.seen[::4], [0.1 * lr, lr, 0.1 * lr, 0.01 * lr])

@@ -19,7 +19,7 @@ from distpro.pathways.transforms import resize
 from distpro.process import DistillationProcess
 from distpro.weighting import Weighting
 from distpro_mm.engine.launch import build_trainer
-from distpro_mm.engine.loops import DistProWholeRunLoop
+from distpro_mm.engine.loops import DistProSearchLoop
 from distpro_mm.errors import ConfigError, TrainingError
 
 AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
@@ -147,11 +147,11 @@ def test_two_processes_search_as_one_with_the_union_of_their_batches(make_config
 
 
 def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, monkeypatch):
-    plain, derivatives = DistProWholeRunLoop._derivatives, []
-    monkeypatch.setattr(DistProWholeRunLoop, '_derivatives', lambda loop: derivatives.append(plain(loop)) or derivatives[-1])
+    plain, derivatives = DistProSearchLoop._derivatives, []
+    monkeypatch.setattr(DistProSearchLoop, '_derivatives', lambda loop: derivatives.append(plain(loop)) or derivatives[-1])
 
     def search(name, batch_size, rank=0, launcher='none'):
-        cfg = make_config('whole_run', name, train_cfg__rounds=2, train_cfg__rise=0, train_cfg__max_growth=1e9,
+        cfg = make_config('whole_run', name, train_cfg__rounds=2, train_cfg__initial_bump=0, train_cfg__max_growth=1e9,
                           train_cfg__memory=1e-4, train_dataloader__batch_size=batch_size,
                           model__distiller__transforms=[dict(type='mmrazor.ConvolutionTransform')])
         cfg.train_dataloader.dataset = dict(type='SklearnDigits', indices=80, pipeline=AUGMENTED)
@@ -175,10 +175,11 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
 
 
 @pytest.mark.parametrize('searcher, rounds', [
-    ('random', 3), pytest.param('evolution', 9, marks=pytest.mark.slow)])
+    ('RandomSearcher', 3), pytest.param('CMAESSearcher', 9, marks=pytest.mark.slow)])
 def test_two_processes_with_seeds_of_their_own_try_the_same_processes(make_config, tmp_path, searcher, rounds):
-    references = ['student', 'kd'] if searcher == 'random' else []
-    cfg = make_config('whole_run', train_cfg__searcher=searcher, train_cfg__rounds=rounds, train_cfg__max_epochs=1,
+    references = ['student', 'kd'] if searcher == 'RandomSearcher' else []
+    cfg = make_config('whole_run', train_cfg__searcher=dict(type=searcher), train_cfg__rounds=rounds,
+                      train_cfg__max_epochs=1,
                       train_cfg__references=references, train_dataloader__batch_size=10,
                       randomness=dict(seed=0, diff_rank_seed=True))
 

@@ -9,7 +9,7 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 
-from distpro.process import DistillationProcess
+from distpro.process import DistillationProcess, ablation
 from distpro.weighting import Weighting
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
@@ -48,12 +48,12 @@ def distil(make_config, process_file, watch=None, name='distill', **hook):
 
 def expected(process_file, form='process', iterations=10, seed=0):
     process = DistillationProcess.load(process_file)
-    return process.form(form, np.arange(iterations) / (iterations - 1), seed)[:, ::-1]  # in the model's order
+    return ablation(process, form, np.arange(iterations) / (iterations - 1), seed)[:, ::-1]  # in the model's order
 
 
-@pytest.mark.parametrize('form', ['process', 'uniform', 'last', 'mean', 'together', 'shuffled'])
+@pytest.mark.parametrize('form', ['process', 'uniform', 'last', 'mean', 'mean_over_pathways', 'shuffled'])
 def test_every_iteration_gets_the_interpolated_weights(make_config, process_file, form):
-    _, weights, live = distil(make_config, process_file, form=form, seed=3)
+    _, weights, live = distil(make_config, process_file, ablation=form, seed=3)
     assert weights.shape == (10, 4)
     assert np.allclose(weights, expected(process_file, form, seed=3), rtol=1e-6)
     assert live == [[0, 1, 2, 3]] * 10
@@ -139,7 +139,7 @@ def test_a_broken_off_search_is_told(make_config, process_file):
 
 @pytest.mark.parametrize('change, message', [
     (dict(process='nowhere.json'), "there is no process file 'nowhere.json': run the search first"),
-    (dict(form='best'), "form='best' is not one of process, uniform, last, shuffled, mean"),
+    (dict(ablation='best'), "ablation='best' is not one of process, uniform, last, shuffled, mean"),
     (dict(skip_below=-1), 'skip_below=-1'),
     (dict(transfer='by_name'), "transfer='by_name' is neither None nor one of by_depth"),
 ])

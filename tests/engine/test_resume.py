@@ -294,7 +294,7 @@ CHANGES = [
     ('randomness.seed=5', 'randomness.seed: 0 then, 5 now'),
     ('optim_wrapper.clip_grad.max_norm=1', 'optim_wrapper.clip_grad.max_norm: None then, 1 now'),
     ('custom_hooks.0.skip_below=0.5', 'custom_hooks.0.skip_below: None then, 0.5 now'),
-    ('custom_hooks.0.form=mean', "custom_hooks.0.form: None then, 'mean' now"),
+    ('custom_hooks.0.ablation=mean', "custom_hooks.0.ablation: None then, 'mean' now"),
     ('model.distiller.weighting.kd_weight=2.0', 'model.distiller.weighting.kd_weight: 1.0 then, 2.0 now'),
     ('train_cfg.max_epochs=4', 'stretches the process over the run, which had 15 iterations and has 20 now'),
 ]

@@ -11,7 +11,7 @@ from torch import nn
 
 from distpro.errors import ArgumentError
 from distpro.pathways.cost import OPERATIONS_A_NUMBER, changed_costs, cost, pathway_costs as costs_of_grid
-from distpro.search import Hypergradient
+from distpro.searching import Hypergradient
 from distpro_mm.errors import ConfigError
 from distpro_mm.models import cost as cost_report
 from distpro_mm.models.cost import cost_advice, pathway_costs
@@ -384,7 +384,7 @@ def test_several_outputs_cost_what_each_costs():
     (dict(receivers=['backbone.layer7']), "model.distiller.receivers: .*'backbone.layer7'; nearest: backbone.layer"),
     (dict(connections='deep'), "model.distiller.connections='deep' is not one of all, student_not_shallower"),
     (dict(weighting=dict(type='softmaxx')), "weighting.type='softmaxx' .*nearest: softmax"),
-    (dict(weighting=dict(kind='softmax')), 'model.distiller.weighting has no argument kind'),
+    (dict(weighting=dict(kind='softmax')), "weighting.kind='softmax' is no parameter of biased_softmax"),
     (dict(compare_at='student'), "model.distiller.compare_at='student' is not one of teacher, smaller"),
 ])
 def test_bad_pathways_name_their_key(distiller, message):

@@ -7,7 +7,7 @@ import torch
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
-from distpro.search import unrolled
+from distpro.searching import unrolled
 
 SHAPE = (1, 8, 8)
 LR, DECAY, STEPS = 0.05, 0.01, 2

@@ -10,7 +10,7 @@ from torch import nn
 
 from distpro.process import DistillationProcess
 from distpro.random_state import untouched
-from distpro.search import Hypergradient
+from distpro.searching import Hypergradient
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
 
@@ -46,19 +46,19 @@ def test_each_loss_of_logits_is_a_pathway_with_a_name_of_its_own():
     assert model.distiller.grid.alpha.shape == (4, ) and list(model.distiller.grid.transforms) == ['layer3>layer3:pointwise']
 
 
-@pytest.mark.parametrize('agreement', [0.0, 0.3, 1.0])
-def test_a_share_of_the_held_out_loss_is_the_distance_to_the_teacher(agreement):
+@pytest.mark.parametrize('teacher_kl_share', [0.0, 0.3, 1.0])
+def test_a_share_of_the_held_out_loss_is_the_distance_to_the_teacher(teacher_kl_share):
     model = build()
     model.teacher.requires_grad_(True)
     images, samples = batch(dtype=torch.float32)
-    found = model.held_out_loss(dict(inputs=images, data_samples=samples), agreement)
+    found = model.held_out_loss(dict(inputs=images, data_samples=samples), teacher_kl_share)
     logits, teacher = model.student(images), model.teacher(images)
     p, q = teacher.softmax(1), logits.softmax(1)
     distance = (p * (p / q).log()).sum(1).mean()
     entropy = -q[torch.arange(8), torch.arange(8)].log().mean()
-    torch.testing.assert_close(found, (1 - agreement) * entropy + agreement * distance)
+    torch.testing.assert_close(found, (1 - teacher_kl_share) * entropy + teacher_kl_share * distance)
     own, wanted = (torch.autograd.grad(loss, model.student.head.fc.weight)[0]
-                   for loss in (found, (1 - agreement) * entropy + agreement * distance))
+                   for loss in (found, (1 - teacher_kl_share) * entropy + teacher_kl_share * distance))
     torch.testing.assert_close(own, wanted)
     assert torch.autograd.grad(found, model.teacher.head.fc.weight, allow_unused=True) == (None, )
 
@@ -334,7 +334,7 @@ def test_several_labels_of_an_image_are_refused_whatever_the_head():
         model.student.head.loss = lambda feats, data_samples, head=model.student.head: dict(loss=head(feats).sum())
         with pytest.raises(ConfigError, match='model.distiller.logits: .*a softmax over the classes'):
             model(images, samples, mode='loss')
-    with pytest.raises(ConfigError, match='train_cfg.agreement=0.5: a softmax over the classes.*set it to 0'):
+    with pytest.raises(ConfigError, match='train_cfg.teacher_kl_share=0.5: a softmax over the classes.*set it to 0'):
         model.held_out_loss(dict(inputs=images, data_samples=samples), 0.5)
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distpro.errors import ArgumentError
-from distpro.process import DistillationProcess, ProcessError, interpolate
+from distpro.process import DistillationProcess, ProcessError, ablation, interpolate
 from distpro.weighting import Weighting
 
 NAMES = ['stem>stem:pointwise', 'stem>layer1:pointwise', 'layer1>layer2:wide', 'layer3>layer3:pointwise']
@@ -65,14 +65,14 @@ def test_outside_the_knots_the_weights_are_constant():
 
 def test_one_knot_holds_throughout():
     process = DistillationProcess(['a', 'b'], Weighting('exponential'), [0.4], [[0.5, -1.0]])
-    assert np.allclose(process.stretch(np.linspace(0, 1, 9)), np.tile(np.exp([0.5, -1.0]), (9, 1)), rtol=1e-14)
+    assert np.allclose(process.weights_at(np.linspace(0, 1, 9)), np.tile(np.exp([0.5, -1.0]), (9, 1)), rtol=1e-14)
 
 
 @pytest.mark.parametrize('length', [1, 2, 7, 1000])
 def test_a_process_is_stretched_to_any_length(length):
     process = make(seed=4)
     moments = np.arange(length) / max(length - 1, 1)
-    stretched = process.stretch(moments)
+    stretched = process.weights_at(moments)
     assert stretched.shape == (length, 4)
     weights = closed(process)
     for column in range(4):
@@ -121,59 +121,59 @@ def test_a_bad_knot_is_refused_and_leaves_no_trace(progress, alpha):
 def test_the_forms_are_what_they_are_called():
     process = make(seed=5)
     weights = closed(process)
-    assert np.array_equal(process.form('process', process.progress), process.weights)
-    assert np.allclose(process.form('uniform', process.progress), weights.sum() / weights.size, rtol=1e-13)
-    last, mean = process.form('last', process.progress), process.form('mean', process.progress)
-    together = process.form('together', process.progress)
+    assert np.array_equal(ablation(process, 'process', process.progress), process.weights)
+    assert np.allclose(ablation(process, 'uniform', process.progress), weights.sum() / weights.size, rtol=1e-13)
+    last, mean = ablation(process, 'last', process.progress), ablation(process, 'mean', process.progress)
+    together = ablation(process, 'mean_over_pathways', process.progress)
     for knot in range(6):
         assert np.allclose(together[knot], sum(weights[knot]) / 4, rtol=1e-13)
         assert np.array_equal(last[knot], process.weights[5])
         assert np.allclose(mean[knot], [sum(weights[:, p]) / 6 for p in range(4)], rtol=1e-13)
-    for form in ('uniform', 'last', 'mean', 'together', 'shuffled'):
-        assert process.form(form, process.progress).shape == (6, 4)
+    for form in ('uniform', 'last', 'mean', 'mean_over_pathways', 'shuffled'):
+        assert ablation(process, form, process.progress).shape == (6, 4)
 
 
 def test_an_average_over_time_is_one_over_the_run_and_not_over_knots():
     process = DistillationProcess(['a', 'b'], Weighting('absolute'), [0, 0.2, 1], [[0, 6], [4, 6], [4, 6]])
     moments = np.linspace(0, 1, 2001)
-    assert np.allclose(process.form('mean', moments), [3.6, 6], rtol=1e-3)
-    assert np.allclose(process.form('uniform', moments), 4.8, rtol=1e-3)
+    assert np.allclose(ablation(process, 'mean', moments), [3.6, 6], rtol=1e-3)
+    assert np.allclose(ablation(process, 'uniform', moments), 4.8, rtol=1e-3)
 
 
 def test_a_random_process_divides_the_same_total_at_every_moment():
     process = make(knots=12, seed=6)
-    found = process.form('random', process.progress, seed=1)
+    found = ablation(process, 'random', process.progress, seed=1)
     assert np.allclose(found.sum(axis=1), process.weights.sum(axis=1)) and (found >= 0).all()
     shares = found / found.sum(axis=1, keepdims=True)
     assert np.ptp(shares, axis=0).min() > 0.02  # it moves
-    assert np.array_equal(found, process.form('random', process.progress, seed=1))
-    assert not np.array_equal(found, process.form('random', process.progress, seed=2))
-    drawn = np.concatenate([process.form('random', [0], seed=seed) / process.weights[:1].sum() for seed in range(400)])
+    assert np.array_equal(found, ablation(process, 'random', process.progress, seed=1))
+    assert not np.array_equal(found, ablation(process, 'random', process.progress, seed=2))
+    drawn = np.concatenate([ablation(process, 'random', [0], seed=seed) / process.weights[:1].sum() for seed in range(400)])
     assert np.allclose(drawn.mean(axis=0), 0.25, atol=0.04)  # no pathway is favoured
 
 
 def test_shuffled_knots_are_a_permutation_that_the_seed_tells():
     process = make(knots=12, seed=6)
-    shuffled = process.form('shuffled', process.progress, seed=1)
+    shuffled = ablation(process, 'shuffled', process.progress, seed=1)
     assert not np.array_equal(shuffled, process.weights)
     assert sorted(map(tuple, shuffled)) == sorted(map(tuple, process.weights))
-    assert np.array_equal(shuffled, make(knots=12, seed=6).form('shuffled', process.progress, seed=1))
-    assert not np.array_equal(shuffled, process.form('shuffled', process.progress, seed=2))
+    assert np.array_equal(shuffled, ablation(make(knots=12, seed=6), 'shuffled', process.progress, seed=1))
+    assert not np.array_equal(shuffled, ablation(process, 'shuffled', process.progress, seed=2))
 
 
 def test_forms_neither_touch_the_process_nor_numpys_random_state():
     process, state = make(seed=7), np.random.get_state()[1].tobytes()
     before = process.weights.copy()
-    for form in ('uniform', 'last', 'mean', 'together', 'shuffled'):
-        process.form(form, process.progress)[:] = -1
+    for form in ('uniform', 'last', 'mean', 'mean_over_pathways', 'shuffled'):
+        ablation(process, form, process.progress)[:] = -1
     assert np.array_equal(process.weights, before) and np.random.get_state()[1].tobytes() == state
 
 
 def test_by_hand_the_weights_are_as_given():
     together = DistillationProcess.by_hand(NAMES, [0, 0.5, 1], [3, 30, 10])
-    assert np.allclose(together.stretch([0, 0.25, 0.5, 1]), np.array([[3.0], [16.5], [30], [10]]) * np.ones(4))
+    assert np.allclose(together.weights_at([0, 0.25, 0.5, 1]), np.array([[3.0], [16.5], [30], [10]]) * np.ones(4))
     each = [[1, 2, 3, 4], [5, 6, 7, 8]]
-    assert np.allclose(DistillationProcess.by_hand(NAMES, [0, 1], each).stretch([0, 1]), each)
+    assert np.allclose(DistillationProcess.by_hand(NAMES, [0, 1], each).weights_at([0, 1]), each)
     groups = DistillationProcess.by_hand([*NAMES, 'logits>logits:kl'], [0, 1], dict(features=[0, 2], logits=[3, 0]))
     assert np.allclose(groups.weights, [[0, 0, 0, 0, 3], [2, 2, 2, 2, 0]]) and (groups.weights == 0).sum() == 5
     assert groups.weighting.unit == 'variance'
@@ -196,43 +196,11 @@ def test_by_hand_what_does_not_fit_is_refused(given):
 
 
 def test_an_unknown_form_is_refused():
-    with pytest.raises(ProcessError, match="form='best' is not one of process, uniform, last, shuffled, mean, together"):
-        make().form('best', [0])
+    with pytest.raises(ProcessError, match="ablation='best' is not one of process, uniform, last, shuffled, mean, mean"):
+        ablation(make(), 'best', [0])
 
 
 # ---- smoothing and reordering
-
-
-def test_a_window_of_nothing_changes_nothing():
-    process = make(seed=8)
-    smooth = process.smooth(0)
-    assert smooth is not process and smooth.progress == process.progress and smooth.names == NAMES
-    assert np.stack(smooth.alpha).tobytes() == np.stack(process.alpha).tobytes()
-    assert smooth.origin == ORIGIN and smooth.weighting.to_dict() == process.weighting.to_dict()
-
-
-@pytest.mark.parametrize('window', [0.02, 0.2, 0.5, 1])
-def test_smoothing_is_a_moving_average_over_time(window):
-    process = make(knots=40, seed=9)
-    expected = []
-    for here in process.progress:
-        near = [alpha for there, alpha in zip(process.progress, process.alpha) if abs(there - here) <= window / 2]
-        expected.append(sum(near) / len(near))
-    assert np.allclose(np.stack(process.smooth(window).alpha), expected, rtol=1e-11, atol=1e-12)
-
-
-def test_a_window_reaches_half_its_width_on_either_side():
-    process = DistillationProcess(['a'], Weighting(), [i / 10 for i in range(11)], [[float(i == 5)] for i in range(11)])
-    smooth = np.stack(process.smooth(0.4).alpha)[:, 0]
-    assert np.allclose(smooth, [0, 0, 0] + [0.2] * 5 + [0, 0, 0], atol=1e-14)
-    edge = DistillationProcess(['a'], Weighting(), process.progress, [[float(i == 0)] for i in range(11)]).smooth(0.4)
-    assert np.allclose(np.stack(edge.alpha)[:, 0], [1 / 3, 1 / 4, 1 / 5] + [0] * 8, atol=1e-14)
-
-
-@pytest.mark.parametrize('window', [-0.1, 1.01, float('nan')])
-def test_an_impossible_window_is_refused(window):
-    with pytest.raises(ProcessError, match='window='):
-        make().smooth(window)
 
 
 def test_reordering_takes_each_pathways_column_along():
@@ -243,7 +211,7 @@ def test_reordering_takes_each_pathways_column_along():
     for column, name in enumerate(names):
         own = NAMES.index(name)
         assert [a[column] for a in other.alpha] == [a[own] for a in process.alpha]
-        assert np.array_equal(other.weights[:, column], other.stretch(process.progress)[:, column])
+        assert np.array_equal(other.weights[:, column], other.weights_at(process.progress)[:, column])
         assert np.allclose(other.weights[:, column], closed(process)[:, own], rtol=1e-13)
     assert process.names == NAMES
     back = other.reorder(NAMES, 'the run')
@@ -306,9 +274,9 @@ def test_the_file_is_plain_json_that_says_what_it_is(path):
     make(seed=13).save(path)
     with open(path) as file:
         data = json.load(file)
-    assert (data['format'], data['version']) == ('distpro_mm process', 2)
+    assert (data['format'], data['version']) == ('distpro process', 3)
     assert data['pathways'] == NAMES and data['origin'] == ORIGIN
-    assert Weighting(**data['weighting']).to_dict() == make().weighting.to_dict()
+    assert Weighting.from_dict(data['weighting']).to_dict() == make().weighting.to_dict()
     assert data['progress'] == make(seed=13).progress
     assert np.array_equal(data['alpha'], np.stack(make(seed=13).alpha))
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o644
@@ -324,6 +292,8 @@ def test_a_file_of_version_1_has_weights_of_the_losses_as_they_are(path):
     assert DistillationProcess.load(path).weighting.unit == 'loss'
     data['version'] = 2
     assert DistillationProcess.from_dict(data).weighting.unit == 'variance'
+    data['weighting'] = dict(type='biased_softmax', scale=1.0, kd_weight=1.0, bias=2.5, initial_alpha=0.0)
+    assert DistillationProcess.from_dict(data).weighting.parameters == dict(bias=2.5)
 
 
 def test_a_process_is_saved_into_a_folder_that_is_not_there_yet(tmp_path):
@@ -360,13 +330,13 @@ def test_a_file_cut_off_anywhere_is_refused(path, share):
         text = file.read()
     with open(path, 'w') as file:
         file.write(text[:int(share * len(text))])
-    assert 'is not whole JSON' in refused(path)
+    assert 'is not valid JSON' in refused(path)
 
 
 def test_a_file_that_is_no_text_is_refused(path):
     with open(path, 'wb') as file:
         file.write(bytes(range(128, 256)))
-    assert 'is not whole JSON' in refused(path)
+    assert 'is not valid JSON' in refused(path)
 
 
 def changed(**changes):
@@ -378,12 +348,12 @@ def without(*keys):
 
 
 @pytest.mark.parametrize('change, message', [
-    (lambda data: [data], 'is not a process file of distpro_mm'),
-    (lambda data: 'process', 'is not a process file of distpro_mm'),
-    (lambda data: None, 'is not a process file of distpro_mm'),
-    (without('format'), 'is not a process file of distpro_mm'),
-    (changed(format='onnx'), 'is not a process file of distpro_mm'),
-    (changed(version=3), 'has version 3 and this distpro_mm reads versions 1 and 2'),
+    (lambda data: [data], 'is not a process file'),
+    (lambda data: 'process', 'is not a process file'),
+    (lambda data: None, 'is not a process file'),
+    (without('format'), 'is not a process file'),
+    (changed(format='onnx'), 'is not a process file'),
+    (changed(version=4), 'has version 4 and this version of distpro reads 1 and 2 and 3'),
     (without('version'), 'has version None and this'),
     (without('pathways'), 'lacks pathways'),
     (without('weighting'), 'lacks weighting'),
@@ -404,11 +374,11 @@ def without(*keys):
     (lambda data: {**data, 'alpha': [*data['alpha'][:-1], [0, 0, float('nan'), 0]]}, 'finite alpha'),
     (lambda data: {**data, 'alpha': [*data['alpha'][:-1], [0, 0, float('-inf'), 0]]}, 'finite alpha'),
     (lambda data: {**data, 'alpha': [*data['alpha'][:-1], [0, 0, None, 0]]}, 'finite alpha'),
-    (lambda data: {**data, 'progress': data['progress'][::-1]}, 'must rise within'),
-    (changed(progress=[0.1, 0.2, 0.2, 0.3, 0.4, 0.5]), 'must rise within'),
-    (changed(progress=[-0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), 'must rise within'),
-    (changed(progress=[0.1, 0.2, 0.3, 0.4, 0.5, 1.1]), 'must rise within'),
-    (changed(progress=[0.1, 0.2, float('nan'), 0.4, 0.5, 0.6]), 'must rise within'),
+    (lambda data: {**data, 'progress': data['progress'][::-1]}, 'must be in ascending order'),
+    (changed(progress=[0.1, 0.2, 0.2, 0.3, 0.4, 0.5]), 'must be in ascending order'),
+    (changed(progress=[-0.1, 0.2, 0.3, 0.4, 0.5, 0.6]), 'must be in ascending order'),
+    (changed(progress=[0.1, 0.2, 0.3, 0.4, 0.5, 1.1]), 'must be in ascending order'),
+    (changed(progress=[0.1, 0.2, float('nan'), 0.4, 0.5, 0.6]), 'must be in ascending order'),
     (changed(progress=[0.1, 0.2, 'half', 0.4, 0.5, 0.6]), 'is damaged'),
     (changed(weighting=dict(type='softmaxx')), "type='softmaxx' is not one of"),
     (changed(weighting=dict(kind='softmax')), 'is damaged'),
@@ -544,10 +514,6 @@ def test_weights_that_are_not_finite_are_refused():
         process.at(0)
     with pytest.raises(ProcessError, match='the file is damaged .*not finite'):
         DistillationProcess.from_dict(process.to_dict(), 'the file')
-
-
-def test_nothing_recorded_can_be_smoothed():
-    assert len(DistillationProcess(['a'], Weighting()).smooth(0.5)) == 0
 
 
 def test_the_weights_at_the_knots_cannot_be_written_to():

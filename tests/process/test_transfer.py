@@ -199,7 +199,7 @@ def test_each_transforms_total_is_kept_at_every_moment():
     mapped = map_process(process, ['logits>logits:kl', *names], layers)
     moments = np.random.RandomState(1).uniform(0, 1, 40)
     for end in ('wide', 'narrow', 'logits:kl'):
-        totals = [p.stretch(moments)[:, [name.endswith(end) for name in p.names]].sum(axis=1) for p in (process, mapped)]
+        totals = [p.weights_at(moments)[:, [name.endswith(end) for name in p.names]].sum(axis=1) for p in (process, mapped)]
         assert np.allclose(*totals, rtol=1e-12)
     assert np.array_equal(mapped.weights[:, 0], process.weights[:, -1])
 
@@ -280,7 +280,7 @@ def test_layers_are_in_the_file_and_in_every_copy(tmp_path):
     process.save(path)
     with open(path) as file:
         assert json.load(file)['layers'] == layers
-    for copy in (DistillationProcess.load(path), process.smooth(0.5), process.reorder(names[::-1], 'the run')):
+    for copy in (DistillationProcess.load(path), process.reorder(names[::-1], 'the run')):
         assert copy.layers == layers
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from distpro.errors import ArgumentError
-from distpro.weighting import Weighting
+from distpro.process import DistillationProcess
+from distpro.weighting import WEIGHTINGS, Weighting, register_weighting
 
 # The forms as in the method's table, written with nothing of the package.
 CLOSED = dict(
@@ -27,14 +28,41 @@ def draw(seed, size=7):
 
 
 def test_these_are_all_the_forms():
-    assert set(Weighting.TYPES) == set(CLOSED)
+    assert set(WEIGHTINGS) == set(CLOSED)
+
+
+def with_bias(form, bias):
+    return dict(bias=bias) if form == 'biased_softmax' else {}
+
+
+@pytest.fixture
+def squared():
+    @register_weighting
+    def squared(alpha, offset=0.5):
+        return (alpha + offset)**2
+
+    yield squared
+    del WEIGHTINGS['squared']
+
+
+def test_a_function_of_a_user_is_a_weighting_and_its_parameters_are_in_the_process_file(squared, tmp_path):
+    weighting = Weighting('squared', kd_weight=2, offset=-1)
+    process = DistillationProcess(['a>b:c', 'd>e:c'], weighting, [0, 1], [[1, 2], [3, 4]])
+    process.save(str(tmp_path / 'process.json'))
+    loaded = DistillationProcess.load(str(tmp_path / 'process.json'))
+    assert loaded.weighting.parameters == dict(offset=-1) and np.array_equal(loaded.weights, [[0, 2], [8, 18]])
+    assert Weighting('squared').parameters == dict(offset=0.5)
+    with pytest.raises(ArgumentError, match="^ofset=1 is no parameter of squared, which has offset"):
+        Weighting('squared', ofset=1)
+    with pytest.raises(ArgumentError, match="^bias=1 is no parameter of softmax, which has none"):
+        Weighting('softmax', bias=1)
 
 
 @pytest.mark.parametrize('form', CLOSED)
 @pytest.mark.parametrize('seed', range(3))
 def test_the_weights_are_the_closed_form(form, seed):
     alpha, bias = draw(seed), 0.3 * seed - 0.4
-    weights = Weighting(form, bias=bias)(torch.from_numpy(alpha))
+    weights = Weighting(form, **with_bias(form, bias))(torch.from_numpy(alpha))
     assert weights.dtype == torch.float64 and weights.shape == (7, )
     assert np.allclose(weights.numpy(), CLOSED[form](alpha, bias), rtol=1e-13, atol=0)
 
@@ -43,7 +71,7 @@ def test_the_weights_are_the_closed_form(form, seed):
 def test_the_jacobian_is_that_of_the_closed_form(form):
     """Autograd against central differences of numpy's formula, scaled as in a distillation."""
     alpha, bias, step = draw(5), -0.7, 1e-6
-    weighting = Weighting(form, scale='num_pathways', kd_weight=0.9, bias=bias)
+    weighting = Weighting(form, scale='num_pathways', kd_weight=0.9, **with_bias(form, bias))
     jacobian = torch.autograd.functional.jacobian(weighting, torch.from_numpy(alpha)).numpy()
     moved = [(CLOSED[form](alpha + d, bias) - CLOSED[form](alpha - d, bias)) / (2 * step) for d in step * np.eye(7)]
     assert np.allclose(jacobian, 7 * 0.9 * np.stack(moved, axis=1), rtol=1e-6, atol=1e-8)
@@ -123,21 +151,23 @@ def test_a_bias_may_have_either_sign():
 
 
 @pytest.mark.parametrize('arguments', [
-    dict(type='exponential', scale=0.125, kd_weight=3.0, bias=1.0, initial_alpha=-0.5, unit='variance'),
+    dict(type='exponential', scale=0.125, kd_weight=3.0, initial_alpha=-0.5, unit='variance'),
     dict(type='biased_softmax', scale='num_pathways', kd_weight=0.7, bias=-2.5, initial_alpha=0.0, unit='loss'),
-    *[dict(type=form, scale=2.0, kd_weight=1.0, bias=1.0, initial_alpha=1.0, unit='loss') for form in CLOSED],
+    *[dict(type=form, scale=2.0, kd_weight=1.0, initial_alpha=1.0, unit='loss') for form in CLOSED],
 ])
 def test_a_weighting_is_built_again_from_its_dict(arguments):
     weighting = Weighting(**arguments)
-    assert weighting.to_dict() == arguments
-    again = Weighting(**json.loads(json.dumps(weighting.to_dict())))
+    stored = weighting.to_dict()
+    assert {**{key: value for key, value in stored.items() if key != 'parameters'}, **stored['parameters']} == {
+        **arguments, **with_bias(arguments['type'], arguments.get('bias', 1.0))}
+    again = Weighting.from_dict(json.loads(json.dumps(stored)))
     alpha = torch.from_numpy(draw(10))
-    assert again.to_dict() == arguments and torch.equal(again(alpha), weighting(alpha))
+    assert again.to_dict() == stored and torch.equal(again(alpha), weighting(alpha))
     assert torch.equal(again.start(3), weighting.start(3))
 
 
 def test_the_defaults_are_written_out():
-    assert Weighting().to_dict() == dict(type='biased_softmax', scale=1.0, kd_weight=1.0, bias=1.0, initial_alpha=1.0,
-                                         unit='loss')
-    assert Weighting('exponential').to_dict() == dict(type='exponential', scale=1.0, kd_weight=1.0, bias=1.0,
-                                                      initial_alpha=0.0, unit='variance')
+    assert Weighting().to_dict() == dict(type='biased_softmax', scale=1.0, kd_weight=1.0, initial_alpha=1.0, unit='loss',
+                                         parameters=dict(bias=1.0))
+    assert Weighting('exponential').to_dict() == dict(type='exponential', scale=1.0, kd_weight=1.0, initial_alpha=0.0,
+                                                      unit='variance', parameters={})

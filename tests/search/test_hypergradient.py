@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from distpro.random_state import untouched
-from distpro.search import Hypergradient
-from distpro.search.optimizer_step import Before, transposed
+from distpro.searching import Hypergradient
+from distpro.searching.optimizer_step import StepSnapshot, transposed
 
 LR, WEIGHT_DECAY, BETAS, EPS = 0.05, 0.01, (0.8, 0.95), 1e-6
 RECEIVERS = (0, 1, 1)  # two pathways share a map
@@ -429,7 +429,7 @@ def test_an_element_without_a_gradient_passes_the_derivative_on_and_any_other_na
         parameter.grad = torch.tensor([0., 1.5], dtype=torch.float64)
         optimizer.step()
     parameter.grad = torch.tensor([0., 0.5], dtype=torch.float64)
-    before = Before(optimizer, [parameter])
+    before = StepSnapshot(optimizer, [parameter])
     a = torch.tensor([3., 2.], dtype=torch.float64)
     found = transposed(optimizer, before, [a])
     assert found.parameters[0][0] == 3 and found.gradients[0][0] == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from distpro.search import SEARCHERS
+from distpro.searching import SEARCHERS
 from distpro.weighting import OFF
 
 KNOTS, PATHWAYS = 3, 4  # the last pathway is between logits
@@ -17,7 +17,7 @@ KD[:, -1] = 0
 LOG4 = math.log(4)
 
 
-def make(name='rprop', **kwargs):
+def make(name='RpropSearcher', **kwargs):
     arguments = dict(references=dict(student=STUDENT, kd=KD), rounds=3, logits=[PATHWAYS - 1], guessing=5.0)
     return SEARCHERS[name](INITIAL, **{**arguments, **kwargs})
 
@@ -27,8 +27,8 @@ def run(searcher, loss, gradient=None, limit=60):
     while not searcher.finished:
         trial = searcher.ask()
         found = loss(trial)
-        wanted = searcher.wants_gradient(found)
-        searcher.tell(found, gradient(trial) if wanted else None)
+        wanted = searcher.wants_gradient(trial, found)
+        searcher.tell(trial, found, gradient(trial) if wanted else None)
         assert len(searcher.history) < limit
     return [trial.kind for trial in searcher.history]
 
@@ -149,13 +149,13 @@ def test_a_gradient_that_is_not_finite_is_not_followed():
 def test_a_random_search_draws_for_knots_and_pathways():
     alphas = []
     for seed in (0, 1):
-        searcher = make('random', rounds=40, references={}, max_divisions=0, seed=seed)
+        searcher = make('RandomSearcher', rounds=40, references={}, max_divisions=0, seed=seed)
         run(searcher, lambda trial: 1.0)
         alphas.append(np.stack([(trial.alpha - INITIAL).numpy() for trial in searcher.of_kind('step')]))
     assert 0.8 < np.std(alphas[0]) / 3**0.5 < 1.2 and not np.allclose(*alphas)
 
 
-@pytest.mark.parametrize('name', ['random', 'evolution'])
+@pytest.mark.parametrize('name', ['RandomSearcher', 'CMAESSearcher'])
 def test_what_is_switched_off_stays_off(name):
     searcher = make(name, rounds=8, off=OFF)
     run(searcher, scripted(student=[0.9], kd=[1.0], level=[0.8, 0.85], logits=[0.7, 0.75], step=[0.6] * 8))
@@ -167,7 +167,7 @@ def test_evolution_goes_where_the_loss_is_low():
     goal = INITIAL.clone()
     goal[0] += 3
     goal[:, 1] -= 3
-    searcher = make('evolution', rounds=42, references={}, max_divisions=0, guessing=math.inf)
+    searcher = make('CMAESSearcher', rounds=42, references={}, max_divisions=0, guessing=math.inf)
     run(searcher, lambda trial: 3 + float((trial.alpha - goal).square().sum()))
     losses = [trial.loss - 3 for trial in searcher.of_kind('step')]
     assert np.mean(losses[-7:]) < 0.7 * np.mean(losses[:7])
@@ -175,12 +175,12 @@ def test_evolution_goes_where_the_loss_is_low():
 
 def test_evolution_takes_a_diverged_trial_for_the_worst():
     losses = iter([2.0, math.nan, *[1.0 + 0.1 * place for place in range(12)]])
-    searcher = make('evolution', rounds=14, references={}, max_divisions=0)
+    searcher = make('CMAESSearcher', rounds=14, references={}, max_divisions=0)
     run(searcher, lambda trial: next(losses))
     assert all(trial.alpha.isfinite().all() for trial in searcher.history)
 
 
-@pytest.mark.parametrize('name, rounds', [('rprop', 5), ('random', 5), ('evolution', 16)])
+@pytest.mark.parametrize('name, rounds', [('RpropSearcher', 5), ('RandomSearcher', 5), ('CMAESSearcher', 16)])
 def test_a_search_that_is_resumed_anywhere_goes_on_alike(name, rounds):
     def loss(trial):
         return 1 + float((trial.alpha.clamp(min=-3) - 1.5).square().mean())
@@ -193,8 +193,9 @@ def test_a_search_that_is_resumed_anywhere_goes_on_alike(name, rounds):
     for stop in range(1, len(whole.history)):
         begun = make(name, rounds=rounds)
         while len(begun.history) < stop:
-            found = loss(begun.ask())
-            begun.tell(found, gradient(begun.ask()) if begun.wants_gradient(found) else None)
+            trial = begun.ask()
+            found = loss(trial)
+            begun.tell(trial, found, gradient(trial) if begun.wants_gradient(trial, found) else None)
         resumed = make(name, rounds=rounds)
         resumed.load_state_dict(copy.deepcopy(begun.state_dict()))
         run(resumed, loss, gradient)

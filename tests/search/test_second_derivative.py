@@ -6,7 +6,7 @@ import torch
 from mmrazor.registry import MODELS
 from torch import nn
 
-from distpro.search import Trajectory, twice_differentiable
+from distpro.searching import Trajectory, twice_differentiable
 
 MAPS, LOGITS = (6, 4, 4, 4), (6, 5)
 LOSSES = {
@@ -83,7 +83,7 @@ def test_a_sweep_goes_through_a_map_of_zeros():
         out = torch.func.functional_call(layer, parameters, (batch, ))
         return weights[0] * nn.functional.normalize(out).sum() + out[:, 0].sum()
 
-    trajectory.keep(batch, weights)
+    trajectory.store(batch, weights)
     training_loss(dict(layer.named_parameters()), weights, batch).backward()
     for parameter in layer.parameters():
         parameter.grad = torch.nan_to_num(parameter.grad).clamp(-1, 1)

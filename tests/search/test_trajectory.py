@@ -8,7 +8,7 @@ from torch import nn
 
 from distpro.errors import ArgumentError
 from distpro.random_state import untouched
-from distpro.search import Trajectory
+from distpro.searching import Trajectory
 
 STEPS, LR, WEIGHT_DECAY = 4, 0.2, 0.02
 SGD = {
@@ -77,7 +77,7 @@ class Problem:
             if (index - self.first) % length == 0:
                 trajectory.steps.clear()
                 states[index] = copy.deepcopy((self.model.state_dict(), self.optimizer.state_dict()))
-            trajectory.keep(self.batches[index], self.weights[index])
+            trajectory.store(self.batches[index], self.weights[index])
             self.step(index)
         with untouched(self.model):
             self.loss = trajectory.start([self.held_out_loss(dict(self.model.named_parameters()))])
@@ -86,7 +86,7 @@ class Problem:
                 self.model.load_state_dict(states[begin][0])
                 self.optimizer.load_state_dict(states[begin][1])
                 for index in range(begin, begin + length):
-                    trajectory.keep(self.batches[index], self.weights[index])
+                    trajectory.store(self.batches[index], self.weights[index])
                     self.step(index)
                 found.insert(0, trajectory.sweep(self.training_loss))
         trajectory.close()
@@ -190,8 +190,8 @@ def test_what_is_not_trained_is_left_out():
 def test_a_step_that_is_skipped_is_not_kept():
     problem = Problem(sgd())
     trajectory = Trajectory(dict(problem.model.named_parameters()), problem.optimizer)
-    trajectory.keep(problem.batches[0], problem.weights[0])  # a loss scaler takes no step
-    trajectory.keep(problem.batches[1], problem.weights[1])
+    trajectory.store(problem.batches[0], problem.weights[0])  # a loss scaler takes no step
+    trajectory.store(problem.batches[1], problem.weights[1])
     problem.step(1)
     assert [step.batch for step in trajectory.steps] == [problem.batches[1]]
 

@@ -6,7 +6,7 @@ optim_wrapper = dict(constructor='mmrazor.DistProOptimWrapperConstructor')
 param_scheduler = [
     dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=epochs, by_epoch=True, convert_to_iter_based=True)
 ]
-train_cfg = dict(_delete_=True, type='mmrazor.DistProSearchLoop', max_epochs=epochs, val_interval=epochs)
+train_cfg = dict(_delete_=True, type='mmrazor.DistProOneStepSearchLoop', max_epochs=epochs, val_interval=epochs)
 log_processor = dict(by_epoch=True)
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=True),

@@ -9,7 +9,6 @@ from .process_replay_hook import ProcessReplayHook
 from .profile_hook import ProfileHook
 from .training_watch_hook import TrainingWatchHook
 from .whole_checkpoint_hook import WholeCheckpointHook
-from .whole_run_record_hook import WholeRunRecordHook
 
 CHECKS = (LoadCheckpointHook, TrainingWatchHook, ClassNamesHook, ClassCountHook)
 
@@ -24,5 +23,5 @@ def add_checks(runner) -> None:
 __all__ = [
     'ChannelsLastHook', 'ClassCountHook', 'ClassNamesHook', 'DistillWarmUpHook', 'InitialStudentHook',
     'LoadCheckpointHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'TrainingWatchHook',
-    'WholeCheckpointHook', 'WholeRunRecordHook', 'add_checks'
+    'WholeCheckpointHook', 'add_checks'
 ]

@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
+from torch import nn
 
 from distpro.process import DistillationProcess
 
@@ -14,20 +15,23 @@ from ...config_types import name_of
 from ...errors import ConfigError
 from ...reporting import draw_process
 from ..search import Search
-from ..unwrap import grid_of
+from ..unwrap import grid_of, unwrap
 
 
 @HOOKS.register_module()
 class ProcessRecordHook(Hook):
-    """Records the process while it is searched: alpha at every step that moves it.
+    """Writes the process of a search, and puts the state of the search into checkpoints.
 
-    Written to ``work_dir/process.json`` and drawn in ``work_dir/process.png`` at every checkpoint, at the end and when the
-    search breaks off; kept in checkpoints, so that a resumed search goes on with it; weights logged to the visualizer
-    under ``pathways/<name>``.
+    The process is written to ``work_dir/process.json`` and drawn in ``work_dir/process.png`` at every checkpoint, at the
+    end, and when the search stops with an error. The weights in force are logged to the visualizer under
+    ``pathways/<name>``. Search loops add this hook if the config names none.
 
     Args:
         interval (int): Iterations between logged weights. Defaults to 50.
         filename (str): Name of the file in the work_dir. Defaults to 'process.json'.
+
+    Raises:
+        ConfigError: If an argument is out of range, or the train loop does not search.
     """
 
     def __init__(self, interval: int = 50, filename: str = 'process.json') -> None:
@@ -35,32 +39,13 @@ class ProcessRecordHook(Hook):
             raise ConfigError(f'custom_hooks: ProcessRecordHook.interval={interval!r} must be a whole number from 1')
         self.interval = interval
         self.filename = filename
-        self.process: Optional[DistillationProcess] = None
-        self._resumed: Optional[dict] = None
+        self._written: Optional[tuple] = None  # trials and knots of the file
 
     def before_train(self, runner) -> None:
-        """Start a process, or go on with the one of the checkpoint."""
-        if not isinstance(runner.train_loop, Search) or runner.train_loop.in_rounds:
+        """Check the loop."""
+        if not isinstance(runner.train_loop, Search):
             raise ConfigError("custom_hooks: ProcessRecordHook records a search; it needs train_cfg.type="
-                             "'mmrazor.DistProSearchLoop'")
-        grid = grid_of(runner.model)
-        if self._resumed is not None:
-            process = DistillationProcess.from_dict(self._resumed, "the checkpoint's process")
-            process = process.reorder(grid.names, 'model.distiller')
-            # The search may be longer now than it was: a knot keeps its iteration, not its share of the whole.
-            before, now = (max(iterations - 1, 1) for iterations in (process.origin['iterations'], runner.max_iters))
-            self.process = DistillationProcess(process.names, grid.weighting,
-                                               [round(p * before) / now for p in process.progress], process.alpha,
-                                               origin(runner), grid.layer_names)
-        else:
-            self.process = DistillationProcess(grid.names, grid.weighting, origin=origin(runner),
-                                               layers=grid.layer_names)
-
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        """Record the alpha that this iteration's step is taken with."""
-        if runner.train_loop.moves_alpha:
-            alpha = grid_of(runner.model).alpha.detach().cpu().numpy()
-            self.process.record(runner.train_loop.progress, alpha)
+                              "'mmrazor.DistProSearchLoop'")
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Log the weights."""
@@ -71,52 +56,60 @@ class ProcessRecordHook(Hook):
                                           step=runner.iter + 1)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Put the process into the checkpoint and write its file."""
-        if self.process is not None and len(self.process):
-            checkpoint['process'] = self.process.to_dict()
-            self.write(runner)
+        """Put the state of the search into the checkpoint and write the process."""
+        checkpoint['search'] = runner.train_loop.state_dict()
+        self.write(runner)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Take the process from a checkpoint that is resumed from."""
+        """Give the search its state back from a checkpoint that is resumed from."""
         if runner._resume:
-            self._resumed = checkpoint.get('process')
+            if 'search' not in checkpoint:
+                raise ConfigError('--resume: the checkpoint is not one of a search')
+            runner.train_loop.load_state_dict(checkpoint['search'])
 
     def after_train(self, runner) -> None:
-        """Write the whole process."""
+        """Write the process."""
         self.write(runner)
-        runner.logger.info(f'The process of {len(self.process)} steps is in {osp.join(runner.work_dir, self.filename)}')
+        runner.logger.info(f'The process is in {osp.join(runner.work_dir, self.filename)}')
 
     def write(self, runner) -> None:
-        """Write and draw the process recorded so far; nothing if there is none."""
-        if self.process is not None and len(self.process):
-            self._save(runner, self.process.progress[-1] >= 1 - runner.train_loop.alpha_interval / max(
-                runner.max_iters - 1, 1))
+        """Write and draw the process so far, unless there is none or the file has it."""
+        process = runner.train_loop.process()
+        if process is None:
+            return
+        found = process.origin['complete'], len(process), len(process.origin.get('trials', ()))
+        if found != self._written:
+            self._written = found
+            process.origin = {**origin(runner), **process.origin}
+            self._save(runner, process)
 
     @master_only
-    def _save(self, runner, complete: bool) -> None:
-        self.process.origin['complete'] = complete
+    def _save(self, runner, process: DistillationProcess) -> None:
         path = osp.join(runner.work_dir, self.filename)
-        self.process.save(path)
-        draw_process(self.process, osp.splitext(path)[0] + '.png')
+        process.save(path)
+        draw_process(process, osp.splitext(path)[0] + '.png')
 
 
 def origin(runner) -> dict:
-    """Where a process comes from: enough to know its search again, with no path of a machine."""
+    """Where a process comes from: enough to identify its search, without a path of the machine."""
     import distpro_mm
-    cfg, model = runner.cfg, runner.cfg.model
+    cfg, model = runner.cfg, unwrap(runner.model)
+    configs = cfg.get('model') or {}  # none if the model was given as a module
 
-    def network(part: dict) -> str:
+    def network(part: Optional[dict], built: nn.Module) -> str:
+        if not isinstance(part, dict):
+            return type(getattr(built, 'module', built)).__name__
         backbone = part.get('backbone', {})
         arguments = ', '.join(f'{key}={value!r}' for key, value in backbone.items() if key not in ('type', 'init_cfg'))
         return f'{name_of(backbone.get("type", part.get("type")))}({arguments})'
 
-    dataset = cfg.train_dataloader.dataset
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
     return dict(
         config=osp.basename(cfg.filename) if cfg.filename else None,
         config_hash=hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:16],
-        dataset=name_of(dataset.get('type')),
-        teacher=network(model.teacher),
-        student=network(model.architecture),
+        dataset=name_of(dataset['type']) if dataset else None,
+        teacher=network(configs.get('teacher'), model.teacher),
+        student=network(configs.get('architecture'), model.student),
         epochs=runner.max_epochs,
         iterations=runner.max_iters,
         seed=runner.seed,

@@ -9,7 +9,7 @@ from mmrazor.registry import HOOKS
 
 from distpro.errors import argument_prefix, is_number
 from distpro.pathways import PathwayGrid
-from distpro.process import FORMS, TRANSFERS, DistillationProcess, map_process
+from distpro.process import ABLATIONS, TRANSFERS, DistillationProcess, ablation as ablated, map_process
 
 from ...errors import ConfigError
 from ..search import Search
@@ -18,18 +18,19 @@ from ..unwrap import grid_of
 
 @HOOKS.register_module()
 class ProcessReplayHook(Hook):
-    """Distils with a searched process: gives the distiller the process's weights at every iteration.
+    """Replays a process: sets the pathways' weights at every iteration.
 
-    The process is stretched to the run's length, whatever that is. The weights depend on the iteration alone, so a resumed
-    run continues at its place; with another process or another length it is refused.
+    The process is scaled to the training's length. The weights depend on the iteration alone, so a resumed training
+    continues where it was; it is refused with a different process or a different length.
 
     Args:
-        process (str or dict): The process file that a search wrote; or one made by hand: ``progress``, moments [K] in
-            [0, 1] of the run, and ``weights`` of 0 or more at those, [K] of all pathways alike, a dict of 'features' and
-            'logits', [K] each, or [K, N] in the order of the pathways; ``unit``, see :class:`distpro.Weighting`.
-        form (str): 'process', or an ablation of it: 'uniform' (all pathways at its mean weight), 'last' (its last weights
-            throughout), 'mean' (each pathway at its own mean), 'together' (all pathways at their mean of the moment),
-            'shuffled' (its moments in random order) or 'random' (its total divided at random). Defaults to 'process'.
+        process (str or dict): The process file that a search wrote, or a schedule by hand: ``progress``, shares of the
+            training [K] in [0, 1], and ``weights`` of 0 or more at these: [K] for all pathways, a dict of 'features' and
+            'logits' with [K] each, or [K, N] in the order of the pathways; and ``unit``, see :class:`distpro.Weighting`.
+        ablation (str): 'process', or an ablation of it: 'uniform' (all pathways at its mean weight), 'last' (its last
+            weights throughout), 'mean' (each pathway at its own mean), 'mean_over_pathways' (all pathways at the mean of
+            the present progress), 'shuffled' (random order of progress) or 'random' (the total divided at random).
+            Defaults to 'process'.
         skip_below (float): Pathways of a weight below this are not computed. The release uses 0.5 with its scaled
             weighting. Defaults to 0: only weights of exactly 0 are skipped.
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
@@ -49,10 +50,10 @@ class ProcessReplayHook(Hook):
     """
     priority = 'NORMAL'
 
-    def __init__(self, process: Union[str, dict], form: str = 'process', skip_below: float = 0.0, seed: int = 0,
+    def __init__(self, process: Union[str, dict], ablation: str = 'process', skip_below: float = 0.0, seed: int = 0,
                  transfer: Optional[str] = None) -> None:
-        if form not in FORMS:
-            raise ConfigError(f"custom_hooks: ProcessReplayHook.form='{form}' is not one of {', '.join(FORMS)}")
+        if ablation not in ABLATIONS:
+            raise ConfigError(f"custom_hooks: ProcessReplayHook.ablation='{ablation}' is not one of {', '.join(ABLATIONS)}")
         if not is_number(skip_below) or skip_below < 0:
             raise ConfigError(f'custom_hooks: ProcessReplayHook.skip_below={skip_below!r} must be a number, 0 or more')
         if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
@@ -67,7 +68,7 @@ class ProcessReplayHook(Hook):
             raise ConfigError('custom_hooks: ProcessReplayHook.transfer is for process files; one made by hand is made for '
                               'the pathways of the config: remove it')
         self.process = process
-        self.form = form
+        self.ablation = ablation
         self.skip_below = skip_below
         self.seed = seed
         self.transfer = transfer
@@ -76,7 +77,7 @@ class ProcessReplayHook(Hook):
         self._resumed: Optional[dict] = None
 
     def before_train(self, runner) -> None:
-        """Read the process and lay it out over the run: [iterations, N]."""
+        """Read the process and compute the weights of all iterations [iterations, N]."""
         if sum(isinstance(hook, ProcessReplayHook) for hook in runner.hooks) > 1:
             raise ConfigError('custom_hooks has two ProcessReplayHooks: one run replays one process')
         if isinstance(runner.train_loop, Search):
@@ -94,10 +95,10 @@ class ProcessReplayHook(Hook):
         self.unit = process.weighting.unit
         self._replayed = dict(process=self._fingerprint(process), iterations=runner.max_iters)
         self._check_resumed()
-        moments = np.arange(runner.max_iters) / max(runner.max_iters - 1, 1)
-        self.schedule = process.form(self.form, moments, self.seed)
+        progress = np.arange(runner.max_iters) / max(runner.max_iters - 1, 1)
+        self.schedule = ablated(process, self.ablation, progress, self.seed)
         skipped = np.mean((self.schedule < self.skip_below) | (self.schedule == 0))
-        runner.logger.info(f'Replaying {self.form} of {len(process)} steps over {runner.max_iters} iterations; '
+        runner.logger.info(f'Replaying {self.ablation} of {len(process)} steps over {runner.max_iters} iterations; '
                            f'{skipped:.0%} of the pathways are skipped (skip_below={self.skip_below})')
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
@@ -128,7 +129,7 @@ class ProcessReplayHook(Hook):
     def _fingerprint(self, process: DistillationProcess) -> str:
         """str: A hash of the weights at every moment of a run of any length."""
         content = {key: value for key, value in process.to_dict().items() if key != 'origin'}
-        how = self.form, self.seed if self.form in ('shuffled', 'random') else None, self.skip_below
+        how = self.ablation, self.seed if self.ablation in ('shuffled', 'random') else None, self.skip_below
         return hashlib.sha256(json.dumps([content, how]).encode()).hexdigest()
 
     def _read(self, grid: PathwayGrid, logger) -> DistillationProcess:

@@ -1,151 +1,298 @@
-import functools
-from typing import Dict, List, Optional, Union
+import copy
+import math
+from typing import Dict, Optional, Sequence, Union
 
-from mmengine.dist import all_reduce_params, get_rank
-from mmengine.optim import OptimWrapperDict
-from mmrazor.registry import LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
+import torch
+from mmengine.dist import broadcast, get_rank
+from mmengine.hooks import CheckpointHook
+from mmrazor.registry import LOOPS
 from torch.utils.data import DataLoader
 
-from distpro.errors import argument_prefix
-from distpro.search import Hypergradient
+from distpro.errors import argument_prefix, first_line
+from distpro.process import DistillationProcess
+from distpro.searching import (
+    REFERENCES,
+    Round,
+    RoundSearch,
+    Searcher,
+    Trajectory,
+    Trial,
+    build_searcher,
+    round_epochs,
+)
 
-from ...config_types import is_a
 from ...datasets import seed_all
-from ...errors import ConfigError
-from ..optimizers import DistProOptimWrapperConstructor
-from .reproducible_train_loop import endless
+from ...errors import ConfigError, TrainingError
+from ...models.guessing import single_label_loss
+from ..schedules import scaled_schedules
+from .loop_training import LoopTraining
+from .reproducible_train_loop import start_at
+from .search_arguments import check_numbers, check_runner, check_searcher
 from .search_loop import SearchLoop, usable
 
 
 @LOOPS.register_module()
 class DistProSearchLoop(SearchLoop):
-    """Searches a distillation process: trains the student, and moves alpha by a held-out batch after every step.
+    """Searches a distillation process by the held-out loss at the end of short trainings; the default search.
 
-    A step is the ordinary training step; then alpha moves down the gradient of the held-out loss of the stepped student
-    with respect to the alpha that the step was taken with (see :class:`distpro.search.Hypergradient`). The student is
-    left exactly as the training step left it.
+    The student is trained in several rounds. Each round is a short training of its own: the same initial weights, the
+    schedule of the config scaled to the round's length, and one process replayed in it. A
+    :class:`~distpro.searching.Searcher` proposes the process of the next round:
 
-    The process is recorded by a :class:`ProcessRecordHook`, which is added if the config names none.
+    1. The references: the student alone (all weights 0) and plain KD (the logits alone, at weight 1).
+    2. The level of the weights: the initial process, and the same with all weights divided by 4 again and again, until
+       the held-out loss rises; then the best with the logits' weight taken from the references.
+    3. ``rounds`` refinements of the best level. By default the held-out loss is differentiated back through every step of
+       the round (see :class:`distpro.searching.Trajectory`), and alpha at each knot takes a step of Rprop.
+
+    The process of the round with the lowest held-out loss is the result. If no process is better than the references, or
+    than guessing, the best reference is written in its place, with a warning.
+
+    A round costs its training, and one that is differentiated about four. The steps of a round are stored in memory; what
+    does not fit is taken again in parts, which costs one more training. A resumed search continues at the beginning of the
+    round in which it was interrupted.
 
     Args:
-        runner (Runner): The runner.
+        runner (Runner): The runner; ``optim_wrapper`` and ``param_scheduler`` are those of the training that is to be
+            distilled.
         dataloader (dict): Config of the training set's loader, ``train_dataloader``.
-        max_epochs (int): Epochs of the search.
-        alpha_interval (int): Move alpha at every that many iterations. Defaults to 1.
-        method (str): 'auto', 'jvp' or 'differences', see :class:`Hypergradient`. Defaults to 'auto'.
-        radius (float): Of 'differences', > 0. Defaults to 1e-2.
-        **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``agreement``, ``cost_penalty``; and of
-            mmengine's ``EpochBasedTrainLoop``.
+        max_epochs (int): Epochs of that training.
+        round_share (float): Length of a round as a share of that training, in (0, 1]. Defaults to 0.1.
+        min_iterations (int): Least iterations of a round, >= 1; a round is never longer than the training. One of fewer
+            iterations is repeated with other batches, and the mean of the held-out losses counts. Defaults to 200.
+        rounds (int): Refinements, >= 1; after the last one alpha does not change. Defaults to 3.
+        knots (int): Evenly spaced points of the run, >= 2, at which alpha is free; the weights are interpolated between
+            them. Defaults to 4.
+        initial_bump (float): Offset added to the initial alpha at every interior knot. With weights exp(alpha) the default
+            starts with 1 at the ends of the run and 20 between. 0: constant weights. Defaults to 3.
+        feature_weight (float): Factor of the feature pathways' initial weights exp(alpha), > 0. Defaults to 16: with the
+            default bump they start with 16 at the ends of the run and 320 between, and the logits with 1 and 20.
+        searcher (dict): Strategy that refines the best level: ``type`` and its arguments. 'RpropSearcher'
+            (``step_size=0.7``, ``tolerance=0.05``) uses derivatives. 'CMAESSearcher' and 'RandomSearcher' use held-out
+            losses alone, for what has no second derivative, with more ``rounds``, such as 22. Defaults to
+            ``dict(type='RpropSearcher')``.
+        references (Sequence[str]): References that are trained: 'student', 'kd'. The latter is left out where the distiller
+            has no pathway between logits. Defaults to both.
+        max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. 0: the initial process is taken as
+            it is. Defaults to 5.
+        max_growth (float): Bound on the gradient's growth on its way back, relative to its length at the end of the round,
+            > 0: where training is chaotic, the effect of early weights cannot be known. Defaults to 2.
+        memory (float): GiB for stored steps, > 0. Defaults to 4.
+        **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``teacher_kl_share``, ``cost_penalty``; and
+            of mmengine's ``EpochBasedTrainLoop``. The model is validated after the last round alone.
 
     Raises:
         ConfigError: If the config cannot be searched with; names the key.
-
-    Note:
-        Source: DistPro (ECCV 2022), algorithm 1. Its release rebuilds a worker pool for each held-out batch and saves
-        alpha once an epoch; here one loader is kept and every alpha is recorded.
     """
 
     def __init__(self,
                  runner,
                  dataloader: Union[DataLoader, Dict],
                  max_epochs: int,
-                 alpha_interval: int = 1,
-                 method: str = 'auto',
-                 radius: float = 1e-2,
+                 round_share: float = 0.1,
+                 min_iterations: int = 200,
+                 rounds: int = 3,
+                 knots: int = 4,
+                 initial_bump: float = 3.0,
+                 feature_weight: float = 16.0,
+                 searcher: dict = dict(type='RpropSearcher'),
+                 references: Sequence[str] = REFERENCES,
+                 max_divisions: int = 5,
+                 max_growth: float = 2.0,
+                 memory: float = 4.0,
                  **kwargs) -> None:
-        if isinstance(alpha_interval, bool) or not isinstance(alpha_interval, int) or alpha_interval < 1:
-            raise ConfigError(f'train_cfg.alpha_interval={alpha_interval!r} must be a whole number from 1')
+        check_numbers(max_epochs=max_epochs, round_share=round_share, min_iterations=min_iterations, rounds=rounds,
+                       knots=knots, initial_bump=initial_bump, feature_weight=feature_weight, max_divisions=max_divisions,
+                       max_growth=max_growth, memory=memory)
+        kind = check_searcher(searcher, rounds)
+        if not isinstance(references, (list, tuple)) or not set(references) <= set(REFERENCES):
+            raise ConfigError(f'train_cfg.references={references!r} must be a list with some of {", ".join(REFERENCES)}')
+        check_runner(runner)
+        self.differentiates = kind.differentiates
         super().__init__(runner, dataloader, max_epochs, **kwargs)
-        self.alpha_interval = alpha_interval
-        self.method, self.radius = method, radius
-        _check_constructor(runner.optim_wrapper)
-        runner.param_schedulers = _student_schedulers(runner.param_schedulers)
+        grid = self.model.distiller.grid
+        if self.differentiates and grid.compile_transforms:
+            raise ConfigError('model.distiller.compile_transforms=True: what is compiled has no second derivative; leave it '
+                              'out for the search (the distillation may have it)')
+        self.epochs = round_epochs(max_epochs, len(self.dataloader), round_share, min_iterations)
+        self.iterations = self.epochs * len(self.dataloader)
+        self.repeats = math.ceil(min_iterations / self.iterations)
+        runner.param_schedulers = self._of_a_round(runner.param_schedulers, self.epochs / max_epochs)
+        self.settings = dict(
+            rounds=rounds, epochs=self.epochs, repeats=self.repeats, knots=knots, initial_bump=initial_bump,
+            feature_weight=feature_weight, searcher={**searcher, 'type': kind.__name__}, references=list(references),
+            max_divisions=max_divisions, teacher_kl_share=self.teacher_kl_share, cost_penalty=self.cost_penalty)
+        seed = torch.tensor(runner.seed)
+        broadcast(seed)  # processes may have seeds of their own
+        with argument_prefix('train_cfg.searcher: ', ConfigError):
+            self.searcher: Searcher = build_searcher(
+                grid, {**searcher, 'type': kind}, rounds, knots, initial_bump, feature_weight, references, self._guessing(),
+                max_divisions, int(seed))
+        self.training = LoopTraining(self)
+        self.search = RoundSearch(grid, Round(self.training, self.iterations, self.differentiates, memory, max_growth),
+                                  self.searcher, self.repeats)
+        self.round_start = 0  # iteration at which the present round has started
+        self._expect_another_round()
+
+    def _guessing(self) -> float:
+        """Loss of a classifier that guesses; infinity where it is not known."""
+        student = self.model.student
+        classes = getattr(getattr(student, 'head', None), 'num_classes', None)
+        loss = single_label_loss(student)
+        if self.teacher_kl_share or not classes or loss is None:
+            return math.inf
+        labels = torch.arange(classes, device=self.model.distiller.grid.alpha.device)
+        return float(loss(torch.zeros(classes, classes, device=labels.device), labels))
+
+    def _expect_another_round(self) -> None:
+        """Make room for the rounds that are done, and for the next one unless the search is finished."""
+        self._max_epochs = self.val_begin = self.search.rounds * self.epochs
+        self._max_iters = self._max_epochs * len(self.dataloader)
+
+    def _of_a_round(self, schedulers: Union[None, dict, list], share: float) -> Union[None, list]:
+        """The training's schedules, scaled to a round; one without an end ends with the round."""
+        if schedulers is None:
+            return None
+        listed = [schedulers] if isinstance(schedulers, dict) else list(schedulers)
+        if not all(isinstance(schedule, dict) and 'type' in schedule for schedule in listed):
+            raise ConfigError('param_scheduler: a search in rounds takes those of an ordinary training, a dict or a list of '
+                              f'dicts with type, got {schedulers}')
+        # Iterations are counted of all training images, of which a part may be held out.
+        scaled = scaled_schedules(listed, lambda by_epoch: share if by_epoch else share / self.unsplit,
+                                  least=min(1, self.epochs - 1))
+        for schedule in scaled:
+            if 'total_steps' in schedule and not schedule.get('by_epoch', True):  # not a step more is allowed
+                schedule['total_steps'] = max(schedule['total_steps'], self.iterations)
+        return [dict(dict(end=self.epochs if schedule.get('by_epoch', True) else self.iterations), **schedule)
+                for schedule in scaled]
 
     @property
-    def moves_alpha(self) -> bool:
-        """bool: Whether the present iteration moves alpha."""
-        return self._iter % self.alpha_interval == 0
-
-    @property
-    def progress(self) -> float:
-        """float: The present iteration's moment in [0, 1] of the search."""
-        return self._iter / max(self._max_iters - 1, 1)
+    def trajectory(self) -> Optional[Trajectory]:
+        """Trajectory: Derivatives through rounds, if the search uses them."""
+        return self.search.round.trajectory
 
     def start(self) -> None:
-        """Make ready for :meth:`step`, at the present iteration."""
-        student = usable(self.runner.optim_wrapper['student'])
-        with argument_prefix('train_cfg.', ConfigError):
-            self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
-                                               functools.partial(all_reduce_params, op='mean'))
-        self._held_out = endless(self.held_out_dataloader, -(-self._iter // self.alpha_interval))
-        self._price = self.price()
+        """Make ready for :meth:`step`, at the beginning of a round."""
+        self._epoch -= self._epoch % self.epochs
+        self._iter = self._epoch * len(self.dataloader)
+        for hook in self.runner.hooks:
+            if isinstance(hook, CheckpointHook) and hook.by_epoch and self.epochs % hook.interval:
+                hook.interval = self.epochs  # at the end of a round, before which a resumed search begins
+        wrapper = self.runner.optim_wrapper
+        if not self.differentiates and wrapper._accumulative_counts > 1:
+            raise ConfigError(f'optim_wrapper.accumulative_counts={wrapper._accumulative_counts} is not '
+                              'supported in a search, whose length is not known beforehand: remove it for the search')
+        if self.differentiates:
+            usable(wrapper)
+        self.search.round.open()
+        self.search.price = self.price()
 
     def stop(self) -> None:
         """Leave the optimiser as it was, and end the held-out loader's workers."""
-        self.hypergradient.close()
-        self._held_out.close()
+        self.search.round.close()
         super().stop()
 
+    def run_epoch(self) -> None:
+        """Iterate an epoch; the first one of a round begins with the initial weights."""
+        if self._epoch % self.epochs == 0:
+            self.round_start = self._iter
+            self.search.begin()
+        super().run_epoch()
+
     def step(self, data_batch: dict) -> dict:
-        """One training step of the student, and one of alpha if it is alpha's turn.
+        """One training step of the student.
 
         Args:
             data_batch (dict): The training batch.
 
         Returns:
-            dict: Losses by name.
+            dict: Losses by name; NaN for the steps that are skipped once a round has diverged.
         """
-        moves_alpha = self.moves_alpha
-        if moves_alpha:
-            self.model.keep_batch(True)
-            self.hypergradient.watch()
-        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper['student'])
-        self.check_finite(outputs['loss'], 'the training loss')
-        if moves_alpha:
-            self._move_alpha(next(self._held_out))
-            self.model.keep_batch(False)
-        return outputs
+        current = self.search.round
+        if self.differentiates and self._iter == 0:
+            self._try_derivatives(data_batch)
+        self.training.outputs = dict(loss=torch.tensor(math.nan))
+        current.step(data_batch)
+        if self.search.trial.kind == 'student':  # nothing distils: lower weights would not help
+            self.check_finite(math.nan if current.diverged else 0., 'the training loss')
+        return self.training.outputs
 
-    def _move_alpha(self, held_out_batch: dict) -> None:
-        """One step of alpha's optimiser."""
-        model = self.model
-        seed_all(self.runner.seed, get_rank(), self._iter, 1)  # loading a batch in this process has left another state
-        had_fallback = self.hypergradient.fallback_reason
-        gradient = self.hypergradient.after_step(lambda: self.held_out_loss(held_out_batch), model.kept_features,
-                                                 model.distiller.grid.sensitivities())
-        if self.hypergradient.fallback_reason != had_fallback:
-            self.runner.logger.warning('The student has an operation without forward-mode derivative, so the search uses '
-                                       f"method='differences' from here on: {self.hypergradient.fallback_reason}")
-        if gradient is None:  # the loss scaler skipped this step of the student
+    def _try_derivatives(self, data_batch: dict) -> None:
+        """Differentiate a step with the initial weights before the first round."""
+        search, passes = self.search, copy.copy(self.model.passes)
+        weights = search.weights(Trial('step', self.searcher.initial)).detach()[0]
+        try:
+            search.round.try_derivatives(weights, data_batch, lambda: [
+                self.held_out_loss(next(iter(start_at(self.held_out_dataloader, 0, 0))))])
+        except (NotImplementedError, RuntimeError) as error:
+            raise ConfigError('train_cfg.type=DistProSearchLoop differentiates training steps, and something in the '
+                              'student, the transforms or the losses has no second derivative; use '
+                              "searcher=dict(type='CMAESSearcher') with more rounds, or DistProOneStepSearchLoop "
+                              f' ({first_line(error)})') from error
+        finally:
+            self.model.passes = passes
+            with torch.no_grad():
+                search.round.begin(search.weights(search.trial), search.stores)
+            seed_all(self.runner.seed, get_rank(), 0)
+
+    def end_epoch(self) -> None:
+        """After a round, measure and report it."""
+        if self._iter % self.iterations:
             return
-        self.check_finite(gradient, "the held-out loss's gradient with respect to the pathways' weights")
-        distiller, wrapper = model.distiller, self.runner.optim_wrapper['alpha']
-        weights = distiller.grid.weighting(distiller.grid.alpha)
-        if self._price is not None:
-            gradient = gradient + self._price.to(gradient)
-        wrapper.zero_grad()
-        (weights * gradient.to(weights.dtype)).sum().backward()
-        wrapper.step()
-        wrapper.zero_grad()
-        self.check_finite(distiller.grid.alpha, 'alpha')
+        searcher, trial = self.searcher, self.search.trial
+        lowest = searcher.best and searcher.mean_loss(searcher.best)
+        loss = self.search.end()
+        if trial.kind == 'student':
+            self.check_finite(trial.loss if loss is not None else 0., 'the held-out loss')
+        if loss is None:
+            return
+        found = f'held-out loss {loss:.4f}' if math.isfinite(loss) else 'training diverged'
+        if math.isfinite(loss) and (lowest is None or loss < lowest):
+            found += ', the lowest so far'
+        self.runner.logger.info(f'Trial {len(searcher.history)}, {self.search.describe(trial)}: {found}')
+        self._expect_another_round()
+        if searcher.finished:
+            self._report()
 
+    def _report(self) -> None:
+        """Log what the search found."""
+        searcher, logger = self.searcher, self.runner.logger
+        if searcher.best is None:
+            raise TrainingError(f'the search is at its end, and none of its {len(searcher.history)} trials has a finite '
+                                'held-out loss: lower optim_wrapper.optimizer.lr')
+        warning = self.search.warning()
+        if warning:
+            logger.warning(warning)
+        else:
+            logger.info(f'The best process has a held-out loss of {searcher.mean_loss(searcher.best):.4f} '
+                        f'({self.search.summary()})')
 
-def _student_schedulers(schedulers) -> Optional[dict]:
-    """Schedulers by optimiser: a plain list is the student's alone, and never alpha's."""
-    if schedulers is None:
-        return None
-    if not isinstance(schedulers, dict) or 'type' in schedulers:
-        return dict(student=schedulers if isinstance(schedulers, List) else [schedulers], alpha=[])
-    unknown = set(schedulers) - {'student', 'alpha'}
-    if unknown:
-        raise ConfigError(f'param_scheduler has {sorted(unknown)}; the optimisers of a search are student and alpha')
-    return {name: schedulers.get(name, []) for name in ('student', 'alpha')}
+    def process(self) -> Optional[DistillationProcess]:
+        """DistillationProcess: That of the best trial so far; None before the first one is done."""
+        process, searcher = self.search.process(), self.searcher
+        if process is not None:
+            trials = [dict(kind=trial.kind, loss=trial.loss if trial.finite else None) for trial in searcher.history]
+            process.origin = dict(
+                epochs=self.epochs, iterations=self.iterations, trials=trials, best=searcher.best.kind,
+                guessing=searcher.guessing if math.isfinite(searcher.guessing) else None, complete=searcher.finished)
+        return process
 
+    def state_dict(self) -> dict:
+        """dict: What a search that is resumed goes on with."""
+        return dict(settings=self.settings, search=self.search.state_dict())
 
-def _check_constructor(wrapper: Union[dict, OptimWrapperDict]) -> None:
-    """Check that the optimisers of student and alpha are built, or will be."""
-    constructor = wrapper.get('constructor') if isinstance(wrapper, dict) else None
-    if not (isinstance(wrapper, OptimWrapperDict) and {*wrapper.keys()} == {'student', 'alpha'}
-            or is_a(constructor, DistProOptimWrapperConstructor, OPTIM_WRAPPER_CONSTRUCTORS)):
-        raise ConfigError(f"optim_wrapper.constructor={constructor!r}: a search needs "
-                          "'mmrazor.DistProOptimWrapperConstructor', which builds the optimisers of student and alpha")
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with what :meth:`state_dict` gave.
+
+        Raises:
+            ConfigError: If it is of another search.
+        """
+        if 'settings' not in state:
+            raise ConfigError('--resume: the checkpoint is not one of a search in rounds')
+        pathways = self.searcher.initial.shape[1]
+        history = state['search']['searcher']['history']
+        if state['settings'] != self.settings or history and history[0]['alpha'].shape[1] != pathways:
+            raise ConfigError(f'the checkpoint is of a search with {state["settings"]}, and train_cfg has {self.settings} '
+                              f'and model.distiller {pathways} pathways: resume with the config of the search')
+        self.search.load_state_dict(state['search'])
+        self._expect_another_round()

@@ -1,5 +1,5 @@
 import copy
-from typing import Any, Dict, Iterator, Optional, Tuple, Type, Union
+from typing import Any, Dict, Iterator, Optional, Tuple, Union
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from distpro.errors import argument_prefix, first_line, is_number
-from distpro.search.optimizer_step import check_differentiable
+from distpro.searching.optimizer_step import check_differentiable
 
 from ...config_types import is_a
 from ...datasets import EvenBatchSampler, HeldOutSplit, build_unloaded, describe, image_ids, reproducible
@@ -37,9 +37,9 @@ class SearchLoop(Search, ReproducibleTrainLoop):
             and each class by itself where an image has one.
         held_out_dataloader (dict, optional): A loader of held-out images of your own instead; ``train_dataloader`` is then
             taken as it is. Defaults to None.
-        agreement (float): What the held-out loss is: 0 the student's own, of the labels; 1 how far its class probabilities
-            are from the teacher's, which tell more of an image than its label where few are held out; between, that share
-            of it. Needs pathways between logits where it is not 0. Defaults to 0.
+        teacher_kl_share (float): Share, in [0, 1], of the Kullback-Leibler divergence from the teacher's class probabilities
+            in the held-out loss; the loss on the labels has the rest. Needs pathways between logits where it is not 0.
+            Defaults to 0.
         cost_penalty (float): Added to the held-out loss for each unit of weight on a pathway that costs as much as the
             student's own training step, so that dear pathways must earn their keep, >= 0. Defaults to 0.
         **kwargs: ``val_begin``, ``val_interval`` and ``dynamic_intervals`` of mmengine's ``EpochBasedTrainLoop``.
@@ -51,7 +51,6 @@ class SearchLoop(Search, ReproducibleTrainLoop):
         ConfigError: If the config cannot be searched with, or a held-out image is one of the training, validation or test
             images too; names the key.
     """
-    record_hook: Type[ProcessRecordHook] = ProcessRecordHook
     differentiates = True
 
     def __init__(self,
@@ -60,11 +59,11 @@ class SearchLoop(Search, ReproducibleTrainLoop):
                  max_epochs: int,
                  held_out: Optional[dict] = None,
                  held_out_dataloader: Optional[dict] = None,
-                 agreement: float = 0.0,
+                 teacher_kl_share: float = 0.0,
                  cost_penalty: float = 0.0,
                  **kwargs) -> None:
-        if not is_number(agreement) or not 0 <= agreement <= 1:
-            raise ConfigError(f'train_cfg.agreement={agreement!r} must be from 0, the labels, to 1, the teacher')
+        if not is_number(teacher_kl_share) or not 0 <= teacher_kl_share <= 1:
+            raise ConfigError(f'train_cfg.teacher_kl_share={teacher_kl_share!r} must be a number from 0 to 1')
         if not is_number(cost_penalty) or cost_penalty < 0:
             raise ConfigError(f'train_cfg.cost_penalty={cost_penalty!r} must be 0 or more')
         own_split = False
@@ -91,14 +90,15 @@ class SearchLoop(Search, ReproducibleTrainLoop):
                 raise ConfigError(f'{key}: {len(loader.dataset)} images{shared} give no batch of '
                                   f'{loader.batch_sampler.batch_size}; make batch_size smaller, or change '
                                   'train_cfg.held_out.ratio')
-        self.agreement, self.cost_penalty = agreement, cost_penalty
+        self.teacher_kl_share, self.cost_penalty = teacher_kl_share, cost_penalty
         # Training images before the split, as a multiple of those after it.
         self.unsplit = 1 + own_split * len(self.held_out_dataloader.dataset) / len(self.dataloader.dataset)
         kind = type(self).__name__
         if not isinstance(self.model, DistPro):
             raise ConfigError(f'train_cfg.type={kind} needs model.type=DistPro, got {type(self.model).__name__}')
-        if agreement and not self.model.distiller.grid.logit_losses:
-            raise ConfigError(f'train_cfg.agreement={agreement}: without model.distiller.logits the logits are not read; '
+        if teacher_kl_share and not self.model.distiller.grid.logit_losses:
+            raise ConfigError(f'train_cfg.teacher_kl_share={teacher_kl_share}: without model.distiller.logits the '
+                              'logits are not read; '
                               "add logits=[dict(type='KLDivergence', tau=4)], or set it to 0")
         for name, module in self.model.student.named_modules():
             if self.differentiates and getattr(module, 'with_cp', False):
@@ -108,7 +108,7 @@ class SearchLoop(Search, ReproducibleTrainLoop):
             raise ConfigError('auto_scale_lr.enable=True is not for searches, where it may scale the learning rate of '
                              'alpha too: set the learning rate of optim_wrapper.optimizer yourself')
         if not any(isinstance(hook, ProcessRecordHook) for hook in runner.hooks):
-            runner.register_hook(self.record_hook(), priority='NORMAL')
+            runner.register_hook(ProcessRecordHook(), priority='NORMAL')
 
     @property
     def model(self) -> DistPro:
@@ -117,7 +117,7 @@ class SearchLoop(Search, ReproducibleTrainLoop):
 
     def held_out_loss(self, data_batch: dict) -> torch.Tensor:
         """What the search lowers, of a held-out batch, with a graph."""
-        return self.model.held_out_loss(data_batch, self.agreement)
+        return self.model.held_out_loss(data_batch, self.teacher_kl_share)
 
     def held_out_losses(self) -> Iterator[torch.Tensor]:
         """The held-out loss by batch, of all held-out images, each weighted by its number of images.

@@ -81,35 +81,35 @@ class DistPro(TapDistill):
             losses = torch.func.functional_call(self, parameters, kwargs=dict(data, mode='loss'), args=())
         return self.parse_losses(losses)[0]
 
-    def held_out_loss(self, data: dict, agreement: float = 0.0) -> Tensor:
+    def held_out_loss(self, data: dict, teacher_kl_share: float = 0.0) -> Tensor:
         """What a search lowers: the student's own loss on a held-out batch, or its distance to the teacher.
 
         Args:
             data (dict): A batch as a dataloader gives it.
-            agreement (float): Share, in [0, 1], of the Kullback-Leibler divergence of the student's class probabilities from
-                the teacher's in the loss; the student's own loss has the rest. Needs pathways between logits where it is not
-                0. Defaults to 0.
+            teacher_kl_share (float): Share, in [0, 1], of the Kullback-Leibler divergence from the teacher's class
+                probabilities in the loss; the student's own loss has the rest. Needs pathways between logits where it is
+                not 0. Defaults to 0.
 
         Returns:
             Tensor: The loss, a scalar with a graph.
 
         Raises:
-            ConfigError: If ``agreement`` is not 0 and images have several labels.
+            ConfigError: If ``teacher_kl_share`` is not 0 and images have several labels.
         """
         # Prepared as in training, where annotations are padded to the images' size; but nothing mixes images.
         with _without_batch_augments(self.data_preprocessor):
             data = self.data_preprocessor(data, True)
-        if not agreement:
+        if not teacher_kl_share:
             return self.parse_losses(self.student(**data, mode='loss'))[0]
         if any(map(is_multi_label, (self.student, self.teacher))) or any(map(has_several_labels, data['data_samples'])):
-            raise ConfigError(f'train_cfg.agreement={agreement}: {ONE_LABEL}; set it to 0')
+            raise ConfigError(f'train_cfg.teacher_kl_share={teacher_kl_share}: {ONE_LABEL}; set it to 0')
         taps = self.distiller.grid.logit_taps
         with FeatureReader(self.student, taps[1:]) as student:
             own = self.parse_losses(self.student(**data, mode='loss'))[0]
         with torch.no_grad(), FeatureReader(self.teacher, taps[:1]) as teacher:
             self.teacher(data['inputs'], data['data_samples'], mode='tensor')
         log_q, log_p = (reader.features['logits'].log_softmax(1) for reader in (student, teacher))
-        return torch.lerp(own, functional.kl_div(log_q, log_p, reduction='batchmean', log_target=True), agreement)
+        return torch.lerp(own, functional.kl_div(log_q, log_p, reduction='batchmean', log_target=True), teacher_kl_share)
 
 
 @contextlib.contextmanager

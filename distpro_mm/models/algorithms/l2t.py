@@ -5,7 +5,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 
 from distpro.random_state import untouched
-from distpro.search import twice_differentiable, unrolled
+from distpro.searching import twice_differentiable, unrolled
 
 from .tap_distill import TapDistill
 

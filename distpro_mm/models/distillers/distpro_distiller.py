@@ -1,5 +1,4 @@
 import functools
-import inspect
 import re
 from typing import Dict, List, Optional, Sequence, Union
 
@@ -80,7 +79,6 @@ class DistProDistiller(TapDistiller):
         logit_cfgs = _labelled(logits, LOGITS, 'KLDivergence') if logits else {}
         self.logit_layers = _named_layers(logit_cfgs)
         self.logit_losses = {label: build(cfg, LOGITS) for label, cfg in logit_cfgs.items()}
-        _check_weighting(weighting)
         if weighting.get('type', 'biased_softmax') == 'biased_softmax':
             weighting = {'scale': 'num_pathways', **weighting}
         with argument_prefix('model.distiller.weighting.', ConfigError):
@@ -168,10 +166,3 @@ def _named_layers(cfgs: Dict[str, dict]) -> Dict[str, Optional[str]]:
                                   'losses of logits compare the same ones')
             layers[side] = name
     return layers
-
-
-def _check_weighting(weighting: dict) -> None:
-    known = list(inspect.signature(Weighting).parameters)
-    unknown = [name for name in weighting if name not in known]
-    if unknown:
-        raise ConfigError(f'model.distiller.weighting has no argument {", ".join(unknown)}; it has {", ".join(known)}')

@@ -1,28 +1,19 @@
 """Search strategies: which process to try in the next round, given the held-out losses of those that were tried."""
-import copy
 import dataclasses
 import math
 from typing import Dict, List, Optional, Sequence
 
-import numpy as np
 import torch
-from cmaes import CMA
 from torch import Tensor
 
-POPULATION = 7  # rounds of a generation of EvolutionSearcher
 SCATTER = 2.0  # factor by which held-out losses of two trainings of one process differ, on a few hundred images
-HALF_STEP_AT = 0.25  # of the median absolute gradient
-TINY = torch.finfo(torch.float32).tiny
 SEARCHERS: Dict[str, type] = {}
 
 
-def register_searcher(name: str):
-    """Register a subclass of :class:`Searcher` under a name."""
-    def register(cls: type) -> type:
-        SEARCHERS[name] = cls
-        return cls
-
-    return register
+def register_searcher(searcher: type) -> type:
+    """Register a subclass of :class:`Searcher` under its class name; a decorator."""
+    SEARCHERS[searcher.__name__] = searcher
+    return searcher
 
 
 @dataclasses.dataclass
@@ -58,7 +49,7 @@ class Searcher:
        bar, from where the refinement does not come down.
 
     Use: :meth:`ask` for a trial, train with it, then :meth:`tell` its held-out loss, with the gradient where
-    :meth:`wants_gradient` says so, until ``finished``.
+    :meth:`wants_gradient` returns True, until ``finished``. A strategy of one's own overrides :meth:`refine`.
 
     Args:
         initial (Tensor): alpha [knots, N] of the first level.
@@ -87,7 +78,7 @@ class Searcher:
         self.history: List[Trial] = []
 
     def of_kind(self, kind: str) -> List[Trial]:
-        """list[Trial]: The trials of a kind that were told, in order."""
+        """list[Trial]: The finished trials of a kind, in order."""
         return [trial for trial in self.history if trial.kind == kind]
 
     @property
@@ -161,32 +152,34 @@ class Searcher:
         """bool: Whether there is nothing more to try."""
         return self.ask() is None
 
-    def _changed(self, change: Tensor) -> Tensor:
-        """The base with a change [knots, N] added; what is switched off stays so."""
-        return torch.where(self.base > self.off, self.base + change.to(self.base), self.base)
+    @property
+    def best_alpha(self) -> Tensor:
+        """Tensor: alpha [knots, N] of the refinement with the lowest loss, or :attr:`base` if none is finite yet."""
+        best = _lowest(self.of_kind('step'))
+        return self.base if best is None else best.alpha
+
+    def shift(self, alpha: Tensor, change: Tensor) -> Tensor:
+        """Tensor: alpha [knots, N] with a change added; a pathway that is switched off stays so."""
+        return torch.where(alpha > self.off, alpha + change.to(alpha), alpha)
 
     def refine(self, step: int) -> Tensor:
         """Tensor: alpha [knots, N] of a refinement, counted from 0."""
         raise NotImplementedError
 
-    def wants_gradient(self, loss: float) -> bool:
-        """Whether the gradient of the held-out loss is wanted of the present trial, given its loss."""
+    def wants_gradient(self, trial: Trial, loss: float) -> bool:
+        """Whether the gradient of the held-out loss is wanted of a trial, given its loss."""
         return False
 
-    def tell(self, loss: float, gradient: Optional[Tensor] = None) -> Trial:
-        """Report the present trial.
+    def tell(self, trial: Trial, loss: float, gradient: Optional[Tensor] = None) -> None:
+        """Report the result of a trial.
 
         Args:
+            trial (Trial): The trial, as of :meth:`ask`; its ``loss`` is set.
             loss (float): Its held-out loss; NaN if its training diverged.
             gradient (Tensor, optional): The loss's gradient with respect to alpha [knots, N].
-
-        Returns:
-            Trial: The trial.
         """
-        trial = self.ask()
         trial.loss = float(loss)
         self.history.append(trial)
-        return trial
 
     def state_dict(self) -> dict:
         """dict: What a search that is resumed goes on with."""
@@ -199,116 +192,3 @@ class Searcher:
 
 def _lowest(trials: Sequence[Trial]) -> Optional[Trial]:
     return min((trial for trial in trials if trial.finite), key=lambda trial: trial.loss, default=None)
-
-
-@register_searcher('rprop')
-class RpropSearcher(Searcher):
-    """Follows the gradient's sign from the best level, with a step length of its own at every knot and pathway.
-
-    A trial is followed up to a loss of 1 + tolerance times the lowest. One that is worse, diverged or has no finite
-    gradient is not: alpha goes back to the best trial's and takes half the step.
-
-    Args:
-        step_size (float): Longest step of alpha, > 0. Defaults to 0.7.
-        tolerance (float): See above, >= 0. Defaults to 0.05.
-        **kwargs: Of :class:`Searcher`.
-
-    Note:
-        Source: Riedmiller and Braun, "A direct adaptive method for faster backpropagation learning", 1993; steps are also
-        shortened where the gradient is small against the median.
-    """
-    differentiates = True
-
-    def __init__(self, *args, step_size: float = 0.7, tolerance: float = 0.05, **kwargs) -> None:
-        super().__init__(*args, **kwargs)
-        self.tolerance = tolerance
-        self.alpha = torch.zeros_like(self.initial, requires_grad=True)
-        self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, step_size))
-        self._followed: Optional[dict] = None  # best step: alpha, loss, gradient and the optimiser's state before its step
-        self._next: Optional[Tensor] = None
-
-    def refine(self, step: int) -> Tensor:
-        """Tensor: The best level again, to be differentiated, then where the gradient leads."""
-        return self.base.clone() if self._next is None else self._next.clone()
-
-    def _near(self, loss: float) -> bool:
-        best = self._followed
-        return math.isfinite(loss) and (best is None or loss <= best['loss'] + self.tolerance * abs(best['loss']))
-
-    def wants_gradient(self, loss: float) -> bool:
-        """Whether the present trial is one to follow; the last one is not."""
-        return self.ask().kind == 'step' and self.steps_left > 1 and self._near(loss)
-
-    def tell(self, loss: float, gradient: Optional[Tensor] = None) -> Trial:
-        """Report the present trial and take a step of alpha; arguments as in :meth:`Searcher.tell`."""
-        trial = super().tell(loss, gradient)
-        if trial.kind != 'step' or self.steps_left <= 0:
-            return trial
-        here = self._followed
-        if gradient is not None and gradient.isfinite().all():
-            here = dict(alpha=trial.alpha, loss=trial.loss, gradient=gradient.detach().to(trial.alpha),
-                        optimizer=copy.deepcopy(self.optimizer.state_dict()))
-            if self._followed is None or trial.loss < self._followed['loss']:
-                self._followed = here
-        elif here is not None:
-            for part in (*here['optimizer']['param_groups'], *here['optimizer']['state'].values()):
-                length = 'lr' if 'lr' in part else 'step_size'
-                part[length] = part[length] / 2
-        self._next = trial.alpha if here is None else self._step_from(here)
-        return trial
-
-    def _step_from(self, here: dict) -> Tensor:
-        with torch.no_grad():
-            self.alpha.copy_(here['alpha'])
-        self.optimizer.load_state_dict(copy.deepcopy(here['optimizer']))
-        self.alpha.grad = here['gradient'].clone()
-        self.optimizer.step()
-        self.alpha.grad = None
-        size = here['gradient'].abs()  # Rprop follows the sign alone, which is chance where a weight hardly matters
-        share = size / (size + HALF_STEP_AT * size.median() + TINY)
-        return torch.lerp(here['alpha'], self.alpha.detach(), share)
-
-    def state_dict(self) -> dict:
-        """dict: What a search that is resumed goes on with."""
-        return dict(super().state_dict(), followed=self._followed, next=self._next, optimizer=self.optimizer.state_dict())
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on with what :meth:`state_dict` gave."""
-        super().load_state_dict(state)
-        self._followed, self._next = state['followed'], state['next']
-        self.optimizer.load_state_dict(state['optimizer'])
-
-
-@register_searcher('random')
-class RandomSearcher(Searcher):
-    """A control: normal numbers of standard deviation 1 added to the best level.
-
-    One number for each knot, each pathway, and both.
-    """
-
-    def refine(self, step: int) -> Tensor:
-        """Tensor: The best level and a random change."""
-        knots, pathways = self.initial.shape
-        random = np.random.RandomState([self.seed, step])
-        change = random.randn(knots, 1) + random.randn(1, pathways) + random.randn(knots, pathways)
-        return self._changed(torch.from_numpy(change))
-
-
-@register_searcher('evolution')
-class EvolutionSearcher(Searcher):
-    """CMA-ES from the best level, over one number for each knot and one for each pathway, which are added."""
-    minimum_rounds = POPULATION + 1
-
-    def refine(self, step: int) -> Tensor:
-        """Tensor: The next member of a generation; all generations are gone through anew, so no state is needed."""
-        knots, pathways = self.initial.shape
-        evolution = CMA(np.zeros(knots + pathways), 1.0, population_size=POPULATION, seed=self.seed % 2**32)
-        member = evolution.ask()
-        generation = []
-        for trial in self.of_kind('step')[:step]:
-            generation.append((member, trial.loss if trial.finite else np.finfo(np.float64).max))
-            if len(generation) == POPULATION:
-                evolution.tell(generation)
-                generation = []
-            member = evolution.ask()
-        return self._changed(torch.from_numpy(member[:knots, None] + member[knots:]))

@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import ArgumentError, first_line
 from ..random_state import untouched
-from .optimizer_step import Before, check_differentiable, transposed
+from .optimizer_step import StepSnapshot, check_differentiable, transposed
 
 METHODS = ('auto', 'jvp', 'differences')
 
@@ -76,13 +76,13 @@ class Hypergradient:
         self.average = average or (lambda tensors: None)
         self.fallback_reason: Optional[str] = None
         self.passes: collections.Counter = collections.Counter()
-        self._before: Optional[Before] = None
+        self._before: Optional[StepSnapshot] = None
         self._watching = False
         self._handle = optimizer.register_step_pre_hook(self._keep)
 
     def _keep(self, optimizer, args, kwargs) -> None:
         if self._watching:
-            self._before = Before(optimizer, self.parameters)
+            self._before = StepSnapshot(optimizer, self.parameters)
             self._watching = False
 
     def watch(self) -> None:

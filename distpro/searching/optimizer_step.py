@@ -37,7 +37,7 @@ def check_differentiable(optimizer: torch.optim.Optimizer) -> None:
                           "needs: use torch's SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad or Adadelta")
 
 
-class Before:
+class StepSnapshot:
     """The parameters, and what else the derivative of a step needs, just before the step.
 
     Args:
@@ -64,7 +64,7 @@ class Transposed(NamedTuple):
     states: List[State]
 
 
-def transposed(optimizer: torch.optim.Optimizer, before: Before, a: Sequence[Tensor],
+def transposed(optimizer: torch.optim.Optimizer, before: StepSnapshot, a: Sequence[Tensor],
                b: Optional[Sequence[State]] = None) -> Transposed:
     """Take the derivatives by what a step gave back to what it was given.
 
@@ -73,7 +73,7 @@ def transposed(optimizer: torch.optim.Optimizer, before: Before, a: Sequence[Ten
 
     Args:
         optimizer (torch.optim.Optimizer): The optimiser that took the step.
-        before (Before): What was kept just before the step.
+        before (StepSnapshot): Stored just before the step.
         a (Sequence[Tensor]): Derivatives by the stepped parameters, shaped like them.
         b (Sequence[dict], optional): Derivatives by the state after the step, by its keys. Defaults to None: 0.
 
@@ -104,7 +104,7 @@ def _sgd(group: dict, had_buffer: bool, a: Tensor, b: State) -> tuple:
 
 
 @torch.enable_grad()
-def _replayed(optimizer, before: Before, a: Sequence[Tensor], b: Sequence[State]) -> Transposed:
+def _replayed(optimizer, before: StepSnapshot, a: Sequence[Tensor], b: Sequence[State]) -> Transposed:
     """Take the optimiser's own step again on copies, with autograd through it."""
     shadow = copy.copy(optimizer)
     shadow._optimizer_step_pre_hooks = collections.OrderedDict()

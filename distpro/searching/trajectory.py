@@ -19,7 +19,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
-from .optimizer_step import Before, State, check_differentiable, transposed
+from .optimizer_step import State, StepSnapshot, check_differentiable, transposed
 from .second_derivative import twice_differentiable
 
 
@@ -30,18 +30,18 @@ class Step:
     Args:
         batch (Any): What the training loss is computed of.
         weights (Tensor): The pathways' weights [N] that it was taken with.
-        before (Before, optional): What the optimiser had before it. Defaults to None: not taken yet.
+        before (StepSnapshot, optional): What the optimiser had before it. Defaults to None: not taken yet.
     """
     batch: Any
     weights: Tensor
-    before: Optional[Before] = None
+    before: Optional[StepSnapshot] = None
 
 
 class Trajectory:
-    """Keeps training steps as they are taken, and differentiates through them backwards.
+    """Stores training steps as they are taken, and differentiates through them backwards.
 
-    Use: :meth:`keep` before each step, take the steps as always, then :meth:`start` and :meth:`sweep`. A run that is too
-    long to keep is swept in parts, the last first: each part's steps are taken again, kept and swept.
+    Use: :meth:`store` before each step, take the steps as always, then :meth:`start` and :meth:`sweep`. A run that is too
+    long to store is swept in parts, the last first: each part's steps are taken again, stored and swept.
 
     Args:
         parameters (dict[str, Parameter]): What is trained, by name; parameters that are not optimised are left out.
@@ -65,13 +65,13 @@ class Trajectory:
         self._next: Optional[Step] = None
         self._handle = optimizer.register_step_pre_hook(self._before_step)
 
-    def keep(self, batch: Any, weights: Tensor) -> None:
-        """Keep the optimiser's next step; one that a loss scaler skips changes nothing and is not kept."""
+    def store(self, batch: Any, weights: Tensor) -> None:
+        """Store the optimiser's next step; one that a loss scaler skips changes nothing and is not stored."""
         self._next = Step(batch, weights.detach().clone())
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         if self._next is not None:
-            self._next.before = Before(optimizer, list(self.parameters.values()))
+            self._next.before = StepSnapshot(optimizer, list(self.parameters.values()))
             self.steps.append(self._next)
             self._next = None
 
@@ -103,7 +103,7 @@ class Trajectory:
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.a))).item()
 
     def sweep(self, training_loss: Callable[[Dict[str, Tensor], Tensor, Any], Tensor], bound: float = math.inf) -> Tensor:
-        """Go back through the steps that are kept, and forget them.
+        """Go back through the stored steps, and delete them.
 
         Args:
             training_loss (Callable): The loss of a step, a scalar with a graph, as a function of the parameters by name,
@@ -111,7 +111,7 @@ class Trajectory:
             bound (float): A derivative by the parameters that is longer is shortened to this length. Defaults to infinity.
 
         Returns:
-            Tensor: dJ/dw of each step kept [K, N].
+            Tensor: dJ/dw of each stored step [K, N].
         """
         derivatives = []
         while self.steps:

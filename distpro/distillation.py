@@ -1,0 +1,279 @@
+"""Distillation of any two torch modules, for a training loop of one's own."""
+import dataclasses
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+
+import torch
+from torch import Tensor, nn
+
+from .errors import ArgumentError, argument_prefix, is_number
+from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
+from .process import DistillationProcess, map_process
+from .tracing import FeatureReader, FeatureTap, Trace, in_place_off, resolve_taps, trace
+from .weighting import Weighting
+
+ProcessLike = Union[str, dict, DistillationProcess]
+
+
+@dataclasses.dataclass
+class DistillationOutput:
+    """What :class:`Distillation` returns.
+
+    Args:
+        logits (Tensor): The student's logits [B, K].
+        loss (Tensor): Weighted sum of the pathways' losses, a scalar; 0 without gradients.
+        pathways (dict[str, Tensor]): Unweighted loss of each computed pathway by name, detached.
+        output (Any): What the student returned.
+    """
+    logits: Tensor
+    loss: Tensor
+    pathways: Dict[str, Tensor]
+    output: Any
+
+
+class Distillation(nn.Module):
+    """Compares a teacher and a student along weighted pathways while the student is trained.
+
+    The parameters of this module are the transforms. The student and the teacher are not submodules: the student's
+    ``state_dict`` has nothing of this module, and its parameters are given to the optimiser next to this module's. The
+    teacher is set to eval mode and runs without gradients. Without gradients (``torch.no_grad``) the student alone runs.
+
+    Features are read by hooks that exist during a forward only. In-place activations of both networks are switched off,
+    so that a feature is what it was when it was read; :meth:`close` switches them on again.
+
+    Args:
+        student (nn.Module): The student. For several processes see :meth:`with_student`.
+        teacher (nn.Module): The teacher.
+        example (Tensor, tuple or dict): Two or more images [B, C, H, W] as both networks get them, or all arguments of
+            their forwards, to find layers and shapes with.
+        transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages), or a list of names as in
+            ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). Defaults to 'auto'.
+        receivers (str or Sequence): The student's layers, likewise. Defaults to 'auto'.
+        connections (str or Sequence): See :func:`distpro.pathways.connect`. Defaults to 'student_not_shallower'.
+        transforms (dict[str, Callable], optional): By label, ``build(in_channels, out_channels)`` gives a module from the
+            student's map to the teacher's. Defaults to None: ``dict(pointwise=PointwiseTransform)``.
+        distance (nn.Module, optional): Loss of a transformed student's map and the teacher's. Defaults to None: HCL.
+        logits (dict[str, nn.Module], optional): By label, losses of the student's and the teacher's logits. Defaults to
+            None: ``dict(kl=KLDivergence(4))``. An empty dict: none.
+        weighting (Weighting, optional): From alpha to weights. Defaults to None: ``Weighting('exponential')``.
+        process (str, dict or DistillationProcess, optional): The weights over the training: the file that a search wrote; or
+            ``dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))``, see
+            :meth:`DistillationProcess.by_hand`. Defaults to None: weights of 1.
+        transfer (bool): Carry a process of other networks over to these pathways by depth. Defaults to False: refuse it.
+        skip_below (float): Pathways of a weight below this are not computed, >= 0. Defaults to 0.
+        get_logits (Callable, optional): Gives the logits [B, K] out of what a network returns. Defaults to None: a tensor
+            as it is, an attribute or key ``logits``, or the first element of a tuple.
+        **kwargs: ``compare_at`` and ``compile_transforms`` of :class:`distpro.pathways.PathwayGrid`.
+
+    Attributes:
+        grid (PathwayGrid): The pathways, their transforms and the weights in force.
+
+    Raises:
+        ArgumentError: If an argument is out of range, or layers or the process do not fit the networks.
+
+    Example:
+        >>> kd = distpro.Distillation(student, teacher, images[:2], process='process.json')
+        >>> optimizer = torch.optim.SGD([*student.parameters(), *kd.parameters()], 0.1)
+        >>> for step, (images, labels) in enumerate(loader):
+        ...     out = kd(images, progress=step / steps)
+        ...     loss = criterion(out.logits, labels) + out.loss
+    """
+
+    def __init__(self,
+                 student: nn.Module,
+                 teacher: nn.Module,
+                 example: Any,
+                 transmitters: Union[str, Sequence] = 'auto',
+                 receivers: Union[str, Sequence] = 'auto',
+                 connections: Union[str, Sequence] = 'student_not_shallower',
+                 transforms: Optional[Dict[str, Callable[..., nn.Module]]] = None,
+                 distance: Optional[nn.Module] = None,
+                 logits: Optional[Dict[str, nn.Module]] = None,
+                 weighting: Optional[Weighting] = None,
+                 process: Optional[ProcessLike] = None,
+                 transfer: bool = False,
+                 skip_below: float = 0.0,
+                 get_logits: Optional[Callable[[Any], Tensor]] = None,
+                 **kwargs) -> None:
+        super().__init__()
+        if not is_number(skip_below) or skip_below < 0:
+            raise ArgumentError(f'skip_below={skip_below!r} must be a number, 0 or more')
+        self._networks = student, teacher  # a tuple, so that they are no submodules
+        self.skip_below, self.get_logits = skip_below, get_logits or find_logits
+        self._in_place = [module for network in self._networks for module in network.modules()
+                          if getattr(module, 'inplace', False) is True]
+        for network in self._networks:
+            in_place_off(network)
+        teacher.eval()
+        traces = [_traced(inner(network), example) for network in (teacher, student)]
+        taps = [resolve_taps(layers, traced, key, trained=key == 'receivers')
+                for layers, traced, key in zip((transmitters, receivers), traces, ('transmitters', 'receivers'))]
+        logit_losses = dict(kl=KLDivergence(4)) if logits is None else dict(logits)
+        logit_taps = tuple(_logit_tap(self.get_logits, traced, side)
+                           for traced, side in zip(traces, ('teacher', 'student'))) if logit_losses else None
+        self.grid = PathwayGrid(*taps, transforms or dict(pointwise=PointwiseTransform), connections, distance, logit_taps,
+                                logit_losses, weighting, **kwargs)
+        self.grid.to(next(student.parameters()))  # device and type
+        self.process = None if process is None else self._fitted(process, transfer)
+
+    def _fitted(self, process: ProcessLike, transfer: bool) -> DistillationProcess:
+        """A process for the pathways of these networks."""
+        names = self.grid.names
+        with argument_prefix('process: '):
+            if isinstance(process, dict):
+                return DistillationProcess.by_hand(names, **{'unit': self.grid.weighting.unit, **process})
+            if isinstance(process, str):
+                process = DistillationProcess.load(process)
+            if transfer:
+                return map_process(process, names, self.grid.layer_names)
+            return process.reorder(names, 'these networks', ', or pass transfer=True to carry it over by depth')
+
+    @property
+    def student(self) -> nn.Module:
+        """nn.Module: The student."""
+        return self._networks[0]
+
+    @property
+    def teacher(self) -> nn.Module:
+        """nn.Module: The teacher."""
+        return self._networks[1]
+
+    def set_progress(self, progress: float) -> None:
+        """Set the process's weights at a share of the training, in [0, 1].
+
+        Raises:
+            ArgumentError: If ``progress`` is out of range.
+        """
+        if not is_number(progress) or not 0 <= progress <= 1:
+            raise ArgumentError(f'progress={progress!r} must be a number from 0, the first step, to 1, the last')
+        if self.process is not None:
+            self.grid.set_weights(self.process.at(progress), self.skip_below, self.process.weighting.unit)
+
+    def forward(self, *args: Any, progress: Optional[float] = None, **kwargs: Any) -> DistillationOutput:
+        """Run the student and, if its gradient is wanted, the teacher and the pathways.
+
+        Args:
+            *args (Any): Arguments of both networks: the images [B, C, H, W].
+            progress (float, optional): Share of the training that is done, in [0, 1]; needed if there is a process and
+                gradients are on. Defaults to None.
+            **kwargs (Any): Further arguments of both networks.
+
+        Returns:
+            DistillationOutput: Logits, loss, and the pathways' losses.
+        """
+        if not torch.is_grad_enabled():
+            output = self.student(*args, **kwargs)
+            logits = self.get_logits(output)
+            return DistillationOutput(logits, logits.new_zeros(()), {}, output)
+        if progress is not None:
+            self.set_progress(progress)
+        elif self.process is not None:
+            raise ArgumentError('progress=None: pass the share of the training that is done, from 0 to 1')
+        return self.compare(args, kwargs)
+
+    def compare(self, args: Tuple, kwargs: Dict[str, Any]) -> DistillationOutput:
+        """:meth:`forward` with the weights that are in force."""
+        grid = self.grid
+        output, received = self._read('student', 'receiver', args, kwargs)
+        logits = received['logits'] = self.get_logits(output)
+        if not grid.live:
+            return DistillationOutput(logits, logits.new_zeros(()), {}, output)
+        with torch.no_grad():
+            given, transmitted = self._read('teacher', 'transmitter', args, kwargs)
+        if given is not None:
+            transmitted['logits'] = self.get_logits(given)
+        losses = grid.pathway_losses(received, transmitted)
+        names = grid.names
+        return DistillationOutput(logits, grid.weighted_sum(losses),
+                                  {names[index]: loss for index, loss in zip(grid.live, losses.detach())}, output)
+
+    def _read(self, which: str, side: str, args: Tuple, kwargs: Dict[str, Any]) -> Tuple[Any, Dict[str, Tensor]]:
+        """Run a network; its output, None if its forward could end early, and its features by layer."""
+        network = getattr(self, which)
+        taps = self.grid.taps(side)
+        features = [tap for tap in taps if tap.name != 'logits']
+        output = None
+        with FeatureReader(inner(network), features, which == 'teacher' and len(features) == len(taps)) as reader:
+            output = network(*args, **kwargs)
+        missing = [tap.layer for tap in features if tap.name not in reader.features]
+        if missing:
+            raise ArgumentError(f"{which}: layer '{missing[0]}' was not read in this forward: a compiled network skips the "
+                                'hooks that read features, so pass the network uncompiled (compile_transforms=True compiles '
+                                'the transforms); otherwise name a layer that every forward calls')
+        return output, dict(reader.features)
+
+    def with_student(self) -> nn.Module:
+        """nn.Module: A module with the forward of this one whose parameters are the student's and the transforms'.
+
+        Wrap it in ``DistributedDataParallel`` to train over several processes, so that one wrapper sees all gradients:
+
+        >>> model = DistributedDataParallel(kd.with_student())
+        >>> out = model(images, progress=step / steps)
+        """
+        return _WithStudent(self)
+
+    def train(self, mode: bool = True) -> 'Distillation':
+        """Set the mode of the transforms; the student's mode is its own, and the teacher stays in eval mode."""
+        self.teacher.eval()
+        return super().train(mode)
+
+    def close(self) -> None:
+        """Switch in-place activations of both networks on again."""
+        for module in self._in_place:
+            module.inplace = True
+        self._in_place = []
+
+    def __enter__(self) -> 'Distillation':
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+
+class _WithStudent(nn.Module):
+
+    def __init__(self, distillation: Distillation) -> None:
+        super().__init__()
+        self.student, self.distillation = distillation.student, distillation
+
+    def forward(self, *args: Any, **kwargs: Any) -> DistillationOutput:
+        return self.distillation(*args, **kwargs)
+
+
+def inner(network: nn.Module) -> nn.Module:
+    """The network inside ``torch.compile``, whose layers have their own names."""
+    return getattr(network, '_orig_mod', network)
+
+
+def find_logits(output: Any) -> Tensor:
+    """The logits [B, K] in what a network returns.
+
+    Raises:
+        ArgumentError: If there is no such tensor.
+    """
+    found = output
+    if isinstance(output, dict):
+        found = output.get('logits')
+    elif hasattr(output, 'logits'):
+        found = output.logits
+    elif isinstance(output, (tuple, list)) and output:
+        found = output[0]
+    if not isinstance(found, Tensor) or found.dim() != 2:
+        seen = tuple(found.shape) if isinstance(found, Tensor) else type(output).__name__
+        raise ArgumentError(f'get_logits: the network returns {seen}, in which no logits [B, K] are found: pass a function '
+                            'that gives them')
+    return found
+
+
+def _traced(network: nn.Module, example: Any) -> Trace:
+    args: List[Any] = list(example) if isinstance(example, (tuple, list)) else []
+    kwargs = dict(example) if isinstance(example, dict) else {}
+    if not args and not kwargs:
+        args = [example]
+    if isinstance(args[0] if args else None, Tensor) and len(args[0]) < 2:
+        raise ArgumentError(f'example: {len(args[0])} image is given, and layers are found by comparing two or more')
+    return trace(network, lambda: network(*args, **kwargs))
+
+
+def _logit_tap(get_logits: Callable[[Any], Tensor], traced: Trace, side: str) -> FeatureTap:
+    with argument_prefix(f'{side}: '):
+        return FeatureTap('logits', '', shape=tuple(get_logits(traced.output).shape[1:]), layer='')

@@ -1,0 +1,274 @@
+"""The default search, for networks and loaders of one's own."""
+import itertools
+import math
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .distillation import Distillation
+from .errors import ArgumentError, SearchError, first_line, is_number
+from .process import DistillationProcess
+from .random_state import random_states, set_random_states
+from .searching import REFERENCES, Round, RoundSearch, Trial, build_searcher, round_epochs
+from .searching.round import copied
+
+Optimizers = Callable[[List[nn.Parameter]], torch.optim.Optimizer]
+Schedulers = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
+
+
+def search(student: nn.Module,
+           teacher: nn.Module,
+           train_loader: Iterable,
+           held_out_loader: Iterable,
+           criterion: Callable[[Tensor, Tensor], Tensor],
+           optimizer: Optimizers,
+           epochs: int,
+           scheduler: Optional[Schedulers] = None,
+           round_share: float = 0.1,
+           min_iterations: int = 200,
+           rounds: int = 3,
+           knots: int = 4,
+           searcher: Optional[dict] = None,
+           references: Sequence[str] = REFERENCES,
+           max_divisions: int = 5,
+           max_growth: float = 2.0,
+           memory: float = 4.0,
+           seed: int = 0,
+           report: Callable[[str], Any] = print,
+           **distillation: Any) -> DistillationProcess:
+    """Search the process with which a training ends best on held-out images.
+
+    The student is trained in rounds: short trainings from the same start, each with one process, judged by the held-out loss
+    at its end. See :class:`distpro.searching.RoundSearch`. Student and random states are as before afterwards.
+
+    Args:
+        student (nn.Module): The student, as it is before training.
+        teacher (nn.Module): The teacher.
+        train_loader (Iterable): Gives batches (images [B, C, H, W], labels), anew in each pass. A shuffled ``DataLoader`` is
+            one; it draws its order from torch's random state.
+        held_out_loader (Iterable): Likewise, of images that are not trained on and are not the test set.
+        criterion (Callable): ``criterion(logits, labels)`` gives the mean loss of a batch, a scalar.
+        optimizer (Callable): ``optimizer(parameters)`` gives the optimiser of the training: SGD in any form, or an optimiser
+            of torch that knows ``differentiable``.
+        epochs (int): Epochs of the training that the process is for.
+        scheduler (Callable, optional): ``scheduler(optimizer, iterations)`` gives the learning rate's schedule over a
+            number of iterations, stepped after each. Defaults to None: cosine decay to 0.
+        round_share (float): Length of a round as a share of the training, in (0, 1]. Defaults to 0.1.
+        min_iterations (int): Least iterations of a round; one of fewer is repeated and averaged. Defaults to 200.
+        rounds (int): Refinements of the best level, >= 1. Defaults to 3.
+        knots (int): Points of the training at which the weights are free, >= 2. Defaults to 4.
+        searcher (dict, optional): Strategy of the refinement, ``type`` and its arguments. Defaults to None:
+            ``dict(type='RpropSearcher')``.
+        references (Sequence[str]): References that are trained: 'student', 'kd'. Defaults to both.
+        max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
+        max_growth (float): Bound on the gradient's growth on its way back through a round, > 0. Defaults to 2.
+        memory (float): GiB for stored steps, > 0. Defaults to 4.
+        seed (int): Seed of the rounds' random numbers. Defaults to 0.
+        report (Callable): Is given a line after each trial. Defaults to ``print``.
+        **distillation (Any): Of :class:`Distillation`, but ``process``.
+
+    Returns:
+        DistillationProcess: The best process. ``origin`` has the trials and their held-out losses.
+
+    Raises:
+        ArgumentError: If an argument is out of range, or something has no second derivative.
+        SearchError: If the student alone does not learn, or no trial has a finite held-out loss.
+    """
+    _check(epochs=epochs, rounds=rounds, knots=knots, min_iterations=min_iterations, round_share=round_share)
+    if 'process' in distillation or 'example' in distillation:
+        raise ArgumentError('process and example are not arguments of a search: it finds the process, and takes the example '
+                            'from train_loader')
+    states = random_states(next(student.parameters()).device)
+    training = _Training(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
+                         distillation)
+    try:
+        length = round_epochs(epochs, training.epoch_iterations, round_share, min_iterations)
+        return _searched(training, length, knots, rounds, min_iterations, searcher or dict(type='RpropSearcher'),
+                         references, max_divisions, max_growth, memory, seed, report)
+    finally:
+        training.close()
+        set_random_states(states, next(student.parameters()).device)
+
+
+def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_iterations: int, searcher: dict,
+              references: Sequence[str], max_divisions: int, max_growth: float, memory: float, seed: int,
+              report: Callable[[str], Any]) -> DistillationProcess:
+    grid = training.kd.grid
+    training.start(epochs * training.epoch_iterations)
+    strategy = build_searcher(grid, searcher, rounds, knots, references=references, guessing=training.guessing(),
+                              max_divisions=max_divisions, seed=seed)
+    current = Round(training, training.iterations, strategy.differentiates, memory, max_growth)
+    found = RoundSearch(grid, current, strategy, math.ceil(min_iterations / training.iterations))
+    current.open()
+    try:
+        _try(found, training)
+        while not found.finished:
+            training.begin(found.rounds)
+            found.begin()
+            trial = found.trial
+            for batch in training.batches(0):
+                current.step(batch)
+            loss = found.end()
+            if trial.kind == 'student' and current.diverged:
+                raise SearchError('the training loss of the student alone is not finite: lower the learning rate')
+            if loss is not None:
+                report(f'Trial {len(strategy.history)}, {found.describe(trial)}: '
+                       + (f'held-out loss {loss:.4f}' if math.isfinite(loss) else 'training diverged'))
+    finally:
+        current.close()
+    if strategy.best is None:
+        raise SearchError(f'none of the {len(strategy.history)} trials has a finite held-out loss: lower the learning rate')
+    warning = found.warning()
+    if warning:
+        report(f'warning: {warning}')
+    process = found.process()
+    process.origin = dict(
+        epochs=epochs, iterations=training.iterations, best=strategy.best.kind, complete=True,
+        guessing=strategy.guessing if math.isfinite(strategy.guessing) else None, seed=seed,
+        trials=[dict(kind=trial.kind, loss=trial.loss if trial.finite else None) for trial in strategy.history])
+    return process
+
+
+def _try(found: RoundSearch, training: '_Training') -> None:
+    """Differentiate one step before the first round."""
+    if not found.searcher.differentiates:
+        return
+    weights = found.weights(Trial('step', found.searcher.initial)).detach()[0]
+    training.begin(1)
+    try:
+        found.round.try_derivatives(weights, next(training.batches(0)), lambda: [next(training.held_out_losses())])
+    except (NotImplementedError, RuntimeError) as error:
+        raise ArgumentError("searcher=dict(type='RpropSearcher') differentiates training steps, and something in the "
+                            "student, the transforms or the losses has no second derivative: use "
+                            f"dict(type='CMAESSearcher') with rounds=22 ({first_line(error)})") from error
+
+
+class _Training(nn.Module):
+    """A training of the student, for :class:`distpro.searching.Round`; a module of student and transforms."""
+
+    def __init__(self, student: nn.Module, teacher: nn.Module, train_loader: Iterable, held_out_loader: Iterable,
+                 criterion: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizers, scheduler: Optional[Schedulers],
+                 seed: int, distillation: Dict[str, Any]) -> None:
+        super().__init__()
+        self._was = copied(student.state_dict()), student.training
+        self.train_loader, self.held_out_loader, self.criterion = train_loader, held_out_loader, criterion
+        self.make_scheduler, self.seed, self.iterations, self.round = scheduler or _cosine, seed, 1, 0
+        try:
+            self.epoch_iterations = len(train_loader)
+        except TypeError:
+            raise ArgumentError('train_loader must have a length, the number of its batches') from None
+        self.device = next(student.parameters()).device
+        images = self._moved(next(iter(train_loader)))[0]
+        student.train()
+        self.kd = Distillation(student, teacher, images[:2], **distillation)
+        self.student = student
+        self.optimizer = optimizer([*student.parameters(), *self.kd.parameters()])
+
+    @property
+    def model(self) -> nn.Module:
+        return self
+
+    def start(self, iterations: int) -> None:
+        """Set the number of iterations of a round."""
+        self.iterations = iterations
+        self.scheduler = self.make_scheduler(self.optimizer, iterations)
+
+    def begin(self, round: int) -> None:
+        """Prepare a round, counted from 1, each with random numbers of its own."""
+        self.round = round
+        self.student.train()
+
+    def close(self) -> None:
+        """Give the student back as it was."""
+        self.kd.close()
+        self.student.load_state_dict(self._was[0])
+        self.student.train(self._was[1])
+
+    def guessing(self) -> float:
+        """Loss of a classifier that gives all classes the same probability; infinity if it cannot be computed."""
+        taps = self.kd.grid.logit_taps
+        if taps is None:
+            return math.inf
+        labels = torch.arange(taps[1].shape[0], device=self.device)
+        try:
+            return float(self.criterion(torch.zeros(len(labels), len(labels), device=self.device), labels))
+        except Exception:  # labels of another kind
+            return math.inf
+
+    def _moved(self, batch: Any) -> Sequence[Tensor]:
+        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+            raise ArgumentError(f'train_loader: a batch must be a pair (images, labels), got {type(batch).__name__}')
+        return [part.to(self.device) for part in batch]
+
+    def _seed(self, *place: int) -> None:
+        number = self.seed
+        for part in (self.round, *place):
+            number = (number * 1000003 + part + 1) % 2**63
+        torch.manual_seed(number)
+
+    def state(self) -> dict:
+        return dict(model=self.state_dict(), optimizer=self.optimizer.state_dict(),
+                    scheduler=self.scheduler.state_dict())
+
+    def set_state(self, state: dict) -> None:
+        self.load_state_dict(state['model'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.scheduler.load_state_dict(state['scheduler'])
+
+    def batches(self, iteration: int) -> Iterator[Any]:
+        """The round's batches from an iteration on; the loader draws its order from a seed of each epoch."""
+        for epoch in itertools.count(iteration // self.epoch_iterations):
+            if epoch * self.epoch_iterations >= self.iterations:
+                return
+            self._seed(-1, epoch)
+            start = max(iteration - epoch * self.epoch_iterations, 0)
+            yield from itertools.islice(map(self._moved, self.train_loader), start, None)
+
+    def take_step(self, iteration: int, batch: Any, weights: Tensor) -> Tensor:
+        states = random_states(self.device)  # the loader goes on with its own
+        self._seed(iteration)
+        self.kd.grid.set_weights(weights)
+        loss = self(batch)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        self.scheduler.step()
+        set_random_states(states, self.device)
+        return loss
+
+    def forward(self, batch: Any) -> Tensor:
+        """Tensor: The training loss of a batch with the weights in force."""
+        images, labels = batch
+        out = self.kd.compare((images, ), {})
+        return self.criterion(out.logits, labels) + out.loss
+
+    def training_loss(self, parameters: Dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
+        self._seed(iteration)
+        with self.kd.grid.weights_in_place(weights):
+            return torch.func.functional_call(self, parameters, (batch, ))
+
+    def held_out_losses(self) -> Iterator[Tensor]:
+        self._seed(-2)
+        batches = [self._moved(batch) for batch in self.held_out_loader]
+        images = sum(len(batch[0]) for batch in batches)
+        for inputs, labels in batches:
+            yield self.criterion(self.kd.get_logits(self.student(inputs)), labels) * (len(inputs) / images)
+
+    def any_process(self, flag: Tensor) -> bool:
+        return bool(flag)
+
+    def average(self, tensors: List[Tensor]) -> None:
+        """Nothing: a search runs in one process."""
+
+
+def _cosine(optimizer: torch.optim.Optimizer, iterations: int) -> torch.optim.lr_scheduler.LRScheduler:
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
+
+
+def _check(**values: Any) -> None:
+    for name, least in (('epochs', 1), ('rounds', 1), ('knots', 2), ('min_iterations', 1)):
+        if not is_number(values[name]) or not isinstance(values[name], int) or values[name] < least:
+            raise ArgumentError(f'{name}={values[name]!r} must be a whole number from {least}')
+    if not is_number(values['round_share']) or not 0 < values['round_share'] <= 1:
+        raise ArgumentError(f'round_share={values["round_share"]!r} must be a number above 0, up to 1')

@@ -1,0 +1,14 @@
+"""How a process is learned: derivatives of the held-out loss, strategies, and the search in rounds."""
+from .hypergradient import METHODS, Hypergradient
+from .round import Round, Training
+from .round_search import REFERENCES, RoundSearch, build_searcher, round_epochs
+from .searchers import SEARCHERS, CMAESSearcher, RandomSearcher, RpropSearcher, Searcher, Trial, register_searcher
+from .second_derivative import twice_differentiable
+from .trajectory import Step, Trajectory
+from .unrolled import unrolled
+
+__all__ = [
+    'METHODS', 'REFERENCES', 'SEARCHERS', 'CMAESSearcher', 'Hypergradient', 'RandomSearcher', 'Round', 'RoundSearch',
+    'RpropSearcher', 'Searcher', 'Step', 'Training', 'Trajectory', 'Trial', 'build_searcher', 'register_searcher',
+    'round_epochs', 'twice_differentiable', 'unrolled'
+]

@@ -1,0 +1,227 @@
+"""One short training with given weights, which can be differentiated from its end to its start."""
+import copy
+import math
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Protocol, Tuple
+
+import torch
+from torch import Tensor, nn
+
+from ..random_state import untouched
+from .trajectory import Step, Trajectory
+
+
+class Training(Protocol):
+    """What a round needs of a training. Iterations are counted from the start of the round.
+
+    Attributes:
+        model (nn.Module): What is trained.
+        optimizer (torch.optim.Optimizer): The optimiser.
+    """
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+
+    def state(self) -> dict:
+        """dict: All that a step changes (parameters, buffers, optimiser, schedules); tensors may be those in use."""
+
+    def set_state(self, state: dict) -> None:
+        """Go back to a state."""
+
+    def take_step(self, iteration: int, batch: Any, weights: Tensor) -> Tensor:
+        """Take a training step with the pathways' weights [N]; the same random numbers whenever it is repeated.
+
+        Returns:
+            Tensor: The training loss, a scalar.
+        """
+
+    def batches(self, iteration: int) -> Iterator[Any]:
+        """The round's batches again, from an iteration on."""
+
+    def training_loss(self, parameters: Dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
+        """The loss of a step as a function of parameters and weights; images and random numbers as in the step."""
+
+    def held_out_losses(self) -> Iterator[Tensor]:
+        """Scalars with a graph, whose sum, averaged over processes, is the held-out loss."""
+
+    def any_process(self, flag: Tensor) -> bool:
+        """Whether a boolean scalar is true in any process."""
+
+    def average(self, tensors: List[Tensor]) -> None:
+        """Average tensors over processes in place."""
+
+
+class Round:
+    """Trains with a schedule of weights, measures the held-out loss, and differentiates it by the weights of each step.
+
+    Use: :meth:`open`; for each round :meth:`begin`, then :meth:`step` with each batch, then :meth:`measure` and, if the
+    round is to be differentiated, :meth:`derivatives`; at the end :meth:`close`. The steps are stored in memory. Those that
+    do not fit are taken again in parts, the last part first.
+
+    Args:
+        training (Training): The training.
+        iterations (int): Steps of a round, >= 1.
+        differentiates (bool): Whether rounds may be differentiated. If not, nothing is stored.
+        memory (float): GiB for stored steps, > 0. Defaults to 4.
+        max_growth (float): Bound on the gradient's growth on its way back, relative to its length at the end of the round,
+            > 0: where training is chaotic, the effect of early weights cannot be known. Defaults to 2.
+
+    Attributes:
+        diverged (bool): Whether the training loss was not finite; the steps after that are skipped.
+    """
+
+    def __init__(self, training: Training, iterations: int, differentiates: bool, memory: float = 4.0,
+                 max_growth: float = 2.0) -> None:
+        self.training, self.iterations = training, iterations
+        self.memory, self.max_growth = memory, max_growth
+        self.differentiates, self.diverged = differentiates, False
+        self.trajectory: Optional[Trajectory] = None
+
+    def open(self) -> None:
+        """Start to watch the training's optimiser."""
+        if self.differentiates:
+            training = self.training
+            self.trajectory = Trajectory(dict(training.model.named_parameters()), training.optimizer, training.average)
+
+    def begin(self, weights: Tensor, store: bool) -> None:
+        """Start a round; the training is in its initial state.
+
+        Args:
+            weights (Tensor): Weights of the pathways at each step [iterations, N].
+            store (bool): Whether to store the steps, so that the round can be differentiated.
+        """
+        self.weights, self.store = weights, store and self.trajectory is not None
+        self.diverged, self._iteration = False, 0
+        self._parts: List[Tuple[int, dict]] = []  # first iteration, and the state before it
+        self._settings: List[List[dict]] = []  # of the optimiser, by iteration
+        if self.trajectory is not None:
+            self.trajectory.steps.clear()
+
+    def step(self, batch: Any) -> Tensor:
+        """Tensor: The training loss of the next step, detached; NaN once the round has diverged."""
+        iteration, self._iteration = self._iteration, self._iteration + 1
+        if self.diverged:
+            return torch.tensor(math.nan)
+        if self.store:
+            if not self._parts or self._full():
+                self.trajectory.steps.clear()
+                self._parts.append((iteration, copied(self.training.state())))
+            self._settings.append([{key: value for key, value in group.items() if key != 'params'}
+                                   for group in self.training.optimizer.param_groups])
+        loss = self._take(iteration, batch)
+        self.diverged = self.training.any_process(~torch.isfinite(loss))
+        return loss
+
+    def _take(self, iteration: int, batch: Any) -> Tensor:
+        weights = self.weights[iteration]
+        if self.store:
+            self.trajectory.store((iteration, batch), weights)
+        return self.training.take_step(iteration, batch, weights).detach()
+
+    def _full(self) -> bool:
+        steps = self.trajectory.steps
+        return bool(steps) and (len(steps) + 1) * _bytes(steps[-1]) > self.memory * 2**30
+
+    def measure(self) -> float:
+        """float: The held-out loss; NaN if the round has diverged. It is where :meth:`derivatives` begins."""
+        if self.diverged:
+            return math.nan
+        with self._full_precision():
+            if self.trajectory is not None:
+                return self.trajectory.start(self.training.held_out_losses())
+            with torch.no_grad():
+                mean = torch.stack([loss.detach() for loss in self.training.held_out_losses()]).sum()
+            self.training.average([mean])
+            return mean.item()
+
+    def derivatives(self) -> Tensor:
+        """Tensor: Derivatives of the measured loss by the weights of each step [iterations, N]."""
+        end = copied(self.training.state()) if len(self._parts) > 1 else None
+        bound = self.max_growth * self.trajectory.length()
+        derivatives, last = torch.zeros_like(self.weights), self.iterations
+        with self._full_precision():
+            for first, state in reversed(self._parts):
+                if last < self.iterations:
+                    self._take_again(first, last, state)
+                taken = [step.batch[0] for step in self.trajectory.steps]  # a loss scaler skips some
+                if taken:
+                    derivatives[taken] = self.trajectory.sweep(self._training_loss, bound).to(derivatives)
+                last = first
+        if end is not None:
+            self.training.set_state(copy.deepcopy(end))
+        return derivatives
+
+    def _take_again(self, first: int, last: int, state: dict) -> None:
+        """Take the steps of a part of the round again, to store them."""
+        self.training.set_state(copy.deepcopy(state))  # the optimiser would go on with the very same objects
+        batches = self.training.batches(first)
+        for iteration in range(first, last):
+            for group, settings in zip(self.training.optimizer.param_groups, self._settings[iteration]):
+                group.update(settings)
+            self._take(iteration, next(batches))
+
+    def _training_loss(self, parameters: Dict[str, Tensor], weights: Tensor, stored: Tuple[int, Any]) -> Tensor:
+        iteration, batch = stored
+        return self.training.training_loss(parameters, weights, iteration, batch)
+
+    def try_derivatives(self, weights: Tensor, batch: Any, losses: Callable[[], Iterable[Tensor]]) -> None:
+        """Differentiate one step, so that what has no second derivative fails at once and not after a round.
+
+        Args:
+            weights (Tensor): Weights [N] of the step.
+            batch (Any): Its batch.
+            losses (Callable): Gives one or more held-out losses.
+
+        Raises:
+            NotImplementedError or RuntimeError: If something cannot be differentiated.
+        """
+        before, self.store = copied(self.training.state()), True
+        self.weights = weights[None]
+        try:
+            self._take(0, batch)
+            with untouched(self.training.model), self._full_precision():
+                self.trajectory.start(losses())
+                if self.trajectory.steps:  # else a loss scaler skipped the step
+                    self.trajectory.sweep(self._training_loss)
+        finally:
+            self.trajectory.steps, self.trajectory.swept = [], 0
+            self.training.set_state(before)
+
+    def _full_precision(self) -> torch.autocast:
+        device = next(self.training.model.parameters()).device.type
+        return torch.autocast(device, enabled=False)
+
+    def close(self) -> None:
+        """Stop watching the optimiser."""
+        if self.trajectory is not None:
+            self.trajectory.close()
+            self.trajectory = None
+
+
+def copied(state: Any) -> Any:
+    """A state with copies of its tensors in main memory."""
+    if isinstance(state, Tensor):
+        return state.detach().to('cpu', copy=True)
+    if isinstance(state, dict):
+        return {key: copied(value) for key, value in state.items()}
+    if isinstance(state, (list, tuple)):
+        return type(state)(copied(value) for value in state)
+    return copy.deepcopy(state)
+
+
+def _bytes(step: Step) -> int:
+    """Memory of a stored step."""
+    before, (_, batch) = step.before, step.batch
+    states = [value for state in before.states for value in state.values()]
+    return sum(t.numel() * t.element_size() for t in [*before.theta, *before.gradients, *states, *_tensors(batch)]
+               if isinstance(t, Tensor))
+
+
+def _tensors(batch: Any) -> Iterator[Tensor]:
+    """All tensors in a batch of tuples, lists and dicts."""
+    if isinstance(batch, Tensor):
+        yield batch
+    elif isinstance(batch, dict):
+        for value in batch.values():
+            yield from _tensors(value)
+    elif isinstance(batch, (list, tuple)):
+        for value in batch:
+            yield from _tensors(value)

@@ -1,0 +1,232 @@
+"""The default search: which process a short training ends best with on held-out images."""
+import math
+from typing import Dict, List, Optional, Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import ArgumentError
+from ..pathways import PathwayGrid
+from ..process import DistillationProcess
+from ..random_state import untouched
+from ..weighting import OFF, Weighting
+from .round import Round, copied
+from .searchers import SEARCHERS, Searcher, Trial
+
+REFERENCES = ('student', 'kd')
+
+
+class RoundSearch:
+    """Searches a process by rounds: short trainings with the same start, one process in each.
+
+    A :class:`Searcher` proposes the process of the next round and is told the held-out loss at its end, and its gradient if
+    it wants that. A round that is too short to tell processes apart is repeated with other batches, and the means count.
+
+    Use, until :attr:`finished`: :meth:`begin`; train :attr:`round` with its batches; :meth:`end`.
+
+    Args:
+        grid (PathwayGrid): The pathways.
+        round (Round): Trains a round.
+        searcher (Searcher): The strategy.
+        repeats (int): Rounds of each process, >= 1. Defaults to 1.
+        price (Tensor, optional): Added to the held-out loss for each unit of weight on a pathway [N]. Defaults to None.
+
+    Attributes:
+        trial (Trial): The process of the present round.
+    """
+
+    def __init__(self, grid: PathwayGrid, round: Round, searcher: Searcher, repeats: int = 1,
+                 price: Optional[Tensor] = None) -> None:
+        self.grid, self.round, self.searcher, self.repeats, self.price = grid, round, searcher, repeats, price
+        self.trial: Optional[Trial] = None
+        self._initial: Optional[dict] = None
+        self._losses: List[float] = []  # of the present trial's repeats that are done
+        self._gradients: List[Tensor] = []
+
+    @property
+    def finished(self) -> bool:
+        """bool: Whether the search is at its end."""
+        return self.searcher.finished
+
+    @property
+    def rounds(self) -> int:
+        """int: Rounds of all trials so far, and of the present one."""
+        return (len(self.searcher.history) + (not self.finished)) * self.repeats
+
+    @property
+    def stores(self) -> bool:
+        """bool: Whether the present round may be differentiated at its end."""
+        return self.searcher.differentiates and self.trial.kind == 'step' and self.searcher.steps_left > 1
+
+    def begin(self) -> None:
+        """Start the next round from the state before the first one."""
+        training = self.round.training
+        if self._initial is None:
+            self._initial = copied(training.state())
+        training.set_state(copied(self._initial))
+        self.trial = self.searcher.ask()
+        with torch.no_grad():
+            self.round.begin(self.weights(self.trial), self.stores)
+
+    def end(self) -> Optional[float]:
+        """End a round.
+
+        Returns:
+            float: The mean held-out loss if it was the last repeat of its process; None if there are more.
+        """
+        searcher, trial, weights = self.searcher, self.trial, self.round.weights
+        with untouched(self.round.training.model):
+            loss = self.round.measure()
+            if self.price is not None:
+                loss += (self.price.to(weights) * weights.mean(0)).sum().item()
+            self._losses.append(loss)
+            if self.stores and searcher.wants_gradient(trial, _mean(self._losses)):
+                self._gradients.append(self._gradient(self.round.derivatives()).cpu())
+        if len(self._losses) < self.repeats:
+            return None
+        loss = _mean(self._losses)
+        followed = len(self._gradients) == self.repeats and searcher.wants_gradient(trial, loss)
+        searcher.tell(trial, loss, torch.stack(self._gradients).mean(0) if followed else None)
+        self._losses, self._gradients = [], []
+        return loss
+
+    def _gradient(self, derivatives: Tensor) -> Tensor:
+        """By alpha [knots, N], of the derivatives by the weights of all iterations."""
+        if self.price is not None:
+            derivatives = derivatives + self.price.to(derivatives) / self.round.iterations
+        alpha = self.trial.alpha.clone().requires_grad_()
+        return torch.autograd.grad((self.weights(self.trial, alpha) * derivatives).sum(), alpha)[0]
+
+    def weights(self, trial: Trial, alpha: Optional[Tensor] = None) -> Tensor:
+        """Weights of all iterations of a round [iterations, N], differentiable in alpha [knots, N], or of the trial's."""
+        alpha = (trial.alpha if alpha is None else alpha).to(self.grid.alpha)
+        knots = torch.stack([self._weighting(trial)(knot) for knot in alpha])
+        places = torch.linspace(0, len(knots) - 1, self.round.iterations, device=knots.device)
+        before = places.floor().long().clamp(max=len(knots) - 2)
+        share = (places - before).to(knots)[:, None]
+        return (1 - share) * knots[before] + share * knots[before + 1]
+
+    def _weighting(self, trial: Trial) -> Weighting:
+        return reference_weighting(self.grid) if trial.kind in self.searcher.references else self.grid.weighting
+
+    def process(self) -> Optional[DistillationProcess]:
+        """The best process so far, without an origin; None before the first trial is done."""
+        best = self.searcher.best
+        if best is None:
+            return None
+        knots = len(best.alpha)
+        return DistillationProcess(self.grid.names, self._weighting(best), [knot / (knots - 1) for knot in range(knots)],
+                                   best.alpha.tolist(), layers=self.grid.layer_names)
+
+    def describe(self, trial: Trial) -> str:
+        """A trial in words."""
+        if trial.kind == 'level':
+            divisions = [id(other) for other in self.searcher.of_kind('level')].index(id(trial))
+            return f'initial weights divided by {self.searcher.factor**divisions:g}' if divisions else 'initial weights'
+        return dict(student='student alone', kd='plain KD', logits='other weight of the logits',
+                    step='refinement')[trial.kind]
+
+    def summary(self) -> str:
+        """The references' held-out losses, in words."""
+        others = ', '.join(f'{name} {trial.loss:.4f}' for name in self.searcher.references
+                           for trial in self.searcher.of_kind(name))
+        if math.isfinite(self.searcher.guessing):
+            others += f', guessing {self.searcher.guessing:.4f}'
+        return others
+
+    def warning(self) -> Optional[str]:
+        """What is wrong with the result, if it is no better than what needs no search."""
+        searcher, best = self.searcher, self.searcher.best
+        if best.kind in searcher.references:
+            held = 'the student alone, all weights 0' if best.kind == 'student' else 'plain KD'
+            return (f'No process is better than {best.kind!r} on the held-out images ({self.summary()}): the process holds '
+                    f'{held}. More images, a better teacher or longer rounds (min_iterations) may help')
+        if searcher.mean_loss(best) >= searcher.bar:
+            return (f'The best held-out loss, {searcher.mean_loss(best):.4f}, is not below guessing ({searcher.bar:.4f}): '
+                    'the student learns nothing in a round; give more epochs or check the learning rate')
+        return None
+
+    def state_dict(self) -> dict:
+        """dict: What a search that is resumed goes on with."""
+        return dict(searcher=self.searcher.state_dict(), initial=self._initial, losses=self._losses,
+                    gradients=self._gradients)
+
+    def load_state_dict(self, state: dict) -> None:
+        """Go on with what :meth:`state_dict` gave."""
+        state = copied(state)  # a checkpoint may be loaded onto a GPU
+        self.searcher.load_state_dict(state['searcher'])
+        self._initial, self._losses, self._gradients = state['initial'], state['losses'], state['gradients']
+
+
+def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: int = 4, initial_bump: float = 3.0,
+                   feature_weight: float = 16.0, references: Sequence[str] = REFERENCES, guessing: float = math.inf,
+                   max_divisions: int = 5, seed: int = 0) -> Searcher:
+    """A search strategy that starts from the default process.
+
+    Args:
+        grid (PathwayGrid): The pathways.
+        searcher (dict): ``type``: a name in :data:`SEARCHERS` or a class; further keys are arguments of it.
+        rounds (int): Refinements, >= 1. Defaults to 3.
+        knots (int): Evenly spaced points of the run, >= 2, at which alpha is free. Defaults to 4.
+        initial_bump (float): Offset added to the initial alpha at every interior knot. Defaults to 3: exp(3) = 20 times the
+            weight at the ends.
+        feature_weight (float): Factor of the feature pathways' initial weights exp(alpha), > 0. Defaults to 16.
+        references (Sequence[str]): Some of :data:`REFERENCES`. 'kd' is left out where no pathway is between logits.
+        guessing (float): Loss of a classifier that guesses. Defaults to infinity: unknown.
+        max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
+        seed (int): Seed of random strategies. Defaults to 0.
+
+    Raises:
+        ArgumentError: If the strategy is unknown, or an argument of it is out of range.
+    """
+    arguments = dict(searcher)
+    kind = arguments.pop('type')
+    if isinstance(kind, str) and kind not in SEARCHERS:
+        raise ArgumentError(f"searcher.type='{kind}' is not one of {', '.join(SEARCHERS)}")
+    kind = SEARCHERS[kind] if isinstance(kind, str) else kind
+    initial = grid.alpha.detach().cpu().repeat(knots, 1)
+    initial[1:-1] += initial_bump
+    free = grid.weighting.type == 'exponential'
+    if free:
+        features = [index for index in range(initial.shape[1]) if index not in grid.logit_indices]
+        initial[:, features] += math.log(feature_weight)
+    known = reference_alphas(grid, knots)
+    return kind(initial, {name: known[name] for name in references if name in known}, rounds, grid.logit_indices, guessing,
+                seed=seed, off=OFF, has_level=free, max_divisions=max_divisions, **arguments)
+
+
+def reference_alphas(grid: PathwayGrid, knots: int) -> Dict[str, Tensor]:
+    """alpha [knots, N] of the student alone and, if there are pathways between logits, of plain KD."""
+    off = torch.full((knots, len(grid.pathways)), OFF)
+    if not grid.logit_indices:
+        return dict(student=off)
+    kd = off.clone()
+    # One logit loss in all: in the unit 'variance' they are averaged anyway.
+    count = 1 if grid.weighting.unit == 'variance' else len(grid.logit_indices)
+    kd[:, grid.logit_indices] = -math.log(count * float(reference_weighting(grid)(torch.zeros(1))))
+    return dict(student=off, kd=kd)
+
+
+def reference_weighting(grid: PathwayGrid) -> Weighting:
+    """A weighting that can switch pathways off: the grid's own, or exp(alpha)."""
+    own = grid.weighting
+    return own if own.type == 'exponential' else Weighting('exponential', unit=own.unit)
+
+
+def round_epochs(max_epochs: int, iterations: int, share: float, min_iterations: int) -> int:
+    """Epochs of a round: a share of the training's, at least enough for ``min_iterations``, at most the training's.
+
+    Args:
+        max_epochs (int): Epochs of the training.
+        iterations (int): Iterations of an epoch.
+        share (float): Share of the training, in (0, 1].
+        min_iterations (int): Least iterations of a round.
+
+    Returns:
+        int: Epochs, >= 1.
+    """
+    return max(1, min(max_epochs, max(round(share * max_epochs), math.ceil(min_iterations / iterations))))
+
+
+def _mean(losses: Sequence[float]) -> float:
+    return sum(losses) / len(losses)

@@ -1,0 +1,7 @@
+"""Strategies that propose processes (ask) and learn from their held-out losses (tell)."""
+from .cma_es import CMAESSearcher
+from .random_search import RandomSearcher
+from .rprop import RpropSearcher
+from .searcher import SEARCHERS, Searcher, Trial, register_searcher
+
+__all__ = ['SEARCHERS', 'CMAESSearcher', 'RandomSearcher', 'RpropSearcher', 'Searcher', 'Trial', 'register_searcher']

@@ -1,0 +1,357 @@
+import json
+import os
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from mmengine.hooks import Hook
+from mmengine.registry import OPTIMIZERS
+from mmengine.runner import Runner
+from torch import nn
+
+from distpro.process import DistillationProcess
+from distpro_mm.engine.loops.reproducible_train_loop import endless, start_at
+from distpro_mm.errors import ConfigError, TrainingError
+
+
+def search(cfg, before=None):
+    runner = Runner.from_cfg(cfg)
+    if before:
+        before(runner)
+    runner.train()
+    return runner
+
+
+def load(runner):
+    return DistillationProcess.load(os.path.join(runner.work_dir, 'process.json'))
+
+
+class Watch(Hook):
+    """Calls a function in every iteration."""
+
+    def __init__(self, after):
+        self.after = after
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        self.after(runner)
+
+
+def test_every_alpha_is_recorded_from_start_to_end(make_config):
+    alphas = []
+
+    def note(runner):
+        alphas.append(runner.model.distiller.grid.alpha.detach().clone())
+
+    runner = search(make_config('search'), lambda r: (note(r), r.register_hook(Watch(note))))
+    process = load(runner)
+    assert len(process) == runner.max_iters == 8
+    assert np.allclose(process.progress, np.arange(8) / 7)
+    assert np.array_equal(np.array(process.alpha, dtype=np.float32), torch.stack(alphas[:-1]).numpy())
+    assert len({tuple(a.tolist()) for a in alphas}) == 9, 'alpha moves at every iteration'
+    assert process.origin['complete'] and process.origin['seed'] == 0 and process.origin['config_hash']
+    assert os.path.getsize(os.path.join(runner.work_dir, 'process.png')) > 5000
+
+
+def test_alpha_interval_moves_alpha_every_kth_step_and_makes_no_other_extra_pass(make_config):
+    counted = []
+    runner = search(make_config('search', train_cfg__alpha_interval=3),
+                    lambda r: r.register_hook(Watch(lambda r: counted.append(dict(r.train_loop.hypergradient.passes)))))
+    assert np.allclose(load(runner).progress, [0, 3 / 7, 6 / 7])
+    assert counted[-1] == dict(held_out_forward_backward=3, dual_forward=3)
+    assert runner.model.passes == dict(teacher=8, student=8)
+
+
+@pytest.mark.parametrize('method', ['jvp', 'differences'])
+def test_the_student_is_bit_identical_to_one_trained_without_a_search(make_config, method):
+    """Faults 1, 2 and 4 through the whole loop: with alpha's learning rate 0 a search is an ordinary training."""
+    cfg = make_config('search', train_cfg__method=method)
+    cfg.optim_wrapper.alpha = dict(optimizer=dict(type='SGD', lr=0.0))
+    searched = search(cfg)
+    cfg = make_config('equal')
+    cfg.train_dataloader.dataset = dict(type='HeldOutSplit', part='train', dataset=cfg.train_dataloader.dataset)
+    plain = search(cfg)
+    a, b = searched.model.state_dict(), plain.model.state_dict()
+    assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_the_teacher_does_not_change(make_config):
+    before = {}
+    runner = search(make_config('search'), lambda r: r.register_hook(
+        Watch(lambda r: before or before.update({k: v.clone() for k, v in r.model.teacher.state_dict().items()}))))
+    assert all(torch.equal(value, before[key]) for key, value in runner.model.teacher.state_dict().items())
+    assert not any(module.training for module in runner.model.teacher.modules())
+
+
+def test_held_out_images_are_disjoint_from_training_and_reshuffled_in_every_pass(make_config):
+    runner = Runner.from_cfg(make_config('search', train_cfg__max_epochs=6))
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    loop = runner.train_loop
+    parts = [[dataset.get_data_info(i)['sample_idx'] for i in range(len(dataset))]
+             for dataset in (loop.dataloader.dataset, loop.held_out_dataloader.dataset)]
+    assert len(parts[0]) == 80 and len(parts[1]) == 20 and not set(parts[0]) & set(parts[1])
+    held_out = endless(loop.held_out_dataloader)
+    orders = [[s.sample_idx for s in next(held_out)['data_samples']] for _ in range(3)]
+    assert sorted(orders[0]) == sorted(parts[1]) and orders[0] != orders[1] != orders[2]
+
+
+def test_one_held_out_loader_serves_the_whole_search(make_config):
+    """Fault 5: the release starts a new pool of workers for every held-out batch."""
+    started = []
+    cfg = make_config('search', train_dataloader__num_workers=1, train_cfg__max_epochs=3)
+
+    def count(runner):
+        from torch.utils.data import dataloader
+        plain = dataloader._MultiProcessingDataLoaderIter.__init__
+
+        def counting(self, loader):
+            started.append(loader.dataset.part)
+            plain(self, loader)
+
+        dataloader._MultiProcessingDataLoaderIter.__init__ = counting
+        runner.undo = lambda: setattr(dataloader._MultiProcessingDataLoaderIter, '__init__', plain)
+
+    runner = Runner.from_cfg(cfg)
+    count(runner)
+    try:
+        runner.train()
+    finally:
+        runner.undo()
+    assert runner.iter == 12 and started.count('held_out') == 1
+
+
+def test_a_uniform_weighting_is_searched_in_vain(make_config):
+    runner = search(make_config('search', model__distiller__weighting=dict(_delete_=True, type='uniform')))
+    assert torch.equal(runner.model.distiller.grid.alpha, torch.ones(4)) and (load(runner).weights == 1).all()
+
+
+def test_a_price_takes_weight_from_dear_pathways(make_config):
+    kinds = [dict(type='PointwiseTransform'), dict(type='ConvAttentionTransform')]
+    means = []
+    for penalty in (0.0, 30.0):
+        runner = search(make_config('search', str(penalty), train_cfg__cost_penalty=penalty, train_cfg__max_epochs=3,
+                                    model__distiller__transforms=kinds))
+        weights = load(runner).weights[-1]
+        means.append(weights[1::2].mean() - weights[::2].mean())
+        assert runner.train_loop._price is None or (runner.train_loop._price[1::2] > runner.train_loop._price[::2]).all()
+    assert means[1] < means[0]
+
+
+def test_a_list_of_schedulers_is_the_students_alone(make_config):
+    lrs = []
+    cfg = make_config('search')
+    cfg.param_scheduler = [dict(type='MultiStepLR', milestones=[1], gamma=0.1)]
+    search(cfg, lambda r: r.register_hook(Watch(lambda r: lrs.append({k: v[0] for k, v in r.optim_wrapper.get_lr().items()
+                                                                       if k.endswith('lr')}))))
+    assert lrs[0] == {'student.lr': 0.05, 'alpha.lr': 0.1}
+    assert lrs[-1]['student.lr'] == pytest.approx(0.005) and lrs[-1]['alpha.lr'] == 0.1
+
+
+def test_schedulers_by_name(make_config):
+    cfg = make_config('search')
+    cfg.param_scheduler = dict(_delete_=True, alpha=[dict(type='MultiStepLR', milestones=[1], gamma=0.5)])
+    cfg.param_scheduler.pop('_delete_')
+    runner = search(cfg)
+    assert runner.optim_wrapper.get_lr()['alpha.lr'] == [pytest.approx(0.05)]
+    assert runner.optim_wrapper.get_lr()['student.lr'] == [0.05]
+
+
+def test_a_resumed_search_goes_on_with_its_process(make_config):
+    first = search(make_config('search', train_cfg__max_epochs=2))
+    alpha = first.model.distiller.grid.alpha.detach().clone()
+    cfg = make_config('search', train_cfg__max_epochs=3, resume=True)
+    starts = []
+    cfg_hook = Watch(lambda r: None)
+    cfg_hook.before_train = lambda r: starts.append((r.iter, r.model.distiller.grid.alpha.detach().clone(),
+                                                    len(r.optim_wrapper['alpha'].optimizer.state)))
+    runner = search(cfg, lambda r: r.register_hook(cfg_hook))
+    assert starts[0][0] == 8 and torch.equal(starts[0][1], alpha) and starts[0][2] == 1
+    assert len(load(runner)) == 12
+
+
+# ---- what cannot be searched is said, and nothing learned is lost
+
+
+class Spoil(Hook):
+
+    def __init__(self, at, spoil):
+        self.at, self.spoil = at, spoil
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if runner.iter == self.at:
+            self.spoil(runner)
+
+
+def spoil_student(runner):
+    nn.init.constant_(runner.model.student.head.fc.weight, float('nan'))
+
+
+def spoil_transform(runner):
+    nn.init.constant_(next(runner.model.distiller.grid.transforms.parameters()), float('inf'))
+
+
+@pytest.mark.parametrize('spoil', [spoil_student, spoil_transform])
+def test_nan_stops_the_search_and_keeps_the_last_good_process(make_config, spoil):
+    cfg = make_config('search')
+    with pytest.raises(TrainingError, match='stopped at iteration 6 of 8.*training loss is not finite.*lr'):
+        search(cfg, lambda r: r.register_hook(Spoil(5, spoil)))
+    process = DistillationProcess.load(os.path.join(cfg.work_dir, 'process.json'))
+    assert len(process) == 6 and np.isfinite(process.weights).all() and process.origin['complete'] is False
+
+
+@pytest.mark.parametrize('optimizer', [
+    dict(type='SGD', lr=0.05), dict(type='AdamW', lr=0.001), dict(type='RMSprop', lr=0.001)])
+def test_nan_in_the_held_out_batch_stops_the_search(make_config, optimizer):
+    cfg = make_config('search')
+    cfg.optim_wrapper.optimizer = optimizer
+
+    def spoil(runner):
+        model = runner.model
+        plain = model.held_out_loss
+        model.held_out_loss = lambda data, teacher_kl_share: plain(data, teacher_kl_share) * float('nan')
+
+    with pytest.raises(TrainingError, match="held-out loss's gradient"):
+        search(cfg, lambda r: r.register_hook(Spoil(3, spoil)))
+    assert len(DistillationProcess.load(os.path.join(cfg.work_dir, 'process.json'))) == 4
+
+
+@OPTIMIZERS.register_module()
+class CentralisedSGD(torch.optim.SGD):
+    """Takes the mean out of every gradient first."""
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for parameter in group['params']:
+                if parameter.grad is not None and parameter.dim() > 1:
+                    parameter.grad -= parameter.grad.mean()
+        return super().step(closure)
+
+
+def test_an_optimiser_with_a_step_of_its_own_is_refused(make_config):
+    cfg = make_config('search', optim_wrapper__optimizer__type='CentralisedSGD')
+    with pytest.raises(ConfigError, match="optim_wrapper.optimizer='CentralisedSGD' has a step of its own"):
+        search(cfg)
+
+
+def test_an_interrupted_search_keeps_its_process(make_config):
+    cfg = make_config('search')
+
+    def interrupt(runner):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(cfg, lambda r: r.register_hook(Spoil(4, interrupt), priority='VERY_LOW'))
+    with open(os.path.join(cfg.work_dir, 'process.json')) as file:
+        assert len(json.load(file)['alpha']) == 4  # steps that were taken
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(train_cfg__alpha_interval=0), 'train_cfg.alpha_interval=0'),
+    (dict(train_cfg__cost_penalty=-1.0), 'train_cfg.cost_penalty=-1.0 must be 0 or more'),
+    (dict(train_cfg__teacher_kl_share=1.5), 'train_cfg.teacher_kl_share=1.5 must be a number from 0 to 1'),
+    (dict(train_cfg__teacher_kl_share='teacher'), "train_cfg.teacher_kl_share='teacher' must be a number from 0 to 1"),
+    (dict(train_cfg__cost_penalty='low'), "train_cfg.cost_penalty='low' must be 0 or more"),
+    (dict(train_cfg__cost_penalty=float('inf')), 'train_cfg.cost_penalty=inf must be 0 or more'),
+    (dict(train_cfg__teacher_kl_share=0.5), 'train_cfg.teacher_kl_share=0.5: without model.distiller.logits'),
+    (dict(train_cfg__method='hvp'), "train_cfg.method='hvp'"),
+    (dict(train_cfg__held_out=dict(ratio=1.5)), 'train_cfg.held_out.ratio=1.5'),
+    (dict(train_cfg__held_out=dict(ratio=0.01)), 'ratio=0.01 holds out none of the 100 images of 10 classes'),
+    (dict(train_cfg__held_out=dict(share=0.2)), r"train_cfg.held_out has no \['share'\]"),
+    (dict(train_cfg__held_out=dict(ratio=0.01, stratified=False)), 'held_out: 1 images give no batch of 20'),
+    (dict(optim_wrapper__clip_grad=dict(max_norm=1.0)), 'optim_wrapper.clip_grad'),
+    (dict(optim_wrapper__accumulative_counts=2), 'optim_wrapper.accumulative_counts=2'),
+    (dict(optim_wrapper__constructor='DefaultOptimWrapperConstructor'), 'optim_wrapper.constructor'),
+    (dict(optim_wrapper__alpha=dict(lr=1.0)), 'optim_wrapper.alpha must have the key optimizer'),
+    (dict(auto_scale_lr=dict(enable=True, base_batch_size=20)), 'auto_scale_lr.enable=True'),
+    (dict(param_scheduler=dict(teacher=[])), "param_scheduler has .*'teacher'"),
+    (dict(custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process='p.json')]), 'ProcessReplayHook replays'),
+])
+def test_what_cannot_be_searched_names_its_key(make_config, options, message):
+    cfg = make_config('search')
+    if 'constructor' in str(options) and 'alpha' not in str(options):
+        cfg.optim_wrapper.pop('alpha', None)
+    if 'param_scheduler' in options:
+        cfg.pop('param_scheduler')
+    cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
+    with pytest.raises(ConfigError, match=message):
+        search(cfg)
+
+
+TEST = dict(type='SklearnDigits', split='test', pipeline=[dict(type='PackInputs')])
+
+
+@pytest.mark.parametrize('dataset, common, where', [
+    (dict(type='InMemoryDataset', dataset=TEST), '700 of the 700', 'test'),
+    (TEST, '700 of the 700', 'test'),
+    (dict(type='InMemoryDataset', dataset=TEST, augments=[dict(type='BatchRandomFlip')]), '700 of the 700', 'test'),
+    (dict(TEST, indices=50), '50 of the 50', 'test'),
+    (dict(type='HeldOutSplit', part='held_out', ratio=0.1, dataset=dict(type='RepeatDataset', times=2, dataset=TEST)),
+     '70 of the 70', 'test'),
+    (dict(type='ConcatDataset', datasets=[dict(TEST, split='train', indices=20), dict(TEST, indices=3)]),
+     '3 of the 23', 'test'),
+    (dict(type='RepeatDataset', times=2, dataset=dict(TEST, split='train', images_per_class=10, indices=5)),
+     '10 of the 10', 'train'),
+])
+def test_held_out_images_that_are_tested_or_trained_on_are_refused(make_config, dataset, common, where):
+    cfg = make_config('search')
+    cfg.train_dataloader.dataset.pop('images_per_class')
+    cfg.train_dataloader.dataset.indices = list(range(1000, 1090)) if where == 'test' else 100
+    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dataset)
+    message = f'train_cfg.held_out_dataloader: {common} held-out images are in {where}_dataloader too, the first is image'
+    with pytest.raises(ConfigError, match=f'{message} .* leave it out'):
+        search(cfg)
+
+
+def test_a_split_of_a_training_set_with_test_images_is_refused(make_config):
+    cfg = make_config('search')
+    train = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[train, dict(TEST, indices=100)])
+    with pytest.raises(ConfigError, match='train_cfg.held_out: 2. of the 40 held-out images are in test_dataloader too'):
+        search(cfg)
+
+
+@pytest.mark.parametrize('spelling', [dict(data_root='{}/val/'), dict(data_root='{}', data_prefix='val'),
+                                      dict(data_root='{}/linked/../linked'), dict(data_root='{}/copied')])
+def test_test_images_in_files_are_refused_however_they_are_spelled(make_config, tmp_path, spelling):
+    random = np.random.RandomState(0)
+    for part in ('train', 'val'):
+        for label in 'ab':
+            (tmp_path / part / label).mkdir(parents=True)
+            for number in range(3):
+                image = random.randint(0, 256, (8, 8, 3), dtype=np.uint8)
+                cv2.imwrite(str(tmp_path / part / label / f'{number}.png'), image)
+    os.symlink(tmp_path / 'val', tmp_path / 'linked')
+    shutil.copytree(tmp_path / 'val', tmp_path / 'copied')
+    cfg = make_config('search')
+    for key, part in (('train_dataloader', 'train'), ('val_dataloader', 'val'), ('test_dataloader', 'val')):
+        cfg[key].dataset = dict(type='CustomDataset', data_root=str(tmp_path / part), pipeline=TEST['pipeline'])
+    spelling = {key: value.format(tmp_path) for key, value in spelling.items()}
+    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dict(
+        type='CustomDataset', pipeline=TEST['pipeline'], **spelling))
+    with pytest.raises(ConfigError, match="6 of the 6 held-out images are in test_dataloader too, the first .*0.png'"):
+        search(cfg)
+
+
+def test_a_held_out_loader_of_ones_own(make_config):
+    cfg = make_config('search')
+    cfg.train_dataloader.dataset.pop('images_per_class')
+    cfg.train_dataloader.dataset.indices = 100
+    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, drop_last=True, dataset=dict(
+        cfg.train_dataloader.dataset, indices=list(range(500, 561))))
+    cfg.test_dataloader.dataset.dataset.split = 'not on this machine'  # which a search does not read
+    runner = search(cfg)
+    loop = runner.train_loop
+    assert len(loop.dataloader.dataset) == 100
+    passes = [[sample.sample_idx for batch in start_at(loop.held_out_dataloader, epoch, 0)
+               for sample in batch['data_samples']] for epoch in (0, 1)]
+    assert sorted(passes[0]) == sorted(passes[1]) == list(range(61)) and passes[0] != passes[1]
+    assert [len(batch['inputs']) for batch in start_at(loop.held_out_dataloader, 0, 0)] == [15, 15, 15, 16]
+
+
+def test_a_model_without_pathways_is_refused(make_config):
+    cfg = make_config('kd')
+    cfg.train_cfg = dict(type='mmrazor.DistProOneStepSearchLoop', max_epochs=1)
+    with pytest.raises(ConfigError, match='needs model.type=DistPro, got SingleTeacherDistill'):
+        search(cfg)

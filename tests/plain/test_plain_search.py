@@ -1,0 +1,142 @@
+"""distpro.search: the default search for networks and loaders of one's own."""
+import copy
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as functional
+from test_distillation import network
+from torch.utils.data import DataLoader
+
+import distpro
+
+
+@pytest.fixture(scope='module')
+def data():
+    """Noise whose mean says the class; a training and a held-out loader."""
+    torch.manual_seed(0)
+    labels = torch.arange(200) % 5
+    images = torch.randn(200, 3, 16, 16) + 0.3 * labels[:, None, None, None]
+    items = list(zip(images, labels))
+    return DataLoader(items[:160], 32, shuffle=True, drop_last=True), DataLoader(items[160:], 20)
+
+
+@pytest.fixture(scope='module')
+def teacher(data):
+    torch.manual_seed(1)
+    network_ = network(8)
+    optimizer = torch.optim.SGD(network_.parameters(), 0.05, 0.9)
+    for _ in range(10):
+        for images, labels in data[0]:
+            optimizer.zero_grad()
+            functional.cross_entropy(network_(images), labels).backward()
+            optimizer.step()
+    return network_
+
+
+def sgd(parameters):
+    return torch.optim.SGD(parameters, 0.05, 0.9)
+
+
+def search(data, teacher, student=None, **kwargs):
+    torch.manual_seed(2)
+    arguments = dict(criterion=functional.cross_entropy, optimizer=sgd, epochs=2, min_iterations=10, max_divisions=2,
+                     rounds=2, report=lambda line: None)
+    return distpro.search(student or network(), teacher, *data, **{**arguments, **kwargs})
+
+
+def test_a_search_finds_a_process_and_leaves_the_student_as_it_was(data, teacher):
+    student = network().eval()
+    before, lines = copy.deepcopy(student.state_dict()), []
+    torch.manual_seed(5)
+    states = torch.get_rng_state()
+    process = distpro.search(student, teacher, *data, functional.cross_entropy, sgd, epochs=2, min_iterations=10, rounds=2,
+                             max_divisions=2, report=lines.append)
+    assert torch.equal(torch.get_rng_state(), states)
+    assert all(torch.equal(value, student.state_dict()[name]) for name, value in before.items()) and not student.training
+    kinds = [trial['kind'] for trial in process.origin['trials']]
+    assert kinds[:3] == ['student', 'kd', 'level'] and process.origin['complete'] and len(lines) >= len(kinds)
+    kd = distpro.Distillation(student, teacher, next(iter(data[0]))[0][:2], process=process)
+    assert kd(next(iter(data[0]))[0], progress=0.5).loss.isfinite()
+
+
+def test_a_search_is_repeatable_and_the_memory_makes_no_difference(data, teacher):
+    first, again, parts = (search(data, teacher, memory=memory) for memory in (4.0, 4.0, 1e-9))
+    for other in (again, parts):
+        assert np.array_equal(first.alpha, other.alpha) and first.origin['trials'] == other.origin['trials']
+    assert search(data, teacher, seed=1).origin['trials'] != first.origin['trials']
+
+
+def test_the_gradient_is_what_a_change_of_the_weights_does_to_the_held_out_loss(data, teacher, monkeypatch):
+    """Against whole rounds with all weights of a pathway changed, in float64."""
+    double = [[(images.double(), labels) for images, labels in loader] for loader in data]
+    student = network().double()
+    seen, plain = [], distpro.searching.Round.derivatives
+    monkeypatch.setattr(distpro.searching.Round, 'derivatives', lambda current: seen.append(plain(current)) or seen[-1])
+    weights = distpro.searching.RoundSearch.weights
+
+    def run(change, rounds=1):
+        with monkeypatch.context() as patch:
+            patch.setattr(distpro.searching.RoundSearch, 'weights', lambda *args: weights(*args).double() + change)
+            return search(double, copy.deepcopy(teacher).double(), student, rounds=rounds, references=[], max_divisions=0,
+                          min_iterations=1, epochs=1, max_growth=1e9,
+                          weighting=distpro.Weighting('exponential', kd_weight=0.01)).origin['trials'][0]['loss']
+
+    run(0.0, rounds=2)
+    for pathway in (1, 6):
+        change = 1e-6 * torch.eye(7).double()[pathway]
+        slope = (run(change) - run(-change)) / 2e-6
+        assert seen[0].sum(0)[pathway].item() == pytest.approx(slope, rel=1e-3), pathway
+
+
+def test_a_schedule_of_ones_own_is_followed(data, teacher):
+    rates = []
+
+    def warm_up(optimizer, iterations):
+        return torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: rates.append((step, iterations)) or (step + 1) / iterations)
+
+    search(data, teacher, scheduler=warm_up, references=['student'], rounds=1, max_divisions=0, min_iterations=5)
+    assert max(step for step, _ in rates) == 5 and {iterations for _, iterations in rates} == {5}
+
+
+def hill_climbing():
+    class HillClimbing(distpro.searching.Searcher):
+        """A strategy of a user: random changes of the best process so far."""
+
+        def refine(self, step):
+            change = torch.randn(self.best_alpha.shape, generator=torch.Generator().manual_seed(step))
+            return self.shift(self.best_alpha, 0.3 * change)
+
+    return HillClimbing
+
+
+def test_a_strategy_of_a_user_searches(data, teacher):
+    process = search(data, teacher, searcher=dict(type=hill_climbing()), rounds=3)
+    assert [trial['kind'] for trial in process.origin['trials']].count('step') == 3
+
+
+@pytest.mark.parametrize('kwargs, message', [
+    (dict(epochs=0), 'epochs=0 must be a whole number from 1'),
+    (dict(rounds=1.5), 'rounds=1.5 must be a whole number'),
+    (dict(round_share=2), 'round_share=2 must be a number above 0'),
+    (dict(process='file'), 'process and example are not arguments of a search'),
+    (dict(connections='deep'), "connections='deep' is not one of"),
+    (dict(optimizer=torch.optim.LBFGS), "optimizer='LBFGS' cannot be differentiated"),
+    (dict(searcher=dict(type='RpropSearcher', step_size=-1)), 'step_size=-1 must be a number above 0'),
+    (dict(searcher=dict(type='Rprop')), "searcher.type='Rprop' is not one of"),
+])
+def test_wrong_arguments_are_named(data, teacher, kwargs, message):
+    with pytest.raises(distpro.ArgumentError, match=message):
+        search(data, teacher, **kwargs)
+
+
+def test_a_student_that_diverges_stops_the_search(data, teacher):
+    with pytest.raises(distpro.SearchError, match='the student alone is not finite: lower the learning rate'):
+        search(data, teacher, optimizer=lambda parameters: torch.optim.SGD(parameters, 1e20))
+
+
+def test_a_loader_that_gives_no_pairs_is_named(teacher):
+    loader = DataLoader(torch.randn(8, 3, 16, 16), 4)
+    with pytest.raises(distpro.ArgumentError, match='^train_loader: a batch must be a pair'):
+        search((loader, loader), teacher)

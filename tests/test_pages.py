@@ -1,0 +1,78 @@
+"""The code of the newcomers' pages, run as it stands there."""
+import pathlib
+import re
+import sys
+
+import pytest
+import torch
+from mmengine.runner import Runner
+from torch.utils.data import DataLoader
+
+import distpro
+
+DOCS = pathlib.Path(__file__).parent.parent / 'docs'
+sys.path.insert(0, str(pathlib.Path(__file__).parent / 'plain'))
+from test_distillation import network  # noqa: E402
+
+
+def blocks(page):
+    """list[str]: The Python code of a page."""
+    return re.findall(r'```python\n(.*?)```', (DOCS / page).read_text(), re.S)
+
+
+@pytest.fixture(scope='module')
+def own():
+    """What the code of extending.md defines."""
+    names = {}
+    exec(compile('\n'.join(blocks('extending.md')), 'extending.md', 'exec'), names)
+    yield names
+    for registry, name in ((distpro.weighting.WEIGHTINGS, 'softplus'),
+                           (distpro.searching.SEARCHERS, 'HillClimbingSearcher')):
+        del registry[name]
+
+
+def test_the_plain_loop_trains_and_searches(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.chdir(tmp_path)
+    labels = torch.arange(60) % 5
+    images = torch.randn(60, 3, 16, 16) + 0.3 * labels[:, None, None, None]
+    items = list(zip(images, labels))
+    student, teacher = network(), network(8)
+    before = student[0][0].weight.clone()
+    train_loader = DataLoader(items[:40], 20, shuffle=True)
+    names = dict(student=student, teacher=teacher, images=images, train_loader=train_loader,
+                 held_out_loader=DataLoader(items[40:], 20), epochs=2, steps=2 * len(train_loader))
+    loop, search = blocks('plain_loop.md')
+    exec(compile(loop, 'plain_loop.md', 'exec'), names)
+    assert names['step'] == 4 and not torch.equal(student[0][0].weight, before) and names['loss'].isfinite()
+    search = search.replace('epochs=epochs)', 'epochs=epochs, min_iterations=2, rounds=1, max_divisions=1)')
+    exec(compile(search, 'plain_loop.md', 'exec'), names)
+    assert names['kd'].process.names == names['kd'].grid.names
+    ours = [line for line in loop.splitlines() if 'distpro' in line or 'kd' in line]
+    assert len(ours) <= 15
+
+
+def test_parts_of_ones_own_train_in_a_loop(own):
+    kd = distpro.Distillation(
+        network(), network(8), torch.randn(2, 3, 16, 16), transforms=dict(bottleneck=own['BottleneckTransform']),
+        distance=own['CosineDistance'](), weighting=distpro.Weighting('softplus', sharpness=2.0))
+    kd(torch.randn(4, 3, 16, 16)).loss.backward()
+    assert all(parameter.grad.isfinite().all() for parameter in kd.parameters())
+
+
+def test_parts_of_ones_own_are_named_in_configs(own, make_config):
+    cfg = make_config(
+        'whole_run', train_cfg__searcher=dict(type='HillClimbingSearcher', size=0.5), train_cfg__rounds=2,
+        train_cfg__max_epochs=1, model__distiller__transforms=[dict(type='mmrazor.BottleneckTransform')],
+        model__distiller__distance=dict(type='CosineDistance'), model__distiller__weighting=dict(
+            _delete_=True, type='softplus', sharpness=2.0))
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    process = distpro.DistillationProcess.load(f'{cfg.work_dir}/process.json')
+    assert process.weighting.parameters == dict(sharpness=2.0) and len(process.origin['trials']) == 2
+    first, second = (trial.alpha for trial in runner.train_loop.searcher.history)
+    assert not torch.equal(first, second)
+
+
+def test_a_strategy_is_a_file_of_at_most_60_lines():
+    assert len(blocks('extending.md')[-1].splitlines()) <= 60
