@@ -11,7 +11,7 @@ import json
 import pathlib
 import sys
 
-from distpro_mm.comparison.runs import RESULT  # first: makes the others importable
+from distpro_mm.comparison.training import RESULT  # first: makes the others importable
 
 # isort: split
 import torch

@@ -1,7 +1,8 @@
-"""Loads configs as the tools do, for every pair, and says in seconds which cannot be trained and why."""
+"""Checks of all configs and pairs without training: which cannot be trained, and why."""
 import contextlib
 import copy
 import os
+import re
 from typing import Iterator, List, NamedTuple, Optional, Sequence
 
 import torch
@@ -12,6 +13,7 @@ from distpro.errors import ArgumentError, first_line
 
 from .comparison import Benchmark, JobMaker
 from .engine.launch import build_model, load_config
+from .engine.stage_references import refuse_stage_references
 from .errors import ConfigError
 
 METHODS = ('baselines', 'distpro')
@@ -23,7 +25,7 @@ class Checked(NamedTuple):
     Args:
         path (str): The config.
         pair (str, optional): The pair that it was read for.
-        problem (str, optional): Why it cannot be trained; None if nothing was found.
+        problem (str, optional): Why it cannot be trained; None if no reason was found.
     """
     path: str
     pair: Optional[str]
@@ -43,18 +45,18 @@ def pairs_in(folder: str) -> List[str]:
 
 
 def check_methods(folder: str, pairs: Sequence[str], build: bool = False) -> Iterator[Checked]:
-    """Load every method, search and distillation for each pair: the configs in ``baselines/`` and ``distpro/``.
+    """Check every method, search and distillation for each pair: the configs in ``baselines/`` and ``distpro/``.
 
     Args:
         folder (str): Folder of the configs, such as ``configs``.
         pairs (Sequence[str]): Names of pairs.
-        build (bool): Build the models too, which probes their layers and takes seconds for each. Defaults to False.
+        build (bool): Build the models too, and probe their layers, which takes seconds each. Defaults to False.
 
     Yields:
         Checked: Each config with each pair.
 
     Raises:
-        ConfigError: If the folder has no pairs, or not all of these.
+        ConfigError: If the folder has no pairs, or lacks one of ``pairs``.
     """
     known = pairs_in(folder)
     for pair in pairs:
@@ -68,7 +70,7 @@ def check_methods(folder: str, pairs: Sequence[str], build: bool = False) -> Ite
 
 
 def check_benchmarks(folder: str) -> Iterator[Checked]:
-    """Make the jobs of every benchmark in ``benchmarks/``: each method with each budget, and a trial of its grid.
+    """Check every benchmark in ``benchmarks/``: the jobs of each method with each budget, and a trial of its grid.
 
     Args:
         folder (str): Folder of the configs, such as ``configs``.
@@ -83,14 +85,16 @@ def check_benchmarks(folder: str) -> Iterator[Checked]:
 
 
 def check(cfg: Config, build: bool = False) -> None:
-    """See whether a training can be made of a config, without its data.
+    """Check that a config can be trained, without its data.
 
     Args:
-        cfg (Config): The config; changed if it is built.
+        cfg (Config): The config; changed if the model is built.
         build (bool): Build the model too. Defaults to False.
 
     Raises:
-        Exception: Of whatever kind its parts raise.
+        ConfigError: If it lacks an entry, has a type that is not registered, a schedule that cannot be built or goes beyond
+            the last epoch, or a reference to a stage of a comparison.
+        Exception: Other errors of the classes that are built.
     """
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     for key in ('model', 'train_cfg', 'optim_wrapper', 'train_dataloader', 'val_dataloader'):
@@ -101,6 +105,7 @@ def check(cfg: Config, build: bool = False) -> None:
     for key, registry, part in parts:
         if isinstance(part['type'], str) and registry.get(part['type']) is None:
             raise ConfigError(f"{key}.type='{part['type']}' is not registered")
+    refuse_stage_references(cfg)
     for schedule in _schedules(cfg.get('param_scheduler')):
         _check_schedule(schedule, cfg.train_cfg.get('max_epochs'))
     if build:
@@ -126,7 +131,7 @@ def _check_schedule(schedule: dict, epochs: Optional[int]) -> None:
 
 
 def _schedules(given) -> list:
-    """All schedules of a config, of whatever optimiser."""
+    """All schedules of a config, of all optimizers."""
     if not given:
         return []
     if isinstance(given, dict):
@@ -150,7 +155,7 @@ def _check_benchmark(path: str) -> None:
 
 
 def _problem(checked) -> Optional[str]:
-    """What a check raises, in one line; None if it raises nothing."""
+    """The message of the error that a check raises, in one line; None if it raises none."""
     try:
         checked()
     except Exception as error:  # a config is code: anything may be wrong with it
@@ -166,16 +171,25 @@ def _names(folder: str) -> List[str]:
 
 @contextlib.contextmanager
 def bases_read_once() -> Iterator[None]:
-    """Parse each file of a ``_base_`` folder once for each environment: most of the time of loading many configs."""
-    parse, parsed = Config._file2dict, {}
+    """Parse each file of a ``_base_`` folder once, which is most of the time of loading many configs.
+
+    A file is parsed again if an environment variable that it or its bases use, such as ``{{$PAIR:...}}``, has changed.
+    """
+    parse, parsed, variables = Config._file2dict, {}, {}
+
+    def key_of(path: str) -> tuple:
+        return (path, *((name, os.environ.get(name)) for name in sorted(variables.get(path, ()))))
 
     def parse_once(filename, *args, **kwargs):
-        key = (os.path.abspath(filename), *sorted(os.environ.items()))  # of which configs read some
-        if f'{os.sep}_base_{os.sep}' not in key[0]:
+        path = os.path.abspath(filename)
+        if f'{os.sep}_base_{os.sep}' not in path:
             return parse(filename, *args, **kwargs)
-        if key not in parsed:
-            parsed[key] = parse(filename, *args, **kwargs)
-        return copy.deepcopy(parsed[key])
+        if key_of(path) not in parsed:
+            result = parse(filename, *args, **kwargs)
+            text = result[1]  # of the file and its bases
+            variables.setdefault(path, set()).update(re.findall(r'\{\{[\'"]?\s*\$(\w+)', text))
+            parsed[key_of(path)] = result
+        return copy.deepcopy(parsed[key_of(path)])
 
     Config._file2dict = staticmethod(parse_once)
     try:

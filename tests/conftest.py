@@ -18,6 +18,7 @@ from mmengine.runner import Runner
 
 import distpro_mm  # noqa: F401  registers everything
 from distpro_mm.engine.launch import load_config
+from distpro_mm.validation import bases_read_once
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAIR = 'resnet20_resnet8-half_digits'
@@ -34,11 +35,19 @@ def no_pair_from_outside(monkeypatch):
     monkeypatch.delenv('PAIR', raising=False)
 
 
-@pytest.fixture(autouse=True)
-def configs_are_logged_plainly(monkeypatch):
+@pytest.fixture(scope='session', autouse=True)
+def bases_are_read_once():
+    with bases_read_once():
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def configs_are_logged_plainly():
     """Formatting a config takes mmengine longer than a few iterations."""
-    monkeypatch.setattr(Config, 'pretty_text', property(
-        lambda self: '\n'.join(f'{key} = {value!r}' for key, value in self._cfg_dict.to_dict().items())))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Config, 'pretty_text', property(
+            lambda self: '\n'.join(f'{key} = {value!r}' for key, value in self._cfg_dict.to_dict().items())))
+        yield
 
 
 def small_config(folder, kind, name=None, **options):

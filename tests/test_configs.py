@@ -17,7 +17,7 @@ from distpro.process import DistillationProcess
 from distpro_mm.comparison import Benchmark, JobMaker
 from distpro_mm.engine.launch import load_config
 from distpro_mm.errors import ConfigError
-from distpro_mm.validation import bases_read_once, check_benchmarks, check_methods
+from distpro_mm.validation import check_benchmarks, check_methods
 
 ROOT = pathlib.Path(__file__).parent.parent
 CONFIGS = ROOT / 'configs'
@@ -27,12 +27,6 @@ METHODS = sorted(str(path.relative_to(CONFIGS)) for folder in ('baselines', 'dis
                  for path in (CONFIGS / folder).glob('*.py'))
 DIGITS, DEFAULT = 'resnet20_resnet8-half_digits', 'resnet56_resnet20_cifar100'
 FIRST_STAGES = dict(ab='ab_initial', ft='ft_paraphraser')
-
-
-@pytest.fixture(scope='module', autouse=True)
-def read_once():
-    with bases_read_once():
-        yield
 
 
 def load(path, pair=None):
@@ -159,6 +153,8 @@ CANNOT_BE_TRAINED = [
     ("param_scheduler = dict(_delete_=True, type='CosineAnnealingLR', T_max=300)", 'baselines/kd.py',
      'CosineAnnealingLR goes on to epoch 300, and train_cfg.max_epochs=240'),
     ("train_cfg = dict(type='NoLoop')", 'baselines/student.py', "train_cfg.type='NoLoop' is not registered"),
+    ("load_from = 'stage://search/checkpoint'", 'baselines/kd.py',
+     "^load_from='stage://search/checkpoint' refers to a stage"),
     ("custom_hooks = [dict(type='NoHook')]", 'baselines/student.py', "custom_hooks.0.type='NoHook' is not registered"),
     ('optim_wrapper = dict(optimizer=1 / 0)', 'baselines/kd.py', 'ZeroDivisionError')]
 

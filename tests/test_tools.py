@@ -100,6 +100,8 @@ def test_a_training_that_fails_is_no_exit_code_0(tmp_path, tool, loop):
      "error: model.teacher_ckpt='nowhere.pth': there is no such file"),
     (['train', SEARCH, '--cfg-options', 'model.teacher_ckpt=None', 'train_cfg.alpha_interval=0'],
      'error: train_cfg.alpha_interval=0'),
+    (['train', 'configs/distpro/distill.py', *PAIR, '--cfg-options', 'custom_hooks.0.process=stage://search/process'],
+     "error: custom_hooks.0.process='stage://search/process' refers to a stage of a comparison, and there are no stages"),
     (['train', SEARCH, '--amp', '--cfg-options', 'optim_wrapper.type=Other'], "the config has 'Other'"),
     (['test', SEARCH, 'nowhere.pth'], "error: checkpoint='nowhere.pth': there is no such file"),
     (['export_student', SEARCH, 'nowhere.pth'], "error: checkpoint='nowhere.pth': there is no such file"),

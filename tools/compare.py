@@ -1,4 +1,4 @@
-"""Compare methods side by side: trains what a benchmark names, skips what is done, and ends with tables and figures."""
+"""Compare methods: train every method of a benchmark, skip trainings that are done, and write tables and figures."""
 import argparse
 import glob
 import os
@@ -6,16 +6,17 @@ import sys
 
 import torch
 
-from distpro_mm.comparison import Benchmark, run_benchmark, usual_trainings
+from distpro_mm.comparison import Benchmark, default_workers, run_benchmark
 from distpro_mm.engine.command_line import run
 from distpro_mm.errors import ConfigError
 from distpro_mm.reporting import budgets_table, choices_table, comparison_table, draw_accuracy, reach_table, write_csv
 
 
 def report(benchmark: Benchmark, results: list, choices: list) -> str:
-    """Write the files of a benchmark that has been run; what is shown at the end."""
-    names = [*benchmark.methods, *(f'{name}_longer' for name in (benchmark.longer or {}).get('of', ()))]
-    searched = [name for name, method in benchmark.methods.items() if method.after and method.like is None]
+    """Write the tables and figures of a benchmark that has been run, and return the tables."""
+    names = [*benchmark.methods, *(f'{name}_longer' for name in (benchmark.extended_to or {}).get('best_of', ()))]
+    with_stage = {result['name'] for result in results if result['after']}
+    searched = [name for name, method in benchmark.methods.items() if name in with_stage and method.ablation_of is None]
     parts = [comparison_table(results, [*names, 'teacher'], benchmark.reference)]
     if len(benchmark.budgets) > 1:
         parts.append(budgets_table(results, names))
@@ -33,20 +34,20 @@ def report(benchmark: Benchmark, results: list, choices: list) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('benchmark', help='benchmark config, e.g. configs/benchmarks/digits.py')
-    parser.add_argument('--work-dir', help='where everything goes (default: work_dirs/benchmark_<name>)')
-    parser.add_argument('--teacher-ckpt', help='a checkpoint of the teacher, which is not trained then')
+    parser.add_argument('--work-dir', help='folder of all results (default: work_dirs/benchmark_<name>)')
+    parser.add_argument('--teacher-ckpt', help='a checkpoint of the teacher; no teacher is trained then')
     parser.add_argument('--methods', nargs='+', metavar='NAME', help="only these of the benchmark's methods (default: all)")
     parser.add_argument('--jobs', type=int, metavar='N',
-                        help='trainings at once, spread over the GPUs; they share the free cores (default: one a GPU; '
-                        'without GPUs one a core, or one for every OMP_NUM_THREADS cores)')
+                        help='trainings at a time, spread over the GPUs; they share the free cores (default: one per GPU; '
+                        'without GPUs one per core, or one per OMP_NUM_THREADS cores)')
     args = parser.parse_args()
     if args.jobs is None:
-        args.jobs = torch.cuda.device_count() or usual_trainings()
+        args.jobs = torch.cuda.device_count() or default_workers()
     if args.jobs < 1:
         parser.error(f'--jobs {args.jobs}: must be 1 or more')
     benchmark = Benchmark(args.benchmark, args.work_dir, args.teacher_ckpt, args.methods)
     print(f'{benchmark.name}: {len(benchmark.methods)} methods, {len(benchmark.seeds)} seeds, {args.jobs} trainings at '
-          f'once, in {benchmark.work_dir}', flush=True)
+          f'a time, in {benchmark.work_dir}', flush=True)
     done = run_benchmark(benchmark, args.jobs, lambda line: print(line, flush=True))
     tables = report(benchmark, done['results'], done['choices'])
     print('\nTop-1 on the test set after the last epoch; +-: standard deviation over seeds; differences are between runs of '
@@ -55,7 +56,7 @@ def main() -> None:
     for figure in sorted(glob.glob(os.path.join(benchmark.work_dir, '*', 'seed_*', 'process.png'))):
         print(f'process: {figure}')
     if done['failed']:
-        raise ConfigError(f'{done["failed"]} trainings failed, see above; the same command goes on with them')
+        raise ConfigError(f'{done["failed"]} trainings failed, see above; the same command trains them again')
 
 
 if __name__ == '__main__':

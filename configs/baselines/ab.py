@@ -1,4 +1,4 @@
-# The second stage: trained on from the activation boundaries of ab_initial.py.
+# The second stage: continues from the weights of ab_initial.py.
 _base_ = './student.py'
 model = dict(
     _base_.student,

@@ -1,4 +1,4 @@
-# All pathways of DistPro at one constant weight: what distilling without a process gives.
+# All pathways of DistPro with the same constant weight: distillation without a process.
 _base_ = '../_base_/pairs/{{$PAIR:resnet56_resnet20_cifar100}}.py'
 model = dict(
     _scope_='mmrazor',

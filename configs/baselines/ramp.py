@@ -1,4 +1,4 @@
-# All pathways of DistPro at weights that rise over the run: a process made by hand.
+# All pathways of DistPro with weights that rise over the training: a hand-tuned process.
 _base_ = './equal.py'
 custom_hooks = [
     dict(

@@ -12,7 +12,7 @@ benchmark = dict(
         student='../baselines/student.py',
         kd='../baselines/kd.py',
         equal=dict(config='../baselines/equal.py', options={**_base_.pathways, _base_.kd_weight: 1.0}),
-        published=dict(config='../distpro/published_distill.py', after='published_search'),
-        distpro=dict(config='../distpro/distill.py', after='search')),
+        published=_base_.published,
+        distpro=_base_.distpro),
     reference='kd',
     seeds=[0, 1, 2, 3, 4])

@@ -1,5 +1,6 @@
-# The pathways of a search: those between features, and the logits, at the constant weight 1. The teacher's features are divided by
-# their standard deviation and the losses averaged over pathways. Weights are free, so that the total is learned too.
+# The pathways of a search, between features and of the logits, with the constant weight 1. The teacher's features are divided by
+# their standard deviation, and the losses are averaged over pathways. Weights are independent, so that a search learns their
+# total too.
 _base_ = '../baselines/equal.py'
 model = dict(
     distiller=dict(

@@ -1,5 +1,5 @@
-# DistPro as published, stage 1: trains the student on 80% of the training images, and after every step moves alpha by what
-# the step did to the loss on the other 20%.
+# DistPro as published, stage 1: trains the student on 80% of the training images, and updates alpha after every step by
+# the effect of the step on the loss on the other 20%.
 _base_ = '../baselines/equal.py'
 optim_wrapper = dict(constructor='mmrazor.DistProOptimWrapperConstructor')
 param_scheduler = _base_.search_stage.param_scheduler

@@ -1,4 +1,4 @@
-# Stage 1: search a process in short trainings on 80% of the training images, by the loss on the other 20% at their end.
+# Stage 1: search a process in short trainings on 80% of the training images, by their final loss on the other 20%.
 _base_ = './equal.py'
 train_cfg = dict(
     _delete_=True,

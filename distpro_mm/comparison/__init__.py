@@ -1,7 +1,8 @@
-"""Methods side by side: what a benchmark is, its trainings, and running them."""
+"""Comparison of methods: benchmarks, their trainings, and running them."""
 from .benchmark import Benchmark, Method
-from .jobs import Job, JobMaker
-from .machine import usual_trainings
-from .runs import run_benchmark
+from .experiment import run_benchmark
+from .jobs import JobMaker
+from .pool import default_workers
+from .training import Job
 
-__all__ = ['Benchmark', 'Job', 'JobMaker', 'Method', 'run_benchmark', 'usual_trainings']
+__all__ = ['Benchmark', 'Job', 'JobMaker', 'Method', 'default_workers', 'run_benchmark']

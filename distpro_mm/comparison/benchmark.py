@@ -1,78 +1,87 @@
+"""The config of a benchmark: which methods are compared, and how."""
 import dataclasses
 import itertools
 import os
 from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
 
-from mmengine.config import Config
+from mmengine.config import Config, ConfigDict
 
 from ..engine.launch import load_config
 from ..errors import ConfigError
 
-NEEDED = {'teacher', 'methods', 'reference', 'seeds'}
-OPTIONAL = {'pair', 'teacher_ckpt', 'stages', 'budgets', 'tuning', 'longer'}
+REQUIRED = {'teacher', 'methods', 'reference', 'seeds'}
+OPTIONAL = {'pair', 'teacher_ckpt', 'stages', 'budgets', 'tuning', 'extended_to'}
+METHOD_KEYS = {'config', 'options', 'grid', 'budgets'}
+ABLATION_KEYS = {'ablation_of', 'options', 'budgets'}
+STAGE_KEYS = {'config', 'options', 'seeds', 'shares_grid'}
+TEACHER = 'teacher'  # the name of its training
+RESERVED = (TEACHER, 'initial', 'tuning')  # folders of the work_dir
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Method:
-    """A way to train the student, or a stage that comes before one.
+    """A way to train the student, or a stage: a training whose result methods use, such as a search.
 
     Args:
-        name (str): Its name in the tables.
-        config (str): Path of its config.
+        name (str): Name in the tables.
+        config (str): Path of the config.
         options (dict): Settings by dotted key on top of the config.
-        after (str, optional): Name of the stage that must be done before: a search, or a first stage of training.
-        grid (dict or list): Values to try by dotted key, in every combination; or the settings to try, one dict each. Those
-            under ``model.`` hold for the stage before too.
-        like (str, optional): The method whose tuned settings this one takes, an ablation of it.
-        budgets (tuple, optional): Shares of the schedule's epochs; None for those of the benchmark.
-        seeds (tuple, optional): Of a stage: its seeds, taken in turn by the methods' runs; None for each run's own.
-        shares (bool): Of a stage: whether a method's settings under ``model.`` hold for it. Defaults to True.
+        grid (dict or list): Values to try by dotted key, in all combinations; or a list of dicts of settings to try.
+            Settings under ``model.`` hold for the method's stage too.
+        ablation_of (str, optional): The method of which this one is an ablation: it takes the settings that were chosen for
+            that method. Defaults to None.
+        budgets (tuple, optional): Shares of the schedule's epochs, in (0, 1]. Defaults to None: those of the benchmark.
+        seeds (tuple, optional): Of a stage: seeds, which the runs of a method use in turn. Defaults to None: the seed of
+            the run.
+        shares_grid (bool): Of a stage: whether a method's settings under ``model.`` hold for it. Defaults to True.
     """
     name: str
     config: str
     options: Dict[str, Any] = dataclasses.field(default_factory=dict)
-    after: Optional[str] = None
     grid: Union[Dict[str, Sequence], List[Dict[str, Any]]] = dataclasses.field(default_factory=dict)
-    like: Optional[str] = None
+    ablation_of: Optional[str] = None
     budgets: Optional[Tuple[float, ...]] = None
     seeds: Optional[Tuple[int, ...]] = None
-    shares: bool = True
+    shares_grid: bool = True
 
     def choices(self) -> List[Dict[str, Any]]:
-        """list[dict]: All settings of the grid, at least one."""
+        """list[dict]: All settings of the grid; at least one, which may be empty."""
         if isinstance(self.grid, list):
             return self.grid
         return [dict(zip(self.grid, values)) for values in itertools.product(*self.grid.values())]
 
 
 class Benchmark:
-    """A comparison of methods that share a teacher, data, a schedule and initial students.
+    """A comparison of methods with the same teacher, data, schedule and initial students.
 
-    Read from a config with the one key ``benchmark``, a dict of
+    Read from a config with the single key ``benchmark``, a dict of
 
     - ``pair`` (optional): the pair of networks, for configs that take one;
-    - ``teacher``: config of the teacher, trained once;
-    - ``teacher_ckpt`` (optional): a checkpoint of it; it is evaluated and used, and nothing is trained;
-    - ``methods``: by name, a config or a dict of ``config``, ``options``, ``after``, ``grid``, ``budgets`` (see
-      :class:`Method`); or a dict of ``like``, the name of a method above, and further ``options``;
-    - ``stages`` (optional): likewise, what comes before: searches and first stages of training; ``seeds`` gives a stage
-      its own, e.g. one search for all runs; ``shares=False``: a method's grid does not hold for it;
-    - ``reference``: the method that the others are compared with, pair by pair of seeds;
+    - ``teacher``: config of the teacher, which is trained once;
+    - ``teacher_ckpt`` (optional): a checkpoint of the teacher; it is evaluated and used, and no teacher is trained;
+    - ``methods``: by name, a config or a dict of ``config``, ``options``, ``grid`` and ``budgets`` (see :class:`Method`); or
+      a dict of ``ablation_of``, the name of a method above, and further ``options`` and ``budgets``;
+    - ``stages`` (optional): likewise, trainings whose results methods use: searches and first stages. ``seeds`` gives a
+      stage its own seeds, e.g. one search for all runs; ``shares_grid=False``: a method's grid does not hold for it. A
+      method uses the result of a stage where its config or ``options`` have ``'stage://<stage>/process'`` (of a search)
+      or ``'stage://<stage>/checkpoint'`` in place of a path;
+    - ``reference``: the method that the others are compared with, seed by seed;
     - ``seeds``: seeds of every method;
-    - ``budgets`` (optional): shares of the schedule's epochs, each a run with a schedule of its own. Defaults to (1, );
-    - ``tuning`` (optional): ``dict(ratio=0.2, seeds=[100], budget=1)``: how a method's grid is decided: on that share of
-      the training set, held out, by the mean over those seeds;
-    - ``longer`` (optional): ``dict(than='distpro', of=['kd', ...])``: the best of these methods is trained once more
-      with the compute of that method and its stage together.
+    - ``budgets`` (optional): shares of the schedule's epochs; each is a run with its own schedule. Defaults to (1, );
+    - ``tuning`` (optional): how settings are chosen from a grid: ``ratio``, the share of the training images that is held
+      out, ``seeds``, over which the accuracy is averaged, and ``budget``, the share of the epochs. Defaults to
+      ``dict(ratio=0.2, seeds=[100], budget=1)``;
+    - ``extended_to`` (optional): ``dict(compute_of='distpro', best_of=['kd', ...])``: the best method of ``best_of`` is
+      trained again with as much compute as ``compute_of`` and its stage together.
 
     Config paths are relative to the benchmark's file.
 
     Args:
         path (str): The benchmark's file.
         work_dir (str, optional): Defaults to ``work_dirs/benchmark_<name of the file>``.
-        teacher_ckpt (str, optional): In place of the file's.
-        only (Sequence[str], optional): Names of the methods to compare; what they are like and the reference come
-            along. Defaults to None: all.
+        teacher_ckpt (str, optional): Replaces that of the file.
+        only (Sequence[str], optional): Names of the methods to compare, together with the reference and the methods of which
+            they are ablations. Defaults to None: all.
 
     Raises:
         ConfigError: If a key is missing, unknown or out of range, or a config does not exist.
@@ -81,10 +90,10 @@ class Benchmark:
     def __init__(self, path: str, work_dir: Optional[str] = None, teacher_ckpt: Optional[str] = None,
                  only: Optional[Sequence[str]] = None) -> None:
         if not os.path.isfile(path):
-            raise ConfigError(f"there is no benchmark '{path}'; those that come with the project are in configs/benchmarks/")
+            raise ConfigError(f"there is no benchmark '{path}'; the project's benchmarks are in configs/benchmarks/")
         settings = Config.fromfile(path).get('benchmark')
-        if settings is None or set(settings) - NEEDED - OPTIONAL or NEEDED - set(settings):
-            raise ConfigError(f"'{path}' is not a benchmark: it needs benchmark=dict(...) with {sorted(NEEDED)} and may "
+        if settings is None or set(settings) - REQUIRED - OPTIONAL or REQUIRED - set(settings):
+            raise ConfigError(f"'{path}' is not a benchmark: it needs benchmark=dict(...) with {sorted(REQUIRED)} and may "
                               f'have {sorted(OPTIONAL)}, got {sorted(settings or [])}')
         self.name = os.path.splitext(os.path.basename(path))[0]
         self.folder = os.path.dirname(path)
@@ -102,38 +111,36 @@ class Benchmark:
         self.stages = self._methods(settings.get('stages', {}), 'benchmark.stages')
         self.methods = self._methods(settings.methods, 'benchmark.methods')
         for name in set(self.methods) & set(self.stages):
-            raise ConfigError(f"benchmark: '{name}' is a method and a stage; their runs would share a folder: rename one")
+            raise ConfigError(f"benchmark: '{name}' is a method and a stage, and their trainings would share a folder: "
+                              'rename one of them')
         self.reference: str = settings.reference
         self._one_of(self.reference, self.methods, 'benchmark.reference')
         load_config(self.methods[self.reference].config, pair=self.pair)  # refuses a pair that does not exist
-        for method in [*self.methods.values(), *self.stages.values()]:
-            if method.after is not None:
-                self._one_of(method.after, self.stages, f'benchmark: after of {method.name}')
         self.tuning = {'ratio': 0.2, 'seeds': [100], 'budget': 1, **settings.get('tuning', {})}
         if set(self.tuning) != {'ratio', 'seeds', 'budget'}:
             raise ConfigError(f"benchmark.tuning has {sorted(self.tuning)}; it may have 'ratio', 'seeds' and 'budget'")
         if set(self.tuning['seeds']) & set(self.seeds):
-            raise ConfigError(f"benchmark.tuning.seeds={list(self.tuning['seeds'])} are among benchmark.seeds: choose "
-                              'others, so that no run that is reported has been chosen')
-        self.longer = settings.get('longer')
-        if self.longer is not None:
-            if set(self.longer) != {'than', 'of'}:
-                raise ConfigError(f"benchmark.longer={dict(self.longer)} must have 'than' and 'of'")
-            for name in [self.longer.than, *self.longer.of]:
-                self._one_of(name, self.methods, 'benchmark.longer')
+            raise ConfigError(f"benchmark.tuning.seeds={list(self.tuning['seeds'])} are among benchmark.seeds: use "
+                              'different ones, because settings must not be chosen by a run that is reported')
+        self.extended_to: Optional[ConfigDict] = settings.get('extended_to')
+        if self.extended_to is not None:
+            if set(self.extended_to) != {'compute_of', 'best_of'}:
+                raise ConfigError(f"benchmark.extended_to={dict(self.extended_to)} must have 'compute_of' and 'best_of'")
+            for name in [self.extended_to.compute_of, *self.extended_to.best_of]:
+                self._one_of(name, self.methods, 'benchmark.extended_to')
         if only is not None:
-            self._keep(only)
+            self._select(only)
 
-    def _keep(self, only: Sequence[str]) -> None:
+    def _select(self, only: Sequence[str]) -> None:
         for name in only:
             self._one_of(name, self.methods, '--methods')
-        wanted = {self.reference, *only}
-        wanted |= {self.methods[name].like for name in wanted}
-        self.methods = {name: method for name, method in self.methods.items() if name in wanted}
-        if self.longer is not None:
-            self.longer.of = [name for name in self.longer.of if name in wanted]
-            if self.longer.than not in wanted:
-                self.longer = None
+        selected = {self.reference, *only}
+        selected |= {self.methods[name].ablation_of for name in selected}
+        self.methods = {name: method for name, method in self.methods.items() if name in selected}
+        if self.extended_to is not None:
+            self.extended_to.best_of = [name for name in self.extended_to.best_of if name in selected]
+            if self.extended_to.compute_of not in selected:
+                self.extended_to = None
 
     @staticmethod
     def _one_of(name: str, known: Dict[str, Method], key: str) -> None:
@@ -149,20 +156,22 @@ class Benchmark:
     def _methods(self, settings: dict, key: str) -> Dict[str, Method]:
         methods: Dict[str, Method] = {}
         for name, given in settings.items():
+            if name in RESERVED:
+                raise ConfigError(f"{key}: '{name}' is the name of a folder of every comparison: rename it")
             given = dict(config=given) if isinstance(given, str) else dict(given)
-            known = {'like', 'options', 'budgets'} if 'like' in given else {'config', 'options', 'after', 'grid', 'budgets'}
+            known = ABLATION_KEYS if 'ablation_of' in given else METHOD_KEYS
             if key == 'benchmark.stages':
-                known = {'config', 'options', 'seeds', 'shares'}
-            if set(given) - known or not {'config', 'like'} & set(given):
+                known = STAGE_KEYS
+            if set(given) - known or not {'config', 'ablation_of'} & set(given):
                 raise ConfigError(f"{key}: '{name}' has {sorted(given)}; it may have {sorted(known)}")
             given['options'] = dict(given.get('options', {}))
-            if 'like' in given:
-                self._one_of(given['like'], methods, f'{key}: like of {name}')
-                other = methods[given['like']]
-                if other.like:
-                    raise ConfigError(f"{key}: '{name}' is like '{other.name}', which is like '{other.like}': name that one")
-                given['options'] = {**other.options, **given['options']}
-                given = dict(given, config=other.config, after=other.after)
+            if 'ablation_of' in given:
+                self._one_of(given['ablation_of'], methods, f'{key}: ablation_of of {name}')
+                other = methods[given['ablation_of']]
+                if other.ablation_of:
+                    raise ConfigError(f"{key}: '{name}' is an ablation of '{other.name}', itself an ablation of "
+                                      f"'{other.ablation_of}': name that one")
+                given.update(config=other.config, options={**other.options, **given['options']})
             else:
                 given['config'] = self._existing(given['config'])
                 grid = given.get('grid', {})

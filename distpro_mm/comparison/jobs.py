@@ -1,61 +1,23 @@
-"""From a benchmark's methods to trainings: one config each, alike in all that is not the method."""
-import copy
+"""The trainings of a benchmark: a config each, alike in everything but the method."""
 import dataclasses
 import hashlib
 import inspect
 import json
 import os
-import re
-from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
 
 from mmengine.config import Config
 from mmengine.runner import Runner
-from mmpretrain.registry import DATASETS
 
-from ..config_types import is_a
-from ..datasets import HeldOutSplit, InMemoryDataset
 from ..engine.launch import load_config, student_config
-from ..engine.schedules import scaled, scaled_schedules
+from ..engine.stage_references import PREFIX, resolve_stage_references, stage_references
 from ..errors import ConfigError
-from .benchmark import Benchmark, Method
+from .benchmark import TEACHER, Benchmark, Method
+from .job_config import evaluate_at_the_end, hold_out, scale_epochs
+from .training import Job, artefacts
 
 # The entries of a config that a training depends on; the others are names for the config's own use.
 OF_A_TRAINING = set(inspect.signature(Runner).parameters) - {'cfg', 'experiment_name'} | {'compile'}
-# Entries of hooks that count epochs or iterations.
-OF_HOOKS = ('epochs', 'begin_epoch', 'begin_iter', 'action_epoch', 'action_iter', 'stop_epoch')
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """One training.
-
-    Args:
-        name (str): The method, or 'teacher', or a stage.
-        seed (int): Random seed.
-        config (Config): What is trained, in its work_dir.
-        key (str): Tells this config, and those of all that it needs, from any other.
-        needs (tuple[Job]): What must be done before.
-        budget (float): Share of the schedule's epochs. Defaults to 1.
-        settings (dict): What the grid chose or tries. Defaults to none.
-        tuning (bool): Whether it serves to choose settings. Defaults to False.
-        checkpoint (str, optional): Weights that were trained elsewhere: these are evaluated instead. Defaults to None.
-        reads (tuple[str]): Files from outside the comparison that the config names. Defaults to none.
-    """
-    name: str
-    seed: int
-    config: Config = dataclasses.field(compare=False)
-    key: str
-    needs: Tuple['Job', ...] = ()
-    budget: float = 1
-    settings: Dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
-    tuning: bool = False
-    checkpoint: Optional[str] = None
-    reads: Tuple[str, ...] = ()
-
-    @property
-    def work_dir(self) -> str:
-        """str: Where it runs."""
-        return self.config.work_dir
 
 
 class JobMaker:
@@ -63,122 +25,171 @@ class JobMaker:
 
     Args:
         benchmark (Benchmark): The benchmark.
+
+    Raises:
+        ConfigError: If a config does not count epochs.
     """
 
     def __init__(self, benchmark: Benchmark) -> None:
         self.benchmark = benchmark
         self._parsed: Dict[Tuple[str, Optional[str]], Config] = {}
-        self._contents: Dict[str, str] = {}
-        self._usual_folders = {stage.name: self._load(stage.config, stage.options, benchmark.pair).work_dir
-                               for stage in benchmark.stages.values()}
-        reference = benchmark.methods[benchmark.reference]
-        self.student = student_config(self._load(reference.config, reference.options, benchmark.pair))
-        self.teacher = self._job('teacher', benchmark.teacher, benchmark.seeds[0], 'teacher')
+        self._digests: Dict[str, str] = {}
+        reference = self._config(benchmark.methods[benchmark.reference])
+        self.student = student_config(reference)
+        if stage_references(dict(init_cfg=self.student.model.get('init_cfg'))):
+            self.student.model.pop('init_cfg')  # the reference starts from a stage's weights, and the others do not
+        configs = {TEACHER: self._config(Method(TEACHER, benchmark.teacher)),
+                   **{name: self._config(stage) for name, stage in benchmark.stages.items()}}
+        self._usual_folders = {name: cfg.work_dir for name, cfg in configs.items()}
+        self._references = {reference: name for name, cfg in configs.items() for reference in _published(name, cfg)}
+        self.teacher = self._job(TEACHER, configs[TEACHER], benchmark.seeds[0], TEACHER)
         if benchmark.teacher_ckpt is not None:
             key = _digest([self.teacher.key, self._content(benchmark.teacher_ckpt)])
             self.teacher = dataclasses.replace(self.teacher, key=key, checkpoint=benchmark.teacher_ckpt)
 
     def initial_student(self, seed: int) -> str:
-        """str: Path of the weights that every student of a seed starts from; another network has another file."""
+        """str: Path of the initial weights of a seed's students; a different network has a different file."""
         network = _digest(self.student.model.to_dict())
         return os.path.join(self.benchmark.work_dir, 'initial', f'seed_{seed}_{network}.pth')
 
     def run(self, method: Method, seed: int, budget: float = 1, settings: Optional[dict] = None) -> Job:
-        """A run that is reported, with the stage that it needs among its ``needs``."""
+        """The job of a run that is reported.
+
+        Args:
+            method (Method): The method.
+            seed (int): One of the benchmark's seeds.
+            budget (float): Share of the schedule's epochs, > 0. Defaults to 1.
+            settings (dict, optional): Settings that were chosen from its grid. Defaults to None.
+
+        Returns:
+            Job: The teacher and the stage that it uses are its ``needs``.
+
+        Raises:
+            ConfigError: If its config or that of its stage does not count epochs, refers to what no stage writes, or names
+                a file of an earlier training of a stage or the teacher.
+        """
         settings = settings or {}
         folder = os.path.join(method.name, f'budget_{budget:g}' if budget != 1 else '', f'seed_{seed}')
-        needs: Tuple[Job, ...] = (self.teacher, )
-        if method.after:
-            stage = self.benchmark.stages[method.after]
-            turn = self.benchmark.seeds.index(seed)
-            shared = _shared(stage, settings)
-            own = f'_for_{method.like or method.name}' if shared else ''
-            needs += (self._stage(stage, stage.seeds[turn % len(stage.seeds)] if stage.seeds else seed, shared,
-                                  stage.name + own), )
-        return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs, budget, settings)
+
+        def stage_job(stage: Method) -> Job:
+            turn, shared = self.benchmark.seeds.index(seed), _shared(stage, settings)
+            own = f'_for_{method.ablation_of or method.name}' if shared else ''
+            return self._stage(stage, stage.seeds[turn % len(stage.seeds)] if stage.seeds else seed, shared,
+                               stage.name + own)
+
+        return self._method(method, stage_job, settings, seed=seed, folder=folder, budget=budget)
 
     def trial(self, method: Method, settings: dict, seed: int) -> Job:
-        """A run that tries settings of the grid on the held-out part of the training set."""
-        # Named by what is tried, not by its place in the grid: a grid that is widened keeps what it knows.
+        """The job of a trial: a run with settings of the grid, evaluated on a held-out part of the training set.
+
+        Args:
+            method (Method): The method.
+            settings (dict): The settings by dotted key.
+            seed (int): One of the seeds for tuning.
+
+        Returns:
+            Job: The teacher and the stage that it uses are its ``needs``.
+
+        Raises:
+            ConfigError: As :meth:`run` does.
+        """
+        # The folder is named by the settings, not by their place in the grid, so that a wider grid keeps its trials.
         folder = os.path.join('tuning', method.name, _digest(settings), f'seed_{seed}')
-        needs: Tuple[Job, ...] = (self.teacher, )
-        if method.after:
-            stage = self.benchmark.stages[method.after]
+        budget = self.benchmark.tuning['budget']
+
+        def stage_job(stage: Method) -> Job:
             shared = _shared(stage, settings)
-            needs += (self._stage(stage, seed, shared, os.path.join('tuning', method.after, _digest(shared)), tuning=True), )
-        return self._job(method.name, method.config, seed, folder, {**method.options, **settings}, needs,
-                         self.benchmark.tuning['budget'], settings, tuning=True)
+            return self._stage(stage, seed, shared, os.path.join('tuning', stage.name, _digest(shared)), budget=budget,
+                               tuning=True)
 
-    def _stage(self, stage: Method, seed: int, settings: dict, folder: str, tuning: bool = False) -> Job:
-        return self._job(stage.name, stage.config, seed, os.path.join(folder, f'seed_{seed}'),
-                         {**stage.options, **settings}, (self.teacher, ),
-                         self.benchmark.tuning['budget'] if tuning else 1, tuning=tuning)
+        return self._method(method, stage_job, settings, seed=seed, folder=folder, budget=budget, tuning=True)
 
-    def _job(self, name: str, path: str, seed: int, folder: str, options: Optional[dict] = None,
-             needs: Tuple[Job, ...] = (), budget: float = 1, settings: Optional[dict] = None, tuning: bool = False) -> Job:
-        cfg = self._load(path, options, None if name == 'teacher' else self.benchmark.pair)
-        if 'max_epochs' not in (cfg.get('train_cfg') or {}):
-            raise ConfigError(f"'{path}': train_cfg={cfg.get('train_cfg')} has no max_epochs, in which a comparison counts: "
-                              "use type='mmrazor.ReproducibleTrainLoop' with max_epochs")
-        cfg.default_dir, cfg.work_dir = cfg.work_dir, os.path.normpath(os.path.join(self.benchmark.work_dir, folder))
+    def _method(self, method: Method, stage_job: Callable[[Method], Job], settings: dict, **job: Any) -> Job:
+        cfg = self._config(method, settings)
+        self._check_references(f'benchmark.methods.{method.name}', cfg, self._references)
+        stages = {self._references[value] for _, value in stage_references(cfg)} - {TEACHER}
+        if len(stages) > 1:
+            raise ConfigError(f'benchmark.methods.{method.name} refers to {len(stages)} stages, {sorted(stages)}: a method '
+                              'may use one')
+        needs = (self.teacher, *(stage_job(self.benchmark.stages[name]) for name in stages))
+        return self._job(method.name, cfg, needs=needs, settings=settings, **job)
+
+    def _stage(self, stage: Method, seed: int, shared: dict, folder: str, **job: Any) -> Job:
+        return self._job(stage.name, self._config(stage, shared), seed, os.path.join(folder, f'seed_{seed}'),
+                         (self.teacher, ), **job)
+
+    def _job(self, name: str, cfg: Config, seed: int, folder: str, needs: Tuple[Job, ...] = (), budget: float = 1,
+             settings: Optional[dict] = None, tuning: bool = False) -> Job:
+        key = TEACHER if name == TEACHER else f'{"stages" if name in self.benchmark.stages else "methods"}.{name}'
+        files = {reference: os.path.join(needed.work_dir, file) for needed in needs
+                 for reference, file in _published(needed.name, needed.config).items()}
+        self._check_references(f'benchmark.{key}', cfg, files)
+        resolve_stage_references(cfg, files)
+        cfg.work_dir = os.path.normpath(os.path.join(self.benchmark.work_dir, folder))
         cfg.randomness = dict(seed=seed)
-        self._connect(cfg, name, needs)
+        if name != TEACHER:
+            self._refuse_earlier_results(f'benchmark.{key}', cfg)
         if budget != 1:
-            shorten(cfg, budget)
-        _evaluate_at_the_end(cfg)
+            scale_epochs(cfg, budget)
+        evaluate_at_the_end(cfg)
         if tuning:
             hold_out(cfg, self.benchmark.tuning['ratio'])
         reads = tuple(sorted({file for file in _files(_of_a_training(cfg)) if self._is_foreign(file)}))
-        if name != 'teacher' and not _starts_from_a_stage(cfg):
+        if name != TEACHER and not _is_pretrained(cfg):
             cfg.custom_hooks = [*cfg.get('custom_hooks', []),
                                 dict(type='mmrazor.InitialStudentHook', checkpoint=self.initial_student(seed))]
         contents = [[self._content(file) for file in reads]] if reads else []
-        key = _digest([_of_a_training(cfg), [other.key for other in needs], *contents])
-        return Job(name, seed, cfg, key, needs, budget, settings or {}, tuning, reads=reads)
+        digest = _digest([_of_a_training(cfg), [needed.key for needed in needs], *contents])
+        return Job(name, seed, cfg, digest, needs, budget, settings or {}, tuning, reads=reads)
 
-    def _load(self, path: str, options: Optional[dict], pair: Optional[str]) -> Config:
-        """As :func:`load_config`, but a file is read once: a comparison may have hundreds of jobs."""
+    def _config(self, method: Method, settings: Optional[dict] = None) -> Config:
+        """The config of a method, a stage or the teacher. A file is read once, as there may be hundreds of jobs."""
+        path, pair = method.config, None if method.name == TEACHER else self.benchmark.pair
         if (path, pair) not in self._parsed:
             self._parsed[path, pair] = load_config(path, pair=pair)
         parsed = self._parsed[path, pair]
         cfg = Config(parsed._cfg_dict.to_dict(), filename=parsed.filename)
-        cfg.merge_from_dict(options or {})
+        if method.name != TEACHER and cfg.model.get('teacher_ckpt') is not None:
+            cfg.model.teacher_ckpt = f'{PREFIX}{TEACHER}/checkpoint'  # options may set a different one
+        cfg.merge_from_dict({**method.options, **(settings or {})})
+        if 'max_epochs' not in (cfg.get('train_cfg') or {}):
+            raise ConfigError(f"'{path}': train_cfg={cfg.get('train_cfg')} has no max_epochs, and a comparison counts "
+                              "epochs: use type='mmrazor.ReproducibleTrainLoop' with max_epochs")
         return cfg
 
     def _content(self, file: str) -> str:
         """Digest of a file."""
-        if file not in self._contents:
+        if file not in self._digests:
             with open(file, 'rb') as opened:
-                self._contents[file] = hashlib.sha256(opened.read()).hexdigest()
-        return self._contents[file]
+                self._digests[file] = hashlib.sha256(opened.read()).hexdigest()
+        return self._digests[file]
 
     def _is_foreign(self, file: str) -> bool:
-        """Whether an entry of a config is a checkpoint or process that was there before the comparison."""
+        """Whether an entry of a config is a checkpoint or process from before the comparison."""
         return file.endswith(('.pth', '.json')) and os.path.isfile(file) and not _inside(file, self.benchmark.work_dir)
 
-    def _connect(self, cfg: Config, name: str, needs: Tuple[Job, ...]) -> None:
-        """Let a config read what the jobs that it needs write to their folders of the comparison.
+    @staticmethod
+    def _check_references(name: str, cfg: Config, known: Iterable[str]) -> None:
+        for key, value in stage_references(cfg):
+            if value not in known:
+                raise ConfigError(f"{name}: {key}='{value}' is not the artefact of a stage that it may use; there are "
+                                  f'{", ".join(map(repr, known))}')
 
-        Raises:
-            ConfigError: If it reads nothing of the stage that it needs, or what a stage has left in its usual folder.
-        """
-        for other in needs:
-            folder, written = other.config.default_dir, f'epoch_{other.config.train_cfg.max_epochs}.pth'
-            usual = cfg.get('teacher_ckpt')  # the pair's, which may be a URL: here it is the comparison's
-            if other.name == 'teacher' and usual is not None and cfg.model.get('teacher_ckpt') == usual:
-                cfg.model.teacher_ckpt = os.path.join(other.work_dir, written)
-            if not _redirect(cfg, folder, other.work_dir, written) and other.name != 'teacher':
-                raise ConfigError(f"benchmark.methods: '{name}' has after='{other.name}', but its config names no file in "
-                                  f"'{folder}', where '{other.name}' writes without a comparison: let it read one, such as "
-                                  f"'{folder}/process.json' of a search, or leave after out")
-        if name == 'teacher' or name in self.benchmark.stages:
-            return
-        files = [file for file in _files(_of_a_training(cfg)) if not _inside(file, self.benchmark.work_dir)]
-        for stage, folder in self._usual_folders.items():
-            for file in files:
+    def _refuse_earlier_results(self, name: str, cfg: Config) -> None:
+        """Refuse a config that names a file that a stage or the teacher writes when it is trained by itself."""
+        for file in _files(_of_a_training(cfg)):
+            if _inside(file, self.benchmark.work_dir):
+                continue
+            for other, folder in self._usual_folders.items():
                 if _inside(file, folder):
-                    raise ConfigError(f"benchmark.methods: '{name}' reads '{file}', which no training of this comparison "
-                                      f"writes: give the method after='{stage}'")
+                    references = [reference for reference, owner in self._references.items() if owner == other]
+                    raise ConfigError(f"{name}: its config names '{file}', in the work_dir of '{other}' outside of a "
+                                      f"comparison: put {' or '.join(map(repr, references))} in its place by options")
+
+
+def _published(name: str, cfg: Config) -> Dict[str, str]:
+    """Names of the files that a training publishes, by their reference."""
+    return {f'{PREFIX}{name}/{artefact}': file for artefact, file in artefacts(cfg).items()}
 
 
 def _of_a_training(cfg: Config) -> dict:
@@ -191,25 +202,20 @@ def _digest(settings: Any) -> str:
 
 
 def _shared(stage: Method, settings: dict) -> dict:
-    """The settings of a method that hold for the stage that serves it too."""
-    return {option: value for option, value in settings.items() if stage.shares and option.startswith('model.')}
+    """The settings of a method that hold for its stage too."""
+    return {option: value for option, value in settings.items() if stage.shares_grid and option.startswith('model.')}
 
 
-def _starts_from_a_stage(cfg: Config) -> bool:
+def _is_pretrained(cfg: Config) -> bool:
+    """Whether the student starts from weights that its config names."""
     students = (cfg.model, cfg.model.get('architecture') or {})
     return any('Pretrained' in str(student.get('init_cfg', '')) for student in students)
 
 
 def _inside(file: str, folder: str) -> bool:
-    """Whether a file lies in a folder, however the two are spelt."""
+    """Whether a file is in a folder, however the two paths are written."""
     file, folder = os.path.realpath(file), os.path.realpath(folder)
     return file.startswith(os.path.join(folder, ''))
-
-
-def _is_path(value: Any) -> bool:
-    """Whether an entry of a config is the name of a file on this machine."""
-    return (isinstance(value, str) and '://' not in value and bool(os.path.splitext(value)[1])
-            and (os.sep in value or value.endswith(('.pth', '.json'))))
 
 
 def _files(node: Any) -> Iterator[str]:
@@ -219,130 +225,6 @@ def _files(node: Any) -> Iterator[str]:
     if isinstance(node, (list, tuple)):
         for value in node:
             yield from _files(value)
-    elif _is_path(node):
+    elif isinstance(node, str) and '://' not in node and os.path.splitext(node)[1] and (
+            os.sep in node or node.endswith(('.pth', '.json'))):
         yield node
-
-
-def _redirect(cfg: Config, before: str, folder: str, written: str) -> int:
-    """Let a config read files in another folder than before.
-
-    Args:
-        cfg (Config): Changed.
-        before (str): The folder, however the config spells it.
-        folder (str): Where they are instead.
-        written (str): Name of the checkpoint there, for one of another epoch.
-
-    Returns:
-        int: How many names were replaced.
-    """
-    replaced = 0
-
-    def replace(value: Any) -> Any:
-        nonlocal replaced
-        if isinstance(value, dict):
-            for entry, part in list(value.items()):
-                value[entry] = replace(part)
-        elif isinstance(value, (list, tuple)):
-            return type(value)(replace(part) for part in value)
-        elif _is_path(value) and _inside(value, before):
-            replaced += 1
-            file = os.path.relpath(os.path.realpath(value), os.path.realpath(before))
-            return os.path.join(folder, re.sub(r'^epoch_\d+\.pth$', written, file))
-        return value
-
-    for entry in cfg.keys() & OF_A_TRAINING - {'work_dir'}:
-        cfg[entry] = replace(cfg[entry])
-    return replaced
-
-
-def _evaluate_at_the_end(cfg: Config) -> None:
-    """Let a config be evaluated after its last epoch alone, and write a checkpoint now and then."""
-    epochs = cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
-    for entry in ('val_begin', 'dynamic_intervals'):
-        cfg.train_cfg.pop(entry, None)
-    hooks = cfg.get('default_hooks') or {}
-    checkpoint = dict(hooks.get('checkpoint') or dict(type='mmrazor.WholeCheckpointHook', max_keep_ckpts=1))
-    checkpoint['interval'] = max(1, epochs // 20)  # a kill costs a twentieth (of some searches, a round)
-    if 'by_epoch' in checkpoint:
-        checkpoint['by_epoch'] = True
-    cfg.default_hooks = dict(hooks, checkpoint=checkpoint)
-
-
-def shorten(cfg: Config, share: float) -> None:
-    """Give a config another number of epochs, and its schedules and hooks the same shape over them.
-
-    Args:
-        cfg (Config): Changed.
-        share (float): Of the epochs, > 0.
-    """
-    whole = cfg.train_cfg.max_epochs
-    cfg.train_cfg.max_epochs = epochs = max(1, round(share * whole))
-    _stretch(cfg, lambda by_epoch: epochs / whole)
-
-
-def hold_out(cfg: Config, ratio: float) -> None:
-    """Let a config train on a part of its training set and be evaluated on the rest, and never see a test image.
-
-    An epoch has fewer iterations then, and so have schedules that count them.
-
-    Args:
-        cfg (Config): Changed.
-        ratio (float): Share that is held out.
-    """
-    _stretch(cfg, lambda by_epoch: 1 if by_epoch else 1 - ratio)
-    train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
-    in_memory = is_a(train['type'], InMemoryDataset, DATASETS)
-    source = train['dataset'] if in_memory else train
-    parts: List[dict] = []
-    for part in ('train', 'held_out'):
-        images = copy.deepcopy(source)
-        if part == 'held_out':
-            images = _as_evaluated(images, _pipeline(val))
-        # Another seed than a search's own split, which would else hold out the same images again.
-        parts.append(dict(type=HeldOutSplit.__name__, dataset=images, part=part, ratio=ratio, seed=1))
-    if in_memory:
-        train['dataset'] = parts[0]
-        parts[1] = dict(type=InMemoryDataset.__name__, dataset=parts[1])
-    else:
-        cfg.train_dataloader.dataset = parts[0]
-    for loader in ('val_dataloader', 'test_dataloader'):
-        if cfg.get(loader):
-            cfg[loader]['dataset'] = copy.deepcopy(parts[1])
-
-
-def _pipeline(dataset: dict) -> list:
-    """The pipeline that loads an image, of the first data set if there are several."""
-    while 'dataset' in dataset or 'datasets' in dataset:
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-    return dataset.get('pipeline', [])
-
-
-def _as_evaluated(dataset: dict, pipeline: list) -> dict:
-    """A training set whose images are prepared by the pipeline of the evaluation, at any depth of wrapping."""
-    if 'dataset' in dataset and 'pipeline' in dataset:  # mixes several images into one
-        return _as_evaluated(dataset['dataset'], pipeline)
-    dataset.pop('augments', None)
-    if 'dataset' in dataset:
-        dataset['dataset'] = _as_evaluated(dataset['dataset'], pipeline)
-    elif 'datasets' in dataset:
-        dataset['datasets'] = [_as_evaluated(part, pipeline) for part in dataset['datasets']]
-    else:
-        dataset['pipeline'] = copy.deepcopy(pipeline)
-    return dataset
-
-
-
-def _stretch(cfg: Config, factor: Callable[[bool], float]) -> None:
-    """Change the length of schedules and hooks by a factor, for what counts epochs (True) and iterations (False)."""
-    least = 0 if cfg.train_cfg.max_epochs == 1 else 1  # a single epoch is not all warm-up
-
-    def hooks(node: Any) -> None:
-        for entry, value in node.items() if isinstance(node, dict) else enumerate(node):
-            if isinstance(value, (dict, list)):
-                hooks(value)
-            elif entry in OF_HOOKS and value:
-                node[entry] = scaled(value, factor(not entry.endswith('iter')))
-
-    if cfg.get('param_scheduler'):
-        cfg.param_scheduler = scaled_schedules(cfg.param_scheduler, factor, least)
-    hooks(cfg.get('custom_hooks') or [])

@@ -1,14 +1,14 @@
-# A worker started by spawn imports this package afresh and with it the patches that mmpretrain needs.
+# A worker that is started by spawn imports this package, and with it the patches that mmpretrain needs.
 from .batch_augments import BatchRandomCrop, BatchRandomFlip
 from .held_out_split import HeldOutSplit, split
 from .image_identity import image_ids
-from .in_memory import InMemoryDataset, build_unloaded, keep_loaded
+from .in_memory import InMemoryDataset, build_unloaded, cache_images
 from .loading import describe, seed_all
 from .reproducible import EvenBatchSampler, ReproducibleBatchSampler, ReproducibleDataset, ReproducibleSampler, reproducible
 from .sklearn_digits import SklearnDigits
 
 __all__ = [
     'BatchRandomCrop', 'BatchRandomFlip', 'EvenBatchSampler', 'HeldOutSplit', 'InMemoryDataset', 'ReproducibleBatchSampler',
-    'ReproducibleDataset', 'ReproducibleSampler', 'SklearnDigits', 'build_unloaded', 'describe', 'image_ids', 'keep_loaded',
+    'ReproducibleDataset', 'ReproducibleSampler', 'SklearnDigits', 'build_unloaded', 'cache_images', 'describe', 'image_ids',
     'reproducible', 'seed_all', 'split'
 ]

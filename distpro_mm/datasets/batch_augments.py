@@ -1,4 +1,4 @@
-"""Augmentations of whole batches, on the device that trains; equal in distribution to mmpretrain's for single images."""
+"""Augmentations of batches on the device of the training, with the distributions of mmpretrain's for single images."""
 import torch
 import torch.nn.functional as F
 from mmpretrain.registry import BATCH_AUGMENTS
@@ -9,11 +9,11 @@ from ..errors import ConfigError
 
 @BATCH_AUGMENTS.register_module()
 class BatchRandomCrop:
-    """Pads every image and cuts out a piece of the old size at a place of its own: mmpretrain's ``RandomCrop``.
+    """Pads every image and crops it to the original size at a random position: mmpretrain's ``RandomCrop``.
 
     Args:
         padding (int): Pixels added on each side, > 0.
-        pad_val (int): Their value. Defaults to 0.
+        pad_val (int): Value of the added pixels. Defaults to 0.
     """
 
     def __init__(self, padding: int, pad_val: int = 0) -> None:
@@ -29,15 +29,15 @@ class BatchRandomCrop:
         rows = places[0] + torch.arange(height, device=images.device)
         columns = places[1] + torch.arange(width, device=images.device)
         numbers = torch.arange(count, device=images.device)
-        # Indices that are apart put their common shape first: [B, H, W, C]. A clone, because of one channel contiguous()
-        # would keep the strides, by which torch takes it for channels_last.
+        # Separated index tensors put their common shape first: [B, H, W, C]. clone() is needed because contiguous() does not
+        # change the strides of a single channel, which torch then treats as channels_last.
         cut = padded[numbers[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
         return cut.clone(memory_format=torch.contiguous_format)
 
 
 @BATCH_AUGMENTS.register_module()
 class BatchRandomFlip:
-    """Mirrors each image left to right with a probability: mmpretrain's ``RandomFlip``.
+    """Flips each image horizontally with a probability: mmpretrain's ``RandomFlip``.
 
     Args:
         prob (float): The probability, in [0, 1]. Defaults to 0.5.

@@ -15,7 +15,7 @@ def class_names(metainfo: Any) -> Tuple[str, ...]:
 
 
 def class_names_of_checkpoint(path: str) -> Tuple[str, ...]:
-    """tuple[str]: The names of the classes that a network was trained on, empty if its checkpoint does not say.
+    """tuple[str]: The names of the classes that a network was trained on; empty if its checkpoint has none.
 
     Args:
         path (str): File or URL of the checkpoint.
@@ -26,17 +26,17 @@ def class_names_of_checkpoint(path: str) -> Tuple[str, ...]:
 
 
 def check_class_names(known: Tuple[str, ...], of: str, found: Tuple[str, ...], key: str, hint: Optional[str] = None) -> None:
-    """Check that classes of one name have one number.
+    """Check that classes with the same name have the same number.
 
-    mmpretrain numbers the classes of a folder by the names of its subfolders, so a data set that lacks a class numbers the
-    later ones differently. Names of which one side knows nothing, such as other spellings, are only logged.
+    mmpretrain numbers the classes of a folder by the sorted names of its subfolders, so a data set that lacks a class
+    numbers later classes differently. Names that are known to one side only, such as other spellings, are logged.
 
     Args:
-        known (tuple[str]): Names of classes 0, 1, ... as they were trained on.
-        of (str): Where these come from, for messages.
+        known (tuple[str]): Names of classes 0, 1, ... of the training.
+        of (str): Source of these names, for messages.
         found (tuple[str]): Names of classes 0, 1, ... that must agree.
-        key (str): The config key or file that has them.
-        hint (str, optional): What would do. Defaults to None: what helps a data set.
+        key (str): The config key or file of ``found``.
+        hint (str, optional): Advice in the error. Defaults to None: advice for a data set.
 
     Raises:
         ConfigError: If a class has different numbers.

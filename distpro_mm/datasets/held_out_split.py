@@ -14,33 +14,33 @@ from ..errors import ConfigError
 from .image_identity import digest, image_ids, inside, item_info
 
 PARTS = ('train', 'held_out')
-LISTED = 5  # classes that a message names
+LISTED = 5  # classes in a message
 
 
 @DATASETS.register_module()
 class HeldOutSplit:
-    """One part of a training set that is split in two, by images.
+    """One part of a training set that is split in two by image.
 
     The two parts of a data set have no image in common, however often wrappers (``RepeatDataset``,
     ``ClassBalancedDataset``, ``ConcatDataset``) repeat it; see :func:`image_ids` for what counts as the same image. 'train'
-    has every repeat of its images, 'held_out' has each item once. A search trains the student on 'train' and changes alpha
+    has every repeat of its images, 'held_out' has each item once. A search trains the student on 'train' and updates alpha
     by the loss on 'held_out'.
 
-    Classes with too few images to hold one out are trained on only, and the log names them.
+    Classes with too few images to hold one out are in 'train' only, and the log lists them.
 
     Args:
         dataset (dict or BaseDataset): The training set; never a test set.
         part (str): 'train' or 'held_out'.
         ratio (float): Share of the images that is held out, in (0, 1). Defaults to 0.2.
         seed (int): Seed of the split, from 0 to 2 ** 32 - 1. Defaults to 0.
-        stratified (bool, optional): Split each class by itself, so that both parts have its share; needs one label an
-            image. Defaults to None: where each image has one, else (segmentation, detection, several labels) all images
-            together, which is logged.
+        stratified (bool, optional): Split each class by itself, so that both parts have the same shares of classes; needs
+            one label per image. Defaults to None: True if each image has one label, otherwise (segmentation, detection,
+            several labels) False, which is logged.
 
     Raises:
-        ConfigError: If an argument is out of range, no image is held out, or ``stratified=True`` and an image has not one
+        ConfigError: If an argument is out of range, no image is held out, or ``stratified=True`` and an image has no single
             label.
-        DataError: If an image must be loaded to be compared with others, and cannot be.
+        DataError: If an image must be loaded for the comparison with others and cannot be.
     """
 
     def __init__(self, dataset: Union[dict, BaseDataset], part: str, ratio: float = 0.2, seed: int = 0,
@@ -55,7 +55,7 @@ class HeldOutSplit:
         dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         if hasattr(dataset, 'full_init'):
             dataset.full_init()
-        if _mixes_images(dataset):  # its items contain other images of the set below it, so that one is split
+        if _mixes_images(dataset):  # its items contain other images of the wrapped set, so the wrapped set is split
             below = HeldOutSplit(dataset.dataset, part, ratio, seed, stratified)
             dataset = copy.copy(dataset)
             dataset.dataset, dataset.num_samples = below, len(below)
@@ -67,7 +67,7 @@ class HeldOutSplit:
     def _take(self, dataset: Any, part: str) -> None:
         self.dataset, self.part, self.indices = dataset, part, self._parts[part]
         if isinstance(dataset, BaseDataset):
-            # Instead of an image that its pipeline gives up it loads any other one, here any other one of this part.
+            # It replaces an image that its pipeline rejects by a random one, here by one of the same part.
             self.dataset = copy.copy(dataset)
             self.dataset._rand_another = functools.partial(np.random.choice, self.indices)
 
@@ -84,14 +84,14 @@ class HeldOutSplit:
 
     @property
     def metainfo(self) -> dict:
-        """dict: Of the whole set."""
+        """dict: Meta information of the data set before the split."""
         return getattr(self.dataset, 'metainfo', {})
 
     def full_init(self) -> None:
-        """Nothing: everything is loaded and split when it is built."""
+        """Do nothing: the data set is loaded and split when it is built."""
 
     def get_data_info(self, index: int) -> dict:
-        """dict: What the whole set knows of the image."""
+        """dict: Annotation of the image."""
         return self.dataset.get_data_info(int(self.indices[index]))
 
     def get_cat_ids(self, index: int) -> List[int]:
@@ -103,8 +103,8 @@ class HeldOutSplit:
 
     @property
     def __getitems__(self):  # torch looks whether there is one
-        whole = getattr(self.dataset, '__getitems__', None)
-        return whole and (lambda indices: whole([int(self.indices[index]) for index in indices]))
+        load = getattr(self.dataset, '__getitems__', None)
+        return load and (lambda indices: load([int(self.indices[index]) for index in indices]))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -112,17 +112,17 @@ class HeldOutSplit:
 
 def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool, images: Optional[np.ndarray] = None
           ) -> Dict[str, np.ndarray]:
-    """Split items in two, so that all items of an image are in the same part.
+    """Split items in two parts, with all items of an image in the same part.
 
     Args:
         labels (np.ndarray): Class of each item [M].
         ratio (float): Share of the images that is held out, in (0, 1).
         seed (int): Seed.
-        stratified (bool): Split each class by itself. An image is held out only where its class has another one.
-        images (np.ndarray, optional): Number of each item's image [M]. Defaults to None: each item is an image of its own.
+        stratified (bool): Split each class by itself. An image is held out only if its class has a further image.
+        images (np.ndarray, optional): Number of each item's image [M]. Defaults to None: each item is a different image.
 
     Returns:
-        dict[str, np.ndarray]: Rising indices of 'train' and of 'held_out'. Every class has an image in 'train'.
+        dict[str, np.ndarray]: Ascending indices of 'train' and of 'held_out'. Every class has an image in 'train'.
 
     Raises:
         ConfigError: If no image is held out.
@@ -133,7 +133,7 @@ def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool, images:
     held_out = np.zeros(images.max(initial=-1) + 1, dtype=bool)  # by image
     for group in groups:
         drawn = images[generator.permutation(group)]
-        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # each image once, at its first place
+        drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]  # each image once, at its first position
         held_out[drawn[:min(int(round(ratio * len(drawn))), len(drawn) - 1)]] = True
     for label in np.unique(labels):
         of_class = images[labels == label]
@@ -142,7 +142,7 @@ def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool, images:
     if not held_out.any():
         raise ConfigError(f'train_cfg.held_out.ratio={ratio} holds out none of the {len(np.unique(images))} images'
                           + (f' of {len(groups)} classes, each split by itself' if len(groups) > 1 else '')
-                          + '; give a higher ratio or more images')
+                          + '; use a higher ratio or more images')
     held_out = held_out[images]
     return dict(train=np.flatnonzero(~held_out), held_out=np.flatnonzero(held_out))
 
@@ -151,10 +151,10 @@ def _indices(dataset: Any, ratio: float, seed: int, stratified: Optional[bool], 
     """The indices of both parts of a data set."""
     labels, images = _labels(dataset), image_ids(dataset)[0]
     if labels is None and stratified:
-        raise ConfigError(f'train_cfg.held_out.stratified=True needs one label an image, which {type(dataset).__name__} '
-                          'does not give; leave it out, or set it to False')
+        raise ConfigError(f'train_cfg.held_out.stratified=True needs one label per image, which {type(dataset).__name__} '
+                          'does not have; remove it, or set it to False')
     if labels is None and stratified is None and not quiet:
-        print_log(f'train_cfg.held_out: {type(dataset).__name__} does not give one label an image, so it is split without '
+        print_log(f'train_cfg.held_out: {type(dataset).__name__} does not have one label per image, so it is split without '
                   'regard to classes (stratified=False)', 'current')
     known = labels is not None
     labels = labels if known else np.zeros(len(dataset), dtype=int)
@@ -166,7 +166,7 @@ def _indices(dataset: Any, ratio: float, seed: int, stratified: Optional[bool], 
 
 
 def _labels(dataset: Any) -> Optional[np.ndarray]:
-    """The class of each item [M]; None unless each has one."""
+    """The class of each item [M]; None if an item has no single class."""
     found = [_classes(dataset, index) for index in range(len(dataset))]
     return np.array(found)[:, 0] if found and all(len(classes) == 1 for classes in found) else None
 
@@ -182,9 +182,9 @@ def _classes(dataset: Any, index: int) -> Tuple[int, ...]:
 
 
 def _each_once(dataset: Any, indices: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Indices without repeats of the same item: an image may be several items only with other annotations."""
+    """Indices without repeats of the same item; items of one image with different annotations are different items."""
     numbers = np.bincount(images[indices])
-    seen, kept = set(), []
+    seen, unique = set(), []
     for index in indices:
         if numbers[images[index]] > 1:
             info = item_info(dataset, int(index)) or {}
@@ -192,8 +192,8 @@ def _each_once(dataset: Any, indices: np.ndarray, images: np.ndarray) -> np.ndar
             if item in seen:
                 continue
             seen.add(item)
-        kept.append(index)
-    return np.array(kept, dtype=int)
+        unique.append(index)
+    return np.array(unique, dtype=int)
 
 
 def _log_classes_not_held_out(dataset: Any, labels: np.ndarray, images: np.ndarray, held_out: np.ndarray,
@@ -213,10 +213,10 @@ def _log_classes_not_held_out(dataset: Any, labels: np.ndarray, images: np.ndarr
 
 
 def _mixes_images(dataset: Any) -> bool:
-    """Whether an item contains other images too, as those of a ``MultiImageMixDataset``.
+    """Whether an item contains further images, like those of a ``MultiImageMixDataset``.
 
     Raises:
-        ConfigError: If such a data set is inside another one.
+        ConfigError: If such a data set is wrapped by another one.
     """
     def mixes(part: Any) -> bool:
         steps = getattr(part, 'pipeline', None)
@@ -225,5 +225,5 @@ def _mixes_images(dataset: Any) -> bool:
 
     if any(mixes(part) for part in inside(dataset)):
         raise ConfigError(f'train_dataloader.dataset: {type(dataset).__name__} contains a data set that mixes several '
-                          'images into one, so held-out images would be trained on: make the one that mixes the outermost')
+                          'images into one, so held-out images would be trained on: make the mixing data set the outermost')
     return hasattr(dataset, 'dataset') and mixes(dataset)

@@ -1,4 +1,4 @@
-"""Which items of data sets are the same image, whatever their index, the spelling of their path or their wrappers."""
+"""Identity of images: which items of data sets are the same image, despite other indices, paths or wrappers."""
 import collections
 import hashlib
 import os
@@ -8,23 +8,24 @@ from typing import Any, Dict, Hashable, Iterator, List, Optional, Sequence
 import numpy as np
 import torch
 
-from .loading import load_image, random_numbers_kept, seed_all
+from .loading import load_image, preserve_random_state, seed_all
 
 
 def image_ids(*datasets: Any) -> List[np.ndarray]:
     """Number the images of data sets: two items have the same number if and only if they are the same image.
 
-    Images are compared by their file (links and other spellings of a path included; copies if they kept the file's name),
-    by their pixels if the data set holds them (as CIFAR does), or else by what loading them with a fixed seed gives.
+    Images are compared by their file, through links and relative paths; copies of a file are recognized if they have the
+    same name. If the data set has pixels in place of files (as CIFAR does), images are compared by their pixels, otherwise
+    by the result of loading them with a fixed seed.
 
     Args:
         *datasets (Sequence): Built data sets, with any wrappers around them.
 
     Returns:
-        list[np.ndarray]: For each data set the number of each item [M].
+        list[np.ndarray]: For each data set, the number of each item [M].
 
     Raises:
-        DataError: If an image must be loaded for that and cannot be.
+        DataError: If an image must be loaded for the comparison and cannot be.
     """
     keys = [[_key(dataset, index) for index in range(len(dataset))] for dataset in datasets]
     files = _files({path for listed in keys for key in listed if key[0] == 'file' for path in key[1:]})
@@ -38,7 +39,7 @@ def image_ids(*datasets: Any) -> List[np.ndarray]:
 
 
 def item_info(dataset: Any, index: int) -> Optional[dict]:
-    """dict or None: What a data set knows of an item, without its index; None if the data set does not tell."""
+    """dict or None: The information that a data set has about an item, without its index; None if it has none."""
     try:
         info = dataset.get_data_info(index)
     except (AttributeError, NotImplementedError):
@@ -60,7 +61,7 @@ def digest(value: Any) -> bytes:
 
 
 def inside(dataset: Any) -> Iterator[Any]:
-    """All data sets inside a data set, at any depth."""
+    """All data sets wrapped by a data set, at any depth."""
     for part in (getattr(dataset, 'dataset', None), *(getattr(dataset, 'datasets', None) or ())):
         if part is not None:
             yield part
@@ -68,7 +69,7 @@ def inside(dataset: Any) -> Iterator[Any]:
 
 
 def _key(dataset: Any, index: int) -> tuple:
-    """What identifies an image: ('file', path, ...) or ('pixels', hash)."""
+    """The identity of an image: ('file', path, ...) or ('pixels', hash)."""
     info = item_info(dataset, index) or {}
     paths = info.get('img_path')
     paths = [paths] if isinstance(paths, (str, os.PathLike)) else paths
@@ -76,7 +77,7 @@ def _key(dataset: Any, index: int) -> tuple:
         return ('file', *(os.fspath(path) for path in paths))
     if info.get('img') is not None:
         return 'pixels', digest(np.asarray(info['img']))
-    with random_numbers_kept():
+    with preserve_random_state():
         seed_all(0)
         item = load_image(dataset, index)
     if isinstance(item, dict) and 'inputs' in item:
@@ -87,7 +88,7 @@ def _key(dataset: Any, index: int) -> tuple:
 
 
 def _files(paths: Sequence[str]) -> Dict[str, Hashable]:
-    """By path what identifies the file: its place on the disk, or its content if several files have its name and size."""
+    """The identity of each file by its path: device and inode, or the content if several files have its name and size."""
     found: Dict[str, Hashable] = {}
     alike: Dict[tuple, Dict[tuple, str]] = collections.defaultdict(dict)
     for path in paths:

@@ -10,38 +10,39 @@ from mmpretrain.structures import DataSample
 
 from ..errors import ConfigError
 from .image_identity import inside
-from .loading import load_image, random_numbers_kept, seed_all, watched_random_numbers
+from .loading import load_image, preserve_random_state, seed_all, watch_random_state
 
-TRIED = 32  # images that are loaded twice where loading draws no random numbers
+TRIED = 32  # images that are loaded twice if loading draws no random numbers
 
 
 @FUNCTIONS.register_module()
 def whole_batch(batch: Any) -> Any:
-    """Collate nothing: an :class:`InMemoryDataset` gives whole batches."""
+    """Return the batch unchanged: an :class:`InMemoryDataset` returns batches that need no collating."""
     return batch
 
 
-_kept: Dict[str, tuple] = {}  # by config, what has been loaded
-_keep = 0
+_cache: Dict[str, tuple] = {}  # loaded data sets by their config
+_cache_size = 0
 
 
-def keep_loaded(count: int) -> None:
-    """Keep the images of the last data sets in this process, for runs that follow one another on the same files.
+def cache_images(count: int) -> None:
+    """Cache the images of data sets in this process, for trainings that follow one another on the same files.
 
     Args:
-        count (int): How many data sets; 0 keeps none, as does a process that never calls this.
+        count (int): Number of data sets in the cache, of which the oldest is removed first. The initial number is 0, which
+            caches none.
     """
-    global _keep
-    _keep = count
+    global _cache_size
+    _cache_size = count
     if not count:
-        _kept.clear()
+        _cache.clear()
 
 
 def build_unloaded(dataset: dict) -> Any:
-    """Build a data set for what it knows of its images, without loading images into memory.
+    """Build a data set for its annotations, without loading images into memory.
 
     Args:
-        dataset (dict): Its config, maybe with an :class:`InMemoryDataset` in it at any depth.
+        dataset (dict): Config of the data set, which may contain an :class:`InMemoryDataset` at any depth.
 
     Returns:
         BaseDataset or wrapper: The data set without ``InMemoryDataset``.
@@ -65,19 +66,19 @@ def build_unloaded(dataset: dict) -> Any:
 
 @DATASETS.register_module()
 class InMemoryDataset:
-    """Small images of one size, loaded once and held in memory; gives whole batches without a loop over images.
+    """Holds small images of one size in memory and returns batches without a loop over images.
 
-    The augmentations travel with a batch and are made by :class:`~distpro_mm.models.BatchPreprocessor` on the device
-    that trains. The loader needs ``collate_fn=dict(type='whole_batch')``, and no workers.
+    A batch contains the augmentations, which :class:`~distpro_mm.models.BatchPreprocessor` applies on the device of the
+    training. The loader needs ``collate_fn=dict(type='whole_batch')``, and no workers.
 
     Args:
-        dataset (dict or BaseDataset): The data set; its pipeline loads and packs an image and does nothing random, in
-            wrapped data sets too.
-        augments (Sequence[dict]): Augmentations of whole batches: ``BatchRandomCrop``, ``BatchRandomFlip`` or what else
-            is registered in mmpretrain's BATCH_AUGMENTS and takes and gives images [B, C, H, W]. Defaults to none.
+        dataset (dict or BaseDataset): The data set. Its pipelines, those of wrapped data sets included, load and pack an
+            image without random steps.
+        augments (Sequence[dict]): Augmentations of batches: ``BatchRandomCrop``, ``BatchRandomFlip`` or any other class in
+            mmpretrain's BATCH_AUGMENTS that maps images [B, C, H, W] to images. Defaults to none.
 
     Raises:
-        ConfigError: If the images differ in size, or are other ones when they are loaded with other random numbers.
+        ConfigError: If the images differ in size, or loading them is random.
         DataError: If an image cannot be loaded; names the file.
 
     Example:
@@ -94,16 +95,16 @@ class InMemoryDataset:
     def __init__(self, dataset: Union[dict, BaseDataset], augments: Sequence[dict] = ()) -> None:
         key = None
         if isinstance(dataset, dict):
-            key = json.dumps(dataset, sort_keys=True, default=str) if _keep else None
+            key = json.dumps(dataset, sort_keys=True, default=str) if _cache_size else None
         self.augments = [BATCH_AUGMENTS.build(augment) for augment in augments]
-        if key in _kept:
-            self.dataset, self.images, self.labels = _kept[key]
+        if key in _cache:
+            self.dataset, self.images, self.labels = _cache[key]
         else:
             self._load(dataset)
             if key is not None:
-                _kept[key] = self.dataset, self.images, self.labels
-                while len(_kept) > _keep:
-                    del _kept[next(iter(_kept))]
+                _cache[key] = self.dataset, self.images, self.labels
+                while len(_cache) > _cache_size:
+                    del _cache[next(iter(_cache))]
 
     def _load(self, dataset: Union[dict, BaseDataset]) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
@@ -128,11 +129,11 @@ class InMemoryDataset:
             ConfigError: If loading them is random.
         """
         count = len(self.dataset)
-        with random_numbers_kept():
+        with preserve_random_state():
             seed_all(0)
-            with watched_random_numbers() as drawn:
+            with watch_random_state() as drawn:
                 items = [load_image(self.dataset, index) for index in range(count)]
-            # What draws no random numbers may still have some of its own; what draws some may not use them.
+            # A step may have random numbers of its own, which are not watched, or draw numbers that it does not use.
             again = [(1, index) for index in np.linspace(0, count - 1, min(TRIED, count), dtype=int).tolist()]
             if drawn():
                 again += [(seed, index) for seed in (2, 3, 4) for index in range(count)]
@@ -146,10 +147,10 @@ class InMemoryDataset:
         return items
 
     def full_init(self) -> None:
-        """Nothing: everything is loaded when it is built."""
+        """Do nothing: all images are loaded when the data set is built."""
 
     def __getitems__(self, indices: Sequence[int]) -> Dict[str, Any]:
-        """A batch: ``inputs`` [B, C, H, W] as loaded, ``data_samples`` [B], and the ``augments`` that are due."""
+        """A batch: ``inputs`` [B, C, H, W] as loaded, ``data_samples`` [B], and the ``augments`` to apply."""
         indices = [int(index) for index in indices]
         return dict(inputs=self.images[indices], data_samples=self._samples(indices), augments=self.augments)
 
@@ -173,11 +174,11 @@ class InMemoryDataset:
 
     @property
     def metainfo(self) -> dict:
-        """dict: Of the data set."""
+        """dict: Meta information of the data set."""
         return self.dataset.metainfo
 
     def get_data_info(self, index: int) -> dict:
-        """dict: What the data set knows of the image."""
+        """dict: Annotation of the image."""
         return self.dataset.get_data_info(index)
 
     def get_cat_ids(self, index: int) -> List[int]:
@@ -186,7 +187,7 @@ class InMemoryDataset:
 
 
 def random_steps(dataset: Any, index: int) -> List[str]:
-    """list[str]: The types of the steps of a data set's pipelines, at any depth, that draw random numbers for an image."""
+    """list[str]: Types of the pipeline steps, of wrapped data sets too, that draw random numbers for an image."""
     found = []
     for part in (dataset, *inside(dataset)):
         steps = getattr(getattr(part, 'pipeline', None), 'transforms', None)
@@ -194,10 +195,10 @@ def random_steps(dataset: Any, index: int) -> List[str]:
             continue
         data = part.get_data_info(index % len(part))
         for step in steps:
-            with watched_random_numbers() as drawn:
+            with watch_random_state() as drawn:
                 try:
                     data = step(data)
-                except Exception:  # a wrapper's steps may need what only the wrapper adds
+                except Exception:  # a wrapper's steps may need entries that only the wrapper adds
                     break
             if drawn():
                 found.append(type(step).__name__)
@@ -205,6 +206,6 @@ def random_steps(dataset: Any, index: int) -> List[str]:
 
 
 def _differ(one: dict, other: dict) -> bool:
-    """Whether an item loaded twice has other pixels or another label."""
+    """Whether two loads of an item differ in pixels or label."""
     pairs = (one['inputs'], other['inputs']), (one['data_samples'].gt_label, other['data_samples'].gt_label)
     return any(a.shape != b.shape or not torch.equal(a, b) for a, b in pairs)

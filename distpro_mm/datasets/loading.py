@@ -1,4 +1,4 @@
-"""Loading single images, and the random numbers that it uses."""
+"""Loading of single images, and the random state that it depends on."""
 import contextlib
 import random
 from typing import Any, Callable, Iterator
@@ -11,17 +11,17 @@ from distpro.errors import first_line
 from ..errors import DataError
 
 
-def seed_all(*moment: int) -> None:
-    """Seed Python's, numpy's and torch's random numbers by a moment, e.g. (seed, rank, iteration)."""
-    seed = int(np.random.SeedSequence(moment).generate_state(1)[0])
+def seed_all(*key: int) -> None:
+    """Seed the random numbers of Python, numpy and torch by a key of numbers, e.g. (seed, rank, iteration)."""
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)
 
 
 @contextlib.contextmanager
-def random_numbers_kept() -> Iterator[None]:
-    """Leave the global random numbers of Python, numpy and torch (CPU) as they are."""
+def preserve_random_state() -> Iterator[None]:
+    """Restore the global random state of Python, numpy and torch (CPU) at the end of the block."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield
@@ -32,11 +32,11 @@ def random_numbers_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def watched_random_numbers() -> Iterator[Callable[[], bool]]:
-    """Watch whether the global random numbers of Python, numpy or torch (CPU) are drawn from.
+def watch_random_state() -> Iterator[Callable[[], bool]]:
+    """Watch the global random state of Python, numpy and torch (CPU).
 
     Yields:
-        Callable: Whether any was drawn since the block began.
+        Callable: Returns whether a random number has been drawn since the block began.
     """
     def states() -> tuple:
         name, keys, *rest = np.random.get_state()
@@ -47,7 +47,7 @@ def watched_random_numbers() -> Iterator[Callable[[], bool]]:
 
 
 def load_image(dataset: Any, index: int) -> Any:
-    """An image of a data set.
+    """Load an item of a data set.
 
     Raises:
         DataError: If it cannot be loaded; names the file.
@@ -60,7 +60,7 @@ def load_image(dataset: Any, index: int) -> Any:
 
 
 def describe(dataset: Any, index: int) -> str:
-    """str: An image of a data set for a message: its path if it has one."""
+    """str: Description of an image of a data set for a message: its path, if it has one."""
     try:
         return f"image '{dataset.get_data_info(index)['img_path']}'"
     except Exception:

@@ -1,4 +1,4 @@
-"""Loading in which every random number is a function of the run's seed and the moment, and of nothing else."""
+"""Loading of images with random numbers that depend only on the seed and the position in the training."""
 import collections
 import itertools
 from typing import Any, Callable, Iterator, List, Optional, Sized, Tuple
@@ -15,38 +15,38 @@ from .image_identity import image_ids, inside
 from .loading import load_image, seed_all
 
 
-class Draw(int):
-    """An index into a data set that knows at which moment it was drawn; travels to workers.
+class SeededIndex(int):
+    """An index into a data set with the seed for loading the item; workers receive both.
 
     Args:
         index (int): The index.
-        moment (tuple[int, ...]): What seeds the random numbers of loading it.
+        key (tuple[int, ...]): Key for :func:`seed_all`: seed, epoch, index and, of a repeated index, its repeat.
     """
 
-    def __new__(cls, index: int, moment: Tuple[int, ...]) -> 'Draw':  # noqa: D102
-        draw = super().__new__(cls, index)
-        draw.moment = moment
-        return draw
+    def __new__(cls, index: int, key: Tuple[int, ...]) -> 'SeededIndex':  # noqa: D102
+        seeded = super().__new__(cls, index)
+        seeded.key = key
+        return seeded
 
     def __reduce__(self):
-        return Draw, (int(self), self.moment)
+        return SeededIndex, (int(self), self.key)
 
 
 @DATA_SAMPLERS.register_module()
 class ReproducibleSampler(Sampler):
-    """A sampler's indices as :class:`Draw`, from any place within a pass.
+    """The indices of a sampler as :class:`SeededIndex`, from any position in an epoch.
 
     Args:
         dataset (Sized): The data set.
-        sampler (dict): Config of the sampler whose order is taken.
+        sampler (dict): Config of the sampler that defines the order.
         seed (int, optional): Seed, given by the runner.
 
     Raises:
-        ConfigError: If the sampler's pass never ends.
+        ConfigError: If the sampler is infinite.
     """
 
     def __init__(self, dataset: Sized, sampler: dict, seed: int = None) -> None:
-        self.dataset = dataset  # a batch sampler may look images up in it
+        self.dataset = dataset  # for batch samplers that read it
         self.sampler = DATA_SAMPLERS.build(sampler, default_args=dict(dataset=dataset, seed=seed))
         if isinstance(self.sampler, InfiniteSampler):
             raise ConfigError(f"train_dataloader.sampler.type='{type(self.sampler).__name__}' never ends, and a search, "
@@ -57,27 +57,27 @@ class ReproducibleSampler(Sampler):
         self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the pass through the data, which decides its order."""
+        """Set the epoch, which determines the order."""
         self.epoch = epoch
         if hasattr(self.sampler, 'set_epoch'):
             self.sampler.set_epoch(epoch)
 
-    def __iter__(self) -> Iterator[Draw]:
-        return itertools.islice(map(self.drawer(), self.sampler), self.start, None)
+    def __iter__(self) -> Iterator[SeededIndex]:
+        return itertools.islice(map(self.seeder(), self.sampler), self.start, None)
 
-    def drawer(self) -> Callable[[int], Draw]:
-        """Callable: Makes an index of the present pass a :class:`Draw`; repeats of an index get different random numbers."""
+    def seeder(self) -> Callable[[int], SeededIndex]:
+        """Callable: Makes an index of this epoch a :class:`SeededIndex`; repeats of an index get different seeds."""
         repeats = collections.Counter()
-        # mmengine's own samplers give each image to one process; any other one may give repeats to several.
+        # mmengine's own samplers assign each image to one process; other samplers may assign repeats to several.
         rank, processes = (0, 1) if isinstance(self.sampler, DefaultSampler) else get_dist_info()
 
-        def draw(index: int) -> Draw:
+        def seeded(index: int) -> SeededIndex:
             index = int(index)
             repeat = repeats[index] * processes + rank
             repeats[index] += 1
-            return Draw(index, (self.seed, self.epoch, index, repeat) if repeat else (self.seed, self.epoch, index))
+            return SeededIndex(index, (self.seed, self.epoch, index, repeat) if repeat else (self.seed, self.epoch, index))
 
-        return draw
+        return seeded
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -85,13 +85,13 @@ class ReproducibleSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class ReproducibleBatchSampler(Sampler):
-    """The batches of a batch sampler of one's own, which may group images as it likes, from any batch of a pass.
+    """The batches of a custom batch sampler, which may group images in any way, from any batch of an epoch.
 
     Args:
         sampler (Sampler): The sampler, given by the runner.
-        batch_size (int): Images a batch, given by the runner.
-        batch_sampler (dict): Config of the batch sampler. ``drop_last`` in it is minded here, so that a pass has as many
-            batches as it says.
+        batch_size (int): Images per batch, given by the runner.
+        batch_sampler (dict): Config of the batch sampler. Its ``drop_last`` is applied here, so that an epoch has as many
+            batches as ``len`` says.
     """
 
     def __init__(self, sampler: ReproducibleSampler, batch_size: int, batch_sampler: dict) -> None:
@@ -101,11 +101,11 @@ class ReproducibleBatchSampler(Sampler):
         self.sampler, self.batch_size = sampler, batch_size
         self.start = 0
 
-    def __iter__(self) -> Iterator[List[Draw]]:
-        whole = (batch for batch in self.batch_sampler if not self.drop_last or len(batch) == self.batch_size)
-        draw = self.sampler.drawer()  # anew, because a batch sampler may repeat images or give plain indices
-        for position, batch in enumerate(whole):
-            batch = [draw(index) for index in batch]
+    def __iter__(self) -> Iterator[List[SeededIndex]]:
+        batches = (batch for batch in self.batch_sampler if not self.drop_last or len(batch) == self.batch_size)
+        seeded = self.sampler.seeder()  # applied here, because a batch sampler may repeat images or return plain indices
+        for position, batch in enumerate(batches):
+            batch = [seeded(index) for index in batch]
             if position >= self.start:
                 yield batch
 
@@ -115,11 +115,11 @@ class ReproducibleBatchSampler(Sampler):
 
 @DATA_SAMPLERS.register_module()
 class EvenBatchSampler(Sampler):
-    """Batches of nearly equal size that use every index of the sampler, as many batches in each process.
+    """Batches of nearly equal size that use every index of the sampler, with the same number of batches in each process.
 
     Args:
-        sampler (Sampler): The sampler of this process, which has its ``dataset``; the processes share the images evenly.
-        batch_size (int): Most images in a batch, but for one or two more instead of a batch of a single image.
+        sampler (Sampler): The sampler of this process, with a ``dataset`` whose images the processes share evenly.
+        batch_size (int): Largest number of images in a batch; one or two more if a batch of a single image is left over.
     """
 
     def __init__(self, sampler: Sampler, batch_size: int) -> None:
@@ -138,10 +138,10 @@ class EvenBatchSampler(Sampler):
 
 @DATASETS.register_module()
 class ReproducibleDataset:
-    """A data set whose augmentations depend on the :class:`Draw` alone, not on the worker or on what came before.
+    """A data set whose augmentations depend on the :class:`SeededIndex` alone, not on the worker or earlier images.
 
-    Of concatenated data sets, which number their images each from 0, ``sample_idx`` is made the number of the image, so that
-    a loss with a memory of all images (``SupervisedCRDLoss``) has one place for each.
+    Concatenated data sets number their images from 0 each. Their ``sample_idx`` is replaced by the number of the image in
+    the concatenation, so that a loss with a memory of all images (``SupervisedCRDLoss``) has one entry per image.
 
     Args:
         dataset (dict or BaseDataset): The data set.
@@ -162,12 +162,12 @@ class ReproducibleDataset:
         """Load an image.
 
         Raises:
-            DataError: If that fails; names the file.
+            DataError: If it cannot be loaded; names the file.
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f'{int(index)} of {len(self)} images')
-        if isinstance(index, Draw):
-            seed_all(*index.moment)
+        if isinstance(index, SeededIndex):
+            seed_all(*index.key)
         item = load_image(self.dataset, int(index))
         if self.numbers is not None and isinstance(item, dict) and 'sample_idx' in item.get('data_samples', ()):
             item['data_samples'].set_field(int(self.numbers[index]), 'sample_idx', field_type='metainfo')
@@ -188,10 +188,10 @@ class ReproducibleDataset:
 
 
 def reproducible(dataloader: dict) -> dict:
-    """The config of a loader with its data set, sampler and, if there is one, batch sampler wrapped.
+    """Wrap the data set, the sampler and the batch sampler, if any, in the config of a loader.
 
     Args:
-        dataloader (dict): Config with ``dataset``, ``sampler`` and, maybe, ``batch_sampler``.
+        dataloader (dict): Config with ``dataset``, ``sampler`` and optionally ``batch_sampler``.
 
     Returns:
         dict: A copy.

@@ -29,6 +29,7 @@ from .config_errors import check_numbers, check_optimizers, config_errors
 from .hooks import ProcessReplayHook, add_checks
 from .optimizers import BFloat16OptimWrapper
 from .resume import latest_training_checkpoint, seed_of, why_not_resumable
+from .stage_references import refuse_stage_references
 from .toolbox_options import check_toolbox_options
 from .unwrap import unwrap
 
@@ -141,6 +142,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
         ConfigError: If the config cannot be trained.
     """
     _check_model(cfg)
+    refuse_stage_references(cfg)
     check_numbers(cfg)
     check_optimizers(cfg)
     check_toolbox_options(cfg)

@@ -56,7 +56,7 @@ def comparison_table(results: Sequence[dict], methods: Sequence[str], reference:
     """Markdown table of methods at their largest budget.
 
     Args:
-        results (Sequence[dict]): Results of finished runs, see :func:`distpro_mm.comparison.runs.train_job`.
+        results (Sequence[dict]): Results of finished runs, see :func:`distpro_mm.comparison.training.train_job`.
         methods (Sequence[str]): Methods in the order of the rows; those without results are left out.
         reference (str): The method that the others are compared with.
 

@@ -122,14 +122,14 @@ def test_repeats_of_an_image_in_an_epoch_are_different_views_that_depend_on_noth
 @pytest.mark.parametrize('rank', [0, 1])
 def test_repeats_in_other_processes_are_different_views_too(monkeypatch, rank):
     """The same images in every process, as RepeatAugSampler may give them."""
-    def moments(sampler, rank, processes):
+    def keys(sampler, rank, processes):
         monkeypatch.setattr(MODULE, 'get_dist_info', lambda: (rank, processes))
         sampler = ReproducibleSampler(range(20), dict(type=sampler), seed=0)
-        return [index.moment for index in sampler]
+        return [index.key for index in sampler]
 
-    repeated = [moments('mmpretrain.RepeatAugSampler', rank, 2) for rank in (0, 1)]
+    repeated = [keys('mmpretrain.RepeatAugSampler', rank, 2) for rank in (0, 1)]
     assert not set(repeated[0]) & set(repeated[1]) and len(set(repeated[rank])) == 20
-    assert moments('DefaultSampler', rank, 2) == moments('DefaultSampler', 0, 1)  # each image is in one process
+    assert keys('DefaultSampler', rank, 2) == keys('DefaultSampler', 0, 1)  # each image is in one process
 
 
 @pytest.mark.parametrize('images, batch_size, sizes', [

@@ -90,7 +90,7 @@ class WithoutLabels:
 def test_images_without_labels_can_be_split_unstratified():
     parts = [HeldOutSplit(WithoutLabels(), part, ratio=0.3, stratified=False) for part in ('train', 'held_out')]
     assert sorted([*parts[0], *parts[1]]) == list(range(10)) and len(parts[1]) == 3
-    with pytest.raises(ConfigError, match='stratified=True needs one label an image'):
+    with pytest.raises(ConfigError, match='stratified=True needs one label per image'):
         HeldOutSplit(WithoutLabels(), 'train', stratified=True)
 
 
@@ -107,13 +107,13 @@ def test_images_without_one_label_each_are_split_all_together_which_is_said_once
     monkeypatch.setattr('distpro_mm.datasets.held_out_split.print_log', lambda message, *args: said.append(message))
     parts = [HeldOutSplit(dataset, part, ratio=0.3) for part in ('train', 'held_out')]
     assert sorted([*parts[0], *parts[1]]) == list(range(10)) and len(parts[1]) == 3
-    assert len(said) == 1 and f'{type(dataset).__name__} does not give one label an image' in said[0]
+    assert len(said) == 1 and f'{type(dataset).__name__} does not have one label per image' in said[0]
     HeldOutSplit(SklearnDigits(images_per_class=15), 'train')
     HeldOutSplit(dataset, 'train', stratified=False)
     assert len(said) == 1
-    with pytest.raises(ConfigError, match=f'stratified=True needs one label an image, which {type(dataset).__name__} does'):
+    with pytest.raises(ConfigError, match=f'stratified=True needs one label per image, which {type(dataset).__name__} does'):
         HeldOutSplit(dataset, 'train', stratified=True)
-    with pytest.raises(ConfigError, match='ratio=0.01 holds out none of the 10 images; give a higher ratio or more images'):
+    with pytest.raises(ConfigError, match='ratio=0.01 holds out none of the 10 images; use a higher ratio or more images'):
         HeldOutSplit(dataset, 'train', ratio=0.01)
 
 

@@ -117,17 +117,17 @@ def test_images_of_several_sizes_and_bad_arguments_are_refused(tmp_path):
 
 
 def test_images_are_kept_for_the_next_run_only_where_asked_for():
-    from distpro_mm.datasets import keep_loaded
+    from distpro_mm.datasets import cache_images
     first, second = InMemoryDataset(DIGITS), InMemoryDataset(DIGITS)
     assert first.images.data_ptr() != second.images.data_ptr()
-    keep_loaded(1)
+    cache_images(1)
     try:
         first, second = InMemoryDataset(DIGITS, [dict(type='BatchRandomFlip')]), InMemoryDataset(DIGITS)
         assert first.images.data_ptr() == second.images.data_ptr() and first.augments and not second.augments
         other = InMemoryDataset({**DIGITS, 'split': 'test'})
         assert len(other) != len(first) and InMemoryDataset(DIGITS).images.data_ptr() != first.images.data_ptr()
     finally:
-        keep_loaded(0)
+        cache_images(0)
 
 
 @TRANSFORMS.register_module(force=True)

@@ -8,8 +8,8 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
-from distpro_mm.comparison.jobs import Job
-from distpro_mm.comparison.runs import finished, train_job
+from distpro_mm.comparison import Job
+from distpro_mm.comparison.training import read_result, train_job
 from distpro_mm.engine.hooks import TrainingWatchHook
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError, NotLearnedError, TrainingError
@@ -115,9 +115,9 @@ def test_a_run_may_end_at_guessing_if_the_config_says_so(make_config):
 
 
 def test_a_comparison_lists_a_run_that_ends_at_guessing(make_config):
-    cfg = long_enough(make_config, 'student', train_cfg__val_interval=10, default_dir='', **HOPELESS)
+    cfg = long_enough(make_config, 'student', train_cfg__val_interval=10, **HOPELESS)
     result = train_job(Job('student', 0, cfg, key='of this config'))
-    assert 0 < result['accuracy'] < 30 and finished(Job('student', 0, cfg, key='of this config')) == result
+    assert 0 < result['accuracy'] < 30 and read_result(Job('student', 0, cfg, key='of this config')) == result
     with open(os.path.join(cfg.work_dir, 'run.log')) as log:
         assert 'warning: the training has ended with a student no better than guessing' in log.read()
 

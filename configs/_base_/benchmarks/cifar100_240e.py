@@ -1,6 +1,6 @@
 # The full-size comparison on CIFAR-100, for GPUs: the literature's schedule of 240 epochs, and a twelfth, a quarter and half
-# of it. Where a weight is published for the pair it is among those tried; all are chosen on images held out of the training
-# set, at a twelfth of the schedule.
+# of it. Grids include the weight that is published for the pair, if there is one. Settings are chosen on images held out of the
+# training set, at a twelfth of the schedule.
 _base_ = './distpro.py'
 distiller = 'model.distiller'
 kd_weights = {_base_.kd_weight: [1 / 3, 1, 3]}
@@ -11,11 +11,10 @@ benchmark = dict(
         kd=dict(
             config='../baselines/kd.py', grid={f'{distiller}.distill_losses.loss_kl.loss_weight': [0.3, 0.9, 2.7]}),
         equal=dict(config='../baselines/equal.py', options=_base_.pathways, grid=kd_weights),
-        distpro=dict(config='../distpro/distill.py', after='search'),
+        distpro=_base_.distpro,
         **_base_.controls,
         random_search=_base_.random_search,
-        published=dict(
-            config='../distpro/published_distill.py', options=_base_.scaled, after='published_search', grid=kd_weights),
+        published=dict(_base_.published, options={**_base_.published.options, **_base_.scaled}, grid=kd_weights),
         published_uniform=_base_.published_uniform,
         reviewkd=dict(config='../baselines/reviewkd.py', grid={f'{distiller}.loss.loss_weight': [0.6, 1, 3, 8]}),
         dkd=dict(config='../baselines/dkd.py', grid={f'{distiller}.distill_losses.loss_dkd.beta': [1, 2, 6, 8]}),
@@ -27,4 +26,4 @@ benchmark = dict(
     seeds=[0, 1, 2],
     budgets=[1 / 12, 0.25, 0.5, 1],
     tuning=dict(ratio=0.2, seeds=[100], budget=1 / 12),
-    longer=dict(than='distpro', of=['kd', 'equal', 'reviewkd', 'dkd', 'dist']))
+    extended_to=dict(compute_of='distpro', best_of=['kd', 'equal', 'reviewkd', 'dkd', 'dist']))

@@ -1,6 +1,5 @@
-# What comparisons share: DistPro with the logits among the pathways and a free total weight (and, by `pathways` alone, all of
-# these at one constant weight), DistPro as published, the controls of a process, a random search of the same cost (of three
-# rounds two are differentiated, for three times their own cost: nine trainings in all), and evolution, which needs more.
+# Parts that benchmarks share: options of the pathways, searches, and methods that use their results.
+# `pathways` are those of configs/distpro: features and logits, with a free total weight.
 pathways = {
     'model.distiller.logits': [dict(type='KLDivergence', tau=4, name='kl')],
     'model.distiller.weighting.type': 'exponential',
@@ -11,20 +10,25 @@ kd_weight = 'model.distiller.weighting.kd_weight'
 scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
 searches = dict(
     search=dict(config='../distpro/search.py', seeds=[0]),
-    random_rounds=dict(
+    random_rounds=dict(  # cost: that of `search`, where two of three rounds are differentiated at three times their cost
         config='../distpro/search.py', options={'train_cfg.searcher.type': 'RandomSearcher', 'train_cfg.rounds': 9}, seeds=[0]),
-    evolution_rounds=dict(
+    evolution_rounds=dict(  # more rounds than `search` costs, because evolution needs them
         config='../distpro/search.py', options={'train_cfg.searcher.type': 'CMAESSearcher', 'train_cfg.rounds': 22}, seeds=[0]),
     published_search=dict(config='../distpro/published_search.py', options=scaled, seeds=[0]))
-controls = {
-    form: dict(like='distpro', options={'custom_hooks.0.form': form}, budgets=[1])
-    for form in ('uniform', 'mean', 'together', 'random', 'last', 'shuffled')
+distpro = dict(config='../distpro/distill.py', options={'custom_hooks.0.process': 'stage://search/process'})
+controls = {  # ablations of the process
+    ablation: dict(ablation_of='distpro', options={'custom_hooks.0.ablation': ablation}, budgets=[1])
+    for ablation in ('uniform', 'mean', 'mean_over_pathways', 'random', 'last', 'shuffled')
 }
-first_round = dict(  # what a search begins with: train_cfg.feature_weight, and exp(train_cfg.initial_bump) at its inner knots
+first_round = dict(  # a search's initial process: train_cfg.feature_weight, times exp(train_cfg.initial_bump) at interior knots
     config='../baselines/ramp.py', budgets=[1],
     options={**pathways, 'custom_hooks.0.process': dict(
         unit='variance', progress=[0, 1 / 3, 2 / 3, 1],
         weights=dict(features=[16, 321, 321, 16], logits=[1, 20.1, 20.1, 1]))})
-published_uniform = dict(like='published', options={'custom_hooks.0.form': 'uniform'})
-random_search = dict(config='../distpro/distill.py', after='random_rounds', budgets=[1])
-evolution_search = dict(config='../distpro/distill.py', after='evolution_rounds', budgets=[1])
+published = dict(
+    config='../distpro/published_distill.py', options={'custom_hooks.0.process': 'stage://published_search/process'})
+published_uniform = dict(ablation_of='published', options={'custom_hooks.0.ablation': 'uniform'})
+random_search = dict(
+    config='../distpro/distill.py', options={'custom_hooks.0.process': 'stage://random_rounds/process'}, budgets=[1])
+evolution_search = dict(
+    config='../distpro/distill.py', options={'custom_hooks.0.process': 'stage://evolution_rounds/process'}, budgets=[1])

@@ -1,4 +1,4 @@
-# CIFAR-100 through mmpretrain's own class, which downloads it to data/cifar100. Held in memory and augmented in batches.
+# CIFAR-100 by mmpretrain's class, which downloads it to data/cifar100. Held in memory and augmented in batches.
 data_preprocessor = dict(
     type='mmrazor.BatchPreprocessor',
     num_classes=100,

@@ -1,5 +1,5 @@
-# CIFAR-100 (or any small images) from folders of image files: data/cifar100/{train,test}/<class>/*.png. Chosen by the
-# environment: CIFAR100=cifar100_folder python tools/train.py ...
+# CIFAR-100 (or any small images) from folders of image files: data/cifar100/{train,test}/<class>/*.png. Selected by
+# the environment: CIFAR100=cifar100_folder python tools/train.py ...
 _base_ = './cifar100.py'
 data_preprocessor = dict(to_rgb=True)  # image files are read as BGR
 test_pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]

@@ -1,5 +1,5 @@
-# scikit-learn's digits: real scans, 8 x 8, inside the package. Only 30 training images a class, so that a teacher has
-# something to give.
+# scikit-learn's digits: real scans of 8 x 8 pixels that are part of the package. Only 30 training images per class, so that
+# distillation makes a difference.
 data_preprocessor = dict(type='mmrazor.BatchPreprocessor', num_classes=10, mean=[78.], std=[97.])
 test_pipeline = [dict(type='PackInputs')]
 train_dataloader = dict(

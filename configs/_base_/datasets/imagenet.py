@@ -17,7 +17,7 @@ test_pipeline = [
     dict(type='CenterCrop', crop_size=224),
     dict(type='PackInputs')
 ]
-# 256 images a step, as the learning rate wants: with n processes set batch_size to 256 / n.
+# The learning rate is for batches of 256 images: with n processes set batch_size to 256 / n.
 train_dataloader = dict(
     batch_size=256,
     num_workers=8,

@@ -1,7 +1,6 @@
 # Activation boundaries (Heo et al., AAAI 2019), the first of two stages: without the cross-entropy the student learns on
 # which side of zero the teacher's features before the activation lie. Margin 1, halved from stage to stage, times 3 /
-# 1000: the release's. In the second stage the student is trained on from there, without this loss (RepDistiller) or with
-# KD.
+# 1000: the release's. The second stage continues from these weights without this loss (RepDistiller) or with KD.
 ab = dict(
     type='PairDistiller',
     connections=[(-3, -3), (-2, -2), (-1, -1)],

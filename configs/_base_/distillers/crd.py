@@ -1,6 +1,6 @@
-# Contrastive representation distillation (Tian et al., ICLR 2020): embeddings of 128 numbers of the pooled last maps,
-# negatives of other classes, temperature 0.07, weight 0.8: the release's (RepDistiller). The number of training images and
-# of negatives is the pair's.
+# Contrastive representation distillation (Tian et al., ICLR 2020): embeddings of the pooled last maps in 128 dimensions,
+# negatives of other classes, temperature 0.07, weight 0.8, as in the release (RepDistiller). The pair sets the number of
+# training images and of negatives.
 _crd_pool = dict(type='TorchNNConnector', module_name='AdaptiveAvgPool2d', module_args=dict(output_size=1))
 crd = dict(
     type='PairDistiller',

@@ -1,5 +1,5 @@
 # Channel-wise distillation (Shu et al., ICCV 2021): divergence of every channel's distribution over the pixels of the last
-# map. Made for segmentation: temperature 1 and weight 5 are mmrazor's there, and nobody has tuned them for classification.
+# map. Made for segmentation: temperature 1 and weight 5 are mmrazor's for that, not tuned for classification.
 cwd = dict(
     type='PairDistiller',
     transmitters=[dict(module='auto', before_activation=False)],

@@ -1,7 +1,7 @@
 # DIST (Huang et al., NeurIPS 2022), all mmrazor's own: Pearson correlations of the softened predictions, over the classes
-# of an image and over the images of a class. Both weigh 2, temperature 4: the release's for CIFAR-100. The predictions'
-# deviation is divided by, and mmpretrain's classifier starts almost without any, which makes the first steps too large;
-# so it is initialised as PyTorch does, like the release's.
+# of an image and over the images of a class. Both weigh 2, temperature 4: the release's for CIFAR-100. The loss
+# divides by the standard deviation of the predictions, which mmpretrain initializes close to 0, so that the first steps would
+# be too large. The classifier is therefore initialized by PyTorch's default, like that of the release.
 dist = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),

@@ -1,5 +1,5 @@
-# Decoupled knowledge distillation (Zhao et al., CVPR 2022): temperature 4, alpha 1. The pair gives beta: the release
-# (mdistiller) sets it from 0.5 to 8. The weight is raised over the first epochs, 20 of 240.
+# Decoupled knowledge distillation (Zhao et al., CVPR 2022): temperature 4, alpha 1. The pair sets beta; the release
+# (mdistiller) has 0.5 to 8. The weight rises over the first epochs, 20 of 240.
 dkd = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(

@@ -1,5 +1,5 @@
-# Plain knowledge distillation (Hinton et al., 2015), all mmrazor's own: beside the cross-entropy, the divergence of the
-# softened logits at temperature 4. A config takes it by name: _base_.kd.
+# Plain knowledge distillation (Hinton et al., 2015), all mmrazor's own: the cross-entropy plus the divergence of the
+# softened logits at temperature 4. A config refers to it by name: _base_.kd.
 kd = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),

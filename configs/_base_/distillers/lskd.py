@@ -1,7 +1,7 @@
-# Logit standardisation (Sun et al., CVPR 2024) on KD: base temperature 2, weight 9 beside a cross-entropy of 0.1: the
-# release's (it takes temperature 3 or weights up to 15 for some pairs). The logits' deviation is divided by, and
-# mmpretrain's classifier starts almost without any, which makes the first steps too large; so it is initialised as
-# PyTorch does, like the release's.
+# Logit standardisation (Sun et al., CVPR 2024) on KD: base temperature 2, weight 9 with a cross-entropy of 0.1, as in
+# the release (which has temperature 3 or weights up to 15 for some pairs). The loss divides by the standard deviation of the
+# logits, which mmpretrain initializes close to 0, so that the first steps would be too large. The classifier is therefore
+# initialized by PyTorch's default, like that of the release.
 lskd = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),

@@ -1,5 +1,5 @@
-# Masked generative distillation (Yang et al., ECCV 2022): from the student's last map with some channels blanked, two
-# convolutions generate the teacher's. 15% of the channels, weight 7e-5: the release's for classification (ImageNet).
+# Masked generative distillation (Yang et al., ECCV 2022): two convolutions generate the teacher's last map from
+# the student's with some channels masked. 15% of the channels, weight 7e-5: the release's for classification (ImageNet).
 mgd = dict(
     type='PairDistiller',
     transmitters=[dict(module='auto', before_activation=False)],

@@ -1,7 +1,6 @@
 # Multi-level logit distillation (Jin et al., CVPR 2023): images, batch and classes, at temperatures 2 to 6. Weight 0.45
-# beside a cross-entropy of 0.1: what the release's terms of the plain view amount to, 0.9 times the half of the images
-# (classes) that the teacher is less sure of. Its second, strongly augmented view is left out; it trains at a learning
-# rate of 0.025.
+# with a cross-entropy of 0.1: equal to the release's terms of the plain view, 0.9 times the half of the images (classes)
+# of which the teacher is less sure. The release's second, strongly augmented view is left out. Its learning rate is 0.025.
 mlkd = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),

@@ -1,6 +1,6 @@
-# NORM (Liu et al., ICLR 2023): the student's last map, expanded eightfold inside the student, against the teacher's.
-# Beside it the cross-entropy weighs 0.1: the example in the release's README, which searches that weight from 0.0625 to
-# 0.5 for every pair. norm.py puts the neck between the student's backbone and pooling.
+# NORM (Liu et al., ICLR 2023): the student's last map, expanded eightfold inside the student, against the teacher's. The
+# cross-entropy has weight 0.1, as in the example of the release's README, which tunes that weight from 0.0625 to 0.5 for
+# every pair. norm.py puts the neck between the student's backbone and pooling.
 norm = dict(
     type='PairDistiller',
     transmitters=[dict(module='auto', before_activation=False)],

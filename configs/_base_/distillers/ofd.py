@@ -1,5 +1,5 @@
 # A comprehensive overhaul of feature distillation (Heo et al., ICCV 2019): features before the activation, the teacher's
-# through a margin ReLU, partial L2 distance. Halved from stage to stage, over 1000: the release's.
+# through a margin ReLU, partial L2 distance. Weights halved from stage to stage, divided by 1000, as in the release.
 ofd = dict(
     type='PairDistiller',
     connections=[(-3, -3), (-2, -2), (-1, -1)],

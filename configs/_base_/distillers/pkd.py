@@ -1,6 +1,6 @@
 # Pearson correlation distillation (Cao et al., NeurIPS 2022): 1 - r of every channel of the last map over batch and
-# pixels. Made for detectors' necks of equal widths, hence the convolution: weight 6 is mmrazor's there, and nobody has
-# tuned it for classification.
+# pixels. Made for detectors' necks of equal widths, hence the convolution: weight 6 is mmrazor's for detectors, not
+# tuned for classification.
 pkd = dict(
     type='PairDistiller',
     transmitters=[dict(module='auto', before_activation=False)],

@@ -1,5 +1,5 @@
 # Relational knowledge distillation (Park et al., CVPR 2019), all mmrazor's own: distances and angles between the pooled
-# features of a batch. Weights 25 and 50, features not normalised: RepDistiller's. The pair says which modules put them out.
+# features of a batch. Weights 25 and 50, features not normalised: RepDistiller's. The pair sets the modules of the features.
 rkd = dict(
     type='ConfigurableDistiller',
     distill_losses=dict(

@@ -1,5 +1,5 @@
-# Similarity-preserving distillation (Tung and Mori, ICCV 2019): which images of a batch resemble each other, by the last
-# maps. Weight 3000: the paper's and RepDistiller's.
+# Similarity-preserving distillation (Tung and Mori, ICCV 2019): similarity between the images of a batch, by the
+# last maps. Weight 3000: the paper's and RepDistiller's.
 sp = dict(
     type='PairDistiller',
     transmitters=[dict(module='auto', before_activation=False)],

@@ -1,5 +1,5 @@
-# Variational information distillation (Ahn et al., CVPR 2019): the likelihood of the teacher's maps under a Gaussian
-# whose mean three 1x1 convolutions regress from the student's, after every stage. Weight 1, variance 5 at the start:
+# Variational information distillation (Ahn et al., CVPR 2019): the likelihood of the teacher's maps, after every stage,
+# under a Gaussian whose mean is regressed from the student's maps by three 1x1 convolutions. Weight 1, initial variance 5:
 # RepDistiller's.
 vid = dict(
     type='PairDistiller',

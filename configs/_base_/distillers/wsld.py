@@ -1,5 +1,5 @@
-# Weighted soft labels (Zhou et al., ICLR 2021): the soft labels of an image count the less the better the student knows it
-# already. Temperature 2, weight 2.5: the release's, which is for ImageNet.
+# Weighted soft labels (Zhou et al., ICLR 2021): an image on which the student does well has a lower weight.
+# Temperature 2, weight 2.5: the release's, which is for ImageNet.
 wsld = dict(
     type='ConfigurableDistiller',
     student_recorders=dict(

@@ -1,4 +1,4 @@
-# The networks of the distillation literature for CIFAR-100. A config picks one by name: _base_.resnet56.
+# The networks of the distillation literature for CIFAR-100. A config refers to one by name: _base_.resnet56.
 _classifier = dict(_scope_='mmpretrain', type='ImageClassifier', neck=dict(type='GlobalAveragePooling'))
 _head = dict(type='LinearClsHead', num_classes=100)
 _narrow = dict(head=dict(**_head, in_channels=64))
@@ -33,7 +33,7 @@ wrn_40_2 = dict(
     backbone=dict(type='CIFARWideResNet', depth=40, widen_factor=2),
     head=dict(**_head, in_channels=128))
 
-# Of DistPro's release: alpha 240 with bottlenecks, and alpha 84 without.
+# DistPro's release: alpha 240 with bottlenecks, and alpha 84 without.
 pyramidnet200 = dict(
     **_classifier,
     backbone=dict(type='CIFARPyramidNet', depth=200, alpha=240),
@@ -53,7 +53,7 @@ mobilenetv2_half = dict(
     **_classifier, backbone=dict(type='CIFARMobileNetV2', widen_factor=0.5), head=dict(**_head, in_channels=1280))
 shufflenetv1 = dict(**_classifier, backbone=dict(type='CIFARShuffleNetV1'), head=dict(**_head, in_channels=960))
 shufflenetv2 = dict(**_classifier, backbone=dict(type='CIFARShuffleNetV2'), head=dict(**_head, in_channels=1024))
-# mmpretrain's own is the literature's, but for its last batch norms, which it would start at zero.
+# mmpretrain's own, as in the literature, except that mmpretrain initializes the last batch norms to zero.
 resnet50_cifar = dict(
     **_classifier,
     backbone=dict(type='ResNet_CIFAR', depth=50, zero_init_residual=False),

@@ -1,4 +1,4 @@
-# Networks for the 8 x 8 digits. A config picks one by name: _base_.resnet20.
+# Networks for the 8 x 8 digits. A config refers to one by name: _base_.resnet20.
 resnet20 = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',

@@ -1,4 +1,4 @@
-# Networks for ImageNet. A config picks one by name: _base_.resnet34.
+# Networks for ImageNet. A config refers to one by name: _base_.resnet34.
 _classifier = dict(_scope_='mmpretrain', type='ImageClassifier', neck=dict(type='GlobalAveragePooling'))
 _head = dict(type='LinearClsHead', num_classes=1000, topk=(1, 5))
 
@@ -6,7 +6,7 @@ mobilenetv1 = dict(**_classifier, backbone=dict(type='MobileNetV1'), head=dict(*
 resnet18 = dict(**_classifier, backbone=dict(type='ResNet', depth=18), head=dict(**_head, in_channels=512))
 resnet34 = dict(**_classifier, backbone=dict(type='ResNet', depth=34), head=dict(**_head, in_channels=512))
 resnet50 = dict(**_classifier, backbone=dict(type='ResNet', depth=50), head=dict(**_head, in_channels=2048))
-# As in mmpretrain's deit-*_pt-4xb256_in1k, which also mix images, a matter of the schedule.
+# As in mmpretrain's deit-*_pt-4xb256_in1k, without their mixing of images.
 _transformer = dict(
     _scope_='mmpretrain',
     type='ImageClassifier',

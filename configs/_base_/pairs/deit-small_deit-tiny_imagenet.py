@@ -1,12 +1,12 @@
-# Transformers: the teacher is of mmpretrain's model zoo, the student is trained as DeiT is (ICML 2021), but for 100 epochs at
-# 256 images a step and without mixing images, which losses that ask for the label of an image cannot have.
+# Transformers: the teacher is from mmpretrain's model zoo, and the student is trained like DeiT (ICML 2021), but for 100 epochs
+# with batches of 256 and without mixing images, because some losses need one label per image.
 _base_ = '../tasks/imagenet.py'
 pair = '{{ fileBasenameNoExtension }}'
 teacher = _base_.deit_small
 student = _base_.deit_tiny
 teacher_ckpt = 'https://download.openmmlab.com/mmclassification/v0/deit/deit-small_pt-4xb256_in1k_20220218-9425b9bb.pth'
 feature_modules = ['backbone', 'backbone']  # the class tokens
-distpro = dict(transforms=[dict(type='PointwiseTransform')])  # the tokens of both are grids of one size
+distpro = dict(transforms=[dict(type='PointwiseTransform')])  # the token grids of both have the same size
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type='AdamW', lr=5e-4 * 256 / 512, weight_decay=0.05),
     paramwise_cfg=dict(

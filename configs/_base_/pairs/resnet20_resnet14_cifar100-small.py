@@ -1,4 +1,4 @@
-# A second student for comparisons on a CPU, to which a process is carried over.
+# A second student for comparisons on a CPU, to which a process is transferred.
 _base_ = '../tasks/cifar100_small.py'
 pair = '{{ fileBasenameNoExtension }}'
 teacher = _base_.resnet20

@@ -1,5 +1,4 @@
-# A pair for benchmarks on a CPU: the student's schedule and images of cifar100_small at another
-# resolution.
+# A pair for benchmarks on a CPU: the schedule and images of cifar100_small at another resolution.
 _base_ = '../tasks/cifar100_12px.py'
 pair = '{{ fileBasenameNoExtension }}'
 teacher = _base_.resnet20

@@ -1,4 +1,4 @@
-# A pair for comparisons on a CPU. The teacher has seen all images of CIFAR-100.
+# A pair for comparisons on a CPU. The teacher is trained on all images of CIFAR-100.
 _base_ = '../tasks/cifar100_small.py'
 pair = '{{ fileBasenameNoExtension }}'
 teacher = _base_.resnet20

@@ -4,4 +4,4 @@ pair = '{{ fileBasenameNoExtension }}'
 teacher = _base_.resnet32x4
 student = _base_.resnet8x4
 teacher_ckpt = 'work_dirs/resnet32x4_cifar100/epoch_240.pth'
-reviewkd_loss = dict(loss_weight=5.0)  # its release's
+reviewkd_loss = dict(loss_weight=5.0)  # ReviewKD's release

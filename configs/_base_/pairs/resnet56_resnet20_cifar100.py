@@ -5,4 +5,4 @@ teacher = _base_.resnet56
 student = _base_.resnet20
 teacher_ckpt = 'work_dirs/resnet56_cifar100/epoch_240.pth'
 dkd_loss = dict(beta=2.0)  # mdistiller's
-reviewkd_loss = dict(loss_weight=0.6)  # its release's
+reviewkd_loss = dict(loss_weight=0.6)  # ReviewKD's release

@@ -4,7 +4,7 @@ teacher = _base_.vgg13
 student = _base_.vgg8
 teacher_ckpt = 'work_dirs/vgg13_cifar100/epoch_240.pth'
 dkd_loss = dict(beta=6.0)  # mdistiller's
-# The last two stages have maps of one size, of which 'auto' reads only the second.
+# The last two stages have maps of the same size, of which 'auto' uses only the last.
 vgg_before = [f'backbone.layer{stage}' for stage in range(2, 6)]
 vgg_after = [dict(module=layer, before_activation=False) for layer in vgg_before]
 distpro = dict(transmitters=['backbone.layer1', *vgg_before], receivers=['backbone.layer1', *vgg_before])

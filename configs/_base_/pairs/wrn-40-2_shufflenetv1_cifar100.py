@@ -6,7 +6,7 @@ student = _base_.shufflenetv1
 teacher_ckpt = 'work_dirs/wrn-40-2_cifar100/epoch_240.pth'
 # The literature's 0.01 for batches of 64 is 0.02 for our 128, as in ReviewKD's release and DistPro's.
 optim_wrapper = dict(optimizer=dict(lr=0.02))
-reviewkd_loss = dict(loss_weight=5.0)  # its release's
+reviewkd_loss = dict(loss_weight=5.0)  # ReviewKD's release
 layers_before = dict(transmitters=_base_.wrn_before)
 layers_pooled = dict(transmitters=_base_.pooled, receivers=_base_.pooled)
 reviewkd_options = dict(transmitters=_base_.wrn_before, pooled='backbone')

@@ -5,4 +5,4 @@ teacher = _base_.wrn_40_2
 student = _base_.wrn_40_1
 teacher_ckpt = 'work_dirs/wrn-40-2_cifar100/epoch_240.pth'
 dkd_loss = dict(beta=6.0)  # mdistiller's
-reviewkd_loss = dict(loss_weight=5.0)  # its release's
+reviewkd_loss = dict(loss_weight=5.0)  # ReviewKD's release

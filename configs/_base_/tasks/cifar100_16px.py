@@ -1,5 +1,5 @@
-# CIFAR-100, all of it, at 16 x 16 pixels for 8 epochs: a quarter of the cost of an epoch, for a CPU, and a short schedule,
-# where distillation has most to give.
+# All of CIFAR-100 at 16 x 16 pixels for 8 epochs, for a CPU: an epoch costs a quarter, and distillation helps most with a short
+# schedule.
 _base_ = './cifar100.py'
 input_shape = (3, 16, 16)
 test_pipeline = [*_base_.test_pipeline[:-1], dict(type='Resize', scale=16, interpolation='area'), dict(type='PackInputs')]

@@ -1,14 +1,14 @@
-# What the pairs on ImageNet share. A pair adds its networks, and changes what is another for it. Only the weights of KD, DKD
-# and ReviewKD are published for it; WSLD's and MGD's are ImageNet's anyway, the others are CIFAR-100's.
+# Settings of all pairs on ImageNet. A pair adds its networks and overrides settings. Weights for
+# ImageNet are published for KD, DKD, ReviewKD, WSLD and MGD; the other weights are those of CIFAR-100.
 _base_ = [
     '../runtime/default.py', '../datasets/imagenet.py', '../networks/imagenet_networks.py', '../schedules/imagenet_100e.py',
     './methods.py'
 ]
 input_shape = (3, 224, 224)
 distpro = dict(type='DistProDistiller')
-replay = dict(skip_below=0.5)  # light pathways are not computed
+replay = dict(skip_below=0.5)  # pathways with small weights are skipped
 stages = [(-4, -4), (-3, -3), (-2, -2), (-1, -1)]
-kd_loss = dict(tau=1, loss_weight=1.0)  # mdistiller: temperature 1, and as much as the cross-entropy
+kd_loss = dict(tau=1, loss_weight=1.0)  # mdistiller's: temperature 1, and the weight of the cross-entropy
 dkd_loss = dict(tau=1, beta=2.0)
 reviewkd_loss = dict(loss_weight=1.0)
 reviewkd_options = dict(connections=stages)

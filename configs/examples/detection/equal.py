@@ -1,9 +1,9 @@
-# A RetinaNet with ResNet-18 taught by one with ResNet-50 on COCO, all pathways at equal weights. Needs mmdetection, see
-# docs/dense.md; data, schedule and student are its own.
+# A RetinaNet with ResNet-50 teaches a RetinaNet with ResNet-18 on COCO, with equal weights. Needs mmdetection (docs/dense.md),
+# whose data, schedule and student it uses.
 _base_ = 'mmdet::retinanet/retinanet_r18_fpn_1x_coco.py'
 custom_imports = dict(imports=['distpro_mm'])
 pair = 'retinanet_r50_retinanet_r18_coco'
-# What the heads see: the pyramid's maps at strides 8, 16 and 32.
+# The inputs of the heads: the pyramid's maps at strides 8, 16 and 32.
 layers = [
     dict(module='neck', element=0, name='p3'),
     dict(module='neck', element=1, name='p4'),

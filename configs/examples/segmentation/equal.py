@@ -1,9 +1,9 @@
-# An FCN with ResNet-18 taught by one with ResNet-50 on Cityscapes, all pathways at equal weights. Needs mmsegmentation, see
-# docs/dense.md; data, schedule and student are its own.
+# An FCN with ResNet-50 teaches an FCN with ResNet-18 on Cityscapes, with equal weights. Needs mmsegmentation (docs/dense.md),
+# whose data, schedule and student it uses.
 _base_ = 'mmseg::fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py'
 custom_imports = dict(imports=['distpro_mm'])
 pair = 'fcn_r50_fcn_r18_cityscapes'
-# Dilated stages have maps of one size, of which 'auto' takes the last alone.
+# Dilated stages have maps of the same size, of which 'auto' uses only the last.
 layers = ['backbone.layer1', 'backbone.layer2', 'backbone.layer3', 'backbone.layer4']
 model = dict(
     _delete_=True,

@@ -1,4 +1,4 @@
-# Stage 1: search a process on 80% of the training images, moving alpha by the segmentation loss on the other 20%.
+# Stage 1: search a process on 80% of the training images, updating alpha by the segmentation loss on the other 20%.
 _base_ = './equal.py'
 epochs = 40
 train_dataloader = dict(sampler=dict(type='DefaultSampler', shuffle=True))  # a search goes by epochs

@@ -1,0 +1,107 @@
+"""A comparison from start to end: which trainings are done when, and which settings are chosen."""
+import dataclasses
+from typing import Callable, Dict, Iterator, List, Tuple
+
+import numpy as np
+
+from .benchmark import Benchmark, Method
+from .jobs import JobMaker
+from .pool import lock_work_dir, share_cores
+from .scheduler import Scheduler
+from .training import Job, write_initial_student
+
+
+def run_benchmark(benchmark: Benchmark, workers: int, log: Callable[[str], None] = print) -> dict:
+    """Run a comparison, except for trainings that are done: the teacher, the tuning, and every method, seed and budget.
+
+    Args:
+        benchmark (Benchmark): The benchmark.
+        workers (int): Trainings at a time, >= 1.
+        log (Callable): Called with a message about every training that ends, and other news. Defaults to ``print``.
+
+    Returns:
+        dict: 'results': a list of the results of all trainings that succeeded, see :func:`.training.train_job`, with
+        their 'settings'; 'failed': the number of those that failed; 'choices': a list of the settings that were tried,
+        with 'method', 'settings', 'accuracy' on held-out images in %, and 'chosen'.
+
+    Raises:
+        ConfigError: If a job cannot be made from a config, or another comparison runs in the same work_dir.
+    """
+    with lock_work_dir(benchmark.work_dir, workers) as others:
+        for other in others:
+            log(f"another comparison runs on this machine, process {other.get('pid')} in '{other.get('work_dir')}': both "
+                'share its cores and its memory')
+        threads, message = share_cores(workers, sum(other.get('cores', 1) for other in others))
+        log(message)
+        return _run(benchmark, workers, threads, log)
+
+
+def _run(benchmark: Benchmark, workers: int, threads: int, log: Callable[[str], None]) -> dict:
+    maker = JobMaker(benchmark)
+    trials = {method: [[maker.trial(method, choice, seed) for seed in benchmark.tuning['seeds']]
+                       for choice in method.choices()]
+              for method in benchmark.methods.values() if len(method.choices()) > 1}
+    tried = [job for choices in trials.values() for jobs in choices for job in jobs]
+    runs = [maker.run(method, seed, budget) for method, seed, budget in _runs(benchmark)]
+    for name, file in sorted({(job.name, file) for job in runs for file in job.reads}):
+        log(f"{name} reads '{file}', which is from before this comparison")
+    everything = [other for job in [*tried, *runs] for other in (*job.needs, job)]
+    scheduler = Scheduler(workers, threads, log, len({job.key for job in everything}))
+    for seed in {job.seed for job in everything}:
+        write_initial_student(maker.student, seed, maker.initial_student(seed))
+    scheduler.train(tried)
+    chosen, choices = _choose(trials, scheduler)
+    runs = [maker.run(method, seed, budget, chosen.get(method.ablation_of or method.name))
+            for method, seed, budget in _runs(benchmark)]
+    scheduler.train(runs)
+    if benchmark.extended_to:
+        extended = _extended(benchmark, maker, scheduler, runs, chosen)
+        scheduler.train(extended)
+        runs += extended
+    reported = {job.key: job for job in (other for job in runs for other in (*job.needs, job))}.values()
+    return dict(results=[dict(scheduler[job], settings=job.settings) for job in reported if scheduler[job]],
+                failed=sum(scheduler[job] is None for job in reported), choices=choices)
+
+
+def _runs(benchmark: Benchmark) -> Iterator[Tuple[Method, int, float]]:
+    """Methods, seeds and budgets to report; seed by seed, so that a comparison that is stopped early has whole seeds."""
+    for seed in benchmark.seeds:
+        for method in benchmark.methods.values():
+            for budget in method.budgets or benchmark.budgets:
+                yield method, seed, budget
+
+
+def _choose(trials: Dict[Method, List[List[Job]]], scheduler: Scheduler) -> Tuple[Dict[str, dict], List[dict]]:
+    """The best settings by method, and a list of all that were tried."""
+    chosen, choices = {}, []
+    for method, tried in trials.items():
+        means = [float(np.mean(scheduler.values(jobs) or [-np.inf])) for jobs in tried]
+        best = int(np.argmax(means))
+        chosen[method.name] = method.choices()[best]
+        choices += [dict(method=method.name, settings=settings, accuracy=mean, chosen=place == best)
+                    for place, (settings, mean) in enumerate(zip(method.choices(), means))]
+    return chosen, choices
+
+
+def _extended(benchmark: Benchmark, maker: JobMaker, scheduler: Scheduler, runs: List[Job],
+              chosen: Dict[str, dict]) -> List[Job]:
+    """Runs of the best rival with as much compute as a method and its stage together."""
+    full = {name: [job for job in runs if job.name == name and job.budget == 1 and scheduler[job]]
+            for name in benchmark.methods}
+    rivals = [name for name in benchmark.extended_to.best_of if full[name]]
+    own = full[benchmark.extended_to.compute_of]
+    if not rivals or not own:
+        return []
+    best = max(rivals, key=lambda name: np.mean(scheduler.values(full[name])))
+    stages = {job.needs[-1].key: job.needs[-1] for job in own if len(job.needs) > 1}.values()
+    compute = (np.nanmedian(scheduler.values(own, 'compute'))
+               + np.nanmedian(scheduler.values(stages, 'compute') or [0]))
+    share = round(float(compute / np.nanmedian(scheduler.values(full[best], 'compute'))), 2)
+    if share <= 1:
+        return []
+    method = benchmark.methods[best]
+    tuned = method.ablation_of or best
+    method = dataclasses.replace(method, name=f'{best}_longer', ablation_of=tuned)
+    scheduler.log(f'{best} is the best rival; it is trained again with {share:.2f} times its epochs')
+    scheduler.planned += len(benchmark.seeds)
+    return [maker.run(method, seed, share, chosen.get(tuned)) for seed in benchmark.seeds]

@@ -1,0 +1,118 @@
+"""Trains the jobs of a comparison on a pool of processes, each after the jobs that it needs, and reports progress."""
+import concurrent.futures as futures
+import time
+from concurrent.futures.process import BrokenProcessPool
+from typing import Callable, Dict, Iterable, List, Optional, Set
+
+from distpro.errors import first_line
+
+from .pool import Pool
+from .training import Job, read_result, train_job
+
+
+class Scheduler:
+    """Trains jobs and stores their results.
+
+    Args:
+        workers (int): Trainings at a time, >= 1.
+        threads (int): Threads of each training, >= 1.
+        log (Callable): Called with a message about every job that ends.
+        planned (int): Number of jobs in the whole comparison, for the time left.
+    """
+
+    def __init__(self, workers: int, threads: int, log: Callable[[str], None], planned: int) -> None:
+        self.workers, self.threads, self.log, self.planned = workers, threads, log, planned
+        self.results: Dict[str, dict] = {}  # by the job's key; {} of a job that failed
+        self.killed: Set[str] = set()  # keys of jobs whose process was killed once
+        self.started, self.trained = time.time(), 0
+
+    def __getitem__(self, job: Job) -> Optional[dict]:
+        """The result of a job; None if it failed or has not been trained."""
+        return self.results.get(job.key) or None
+
+    def values(self, jobs: Iterable[Job], name: str = 'accuracy') -> List[float]:
+        """A value of each job's result; jobs that failed are left out."""
+        return [self[job][name] for job in jobs if self[job]]
+
+    def train(self, jobs: Iterable[Job]) -> None:
+        """Train the jobs that are not done yet, and the jobs that they need."""
+        found: Dict[str, Job] = {}
+
+        def collect(job: Job) -> None:
+            for needed in job.needs:
+                collect(needed)
+            found.setdefault(job.key, job)
+
+        for job in jobs:
+            collect(job)
+        results = {key: read_result(job) for key, job in found.items() if key not in self.results}
+        done = {key: result for key, result in results.items() if result}
+        self.results.update(done)
+        if done:
+            self.log(f'{len(done)} of {len(found)} trainings were done before')
+        waiting = [job for key, job in found.items() if key not in self.results]
+        if waiting:
+            self._train(waiting)
+
+    def _train(self, waiting: List[Job]) -> None:
+        with Pool(self.workers, self.threads) as pool:
+            running: Dict[futures.Future, Job] = {}
+            while waiting or running:
+                self._give_up(waiting)
+                ready = [job for job in waiting if all(self[needed] for needed in job.needs)]
+                first = [job for job in ready if job.key not in self.killed][:len(pool.idle)]
+                if not first and not running:  # a job that was killed is trained again alone, with all of the memory
+                    first = ready[:1]
+                for job in first:
+                    waiting.remove(job)
+                    running[pool.submit(train_job, job)] = job
+                if not running:
+                    break
+                for future in pool.wait():
+                    job = running.pop(future)
+                    if isinstance(future.exception(), BrokenProcessPool) and job.key not in self.killed:
+                        self.killed.add(job.key)
+                        waiting.append(job)
+                        self.log(f'{_title(job)}: its process was killed, most likely by a lack of memory; it resumes from '
+                                 'its last checkpoint when no other training runs')
+                    else:
+                        self._store(job, future)
+
+    def _give_up(self, waiting: List[Job]) -> None:
+        """Remove the jobs that need a job that has failed."""
+        for job in list(waiting):
+            failed = [needed.name for needed in job.needs if self.results.get(needed.key) == {}]
+            if failed:
+                waiting.remove(job)
+                self.results[job.key] = {}
+                self.log(f'{_title(job)}: left out, because it needs {" and ".join(failed)}')
+
+    def _store(self, job: Job, future: futures.Future) -> None:
+        """Store the result of a job that has ended, and report it."""
+        self.trained += 1
+        error = future.exception()
+        self.results[job.key] = {} if error else future.result()
+        done = len(self.results)
+        planned = max(self.planned, done)
+        if error is None:
+            result = self[job]
+            left = (time.time() - self.started) / self.trained * (planned - done)
+            message = f'{result["accuracy"]:.1f}% in {result["seconds"]:.0f} s; about {_duration(left)} left'
+        else:
+            reason = first_line(error) if str(error).strip() else type(error).__name__
+            if isinstance(error, BrokenProcessPool):
+                reason = 'its process was killed again, although no other training ran: is there enough memory?'
+            message = f'FAILED, see {job.work_dir}/run.log: {reason}'
+        self.log(f'[{done}/{planned}] {_title(job)}: {message}')
+
+
+def _title(job: Job) -> str:
+    settings = ', '.join(f'{option.rpartition(".")[2]}={value}' for option, value in job.settings.items())
+    return ', '.join(filter(None, [job.name, f'trial of {settings}' if job.tuning and settings else '',
+                                   f'{job.budget:.0%} of the epochs' if job.budget != 1 else '', f'seed {job.seed}']))
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 7200:
+        return f'{seconds:.0f} s' if seconds < 120 else f'{seconds / 60:.0f} min'
+    return f'{seconds / 3600:.1f} h'

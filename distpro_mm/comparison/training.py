@@ -1,0 +1,188 @@
+"""One training of a comparison: from its config to its result."""
+import contextlib
+import dataclasses
+import glob
+import json
+import os
+import shutil
+import time
+import traceback
+from typing import Any, Dict, Optional, Tuple
+
+import torch
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.utils import import_modules_from_strings
+from mmrazor.registry import HOOKS, LOOPS
+
+from distpro.files import atomic_write
+
+from ..config_types import is_a
+from ..datasets import seed_all
+from ..engine.hooks import ProcessRecordHook
+from ..engine.launch import build_model, build_trainer, evaluate_student
+from ..engine.search import Search
+from ..errors import NotLearnedError
+
+RESULT = 'result.json'
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """One training.
+
+    Args:
+        name (str): Name of the method or stage, or 'teacher'.
+        seed (int): Random seed.
+        config (Config): The config, with its work_dir.
+        key (str): Identifies this config together with the configs of all ``needs``.
+        needs (tuple[Job]): Trainings that must be done before.
+        budget (float): Share of the schedule's epochs. Defaults to 1.
+        settings (dict): Settings from a grid. Defaults to none.
+        tuning (bool): Whether the job is a trial of settings, evaluated on held-out images. Defaults to False.
+        checkpoint (str, optional): Weights that were trained elsewhere, which are evaluated instead. Defaults to None.
+        reads (tuple[str]): Files from before the comparison that the config names. Defaults to none.
+    """
+    name: str
+    seed: int
+    config: Config = dataclasses.field(compare=False)
+    key: str
+    needs: Tuple['Job', ...] = ()
+    budget: float = 1
+    settings: Dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    tuning: bool = False
+    checkpoint: Optional[str] = None
+    reads: Tuple[str, ...] = ()
+
+    @property
+    def work_dir(self) -> str:
+        """str: Folder of the training."""
+        return self.config.work_dir
+
+
+def artefacts(cfg: Config) -> Dict[str, str]:
+    """Names of the files that a training leaves in its work_dir for other trainings.
+
+    Args:
+        cfg (Config): The config of the training.
+
+    Returns:
+        dict[str, str]: ``process`` of a search, ``checkpoint`` of any other training.
+    """
+    if not is_a(cfg.train_cfg.get('type'), Search, LOOPS):
+        return dict(checkpoint=f'epoch_{cfg.train_cfg.max_epochs}.pth')
+    recorded = [hook.get('filename') for hook in cfg.get('custom_hooks') or []
+                if is_a(hook['type'], ProcessRecordHook, HOOKS)]
+    return dict(process=next(filter(None, recorded), 'process.json'))
+
+
+def write_initial_student(cfg: Config, seed: int, path: str) -> None:
+    """Write the initial weights of a seed's students, if they are not there yet.
+
+    Args:
+        cfg (Config): Config of the student alone.
+        seed (int): The seed.
+        path (str): The file.
+    """
+    if os.path.exists(path):
+        return
+    seed_all(seed)
+    student = build_model(cfg)
+    student.init_weights()
+    with atomic_write(path) as temporary:
+        torch.save(dict(state_dict=student.state_dict()), temporary)
+
+
+def read_result(job: Job) -> Optional[dict]:
+    """The result of a job that is done; None if it is not, or was done with a different config."""
+    result = _read(os.path.join(job.work_dir, RESULT))
+    return result if result.get('key') == job.key else None
+
+
+def train_job(job: Job) -> dict:
+    """Train from the last checkpoint of the same job, if there is one, and evaluate after the last epoch.
+
+    The output goes to ``run.log`` in the work_dir.
+
+    Args:
+        job (Job): The job.
+
+    Returns:
+        dict: The result, written to ``result.json`` too: 'name', 'seed', 'budget', 'tuning', 'accuracy' (top-1 in % after
+        the last epoch, on the test set or, of a trial, on held-out images), 'epochs', 'iterations', 'seconds', 'compute'
+        (seconds of all cores, or of the GPU; NaN for a training that only had to be evaluated), 'after' (the stage that
+        it needs) and 'key'.
+    """
+    cfg = Config(job.config._cfg_dict.to_dict(), filename=job.config.filename)
+    import_modules_from_strings(**(cfg.get('custom_imports') or dict(imports=None)))  # a worker has not read the file
+    os.makedirs(cfg.work_dir, exist_ok=True)
+    cfg.experiment_name = f'{job.name}_{job.seed}_{time.time_ns()}'
+    with open(os.path.join(cfg.work_dir, 'run.log'), 'a') as log, contextlib.redirect_stdout(log), \
+            contextlib.redirect_stderr(log):
+        try:
+            figures = _evaluate(job.checkpoint, cfg) if job.checkpoint else _train(cfg, job.key)
+        except Exception:
+            traceback.print_exc(file=log)
+            raise
+    result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=job.tuning, **figures,
+                  after=job.needs[-1].name if len(job.needs) > 1 else None, key=job.key)
+    _write(os.path.join(cfg.work_dir, RESULT), result)
+    return result
+
+
+class StartHook(Hook):
+    """Notes the iteration at which a training starts or resumes."""
+
+    def before_train(self, runner) -> None:
+        """Note the iteration."""
+        self.iteration = runner.iter
+
+
+def _train(cfg: Config, key: str) -> dict:
+    started = os.path.join(cfg.work_dir, 'started.json')
+    resume = 'auto' if _read(started).get('key') == key else None
+    if resume is None:  # checkpoints of a different config must not be resumed from after a kill
+        for checkpoint in glob.glob(os.path.join(glob.escape(cfg.work_dir), '*.pth')):
+            os.unlink(checkpoint)
+    _write(started, dict(key=key))
+    seconds, compute = time.time(), time.process_time()
+    runner = build_trainer(cfg, resume=resume)
+    start = StartHook()
+    runner.register_hook(start)
+    try:
+        runner.train()
+    except NotLearnedError as error:  # a valid result, as its accuracy shows
+        print(f'warning: {error}')
+    if 'val/accuracy/top1' not in runner.message_hub.log_scalars:  # killed after the last checkpoint
+        runner.val_loop.run()
+    # The time of a resumed training is extrapolated from the part that was measured, unless rounds differ in cost.
+    share = (runner.max_iters - start.iteration) / runner.max_iters or float('nan')
+    if start.iteration and isinstance(runner.train_loop, Search) and runner.train_loop.in_rounds:
+        share = float('nan')
+    seconds, compute = (time.time() - seconds) / share, (time.process_time() - compute) / share
+    return dict(accuracy=float(runner.message_hub.get_scalar('val/accuracy/top1').current()), epochs=runner.max_epochs,
+                iterations=runner.max_iters, seconds=seconds, compute=seconds if torch.cuda.is_available() else compute)
+
+
+def _evaluate(checkpoint: str, cfg: Config) -> dict:
+    """Evaluate a checkpoint that was trained elsewhere, and copy it to where a training would have written it."""
+    seconds = time.time()
+    cfg.test_dataloader, cfg.test_evaluator = cfg.val_dataloader, cfg.val_evaluator  # those that trainings are evaluated on
+    accuracy = evaluate_student(cfg, checkpoint)['accuracy/top1']
+    with atomic_write(os.path.join(cfg.work_dir, artefacts(cfg)['checkpoint'])) as temporary:
+        shutil.copyfile(checkpoint, temporary)
+    return dict(accuracy=float(accuracy), epochs=0, iterations=0, seconds=time.time() - seconds, compute=0.)
+
+
+def _write(path: str, content: dict) -> None:
+    with atomic_write(path) as temporary, open(temporary, 'w') as file:
+        json.dump(content, file, indent=1)
+
+
+def _read(path: str) -> dict:
+    """The dict in a JSON file; an empty one if the file is missing or damaged."""
+    try:
+        with open(path) as file:
+            return json.load(file)
+    except (OSError, json.JSONDecodeError):
+        return {}

@@ -1,0 +1,42 @@
+"""One training of a comparison: what it resumes from, and what it does not."""
+from distpro_mm.comparison import training
+
+ONE_SEED = ('seeds=[0, 1]', 'seeds=[0]')
+
+
+def test_a_killed_run_goes_on_from_its_checkpoint(done, monkeypatch):
+    build_trainer, resumed = training.build_trainer, []
+
+    def dies_in_the_second_epoch(cfg, resume=None):
+        runner = build_trainer(cfg, resume=resume)
+        resumed.append(resume and runner._load_from)
+        if len(resumed) == 1:
+            def die(*args, **kwargs):
+                raise RuntimeError('killed')
+            runner.val_loop  # noqa: B018  built before it is spoilt
+            runner.val_loop.run = die
+        return runner
+
+    done.append('kd', 'optim_wrapper = dict(optimizer=dict(lr=0.01))')
+    monkeypatch.setattr(training, 'build_trainer', dies_in_the_second_epoch)
+    path = done.write(ONE_SEED)
+    assert done.run(path).failed == 1
+    assert done.run(path).failed == 0
+    assert resumed[0] is None and resumed[1].endswith('.pth')
+
+
+def test_what_another_config_left_is_not_gone_on_with(done, monkeypatch):
+    done.append('kd', 'optim_wrapper = dict(optimizer=dict(lr=0.01))')
+    build_trainer, loaded = training.build_trainer, []
+
+    def killed_at_first(cfg, resume=None):
+        runner = build_trainer(cfg, resume=resume)
+        loaded.append(runner._load_from)
+        if len(loaded) == 1:
+            raise RuntimeError('killed before the first checkpoint')
+        return runner
+
+    monkeypatch.setattr(training, 'build_trainer', killed_at_first)
+    assert done.run().failed == 1
+    assert done.run().failed == 0
+    assert loaded == [None, None, None]  # seed 0 killed, seed 1, and seed 0 from its beginning
