@@ -8,7 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from .grid import PathwayGrid, averaged
+from .grid import PathwayGrid
+from .maps import averaged
 from .pathway import Pathway
 from .transforms import PointwiseTransform
 

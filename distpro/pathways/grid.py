@@ -4,7 +4,6 @@ import functools
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
@@ -12,6 +11,7 @@ from ..tracing import FeatureTap
 from ..weighting import Weighting
 from .by_name import ByName
 from .hcl_loss import HCLLoss
+from .maps import averaged, variance_of
 from .pathway import Pathway, connect, span
 
 COMPARE_AT = ('teacher', 'smaller')
@@ -210,7 +210,7 @@ class PathwayGrid(nn.Module):
             return target
         layer = self.layer_names['transmitters'].index(name)
         if layer not in self._measured:
-            self.variances[layer] = _variance(feature, self.average)
+            self.variances[layer] = variance_of(feature, self.average)
             self._measured.add(layer)
         return target / self._deviation(name)
 
@@ -301,19 +301,3 @@ def _built(build: Callable[..., nn.Module], pathway: Pathway) -> nn.Module:
         return build(in_channels=pathway.receiver.shape[0], out_channels=pathway.transmitter.shape[0])
     except ArgumentError as error:
         raise type(error)(f"{error} (pathway '{pathway.name}')") from error
-
-
-def averaged(target: Tensor, size: Tuple[int, ...]) -> Tensor:
-    """A teacher's map at a size that is no larger; logits as they are."""
-    return target if tuple(target.shape[2:]) == size else F.adaptive_avg_pool2d(target, size)
-
-
-@torch.no_grad()
-def _variance(feature: Tensor, average: Optional[Callable[[Tensor], object]]) -> Tensor:
-    """Mean variance of the channels of maps [B, C, H, W], over all processes; 1 where a map is constant."""
-    feature = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
-    mean, square = feature.mean((0, 2, 3)), feature.square().mean((0, 2, 3))
-    for moment in (mean, square) if average else ():
-        average(moment)
-    variance = (square - mean.square()).mean()
-    return torch.where(variance > 1e-6 * square.mean(), variance, torch.ones_like(variance))

@@ -12,8 +12,6 @@ from ..weighting import OFF, Weighting
 FORMAT = 'distpro process'
 VERSION = 3
 READABLE = (1, 2, 3)
-ABLATIONS = ('process', 'uniform', 'last', 'shuffled', 'mean', 'mean_over_pathways', 'random')
-RANDOM_KNOTS = 5  # of a random process
 
 
 class DistillationProcess:
@@ -155,60 +153,6 @@ class DistillationProcess:
             np.ndarray: Weights [M, N].
         """
         return interpolate(self.progress, self.weights, progress)
-
-    def ablation(self, name: str, progress: Sequence[float], seed: int = 0) -> np.ndarray:
-        """The process, or one of its ablations.
-
-        Args:
-            name (str): 'process'; 'uniform': all pathways at the mean weight over pathways and progress; 'last': the last
-                weights throughout; 'mean': each pathway at its own mean over progress; 'mean_over_pathways': all pathways
-                at the mean weight of the present progress; 'shuffled': the weights in random order of progress; 'random':
-                the present total, divided among the pathways at random.
-            progress (Sequence[float]): Shares of the training [M], in [0, 1].
-            seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
-
-        Returns:
-            np.ndarray: Weights [M, N].
-
-        Raises:
-            ProcessError: If ``name`` is none of these.
-        """
-        weights = self.weights_at(progress)
-        if name == 'process':
-            return weights
-        if name == 'uniform':
-            return np.full_like(weights, weights.mean())
-        if name == 'last':
-            return np.repeat(self.weights[-1:], len(weights), axis=0)
-        if name == 'mean':
-            return np.repeat(weights.mean(axis=0, keepdims=True), len(weights), axis=0)
-        if name == 'mean_over_pathways':
-            return np.repeat(weights.mean(axis=1, keepdims=True), len(self.names), axis=1)
-        if name == 'shuffled':
-            return weights[np.random.RandomState(seed).permutation(len(weights))]
-        if name == 'random':
-            shares = np.random.RandomState(seed).dirichlet(np.ones(len(self.names)), RANDOM_KNOTS)
-            return weights.sum(axis=1, keepdims=True) * interpolate(np.linspace(0, 1, RANDOM_KNOTS), shares, progress)
-        raise ProcessError(f"ablation='{name}' is not one of {', '.join(ABLATIONS)}")
-
-    def smooth(self, window: float) -> 'DistillationProcess':
-        """A smoothed copy: alpha averaged over a moving window of time.
-
-        Args:
-            window (float): Width of the window in progress, in [0, 1]; a knot is averaged with all knots at most half
-                of it away. 0 changes nothing.
-
-        Returns:
-            DistillationProcess: The copy.
-        """
-        if not 0 <= window <= 1:
-            raise ProcessError(f'window={window} is not in [0, 1]')
-        progress, alpha = np.array(self.progress), np.array(self.alpha).reshape(-1, len(self.names))
-        first = np.searchsorted(progress, progress - window / 2 - 1e-12)
-        last = np.searchsorted(progress, progress + window / 2 + 1e-12)
-        sums = np.concatenate([np.zeros((1, len(self.names))), alpha.cumsum(axis=0)])
-        smoothed = (sums[last] - sums[first]) / (last - first)[:, None] if window else alpha
-        return DistillationProcess(self.names, self.weighting, self.progress, smoothed, self.origin, self.layers)
 
     def reorder(self, names: Sequence[str], where: str, instead: str = '') -> 'DistillationProcess':
         """A copy with the pathways in another order.

@@ -10,6 +10,7 @@ from .backbones import (
     CIFARWideResNet,
     MobileNetV1,
 )
+from .classifiers import ModuleClassifier
 from .connectors import (
     ABFConnector,
     AttentionTransform,
@@ -42,7 +43,8 @@ __all__ = [
     'ABFConnector', 'AttentionTransform', 'BatchPreprocessor', 'CCLoss', 'CIFARMobileNetV2', 'CIFARPyramidNet',
     'CIFARResNet', 'CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'CIFARVGG', 'CIFARWideResNet', 'ConvAttentionTransform',
     'DecoupledKDLoss', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'IdentityTransform', 'L2T',
-    'L2TDistiller', 'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'MobileNetV1', 'MultiLevelLogitLoss',
-    'NORMLoss', 'NORMNeck', 'PairDistiller', 'PointwiseTransform', 'ReconstructionLoss', 'ReviewKDDistiller', 'SPLoss',
-    'SimKD', 'SimKDNeck', 'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'WSLDLoss'
+    'L2TDistiller', 'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'MobileNetV1', 'ModuleClassifier',
+    'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck', 'PairDistiller', 'PointwiseTransform', 'ReconstructionLoss',
+    'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck', 'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill',
+    'VIDLoss', 'WSLDLoss'
 ]

@@ -120,7 +120,7 @@ def test_the_way_from_the_search_to_the_exported_student(teacher):
     assert seen[0] == seen[1] == replay.val_loop.run()['right'] > (0.8 if task == 'segmentation' else 0.3)
 
 
-def test_a_search_with_sight_to_the_end_of_the_run_moves_alpha_too(teacher):
+def test_a_search_in_rounds_updates_alpha_too(teacher):
     task, folder = teacher
     cfg = config(folder, task, 'search')
     cfg.work_dir = str(folder / 'whole_run')

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distpro.errors import ArgumentError
-from distpro.process import DistillationProcess, ProcessError, interpolate
+from distpro.process import DistillationProcess, ProcessError, ablation, interpolate
 from distpro.weighting import Weighting
 
 NAMES = ['stem>stem:pointwise', 'stem>layer1:pointwise', 'layer1>layer2:wide', 'layer3>layer3:pointwise']
@@ -121,51 +121,51 @@ def test_a_bad_knot_is_refused_and_leaves_no_trace(progress, alpha):
 def test_the_forms_are_what_they_are_called():
     process = make(seed=5)
     weights = closed(process)
-    assert np.array_equal(process.ablation('process', process.progress), process.weights)
-    assert np.allclose(process.ablation('uniform', process.progress), weights.sum() / weights.size, rtol=1e-13)
-    last, mean = process.ablation('last', process.progress), process.ablation('mean', process.progress)
-    together = process.ablation('mean_over_pathways', process.progress)
+    assert np.array_equal(ablation(process, 'process', process.progress), process.weights)
+    assert np.allclose(ablation(process, 'uniform', process.progress), weights.sum() / weights.size, rtol=1e-13)
+    last, mean = ablation(process, 'last', process.progress), ablation(process, 'mean', process.progress)
+    together = ablation(process, 'mean_over_pathways', process.progress)
     for knot in range(6):
         assert np.allclose(together[knot], sum(weights[knot]) / 4, rtol=1e-13)
         assert np.array_equal(last[knot], process.weights[5])
         assert np.allclose(mean[knot], [sum(weights[:, p]) / 6 for p in range(4)], rtol=1e-13)
     for form in ('uniform', 'last', 'mean', 'mean_over_pathways', 'shuffled'):
-        assert process.ablation(form, process.progress).shape == (6, 4)
+        assert ablation(process, form, process.progress).shape == (6, 4)
 
 
 def test_an_average_over_time_is_one_over_the_run_and_not_over_knots():
     process = DistillationProcess(['a', 'b'], Weighting('absolute'), [0, 0.2, 1], [[0, 6], [4, 6], [4, 6]])
     moments = np.linspace(0, 1, 2001)
-    assert np.allclose(process.ablation('mean', moments), [3.6, 6], rtol=1e-3)
-    assert np.allclose(process.ablation('uniform', moments), 4.8, rtol=1e-3)
+    assert np.allclose(ablation(process, 'mean', moments), [3.6, 6], rtol=1e-3)
+    assert np.allclose(ablation(process, 'uniform', moments), 4.8, rtol=1e-3)
 
 
 def test_a_random_process_divides_the_same_total_at_every_moment():
     process = make(knots=12, seed=6)
-    found = process.ablation('random', process.progress, seed=1)
+    found = ablation(process, 'random', process.progress, seed=1)
     assert np.allclose(found.sum(axis=1), process.weights.sum(axis=1)) and (found >= 0).all()
     shares = found / found.sum(axis=1, keepdims=True)
     assert np.ptp(shares, axis=0).min() > 0.02  # it moves
-    assert np.array_equal(found, process.ablation('random', process.progress, seed=1))
-    assert not np.array_equal(found, process.ablation('random', process.progress, seed=2))
-    drawn = np.concatenate([process.ablation('random', [0], seed=seed) / process.weights[:1].sum() for seed in range(400)])
+    assert np.array_equal(found, ablation(process, 'random', process.progress, seed=1))
+    assert not np.array_equal(found, ablation(process, 'random', process.progress, seed=2))
+    drawn = np.concatenate([ablation(process, 'random', [0], seed=seed) / process.weights[:1].sum() for seed in range(400)])
     assert np.allclose(drawn.mean(axis=0), 0.25, atol=0.04)  # no pathway is favoured
 
 
 def test_shuffled_knots_are_a_permutation_that_the_seed_tells():
     process = make(knots=12, seed=6)
-    shuffled = process.ablation('shuffled', process.progress, seed=1)
+    shuffled = ablation(process, 'shuffled', process.progress, seed=1)
     assert not np.array_equal(shuffled, process.weights)
     assert sorted(map(tuple, shuffled)) == sorted(map(tuple, process.weights))
-    assert np.array_equal(shuffled, make(knots=12, seed=6).ablation('shuffled', process.progress, seed=1))
-    assert not np.array_equal(shuffled, process.ablation('shuffled', process.progress, seed=2))
+    assert np.array_equal(shuffled, ablation(make(knots=12, seed=6), 'shuffled', process.progress, seed=1))
+    assert not np.array_equal(shuffled, ablation(process, 'shuffled', process.progress, seed=2))
 
 
 def test_forms_neither_touch_the_process_nor_numpys_random_state():
     process, state = make(seed=7), np.random.get_state()[1].tobytes()
     before = process.weights.copy()
     for form in ('uniform', 'last', 'mean', 'mean_over_pathways', 'shuffled'):
-        process.ablation(form, process.progress)[:] = -1
+        ablation(process, form, process.progress)[:] = -1
     assert np.array_equal(process.weights, before) and np.random.get_state()[1].tobytes() == state
 
 
@@ -197,42 +197,10 @@ def test_by_hand_what_does_not_fit_is_refused(given):
 
 def test_an_unknown_form_is_refused():
     with pytest.raises(ProcessError, match="ablation='best' is not one of process, uniform, last, shuffled, mean, mean"):
-        make().ablation('best', [0])
+        ablation(make(), 'best', [0])
 
 
 # ---- smoothing and reordering
-
-
-def test_a_window_of_nothing_changes_nothing():
-    process = make(seed=8)
-    smooth = process.smooth(0)
-    assert smooth is not process and smooth.progress == process.progress and smooth.names == NAMES
-    assert np.stack(smooth.alpha).tobytes() == np.stack(process.alpha).tobytes()
-    assert smooth.origin == ORIGIN and smooth.weighting.to_dict() == process.weighting.to_dict()
-
-
-@pytest.mark.parametrize('window', [0.02, 0.2, 0.5, 1])
-def test_smoothing_is_a_moving_average_over_time(window):
-    process = make(knots=40, seed=9)
-    expected = []
-    for here in process.progress:
-        near = [alpha for there, alpha in zip(process.progress, process.alpha) if abs(there - here) <= window / 2]
-        expected.append(sum(near) / len(near))
-    assert np.allclose(np.stack(process.smooth(window).alpha), expected, rtol=1e-11, atol=1e-12)
-
-
-def test_a_window_reaches_half_its_width_on_either_side():
-    process = DistillationProcess(['a'], Weighting(), [i / 10 for i in range(11)], [[float(i == 5)] for i in range(11)])
-    smooth = np.stack(process.smooth(0.4).alpha)[:, 0]
-    assert np.allclose(smooth, [0, 0, 0] + [0.2] * 5 + [0, 0, 0], atol=1e-14)
-    edge = DistillationProcess(['a'], Weighting(), process.progress, [[float(i == 0)] for i in range(11)]).smooth(0.4)
-    assert np.allclose(np.stack(edge.alpha)[:, 0], [1 / 3, 1 / 4, 1 / 5] + [0] * 8, atol=1e-14)
-
-
-@pytest.mark.parametrize('window', [-0.1, 1.01, float('nan')])
-def test_an_impossible_window_is_refused(window):
-    with pytest.raises(ProcessError, match='window='):
-        make().smooth(window)
 
 
 def test_reordering_takes_each_pathways_column_along():
@@ -546,10 +514,6 @@ def test_weights_that_are_not_finite_are_refused():
         process.at(0)
     with pytest.raises(ProcessError, match='the file is damaged .*not finite'):
         DistillationProcess.from_dict(process.to_dict(), 'the file')
-
-
-def test_nothing_recorded_can_be_smoothed():
-    assert len(DistillationProcess(['a'], Weighting()).smooth(0.5)) == 0
 
 
 def test_the_weights_at_the_knots_cannot_be_written_to():

@@ -147,7 +147,7 @@ def _for_model(model: nn.Module, checkpoint: dict, path: str, cfg: dict) -> dict
               + (f', not {lacking[:3]}{" and others" if len(lacking) > 3 else ""}' if lacking else ''), 'current',
               30 if lacking else 20)
     kept = {name: value for name, value in own.items() if name not in student and
-            (name not in weights or name.startswith('teacher.') and cfg.model.get('teacher_ckpt')
+            (name not in weights or name.startswith('teacher.') and (cfg.get('model') or {}).get('teacher_ckpt')
              or name == 'distiller._extra_state')}  # alpha, and the variances of the other teacher's features
     return {**weights, **kept}
 
@@ -161,7 +161,7 @@ def _check_model(model: nn.Module, theirs: dict, cfg: dict) -> None:
         raise ConfigError(f'--resume: the checkpoint is of another model: {len(wrong)} of the {len(own)} weights of the '
                           f'config are missing there or have other shapes {wrong[:2]}, and {len(more)} others are in '
                           f'it {more[:2]}; resume with the config that wrote it')
-    if cfg.model.get('teacher_ckpt') and not cfg.model.get('teacher_trainable'):
+    if (cfg.get('model') or {}).get('teacher_ckpt') and not (cfg.get('model') or {}).get('teacher_trainable'):
         for name, value in model.teacher.named_parameters():
             if not torch.allclose(value.detach().cpu(), theirs[f'teacher.{name}'].cpu()):
                 raise ConfigError(f"--resume: model.teacher_ckpt='{cfg.model.teacher_ckpt}' is not the teacher of the "

@@ -7,6 +7,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
+from torch import nn
 
 from distpro.process import DistillationProcess
 
@@ -14,7 +15,7 @@ from ...config_types import name_of
 from ...errors import ConfigError
 from ...reporting import draw_process
 from ..search import Search
-from ..unwrap import grid_of
+from ..unwrap import grid_of, unwrap
 
 
 @HOOKS.register_module()
@@ -92,20 +93,23 @@ class ProcessRecordHook(Hook):
 def origin(runner) -> dict:
     """Where a process comes from: enough to identify its search, without a path of the machine."""
     import distpro_mm
-    cfg, model = runner.cfg, runner.cfg.model
+    cfg, model = runner.cfg, unwrap(runner.model)
+    configs = cfg.get('model') or {}  # none if the model was given as a module
 
-    def network(part: dict) -> str:
+    def network(part: Optional[dict], built: nn.Module) -> str:
+        if not isinstance(part, dict):
+            return type(getattr(built, 'module', built)).__name__
         backbone = part.get('backbone', {})
         arguments = ', '.join(f'{key}={value!r}' for key, value in backbone.items() if key not in ('type', 'init_cfg'))
         return f'{name_of(backbone.get("type", part.get("type")))}({arguments})'
 
-    dataset = cfg.train_dataloader.dataset
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
     return dict(
         config=osp.basename(cfg.filename) if cfg.filename else None,
         config_hash=hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:16],
-        dataset=name_of(dataset.get('type')),
-        teacher=network(model.teacher),
-        student=network(model.architecture),
+        dataset=name_of(dataset['type']) if dataset else None,
+        teacher=network(configs.get('teacher'), model.teacher),
+        student=network(configs.get('architecture'), model.student),
         epochs=runner.max_epochs,
         iterations=runner.max_iters,
         seed=runner.seed,

@@ -9,7 +9,7 @@ from mmrazor.registry import HOOKS
 
 from distpro.errors import argument_prefix, is_number
 from distpro.pathways import PathwayGrid
-from distpro.process import ABLATIONS, TRANSFERS, DistillationProcess, map_process
+from distpro.process import ABLATIONS, TRANSFERS, DistillationProcess, ablation as ablated, map_process
 
 from ...errors import ConfigError
 from ..search import Search
@@ -96,7 +96,7 @@ class ProcessReplayHook(Hook):
         self._replayed = dict(process=self._fingerprint(process), iterations=runner.max_iters)
         self._check_resumed()
         progress = np.arange(runner.max_iters) / max(runner.max_iters - 1, 1)
-        self.schedule = process.ablation(self.ablation, progress, self.seed)
+        self.schedule = ablated(process, self.ablation, progress, self.seed)
         skipped = np.mean((self.schedule < self.skip_below) | (self.schedule == 0))
         runner.logger.info(f'Replaying {self.ablation} of {len(process)} steps over {runner.max_iters} iterations; '
                            f'{skipped:.0%} of the pathways are skipped (skip_below={self.skip_below})')

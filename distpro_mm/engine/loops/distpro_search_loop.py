@@ -1,23 +1,17 @@
 import copy
-import inspect
 import math
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Union
+from typing import Dict, Optional, Sequence, Union
 
 import torch
-from mmengine.dist import all_reduce, all_reduce_params, broadcast, get_rank
+from mmengine.dist import broadcast, get_rank
 from mmengine.hooks import CheckpointHook
-from mmengine.optim import OptimWrapperDict
-from mmpretrain.engine.hooks import SwitchRecipeHook
-from mmrazor.engine import StopDistillHook
 from mmrazor.registry import LOOPS
-from torch import Tensor
 from torch.utils.data import DataLoader
 
-from distpro.errors import argument_prefix, first_line, is_number
+from distpro.errors import argument_prefix, first_line
 from distpro.process import DistillationProcess
 from distpro.searching import (
     REFERENCES,
-    SEARCHERS,
     Round,
     RoundSearch,
     Searcher,
@@ -27,18 +21,14 @@ from distpro.searching import (
     round_epochs,
 )
 
-from ...config_types import check_arguments, nearest
 from ...datasets import seed_all
 from ...errors import ConfigError, TrainingError
 from ...models.guessing import single_label_loss
-from ..hooks import DistillWarmUpHook
 from ..schedules import scaled_schedules
-from .reproducible_train_loop import endless, start_at
+from .loop_training import LoopTraining
+from .reproducible_train_loop import start_at
+from .search_arguments import check_numbers, check_runner, check_searcher
 from .search_loop import SearchLoop, usable
-
-# What changes the training loss from epoch to epoch, which a derivative at the end of a round does not see.
-CHANGING = (StopDistillHook, DistillWarmUpHook, SwitchRecipeHook)
-BASE_ARGUMENTS = [name for name in inspect.signature(Searcher).parameters]  # of any strategy; the search gives them
 
 
 @LOOPS.register_module()
@@ -111,13 +101,13 @@ class DistProSearchLoop(SearchLoop):
                  max_growth: float = 2.0,
                  memory: float = 4.0,
                  **kwargs) -> None:
-        _check_numbers(max_epochs=max_epochs, round_share=round_share, min_iterations=min_iterations, rounds=rounds,
+        check_numbers(max_epochs=max_epochs, round_share=round_share, min_iterations=min_iterations, rounds=rounds,
                        knots=knots, initial_bump=initial_bump, feature_weight=feature_weight, max_divisions=max_divisions,
                        max_growth=max_growth, memory=memory)
-        kind = _check_searcher(searcher, rounds)
+        kind = check_searcher(searcher, rounds)
         if not isinstance(references, (list, tuple)) or not set(references) <= set(REFERENCES):
             raise ConfigError(f'train_cfg.references={references!r} must be a list with some of {", ".join(REFERENCES)}')
-        _check_runner(runner)
+        check_runner(runner)
         self.differentiates = kind.differentiates
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         grid = self.model.distiller.grid
@@ -138,7 +128,7 @@ class DistProSearchLoop(SearchLoop):
             self.searcher: Searcher = build_searcher(
                 grid, {**searcher, 'type': kind}, rounds, knots, initial_bump, feature_weight, references, self._guessing(),
                 max_divisions, int(seed))
-        self.training = _LoopTraining(self)
+        self.training = LoopTraining(self)
         self.search = RoundSearch(grid, Round(self.training, self.iterations, self.differentiates, memory, max_growth),
                                   self.searcher, self.repeats)
         self.round_start = 0  # iteration at which the present round has started
@@ -306,113 +296,3 @@ class DistProSearchLoop(SearchLoop):
                               f'and model.distiller {pathways} pathways: resume with the config of the search')
         self.search.load_state_dict(state['search'])
         self._expect_another_round()
-
-
-def _check_numbers(**values: Any) -> None:
-    """Refuse arguments that are out of range."""
-    for name, least in (('rounds', 1), ('knots', 2), ('max_epochs', 1), ('min_iterations', 1), ('max_divisions', 0)):
-        if not is_number(values[name]) or not isinstance(values[name], int) or values[name] < least:
-            raise ConfigError(f'train_cfg.{name}={values[name]!r} must be a whole number from {least}')
-    for name in ('max_growth', 'memory', 'feature_weight'):
-        if not is_number(values[name]) or not values[name] > 0:
-            raise ConfigError(f'train_cfg.{name}={values[name]!r} must be a number above 0')
-    if not is_number(values['round_share']) or not 0 < values['round_share'] <= 1:
-        raise ConfigError(f'train_cfg.round_share={values["round_share"]!r} must be a number above 0, up to 1')
-    if not is_number(values['initial_bump']):
-        raise ConfigError(f'train_cfg.initial_bump={values["initial_bump"]!r} must be a finite number, such as 0 for '
-                          'constant weights at first')
-
-
-def _check_searcher(searcher: Any, rounds: int) -> type:
-    """The class of a search strategy; refuses what is none, and too few rounds for it."""
-    if not isinstance(searcher, dict) or 'type' not in searcher:
-        raise ConfigError(f"train_cfg.searcher={searcher!r} must be a dict with the key type, e.g. "
-                          "dict(type='RpropSearcher')")
-    kind = SEARCHERS.get(searcher['type'], searcher['type'])
-    if not (inspect.isclass(kind) and issubclass(kind, Searcher)):
-        raise ConfigError(f"train_cfg.searcher.type={kind!r} is not one of {', '.join(SEARCHERS)}"
-                          f'{nearest(str(kind), SEARCHERS)}; register a strategy of your own with register_searcher in a '
-                          'module that custom_imports names')
-    given = [name for name in searcher if name != 'type']
-    check_arguments(kind, [*BASE_ARGUMENTS, *given], 'train_cfg.searcher')
-    taken = sorted(set(given) & set(BASE_ARGUMENTS))
-    if taken:
-        raise ConfigError(f'train_cfg.searcher has {", ".join(taken)}, which the search sets itself: leave it out')
-    if rounds < kind.minimum_rounds:
-        raise ConfigError(f'train_cfg.rounds={rounds} is too few for searcher.type={kind.__name__!r}, which needs '
-                          f'{kind.minimum_rounds} or more, such as 22')
-    return kind
-
-
-def _check_runner(runner: Any) -> None:
-    """Refuse optimisers and hooks that a search in rounds cannot have."""
-    constructor = runner.optim_wrapper.get('constructor') if isinstance(runner.optim_wrapper, dict) else None
-    if isinstance(runner.optim_wrapper, OptimWrapperDict) or 'DistPro' in str(constructor):
-        raise ConfigError('optim_wrapper.constructor: DistProSearchLoop updates alpha itself (train_cfg.searcher): '
-                          'give the optim_wrapper of an ordinary training')
-    for hook in runner.hooks:
-        if isinstance(hook, CHANGING):
-            raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
-                              'search by whole rounds does not know: remove it for the search')
-
-
-class _LoopTraining:
-    """The loop's training, as :class:`distpro.searching.Training` wants it.
-
-    Attributes:
-        outputs (dict): Losses of the last step by name.
-    """
-
-    def __init__(self, loop: DistProSearchLoop) -> None:
-        self.loop = loop
-        self.outputs: dict = {}
-
-    @property
-    def model(self) -> torch.nn.Module:
-        return self.loop.model
-
-    @property
-    def optimizer(self) -> torch.optim.Optimizer:
-        return self.loop.runner.optim_wrapper.optimizer
-
-    def state(self) -> dict:
-        runner = self.loop.runner
-        model = {name: value for name, value in self.model.state_dict().items() if not name.startswith('teacher.')}
-        return dict(model=model, optimizer=runner.optim_wrapper.state_dict(),
-                    schedulers=[scheduler.state_dict() for scheduler in runner.param_schedulers or []])
-
-    def set_state(self, state: dict) -> None:
-        runner = self.loop.runner
-        self.model.load_state_dict(state['model'], strict=False)
-        runner.optim_wrapper.load_state_dict(state['optimizer'])
-        for scheduler, own in zip(runner.param_schedulers or [], state['schedulers']):
-            scheduler.load_state_dict(own)
-
-    def _seed(self, iteration: int) -> None:
-        seed_all(self.loop.runner.seed, get_rank(), self.loop.round_start + iteration)
-
-    def take_step(self, iteration: int, batch: dict, weights: Tensor) -> Tensor:
-        self.model.distiller.grid.set_weights(weights)
-        self._seed(iteration)  # hooks may have drawn random numbers
-        runner = self.loop.runner
-        self.outputs = runner.model.train_step(batch, optim_wrapper=runner.optim_wrapper)
-        return self.outputs['loss']
-
-    def batches(self, iteration: int) -> Iterator[dict]:
-        return endless(self.loop.dataloader, self.loop.round_start + iteration)
-
-    def training_loss(self, parameters: Dict[str, Tensor], weights: Tensor, iteration: int, batch: dict) -> Tensor:
-        self._seed(iteration)
-        return self.model.training_loss(batch, parameters, weights)
-
-    def held_out_losses(self) -> Iterator[Tensor]:
-        seed_all(self.loop.runner.seed, get_rank(), self.loop._iter, 1)
-        return self.loop.held_out_losses()
-
-    def any_process(self, flag: Tensor) -> bool:
-        flag = flag.float()
-        all_reduce(flag, op='max')  # processes skip the rest of a round together
-        return bool(flag)
-
-    def average(self, tensors: List[Tensor]) -> None:
-        all_reduce_params(tensors, op='mean')

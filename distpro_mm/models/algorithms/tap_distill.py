@@ -1,13 +1,14 @@
 import collections
 import functools
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence, Union
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseModel
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from distpro.errors import argument_prefix
 from distpro.tracing import in_place_off, probe_input, trace
@@ -15,6 +16,7 @@ from distpro.tracing import in_place_off, probe_input, trace
 from ...config_types import check_arguments, checked, class_of
 from ...errors import ConfigError
 from ..checkpoints import load_whole
+from ..classifiers import ModuleClassifier
 from ..distillers.tap_distiller import TapDistiller
 from ..losses.one_label import refuse_recorded_one_label
 from ..probing import probe
@@ -30,8 +32,9 @@ class TapDistill(SingleTeacherDistill):
 
     Args:
         distiller (dict): Config of a :class:`TapDistiller`, e.g. :class:`PairDistiller`.
-        teacher (dict): Config of the teacher.
-        architecture (dict): Config of the student.
+        teacher (dict or nn.Module): The teacher or its config. A module that is not of mmengine must return logits, see
+            :class:`ModuleClassifier`.
+        architecture (dict or nn.Module): The student, likewise.
         teacher_ckpt (str, optional): The teacher's checkpoint, file or URL; must fit the teacher entirely. Defaults to
             None, which warns: an untrained teacher teaches nothing.
         input_shape (Sequence[int], optional): [C, H, W] of the images to probe both models with. Defaults to None: the
@@ -48,12 +51,15 @@ class TapDistill(SingleTeacherDistill):
         ConfigError: If the checkpoint is missing or does not fit, or the layers do not fit the models.
     """
 
-    def __init__(self, distiller: dict, teacher: dict, architecture: dict, teacher_ckpt: Optional[str] = None,
-                 input_shape: Optional[Sequence[int]] = None, teacher_input: Optional[dict] = None, **kwargs) -> None:
+    def __init__(self, distiller: dict, teacher: Union[dict, nn.Module], architecture: Union[dict, nn.Module],
+                 teacher_ckpt: Optional[str] = None, input_shape: Optional[Sequence[int]] = None,
+                 teacher_input: Optional[dict] = None, **kwargs) -> None:
         if kwargs.get('teacher_trainable'):
             raise ConfigError(f'model.teacher_trainable=True: the teacher of {type(self).__name__} is fixed')
         check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model')
         distiller = checked(distiller, 'model.distiller')
+        architecture, teacher = (ModuleClassifier(network) if isinstance(network, nn.Module) and not isinstance(
+            network, BaseModel) else network for network in (architecture, teacher))
         preprocessor = kwargs.get('data_preprocessor')
         if isinstance(preprocessor, dict) and isinstance(architecture, dict) and class_of(preprocessor.get('type')) is None:
             # It is of the student's toolbox: the student builds it, and lends it to us.

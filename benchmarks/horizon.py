@@ -5,7 +5,7 @@ there, the held-out loss after K steps is differentiated by the weights of those
 the end by the same weights. For the logits and the deepest features a real change of the weight over 100 steps tells whether
 the derivative is true.
 
-    CIFAR100=cifar100_folder python benchmarks/sight.py --teacher TEACHER.pth   # writes docs/results/sight.{csv,png,md}
+    CIFAR100=cifar100_folder python benchmarks/horizon.py --teacher TEACHER.pth   # writes docs/results/horizon.{csv,png,md}
 """
 import argparse
 import csv
@@ -21,10 +21,10 @@ from matplotlib.figure import Figure
 from mmrazor.registry import LOOPS
 
 from distpro.random_state import untouched
+from distpro.searching.round import copied
 from distpro_mm.datasets import seed_all
 from distpro_mm.engine import DistProSearchLoop
 from distpro_mm.engine.launch import build_trainer, load_config
-from distpro_mm.engine.loops.reproducible_train_loop import endless
 from distpro_mm.reporting.figures import save_figure
 from distpro_mm.reporting.table import markdown
 from machine import ROOT, describe
@@ -34,8 +34,8 @@ CHANGE = 0.2  # of a weight's logarithm, up and down
 
 
 @LOOPS.register_module()
-class SightLoop(DistProSearchLoop):
-    """One round at constant weights, differentiated at several moments.
+class HorizonLoop(DistProSearchLoop):
+    """One round at constant weights, differentiated over several horizons.
 
     Args:
         marks (Sequence[int]): Iterations from which to look ahead.
@@ -50,12 +50,14 @@ class SightLoop(DistProSearchLoop):
         self.changed: Dict[Tuple[int, int], float] = {}  # by mark and pathway: the same by a real change
 
     def step(self, data_batch: dict) -> dict:
-        """A training step; where a mark lies K steps back, the derivative."""
+        """A training step; K steps after a mark, the derivative."""
+        if self._iter == 0:
+            self.start_lr = self.training.optimizer.param_groups[0]['lr']
         if self._iter in self.marks:
-            before = self._state()
+            before = copied(self.training.state())
             for pathway in (-2, -1):
                 self.changed[self._iter, pathway] = self._slope(before, pathway)
-            self._set_state(before)
+            self.training.set_state(copied(before))
         outputs = super().step(data_batch)
         for mark in self.marks:
             if self._iter + 1 - mark in AHEAD:
@@ -68,41 +70,40 @@ class SightLoop(DistProSearchLoop):
 
     def _look_back(self, first: int) -> torch.Tensor:
         """dJ / d log w of all steps so far, from a first one on [K, N]."""
-        kept, self.trajectory.steps = self.trajectory.steps, self.trajectory.steps[first:]
+        stored, self.trajectory.steps = self.trajectory.steps, self.trajectory.steps[first:]
         with untouched(self.model):
             self._loss()
-            derivatives = self.trajectory.sweep(self._training_loss)
-        self.trajectory.steps = kept
-        return derivatives * self._weights[0]
+            derivatives = self.trajectory.sweep(
+                lambda parameters, weights, step: self.training.training_loss(parameters, weights, *step))
+        self.trajectory.steps = stored
+        return derivatives * self.search.round.weights[0]
 
     def _slope(self, before: dict, pathway: int) -> float:
         """How the loss after 100 steps changes with the logarithm of a weight."""
-        losses, kept = [], list(self.trajectory.steps)
-        constant = self._weights
+        losses, stored = [], list(self.trajectory.steps)
         for change in (CHANGE, -CHANGE):
-            self._set_state(before)
-            self._weights = constant.clone()
-            self._weights[:, pathway] *= np.exp(change)
-            batches = endless(self.dataloader, self._iter)
+            self.training.set_state(copied(before))
+            weights = self.search.round.weights[0].clone()
+            weights[pathway] *= np.exp(change)
+            batches = self.training.batches(self._iter)
             with untouched(self.model):
                 for iteration in range(self._iter, self._iter + AHEAD[-1]):
-                    for group in self.runner.optim_wrapper.param_groups:
+                    for group in self.training.optimizer.param_groups:
                         group['lr'] = self.lr(iteration)
-                    self._train_step(iteration, next(batches))
+                    self.training.take_step(iteration, next(batches), weights)
                 losses.append(self._loss())
             batches.close()
-        self._weights, self.trajectory.steps = constant, kept
+        self.trajectory.steps = stored
         return (losses[0] - losses[1]) / (2 * CHANGE)
 
     def lr(self, iteration: int) -> float:
         """float: The cosine schedule's rate."""
-        start = self._settings[0][0]['lr']
-        return start * 0.5 * (1 + np.cos(np.pi * iteration / self.iterations))
+        return self.start_lr * 0.5 * (1 + np.cos(np.pi * iteration / self.iterations))
 
     def end_epoch(self) -> None:
         """At the end, the derivative of the last loss by all weights."""
         if self._iter == self.iterations:
-            self.searcher.tell(0.0)  # what the record hook writes
+            self.searcher.tell(self.search.trial, 0.0)  # what the record hook writes
             whole = self._look_back(0)
             for mark in self.marks:
                 self.found[mark, 0] = whole[mark:mark + AHEAD[-1]].sum(0).cpu().numpy()
@@ -119,7 +120,7 @@ def main() -> None:
     parser.add_argument('--teacher', required=True, help="the teacher's checkpoint")
     parser.add_argument('--pair', default='resnet20_resnet8_cifar100-small')
     parser.add_argument('--marks', type=int, nargs='+', default=[50, 300, 700], help='iterations from which to look ahead')
-    parser.add_argument('--work-dir', default='work_dirs/sight')
+    parser.add_argument('--work-dir', default='work_dirs/horizon')
     parser.add_argument('--out', default=str(ROOT / 'docs/results'), help='folder of the results')
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -128,18 +129,18 @@ def main() -> None:
     whole = load_config(str(ROOT / 'configs/distpro/equal.py'), pair=args.pair)
     cfg.update(work_dir=args.work_dir, log_level='ERROR', param_scheduler=whole.param_scheduler)
     cfg.model.teacher_ckpt = args.teacher
-    cfg.train_cfg = dict(type='mmrazor.SightLoop', max_epochs=whole.train_cfg.max_epochs, marks=args.marks)
+    cfg.train_cfg = dict(type='mmrazor.HorizonLoop', max_epochs=whole.train_cfg.max_epochs, marks=args.marks)
     runner = build_trainer(cfg)
     runner.train()
     loop, names = runner.train_loop, runner.model.distiller.grid.names
     horizons = [*AHEAD, 0]
     labels = {**{k: f'{k} step{"s" * (k > 1)}' for k in AHEAD}, 0: 'the end'}
-    with open(os.path.join(args.out, 'sight.csv'), 'w', newline='') as file:
+    with open(os.path.join(args.out, 'horizon.csv'), 'w', newline='') as file:
         writer = csv.writer(file)
         writer.writerow(['from iteration', 'ahead', *names])
         writer.writerows([mark, labels[k], *(f'{value:.3e}' for value in loop.found[mark, k])]
                          for mark in args.marks for k in horizons)
-    draw(loop.found, names, args.marks, os.path.join(args.out, 'sight.png'))
+    draw(loop.found, names, args.marks, os.path.join(args.out, 'horizon.png'))
     rows = [['from iteration', 'the loss after', names[-2], names[-1], 'all others', 'cosine with the end']]
     for mark in args.marks:
         for k in horizons:
@@ -149,14 +150,14 @@ def main() -> None:
     checks = [['from iteration', 'pathway', 'derivative', 'by a real change']] + [
         [str(mark), names[pathway], f'{loop.found[mark, 100][pathway] * 1e3:+.2f}', f'{slope * 1e3:+.2f}']
         for (mark, pathway), slope in loop.changed.items()]
-    with open(os.path.join(args.out, 'sight.md'), 'w') as file:
+    with open(os.path.join(args.out, 'horizon.md'), 'w') as file:
         file.write('\n\n'.join([
             '# How far ahead a search must look',
             f'Written by {where}; pair {args.pair}, {loop.iterations} iterations, all pathways at the weight '
             f'{loop._weights[0, 0]:g}.',
             'Thousandths by which the held-out loss changes if a weight grows by its e-fold over the K steps before it is '
             'measured (for "the end": over the 100 steps from that iteration on). Negative: more weight is better.',
-            markdown(rows), '![The derivative by distance](sight.png)',
+            markdown(rows), '![The derivative by distance](horizon.png)',
             f'Against a real change, with the logarithm of one weight {CHANGE} higher and lower for 100 steps, all else '
             'alike:', markdown(checks),
             'Where training is chaotic the derivative, which is that of an infinitesimal change, is larger than what a real '

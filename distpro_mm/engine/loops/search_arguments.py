@@ -1,0 +1,66 @@
+"""Checks of the arguments of a search in rounds."""
+import inspect
+from typing import Any
+
+from mmengine.optim import OptimWrapperDict
+from mmpretrain.engine.hooks import SwitchRecipeHook
+from mmrazor.engine import StopDistillHook
+
+from distpro.errors import is_number
+from distpro.searching import SEARCHERS, Searcher
+
+from ...config_types import check_arguments, nearest
+from ...errors import ConfigError
+from ..hooks import DistillWarmUpHook
+
+# What changes the training loss from epoch to epoch, which a derivative at the end of a round does not see.
+CHANGING = (StopDistillHook, DistillWarmUpHook, SwitchRecipeHook)
+BASE_ARGUMENTS = list(inspect.signature(Searcher).parameters)  # of any strategy; the search gives them
+
+
+def check_numbers(**values: Any) -> None:
+    """Refuse arguments that are out of range."""
+    for name, least in (('rounds', 1), ('knots', 2), ('max_epochs', 1), ('min_iterations', 1), ('max_divisions', 0)):
+        if not is_number(values[name]) or not isinstance(values[name], int) or values[name] < least:
+            raise ConfigError(f'train_cfg.{name}={values[name]!r} must be a whole number from {least}')
+    for name in ('max_growth', 'memory', 'feature_weight'):
+        if not is_number(values[name]) or not values[name] > 0:
+            raise ConfigError(f'train_cfg.{name}={values[name]!r} must be a number above 0')
+    if not is_number(values['round_share']) or not 0 < values['round_share'] <= 1:
+        raise ConfigError(f'train_cfg.round_share={values["round_share"]!r} must be a number above 0, up to 1')
+    if not is_number(values['initial_bump']):
+        raise ConfigError(f'train_cfg.initial_bump={values["initial_bump"]!r} must be a finite number, such as 0 for '
+                          'constant weights at first')
+
+
+def check_searcher(searcher: Any, rounds: int) -> type:
+    """The class of a search strategy; refuses what is none, and too few rounds for it."""
+    if not isinstance(searcher, dict) or 'type' not in searcher:
+        raise ConfigError(f"train_cfg.searcher={searcher!r} must be a dict with the key type, e.g. "
+                          "dict(type='RpropSearcher')")
+    kind = SEARCHERS.get(searcher['type'], searcher['type'])
+    if not (inspect.isclass(kind) and issubclass(kind, Searcher)):
+        raise ConfigError(f"train_cfg.searcher.type={kind!r} is not one of {', '.join(SEARCHERS)}"
+                          f'{nearest(str(kind), SEARCHERS)}; register a strategy of your own with register_searcher in a '
+                          'module that custom_imports names')
+    given = [name for name in searcher if name != 'type']
+    check_arguments(kind, [*BASE_ARGUMENTS, *given], 'train_cfg.searcher')
+    taken = sorted(set(given) & set(BASE_ARGUMENTS))
+    if taken:
+        raise ConfigError(f'train_cfg.searcher has {", ".join(taken)}, which the search sets itself: leave it out')
+    if rounds < kind.minimum_rounds:
+        raise ConfigError(f'train_cfg.rounds={rounds} is too few for searcher.type={kind.__name__!r}, which needs '
+                          f'{kind.minimum_rounds} or more, such as 22')
+    return kind
+
+
+def check_runner(runner: Any) -> None:
+    """Refuse optimisers and hooks that a search in rounds cannot have."""
+    constructor = runner.optim_wrapper.get('constructor') if isinstance(runner.optim_wrapper, dict) else None
+    if isinstance(runner.optim_wrapper, OptimWrapperDict) or 'DistPro' in str(constructor):
+        raise ConfigError('optim_wrapper.constructor: DistProSearchLoop updates alpha itself (train_cfg.searcher): '
+                          'give the optim_wrapper of an ordinary training')
+    for hook in runner.hooks:
+        if isinstance(hook, CHANGING):
+            raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
+                              'search by whole rounds does not know: remove it for the search')

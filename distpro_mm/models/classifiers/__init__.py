@@ -1,0 +1,3 @@
+from .module_classifier import ModuleClassifier
+
+__all__ = ['ModuleClassifier']

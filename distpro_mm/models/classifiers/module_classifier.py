@@ -1,0 +1,56 @@
+from typing import Callable, List, Optional, Union
+
+import torch
+from mmengine.model import BaseModel
+from mmpretrain.structures import DataSample
+from mmrazor.registry import MODELS
+from torch import Tensor, nn
+
+from distpro.distillation import find_logits
+
+
+@MODELS.register_module()
+class ModuleClassifier(BaseModel):
+    """Any torch module that returns logits, as a classifier that mmengine can train.
+
+    :class:`DistPro` puts it around an ``architecture`` or a ``teacher`` that is a plain module. The names of the module's
+    layers start with ``module.``.
+
+    Args:
+        module (nn.Module): Called with the images [B, C, H, W].
+        get_logits (Callable, optional): Gives the logits [B, K] out of what the module returns. Defaults to None: a tensor
+            as it is, an attribute or key ``logits``, or the first element of a tuple.
+        loss (nn.Module, optional): Called with logits [B, K] and labels [B]. Defaults to None: the cross-entropy.
+        data_preprocessor (dict, optional): As of any model of mmengine. Defaults to None.
+    """
+
+    def __init__(self, module: nn.Module, get_logits: Optional[Callable[..., Tensor]] = None,
+                 loss: Optional[nn.Module] = None, data_preprocessor: Optional[dict] = None) -> None:
+        super().__init__(data_preprocessor)
+        self.module, self.get_logits = module, get_logits or find_logits
+        self.loss_module = nn.CrossEntropyLoss() if loss is None else loss
+
+    def init_weights(self) -> None:
+        """Nothing: the module is given as it is."""
+
+    def forward(self, inputs: Tensor, data_samples: Optional[List[DataSample]] = None,
+                mode: str = 'tensor') -> Union[Tensor, dict, List[DataSample]]:
+        """Forward.
+
+        Args:
+            inputs (Tensor): Images [B, C, H, W].
+            data_samples (list[DataSample], optional): Their annotations.
+            mode (str): 'tensor', 'loss' or 'predict'. Defaults to 'tensor'.
+
+        Returns:
+            Tensor, dict or list[DataSample]: Logits [B, K]; ``loss``; or the samples with predictions.
+        """
+        logits = self.get_logits(self.module(inputs))
+        if mode == 'tensor':
+            return logits
+        if mode == 'loss':
+            labels = torch.cat([sample.gt_label for sample in data_samples]).to(logits.device)
+            return dict(loss=self.loss_module(logits, labels))
+        samples = data_samples or [DataSample() for _ in logits]
+        return [sample.set_pred_score(scores).set_pred_label(scores.argmax(0, keepdim=True))
+                for sample, scores in zip(samples, logits.softmax(1))]
