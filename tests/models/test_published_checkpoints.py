@@ -243,15 +243,15 @@ class RunsCode:
 
 def test_a_file_that_could_run_code_is_refused(state, tmp_path, capsys):
     for content, named in ((RunsCode(), 'print'), (pathlib.PurePosixPath('here'), 'pathlib.PurePosixPath')):
-        with pytest.raises(ConfigError, match=f"^checkpoint='.*published.pth' asks for '{named}', and to load more than "
-                                              'weights could run code'):
+        with pytest.raises(ConfigError, match=f"^checkpoint='.*published.pth' needs '{named}', and loading this class "
+                                              'could run code'):
             read_published(saved(tmp_path, dict(opt=content, model=state)))
     assert 'this code was run' not in capsys.readouterr().out
 
 
 def test_a_file_without_weights_is_refused(state, tmp_path):
     for content in ([1.0], {}, dict(model={}), dict(epoch=240), dict(model=dict(state, extra=1)), torch.ones(2)):
-        with pytest.raises(ConfigError, match="^checkpoint='.*published.pth' holds no weights"):
+        with pytest.raises(ConfigError, match="^checkpoint='.*published.pth' has no weights"):
             read_published(saved(tmp_path, content))
     path = saved(tmp_path, dict(model=state))
     whole = pathlib.Path(path).read_bytes()
@@ -300,9 +300,9 @@ def test_of_a_distillation_the_teacher_is_converted(state, tmp_path):
 
 def test_a_config_without_a_network_with_published_names_is_refused(state, tmp_path):
     path = saved(tmp_path, dict(model=state))
-    with pytest.raises(ConfigError, match="the config '.*' names no network: it needs model=dict"):
+    with pytest.raises(ConfigError, match="the config '.*' has no model: set model=dict"):
         convert_teacher(Config(dict(train_cfg=dict())), path, str(tmp_path / 'out.pth'))
     other = dict(NETWORKS.resnet8, backbone=dict(type='MobileNetV3', arch='small'))
-    with pytest.raises(ConfigError, match="model.backbone.type='MobileNetV3': its published names are not known, those of "
-                                          'CIFARResNet, '):
+    with pytest.raises(ConfigError, match="model.backbone.type='MobileNetV3': its published names are not known; supported "
+                                          'are CIFARResNet, '):
         convert_teacher(Config(dict(model=other)), path, str(tmp_path / 'out.pth'))
