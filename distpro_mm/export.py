@@ -132,7 +132,7 @@ def _named(value):
 
 
 def _registered(kind: Union[str, type]) -> str:
-    """The registered name of a type with its scope, preferably of its own package; its path if it is not registered."""
+    """The registered name of a type with its scope, preferably in its package's registry; its path if not registered."""
     if isinstance(kind, str):
         if kind.count('.') < 2:  # a name with or without a scope
             return kind
@@ -166,6 +166,6 @@ def _plain(value, toolbox: str):
     if isinstance(value, (list, tuple)):
         return type(value)(_plain(item, toolbox) for item in value)  # mmcv's Resize requires tuples
     if callable(value):
-        raise ConfigError(f'model.architecture holds the function {value}, which cannot be exported: define the network by '
+        raise ConfigError(f'model.architecture has the function {value}, which cannot be exported: define the network by '
                           'names and numbers')
     return value

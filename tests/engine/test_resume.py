@@ -289,8 +289,8 @@ def test_weights_alone_are_no_state_of_a_training(config, tmp_path):
 
 
 CHANGES = [
-    ('train_dataloader.batch_size=10', 'train_dataloader.batch_size: 20 then, 10 now; iterations an epoch .*: 5 then, 10 n'),
-    ('train_dataloader.dataset.images_per_class=12', 'images_per_class: 10 then, 12 now; iterations an epoch .*: 5 then, 6'),
+    ('train_dataloader.batch_size=10', 'train_dataloader.batch_size: 20 then, 10 now; iterations per epoch .*: 5 then, 10'),
+    ('train_dataloader.dataset.images_per_class=12', 'images_per_class: 10 then, 12 now; iterations per epoch .*: 5 then'),
     ('randomness.seed=5', 'randomness.seed: 0 then, 5 now'),
     ('optim_wrapper.clip_grad.max_norm=1', 'optim_wrapper.clip_grad.max_norm: None then, 1 now'),
     ('custom_hooks.0.skip_below=0.5', 'custom_hooks.0.skip_below: None then, 0.5 now'),

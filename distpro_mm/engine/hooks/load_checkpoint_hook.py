@@ -68,7 +68,7 @@ class LoadCheckpointHook(Hook):
         if isinstance(loop, EpochBasedTrainLoop) and info.get('max_iters') and info.get('max_epochs'):
             before, now = info['max_iters'] // info['max_epochs'], loop.max_iters // loop.max_epochs
             if before != now:
-                changes['iterations an epoch (images, batch size or processes)'] = before, now
+                changes['iterations per epoch (images, batch size or processes)'] = before, now
         # A search in rounds restores settings that it has stored.
         follows = not (isinstance(loop, Search) and loop.in_rounds)
         refused = {key: values for key, values in changes.items() if not (follows and is_followed(key))}

@@ -12,8 +12,8 @@ EXPANSION = 4
 class PyramidBlock(nn.Module):
     """Convolutions with a batch norm before and after each, and a shortcut that has no weights.
 
-    The shortcut is average-pooled if the map is halved, and padded with channels of zeros. No activation comes before the
-    first convolution and none after the addition.
+    The shortcut is average-pooled if the map is halved, and padded with channels of zeros. There is no activation before
+    the first convolution or after the addition.
 
     Args:
         in_channels (int): Input channels.

@@ -37,12 +37,12 @@ class ShuffleUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [B, C_in, H, W] to [B, C_out, H / stride, W / stride]; the input must not be negative."""
-        kept, y = x.chunk(2, 1) if self.shortcut is None else (self.shortcut(x), x)
+        second, y = x.chunk(2, 1) if self.shortcut is None else (self.shortcut(x), x)
         y = self.relu(self.bn1(self.conv1(y)))
         y = self.bn3(self.conv3(self.bn2(self.conv2(y))))
         # The paper applies ReLU to each path before the concatenation. ReLU after it is equivalent, because the second
         # path at stride 1 is not negative, and gives the unit a map before its activation.
-        return self.relu(torch.stack([kept, y], 2).flatten(1, 2))
+        return self.relu(torch.stack([second, y], 2).flatten(1, 2))
 
 
 @MODELS.register_module(force=True)  # an exported copy of this file may be imported too
