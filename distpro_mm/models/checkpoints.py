@@ -78,7 +78,7 @@ def load_whole(model: nn.Module, path: str, key: str) -> None:
     except RuntimeError as error:
         mismatches = [line.strip() for line in str(error).splitlines() if 'size mismatch' in line] or [str(error)]
         raise ConfigError(f'{key} does not fit the {network}: {len(mismatches)} weights have other shapes, first '
-                          f'"{mismatches[0]}"; is that the network it was trained as?') from error
+                          f'"{mismatches[0]}"; give a checkpoint of this network') from error
     missing = [name for name in missing if name not in inside]
     if missing and not inside & set(model.state_dict()):
         raise ConfigError(f'{key}: its names differ from those of the {network}, first {sorted(inside)[:2]} and not '
@@ -87,7 +87,7 @@ def load_whole(model: nn.Module, path: str, key: str) -> None:
     if missing:
         raise ConfigError(f'{key} fits the {network} only partly: {len(missing)} of its {len(model.state_dict())} weights '
                           f'are not in the file, first {missing[:3]}, and the file has {len(unexpected)} others, first '
-                          f'{unexpected[:3]}; is that the network it was trained as?')
+                          f'{unexpected[:3]}; give a checkpoint of this network')
     if unexpected:
         print_log(f'{key} has {len(unexpected)} weights that the {network} does not use, first {unexpected[:3]}',
                   'current', 30)

@@ -143,8 +143,8 @@ def match_names(state: Dict[str, Tensor], model: nn.Module, key: str) -> Dict[st
         ([f"'{name}'" for name in missing], 'of the weights of that network are not in the file'),
         (reshaped, 'have another shape')) if names]
     if wrong:
-        raise ConfigError(f"{key} does not fit the {backbone} of the config: {'; '.join(wrong)}; is that the network it was "
-                          'trained as?')
+        raise ConfigError(f"{key} does not fit the {backbone} of the config: {'; '.join(wrong)}; give a checkpoint of "
+                          'this network')
     return {ours: found[ours] for ours in own}
 
 

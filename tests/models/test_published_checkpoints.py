@@ -288,7 +288,7 @@ def test_what_does_not_fit_weight_for_weight_is_refused(state, tmp_path, change,
 
 @pytest.mark.parametrize('name', ['resnet14', 'resnet8x4', 'wrn_16_1', 'vgg8', 'shufflenetv2'])
 def test_a_teacher_of_another_network_is_refused(state, tmp_path, name):
-    with pytest.raises(ConfigError, match='published.pth. does not fit the .* is that the network it was trained as'):
+    with pytest.raises(ConfigError, match='published.pth. does not fit the .*; give a checkpoint of this network'):
         convert_teacher(config(name), saved(tmp_path, dict(model=state)), str(tmp_path / 'out.pth'))
 
 

@@ -29,8 +29,8 @@ class TeacherInput(nn.Module):
         channels = [len(side[entry]) for side in (student, teacher) for entry in ('mean', 'std') if side[entry] is not None]
         self.swap = bool(student['to_rgb']) != bool(teacher['to_rgb'])
         if len(set(channels)) > 1 or self.swap and channels and channels[0] != 3:
-            raise ConfigError(f"model.teacher_input={teacher}: the student's images are prepared by {student}: the numbers "
-                              'of channels must be the same, and three where colours are swapped')
+            raise ConfigError(f"model.teacher_input={teacher}: the student's preprocessing is {student}: the numbers of "
+                              'channels must be equal, and three if to_rgb differs')
         if any(value <= 0 for side in (student, teacher) for value in side['std'] or ()):
             raise ConfigError(f'model.teacher_input: every std must be above 0, got {teacher["std"]} and {student["std"]}')
         count = channels[0] if channels else 1
