@@ -268,16 +268,16 @@ def without(state, name):
 
 
 @pytest.mark.parametrize('change, message', [
-    (lambda state: dict(state, extra=torch.ones(1)), "1 of its weights are not in that network, first 'extra'; is that"),
+    (lambda state: dict(state, extra=torch.ones(1)), "1 of its weights are not in that network, first 'extra'; give"),
     (lambda state: without(state, 'layer2.0.bn2.running_var'),
-     "1 of the weights of that network are not in the file, first 'backbone.layer2.0.bn2.running_var'; is that"),
+     "1 of the weights of that network are not in the file, first 'backbone.layer2.0.bn2.running_var'; give"),
     (lambda state: dict(state, **{'conv1.weight': torch.ones(16, 1, 3, 3)}),
-     "1 have another shape, first 'conv1.weight' (16, 1, 3, 3) for 'backbone.conv1.weight' (16, 3, 3, 3); is that"),
+     "1 have another shape, first 'conv1.weight' (16, 1, 3, 3) for 'backbone.conv1.weight' (16, 3, 3, 3); give"),
     (lambda state: dict({'linear.weight': torch.ones(100, 64)}, **state),  # two for head.fc.weight
-     "1 of its weights are not in that network, first 'fc.weight'; is that"),
+     "1 of its weights are not in that network, first 'fc.weight'; give"),
     (lambda state: dict(without(state, 'fc.bias'), **{'fc2.bias': torch.ones(100)}),
      "1 of its weights are not in that network, first 'fc2.bias'; 1 of the weights of that network are not in the file, "
-     "first 'head.fc.bias'; is that"),
+     "first 'head.fc.bias'; give"),
 ])
 def test_what_does_not_fit_weight_for_weight_is_refused(state, tmp_path, change, message):
     with pytest.raises(ConfigError) as refused:
