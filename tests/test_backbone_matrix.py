@@ -9,7 +9,7 @@ from distpro.tracing import in_place_off, probe_input, resolve_taps, trace
 from distpro_mm.reporting.inspection import as_config
 
 # The base class of three registered ones: its config holds functions, so that it can be trained and not exported.
-NOT_EXPORTED = {'CSPNet': 'ConfigError: model.architecture holds the function'}
+NOT_EXPORTED = {'CSPNet': 'ConfigError: model.architecture has the function'}
 
 
 def some(names, quick):

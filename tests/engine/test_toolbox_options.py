@@ -104,7 +104,7 @@ REFUSED = [
     ('kd', dict(efficient_conv_bn_eval=['architecture.backbone']), 'efficient_conv_bn_eval: it merges layers'),
     ('whole_run', dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='accuracy/top1')]),
      'custom_hooks.0: EarlyStoppingHook: a search in rounds validates after the last round only'),
-    ('whole_run', dict(custom_hooks=recipe(batch_augments=MIXUP)), 'SwitchRecipeHook: it acts at epochs of the whole'),
+    ('whole_run', dict(custom_hooks=recipe(batch_augments=MIXUP)), 'SwitchRecipeHook: it acts at epochs of the search'),
     ('whole_run', dict(custom_hooks=[dict(type='mmrazor.DistillWarmUpHook', epochs=1)]),
      'DistillWarmUpHook: it acts at epochs of the search, but every round is a training from epoch 1'),
     ('equal', dict(compile=True), 'compile=True: it compiles the entire .* set model.distiller.compile_transforms=True'),
