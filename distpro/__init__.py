@@ -1,4 +1,4 @@
-"""DistPro: learns how a student network is distilled from a teacher, in torch and numpy alone."""
+"""DistPro: learns how to distil a student network from a teacher. Depends on torch and numpy only."""
 from .distillation import Distillation, DistillationOutput
 from .errors import ArgumentError, ProcessError, SearchError
 from .plain_search import search

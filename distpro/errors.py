@@ -1,11 +1,11 @@
-"""Errors that name what to change, and small helpers for their messages."""
+"""Errors that name the argument to change, and helpers for their messages."""
 import contextlib
 import math
 from typing import Any, Iterator, TypeGuard
 
 
 class ArgumentError(ValueError):
-    """An argument, or a file that it names, that cannot be used. Names the argument, the value seen and what would do.
+    """An invalid argument, or an invalid file given by one. The message has the argument, the value and the valid values.
 
     Args:
         message (str): The message. If it is about an argument, it starts with the argument's name.
@@ -13,21 +13,21 @@ class ArgumentError(ValueError):
 
 
 class ProcessError(ArgumentError):
-    """A process that cannot be read or does not fit."""
+    """A process that cannot be read or does not fit the pathways."""
 
 
 class SearchError(RuntimeError):
-    """A search that cannot go on, because the student does not learn."""
+    """A search that cannot continue, because the student does not learn."""
 
 
 @contextlib.contextmanager
 def argument_prefix(prefix: str, kind: type = ArgumentError) -> Iterator[None]:
-    """Put a prefix before the argument that an :class:`ArgumentError` names, and raise the error as another class.
+    """Prepend a prefix to the message of an :class:`ArgumentError`, and raise it as an error of class ``kind``.
 
     Args:
-        prefix (str): Such as ``'model.distiller.'``.
-        kind (type): Class of the error that is raised, derived from :class:`ArgumentError`. Errors that are of this class
-            already pass unchanged. Defaults to :class:`ArgumentError`.
+        prefix (str): The prefix, e.g. ``'model.distiller.'``.
+        kind (type): Class of the raised error, a subclass of :class:`ArgumentError`. Errors of this class are not
+            changed. Defaults to :class:`ArgumentError`.
     """
     try:
         yield
@@ -43,6 +43,6 @@ def is_number(value: Any) -> TypeGuard[float]:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an error's message, to be quoted in another message."""
+    """The first line of an error's message, for use in another message."""
     lines = str(error).strip().splitlines()
-    return lines[0] if lines else 'no more is known'
+    return lines[0] if lines else 'no details'

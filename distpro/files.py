@@ -1,4 +1,4 @@
-"""Atomic writing of files: a kill at any time leaves the old file or the new one, never a part."""
+"""Atomic writes: after an interruption, the file has the old or the new content, never a part of it."""
 import contextlib
 import os
 import tempfile
@@ -7,26 +7,26 @@ from typing import Iterator
 
 @contextlib.contextmanager
 def atomic_write(path: str) -> Iterator[str]:
-    """Write a temporary file and move it into place.
+    """Write to a temporary file that replaces ``path`` on success.
 
     Args:
-        path (str): The file; its folder is made if there is none.
+        path (str): The file; its folder is created if it does not exist.
 
     Yields:
-        str: Path to write to. What lies there at the end is moved to ``path``; after an error it is removed.
+        str: Path of the temporary file. At the end, it is renamed to ``path``; after an error, it is removed.
     """
     path = os.path.abspath(path)
     folder, name = os.path.split(path)
     os.makedirs(folder, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=folder, prefix='.writing-', suffix=os.path.splitext(name)[1])
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix='.writing-', suffix=os.path.splitext(name)[1])
     os.close(handle)
     try:
-        yield beside
-        with open(beside, 'rb+') as file:
+        yield temporary
+        with open(temporary, 'rb+') as file:
             os.fsync(file.fileno())
-        os.chmod(beside, 0o644)
-        os.replace(beside, path)
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(beside)
+            os.unlink(temporary)
         raise

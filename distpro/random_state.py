@@ -1,4 +1,4 @@
-"""Random states and buffers that are as before afterwards."""
+"""Save and restore random states and buffers."""
 import contextlib
 from typing import Iterator, List
 
@@ -7,17 +7,17 @@ from torch import nn
 
 
 def gpus(*modules: nn.Module) -> List[torch.device]:
-    """list[torch.device]: The GPUs that parameters or buffers of the modules are on."""
+    """list[torch.device]: The GPUs of the modules' parameters and buffers."""
     tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
     return list({tensor.device for tensor in tensors if tensor.is_cuda})
 
 
 @contextlib.contextmanager
 def untouched(*modules: nn.Module) -> Iterator[None]:
-    """Let forwards run in training mode without any lasting effect.
+    """Run forwards in training mode without side effects.
 
-    Inside, the modules' buffers (running statistics among them) are copies; afterwards the true ones, which nothing has
-    written to, are back, and so are the random states of the CPU and of every GPU that the modules are on.
+    Inside the context, the modules' buffers (e.g. running statistics) are copies. On exit, the original buffers and the
+    random states of the CPU and of the modules' GPUs are restored.
 
     Args:
         *modules (nn.Module): The modules whose buffers are protected.
@@ -36,7 +36,7 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def fixed_random_states(device: torch.device) -> Iterator[None]:
-    """Leave the random states of the CPU and of a device as they are."""
+    """Restore the random states of the CPU and of a device on exit."""
     states = random_states(device)
     try:
         yield
@@ -50,7 +50,7 @@ def random_states(device: torch.device) -> tuple:
 
 
 def set_random_states(states: tuple, device: torch.device) -> None:
-    """Set what :func:`random_states` gave."""
+    """Restore the states of :func:`random_states`."""
     torch.set_rng_state(states[0])
     if states[1] is not None:
         torch.cuda.set_rng_state(states[1], device)

@@ -19,8 +19,8 @@ def register_weighting(function: Callable[..., Tensor]) -> Callable[..., Tensor]
     """Register a function from alpha to weights under its name; a decorator.
 
     Args:
-        function (Callable): ``function(alpha, **parameters)`` gives weights [N], differentiable in alpha [N]. Parameters
-            are finite numbers with default values. They go into the process file.
+        function (Callable): ``function(alpha, **parameters)`` returns weights [N], differentiable in alpha [N]. Parameters
+            are finite numbers with default values. They are written to the process file.
 
     Example:
         >>> @distpro.register_weighting
@@ -34,7 +34,7 @@ def register_weighting(function: Callable[..., Tensor]) -> Callable[..., Tensor]
 
 @register_weighting
 def uniform(alpha: Tensor) -> Tensor:
-    """w_p = 1, whatever alpha: a search moves nothing."""
+    """w_p = 1 for every alpha, so a search has no effect."""
     return torch.ones_like(alpha) + 0 * alpha
 
 
@@ -76,27 +76,28 @@ def bounded_absolute(alpha: Tensor) -> Tensor:
 
 @register_weighting
 def exponential(alpha: Tensor) -> Tensor:
-    """w_p = exp a_p: free in its total, which a normalised weighting cannot find; 0 at an alpha of -60 or less."""
+    """w_p = exp a_p: the total weight is free, unlike in normalised weightings; 0 for alpha <= -60."""
     return torch.where(alpha > OFF, alpha.exp(), torch.zeros_like(alpha))
 
 
 class Weighting:
     """A map from alpha to the pathways' weights, times a constant.
 
-    The shipped functions and their numbers are those of DistPro's release (ECCV 2022), which numbers them as styles 0 to 6;
-    its style 333 is ``biased_softmax`` with ``scale='num_pathways'``. ``exponential`` is ours.
+    The functions and their constants are those of DistPro's release (ECCV 2022), styles 0 to 6. The release's style 333 is
+    ``biased_softmax`` with ``scale='num_pathways'``. ``exponential`` is not in the release.
 
     Args:
         type (str): One of :data:`WEIGHTINGS`, see :func:`register_weighting`. Defaults to 'biased_softmax'.
         scale (float or str): Constant factor > 0, or 'num_pathways' for N. Defaults to 1.
         kd_weight (float): A further factor > 0. Defaults to 1.
-        initial_alpha (float, optional): Where alpha starts. Defaults to None: 0 for ``exponential``, else 1.
-        unit (str, optional): What a weight of 1 on all pathways means. 'variance': the teacher's features are divided
-            by their standard deviation, the feature losses are averaged over the feature pathways and the logit losses over
-            the logit pathways, so that a weight does not depend on the number of pathways or the scale of the features.
-            'loss': the sum of the losses as they are. Defaults to None: 'variance' for ``exponential``, else 'loss', the
+        initial_alpha (float, optional): Initial value of alpha. Defaults to None: 0 for ``exponential``, else 1.
+        unit (str, optional): Unit of the weights. 'variance': the teacher's features are divided by their standard
+            deviation, the feature losses are averaged over the feature pathways and the logit losses over the logit
+            pathways. A weight then does not depend on the number of pathways or the scale of the features. 'loss': the
+            weighted losses are summed. Defaults to None: 'variance' for ``exponential``, else 'loss', the
             release's.
-        **parameters (float): Of the function, such as ``bias`` of ``biased_softmax``. Defaults to the function's own.
+        **parameters (float): Parameters of the function, e.g. ``bias`` of ``biased_softmax``. Default to the function's
+            default values.
 
     Raises:
         ArgumentError: If an argument is out of range or unknown.
@@ -113,7 +114,7 @@ class Weighting:
         known = parameters_of(type)
         for name, value in (('kd_weight', kd_weight), *parameters.items()):
             if name != 'kd_weight' and name not in known:
-                raise ArgumentError(f'{name}={value!r} is no parameter of {type}, which has {", ".join(known) or "none"}')
+                raise ArgumentError(f'{name}={value!r} is not a parameter of {type}, which has {", ".join(known) or "none"}')
             if not is_number(value) or name == 'kd_weight' and value <= 0:
                 raise ArgumentError(f'{name}={value!r} is not a finite number{" above 0" * (name == "kd_weight")}')
         if initial_alpha is None:
@@ -144,13 +145,13 @@ class Weighting:
         return torch.full((num_pathways, ), float(self.initial_alpha))
 
     def to_dict(self) -> dict:
-        """dict: The arguments that build this weighting again, with those of the function under 'parameters'."""
+        """dict: The arguments of this weighting, with those of the function under 'parameters'."""
         return dict(type=self.type, scale=self.scale, kd_weight=self.kd_weight, initial_alpha=self.initial_alpha,
                     unit=self.unit, parameters=self.parameters)
 
     @classmethod
     def from_dict(cls, data: dict) -> 'Weighting':
-        """Build a weighting from what :meth:`to_dict` gave."""
+        """Build a weighting from the result of :meth:`to_dict`."""
         data = dict(data)
         return cls(**data.pop('parameters', {}), **data)
 

@@ -1,4 +1,4 @@
-"""The ``type`` of a config: a class, its name with or without a scope, or the path to import it by."""
+"""Resolve the ``type`` of a config: a class, its registered name with or without a scope, or its import path."""
 import difflib
 import inspect
 from typing import Any, Callable, Iterable, Optional
@@ -11,18 +11,18 @@ from distpro.errors import argument_prefix
 
 from .errors import ConfigError
 
-SCOPE = 'mmrazor'  # where the distillers look parts up
+SCOPE = 'mmrazor'  # registry scope of the distillers' parts
 
 
 def class_of(kind: Any, registry: Registry = MODELS) -> Optional[Callable]:
-    """The class that a ``type`` stands for.
+    """Return the class of a ``type``.
 
     Args:
         kind (str or type): The value of ``type``.
-        registry (Registry): Where a name is looked up. Defaults to mmrazor's models.
+        registry (Registry): Registry in which a name is looked up. Defaults to mmrazor's models.
 
     Returns:
-        type: The class or function; None if there is none, or it is of another toolbox and named without its scope.
+        type: The class or function; None if the name is not registered, or belongs to another toolbox and lacks its scope.
     """
     if not isinstance(kind, str):
         return kind
@@ -33,13 +33,13 @@ def class_of(kind: Any, registry: Registry = MODELS) -> Optional[Callable]:
 
 
 def is_a(kind: Any, parent: type, registry: Registry = MODELS) -> bool:
-    """Whether a ``type`` stands for a class or one that is derived from it."""
+    """Whether a ``type`` is ``parent`` or a subclass of it."""
     found = class_of(kind, registry)
     return inspect.isclass(found) and issubclass(found, parent)
 
 
 def name_of(kind: Any) -> str:
-    """The bare name of the class that a ``type`` stands for, without scope or module."""
+    """The class name of a ``type``, without scope or module."""
     return kind.rpartition('.')[2] if isinstance(kind, str) else getattr(kind, '__name__', str(kind))
 
 
@@ -49,14 +49,13 @@ def checked(cfg: Any, key: str, given: Iterable[str] = ()) -> dict:
     Args:
         cfg (dict): The config.
         key (str): Its config key, for errors.
-        given (Iterable[str]): Arguments that are added when the part is built. Defaults to none.
+        given (Iterable[str]): Names of further arguments that are passed when the part is built. Defaults to none.
 
     Returns:
-        dict: The config, with the scope in which its type is looked up: mmrazor's where it names none.
+        dict: The config, with the ``_scope_`` in which its type is looked up; mmrazor's by default.
 
     Raises:
-        ConfigError: If it has no type, or one that is not registered, or arguments that the type does not have, or lacks
-            one that it needs.
+        ConfigError: If the type is missing or not registered, an argument is unknown, or a required argument is missing.
     """
     if not isinstance(cfg, dict) or 'type' not in cfg:
         raise ConfigError(f'{key}={cfg!r} must be a dict with the key type')
@@ -77,10 +76,10 @@ def build(cfg: Any, key: str, **given: Any) -> nn.Module:
     Args:
         cfg (dict): The config.
         key (str): Its config key, for errors.
-        **given (Any): Arguments that are added.
+        **given (Any): Further arguments of the part.
 
     Raises:
-        ConfigError: As :func:`checked` does, and for arguments that the part refuses.
+        ConfigError: See :func:`checked`; also if the part rejects an argument.
     """
     cfg = checked(cfg, key, given)
     with argument_prefix(f'{key}: {name_of(cfg["type"])}.', ConfigError):
@@ -88,23 +87,23 @@ def build(cfg: Any, key: str, **given: Any) -> nn.Module:
 
 
 def check_arguments(kind: Callable, given: Iterable[str], key: str) -> None:
-    """Refuse arguments that a class does not have, and the lack of those that it needs.
+    """Refuse unknown and missing arguments of a class.
 
     Args:
-        kind (type): The class; of a function nothing is checked.
+        kind (type): The class. The arguments of a function are not checked.
         given (Iterable[str]): Names of the arguments.
-        key (str): Config key of the dict that has them, for errors.
+        key (str): Config key of the dict with the arguments, for errors.
 
     Raises:
-        ConfigError: If they do not fit; names those that would.
+        ConfigError: If an argument is unknown or missing. The message lists the valid arguments.
     """
     if not inspect.isclass(kind):
         return
     given, known, needed = list(given), {}, None
-    for parent in kind.__mro__:  # those that take **kwargs hand them on to the next
+    for parent in kind.__mro__:  # a class with **kwargs passes them to its parent
         if parent is object or parent.__module__.startswith('torch.'):
             if needed is not None:
-                return  # the class keeps whatever it is given
+                return  # the class accepts any argument
             break
         if '__init__' not in vars(parent):
             continue
@@ -122,10 +121,10 @@ def check_arguments(kind: Callable, given: Iterable[str], key: str) -> None:
             raise ConfigError(f"{key} has no argument '{argument}'{nearest(argument, known)}; {name} has {', '.join(known)}")
     missing = [argument for argument in needed or () if argument not in given]
     if missing:
-        raise ConfigError(f'{key} lacks {", ".join(missing)}, which {name} needs')
+        raise ConfigError(f'{key} lacks {", ".join(missing)}, required by {name}')
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The known name that is nearest, as a remark for an error; nothing if none is near."""
+    """A suffix for an error message with the most similar known name; empty if no name is similar."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f' (nearest: {found[0]})' if found else ''

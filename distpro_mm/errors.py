@@ -1,9 +1,9 @@
-"""Errors that users are meant to read: each names what to change, so tools show them without a traceback."""
+"""Errors for users. Each message names the setting to change, so the tools print it without a traceback."""
 from distpro.errors import ArgumentError
 
 
 class ConfigError(ArgumentError):
-    """A config, or a file it names, that cannot be used. Names the config key, the value seen and what would do."""
+    """An invalid config, or an invalid file named in it. The message has the config key, the value and the valid values."""
 
 
 class DataError(RuntimeError):
@@ -11,8 +11,8 @@ class DataError(RuntimeError):
 
 
 class TrainingError(RuntimeError):
-    """A training or search that cannot go on. Checkpoints written so far are on disk."""
+    """A training or search that cannot continue. Checkpoints written before the error stay on disk."""
 
 
 class NotLearnedError(TrainingError):
-    """A training that has run to its end, and whose network predicts its training images no better than guessing."""
+    """A finished training whose network predicts its training images no better than guessing."""

@@ -22,12 +22,12 @@ from .models.checkpoints import load_whole
 
 
 def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]:
-    """Write a student so that its stock toolbox, e.g. mmpretrain, loads it, with neither distpro_mm nor mmrazor.
+    """Export a student that its toolbox, e.g. mmpretrain, loads without distpro_mm and mmrazor.
 
-    ``student.pth`` with the weights, ``student.py`` with the config to build it and prepare its images, and, if backbone
-    or neck is one of ours, the single source file that defines it on top of mmpretrain. A neck that was only there to be
-    trained with is merged into the classifier first. The toolbox is the scope of ``model.architecture``, else the config's
-    ``default_scope``; ``custom_imports`` of the config other than ours go along.
+    ``student.pth`` has the weights and ``student.py`` the config of the model and of its test pipeline. For a backbone or
+    neck of distpro_mm, its source file, which depends on mmpretrain only, is copied. A neck that is used in training only
+    is merged into the classifier first. The toolbox is the scope of ``model.architecture``, else the config's
+    ``default_scope``. ``custom_imports`` of the config are included, except those of distpro_mm.
 
     Args:
         cfg (Config): The config of the training.
@@ -35,7 +35,7 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
         out_dir (str): The folder to write to.
 
     Returns:
-        dict[str, str]: Paths: 'checkpoint', 'config' and, where they were needed, 'backbone' and 'neck'.
+        dict[str, str]: Paths: 'checkpoint', 'config' and, if a source file was copied, 'backbone' or 'neck'.
 
     Raises:
         ConfigError: If the checkpoint is missing or does not fit the student.
@@ -45,19 +45,19 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     model_cfg = _named(model_cfg)
     toolbox = model_cfg.get('_scope_') or _scope_in(model_cfg.get('type')) or cfg.get('default_scope') or 'mmpretrain'
     if cfg.get('data_preprocessor') is not None:
-        # In a distillation the preprocessor stands beside the model, where the runner hands it down.
+        # A distillation config has the preprocessor at the top level; the runner passes it to the model.
         preprocessor = model_cfg.setdefault('data_preprocessor', _named(cfg.data_preprocessor.to_dict()))
         if is_a(preprocessor.get('type'), BatchPreprocessor):
-            preprocessor['type'] = 'ClsDataPreprocessor'  # it differs in training alone
+            preprocessor['type'] = 'ClsDataPreprocessor'  # both are the same at test time
     init_default_scope(toolbox)
     model = MODELS.build(ConfigDict(model_cfg))  # a plain dict is not enough for mmsegmentation
     load_whole(model, checkpoint, 'checkpoint')
     model, model_cfg = _merged(model, model_cfg)
     os.makedirs(out_dir, exist_ok=True)
     paths = {name: os.path.join(out_dir, f'student.{end}') for name, end in (('checkpoint', 'pth'), ('config', 'py'))}
-    told = _load_checkpoint(checkpoint, map_location='cpu').get('meta', {}).get('dataset_meta') or {}
-    told = {key: list(told[key]) for key in ('classes', 'palette') if told.get(key)}
-    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=told) if told else {}), paths['checkpoint'])
+    meta = _load_checkpoint(checkpoint, map_location='cpu').get('meta', {}).get('dataset_meta') or {}
+    meta = {key: list(meta[key]) for key in ('classes', 'palette') if meta.get(key)}
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(dataset_meta=meta) if meta else {}), paths['checkpoint'])
     settings = dict(default_scope=toolbox, model=_plain(model_cfg, toolbox), **_testing(cfg, toolbox))
     imports = _listed((cfg.get('custom_imports') or {}).get('imports'))
     imports = [name for name in imports if name.split('.')[0] != 'distpro_mm']
@@ -73,26 +73,26 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
         if imports:
             settings['custom_imports'] = dict(imports=imports)
         if len(paths) > 2:
-            file.write("import sys\n\nsys.path.insert(0, '{{ fileDirname }}')  # its parts' files lie beside this one\n")
+            file.write("import sys\n\nsys.path.insert(0, '{{ fileDirname }}')  # for the files of the network\n")
         for key, value in settings.items():
             file.write(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}\n')
     return paths
 
 
 def _scope_in(kind: Union[None, str, type]) -> str:
-    """The scope in front of a type's name."""
+    """The scope of a type's name; empty if it has none."""
     return kind.partition('.')[0] if isinstance(kind, str) and '.' in kind else ''
 
 
 def _testing(cfg: Config, toolbox: str) -> dict:
-    """How images are prepared, where the inference of the toolboxes looks for it; no path of a machine."""
+    """The test pipeline under the keys that the toolboxes' inference reads; without paths of this machine."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
     pipeline = cfg.get('test_pipeline', dataset.get('pipeline', []))
     if toolbox == 'mmpretrain':
         dataset = dict(type='CustomDataset')
-    # mmdet asks the data set for its classes, and mmseg for a pipeline at the top.
-    kept = {key: dataset[key] for key in ('type', 'metainfo') if key in dataset}
-    settings = dict(test_pipeline=pipeline, test_dataloader=dict(dataset=dict(kept, pipeline=pipeline)))
+    # mmdet reads the classes from the data set, and mmseg reads test_pipeline at the top level.
+    described = {key: dataset[key] for key in ('type', 'metainfo') if key in dataset}
+    settings = dict(test_pipeline=pipeline, test_dataloader=dict(dataset=dict(described, pipeline=pipeline)))
     settings = _plain(_named(settings), toolbox)
     return settings if toolbox == 'mmseg' else dict(test_dataloader=settings['test_dataloader'])
 
@@ -102,18 +102,18 @@ def _listed(value: Union[None, str, List[str]]) -> List[str]:
 
 
 def _parts(part: Optional[nn.Module]) -> List[nn.Module]:
-    """The modules of a backbone or a neck, which a config may write as a list."""
+    """The modules of a backbone or a neck, whose config may be a list."""
     return list(part) if isinstance(part, nn.Sequential) else [part]
 
 
 def _merged(model: nn.Module, cfg: dict) -> Tuple[nn.Module, dict]:
-    """The same classifier without a neck that can be merged into its last layer, and its config."""
+    """Merge a neck that has ``merge_into`` into the classifier's linear layer; returns the model and its config."""
     if not isinstance(cfg.get('neck'), list) or not hasattr(model.neck[0], 'merge_into'):
         return model, cfg
     first, *others = model.neck
     fc = getattr(model.head, 'fc', None)
     if [type(part) for part in others] != [GlobalAveragePooling] or not isinstance(fc, nn.Linear):
-        raise ConfigError(f'model.architecture: {type(first).__name__} can be merged into the classifier only where a '
+        raise ConfigError(f'model.architecture: {type(first).__name__} can be merged into the classifier only if a '
                           'GlobalAveragePooling and a head with one linear layer follow it')
     first.merge_into(fc)
     cfg = {**cfg, 'neck': cfg['neck'][1]}
@@ -123,7 +123,7 @@ def _merged(model: nn.Module, cfg: dict) -> Tuple[nn.Module, dict]:
 
 
 def _named(value):
-    """A config whose types are names as they are registered, with their scope, where it has classes or their paths."""
+    """Replace classes and import paths in a config's types by registered names with their scope."""
     if isinstance(value, dict):
         return {key: _registered(item) if key == 'type' else _named(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -132,13 +132,13 @@ def _named(value):
 
 
 def _registered(kind: Union[str, type]) -> str:
-    """The name of a type in a registry, that of its package first, with the scope; its path where it is in none."""
+    """The registered name of a type with its scope, preferably in its package's registry; its path if not registered."""
     if isinstance(kind, str):
-        if kind.count('.') < 2:  # a name, maybe with a scope
+        if kind.count('.') < 2:  # a name with or without a scope
             return kind
         try:
             kind = get_object_from_string(kind)
-        except Exception:  # it is another package's, which need not be installed here
+        except Exception:  # the path is of a package that is not installed
             return kind
         if not callable(kind):
             return kind
@@ -153,7 +153,7 @@ def _registered(kind: Union[str, type]) -> str:
 
 
 def _plain(value, toolbox: str):
-    """A config without the scope of the toolbox that it is for, which it does not need; other scopes stay."""
+    """Remove the default toolbox's scope from a config; other scopes stay."""
     if isinstance(value, dict):
         inside = value.get('_scope_') or toolbox
         plain = {key: _plain(item, inside) for key, item in value.items() if key not in ('_scope_', 'type')}
@@ -164,8 +164,8 @@ def _plain(value, toolbox: str):
             plain = {'type': kind[len(inside) + 1:] if kind.startswith(f'{inside}.') else kind, **plain}
         return plain
     if isinstance(value, (list, tuple)):
-        return type(value)(_plain(item, toolbox) for item in value)  # a tuple stays one: mmcv's Resize asks for it
+        return type(value)(_plain(item, toolbox) for item in value)  # mmcv's Resize requires tuples
     if callable(value):
-        raise ConfigError(f'model.architecture holds the function {value}, which no exported config can hold: give the '
-                          'network by names and numbers')
+        raise ConfigError(f'model.architecture has the function {value}, which cannot be exported: define the network by '
+                          'names and numbers')
     return value

@@ -9,7 +9,7 @@ from distpro.tracing import in_place_off, probe_input, resolve_taps, trace
 from distpro_mm.reporting.inspection import as_config
 
 # The base class of three registered ones: its config holds functions, so that it can be trained and not exported.
-NOT_EXPORTED = {'CSPNet': 'ConfigError: model.architecture holds the function'}
+NOT_EXPORTED = {'CSPNet': 'ConfigError: model.architecture has the function'}
 
 
 def some(names, quick):
@@ -42,8 +42,8 @@ def test_what_a_student_computes_without_a_graph_is_refused(monkeypatch):
     own = BACKBONES['RevVisionTransformer'].backbone
     monkeypatch.setitem(own, 'no_custom_backward', False)
     error = attempt(PARTNER, 'RevVisionTransformer').error
-    assert error.startswith("ConfigError: model.distiller.receivers: in training, layer 'layers_0' of the student is "
-                            'computed without a graph')
+    assert error.startswith("ConfigError: model.distiller.receivers: in training, layer 'layers_0' of the student has "
+                            'no gradient')
 
 
 @pytest.mark.parametrize('name', some(BACKBONES, ('ResNet', 'VGG', 'SwinTransformer', 'ViTSAM', 'TNT', 'VAN')))

@@ -78,7 +78,7 @@ def test_a_pure_python_config_trains_and_its_student_is_read_by_the_stock_toolbo
 def test_of_a_pure_python_config_compiling_is_refused_and_a_replay_is_seen(lazy):
     assert len(replay_hooks(lazy)) == 1
     lazy.compile = True
-    with pytest.raises(ConfigError, match='compile=True: it compiles the whole training step'):
+    with pytest.raises(ConfigError, match='compile=True: it compiles the entire training step'):
         build_trainer(lazy)
 
 
@@ -119,8 +119,8 @@ def test_a_type_is_a_class_a_name_or_a_path(kind, name, found):
     ({'model.distiller.logits': [dict(type='KLDivergence', t=4)]}, "logits has no argument 't'.*KLDivergence has tau"),
     ({'model.teacher_chkpt': 'a.pth'}, r"model has no argument 'teacher_chkpt' \(nearest: teacher_ckpt\)"),
     ({'model.architecture.head.num_classes': 9}, 'head.num_classes=9 is less than the 10 classes.*set it to 10'),
-    ({'model.teacher.backbone.in_channels': 3, 'model.input_shape': None}, 'model.teacher takes images of 3 channels'),
-    ({'model.teacher.backbone.in_channels': 3}, 'teacher takes images of 3 channels and gets those of 1: both networks'),
+    ({'model.teacher.backbone.in_channels': 3, 'model.input_shape': None}, 'model.teacher takes images with 3 channels'),
+    ({'model.teacher.backbone.in_channels': 3}, 'teacher takes images with 3 channels but gets 1: both networks'),
 ])
 def test_what_does_not_exist_or_fit_is_one_message(make_config, options, message):
     cfg = make_config('equal')

@@ -106,7 +106,7 @@ def test_a_neck_that_cannot_be_merged_is_refused(make_config, tmp_path):
     cfg = make_config('norm')
     cfg.model.architecture.neck.append(dict(type='GlobalAveragePooling'))
     torch.save(dict(state_dict=MODELS.build(cfg.model.architecture).state_dict(), meta={}), tmp_path / 'student.pth')
-    with pytest.raises(ConfigError, match='model.architecture: NORMNeck can be merged into the classifier only where'):
+    with pytest.raises(ConfigError, match='model.architecture: NORMNeck can be merged into the classifier only if'):
         export_student(cfg, str(tmp_path / 'student.pth'), str(tmp_path / 'out'))
 
 
@@ -169,7 +169,7 @@ def test_a_checkpoint_of_another_network_is_refused(make_config, tmp_path):
     torch.save(dict(state_dict=dict(weight=torch.ones(1)), meta={}), tmp_path / 'other.pth')
     for call in (lambda path: export_student(make_config('equal'), path, str(tmp_path / 'out')),
                  lambda path: evaluate_student(make_config('equal'), path)):
-        with pytest.raises(ConfigError, match="checkpoint='.*other.pth': its names are not those of the CIFARResNet"):
+        with pytest.raises(ConfigError, match="checkpoint='.*other.pth': its names differ from those of the CIFARResNet"):
             call(str(tmp_path / 'other.pth'))
         with pytest.raises(ConfigError, match="checkpoint='nowhere.pth': there is no such file"):
             call('nowhere.pth')

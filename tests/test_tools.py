@@ -40,7 +40,7 @@ def test_inspect_shows_the_layers_and_a_config_that_gives_the_same_pathways(tool
     done = tool('inspect_pathways', SEARCH, *PAIR)
     assert done.returncode == 0 and 'Teacher: CIFARResNet' in done.stdout and 'stem>layer3:pointwise' in done.stdout
     found = [line for line in done.stdout.splitlines() if ':pointwise' in line]
-    spelt = done.stdout.partition('spelt out:')[2]
+    spelt = done.stdout.partition('as an explicit model.distiller:')[2]
     (tmp_path / 'mine.py').write_text(f"_base_ = '{ROOT / SEARCH}'\nmodel = dict(distiller=dict({spelt}))\n")
     again = tool('inspect_pathways', tmp_path / 'mine.py', *PAIR)
     assert again.returncode == 0, again.stderr

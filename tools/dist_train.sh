@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Train in several processes on this machine, one a GPU (or on CPUs where there is none):
+# Train in several processes on this machine, one per GPU (or on CPUs if there is none):
 #   tools/dist_train.sh CONFIG PROCESSES [flags of tools/train.py]
 # Several machines: set NNODES, NODE_RANK, MASTER_ADDR and MASTER_PORT as for torchrun.
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""Show the layers that a config finds in teacher and student, its pathways and what they cost; without data or weights."""
+"""Show the layers of teacher and student that a config selects, its pathways and their costs. Needs no data or weights."""
 import argparse
 import sys
 
@@ -33,8 +33,8 @@ def main() -> None:
     costs = pathway_costs(model).tolist()
     print(f'Pathways; cost in training steps of the student alone\n\n'
           f'{markdown(pathway_rows(grid.pathways, parameters, costs, grid.weights().tolist()))}\n')
-    print(f'{sum(parameters):,} parameters; all pathways together cost {sum(costs):.2f} steps of the student\n\n'
-          f'The same for model.distiller, spelt out:\n\n{explicit_config(features)}')
+    print(f'{sum(parameters):,} parameters; all pathways cost {sum(costs):.2f} steps of the student\n\n'
+          f'The same as an explicit model.distiller:\n\n{explicit_config(features)}')
     for line in cost_advice(model):
         print(f'\n{line}')
 

@@ -1,4 +1,4 @@
-"""Evaluate a checkpoint on the test set; of a distillation, its student."""
+"""Evaluate a network, or the student of a distillation, on the test set."""
 import argparse
 import os
 import sys
@@ -9,10 +9,10 @@ from distpro_mm.engine.launch import evaluate_student, load_config
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('config', help='config that the checkpoint was trained with')
+    parser.add_argument('config', help='config of the training')
     parser.add_argument('checkpoint', help='checkpoint of a training, or an exported student')
     add_config_options(parser)
-    parser.add_argument('--work-dir', help='where the log goes (default: work_dirs/<pair>/<name of the config>)')
+    parser.add_argument('--work-dir', help='folder for the log (default: work_dirs/<pair>/<config name>)')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Train by a config: a teacher, a baseline, a search or a distillation."""
+"""Train a teacher, a baseline, a search or a distillation from a config."""
 import argparse
 import os
 import sys
@@ -12,12 +12,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file')
     add_config_options(parser)
-    parser.add_argument('--work-dir', help='where logs and checkpoints go (default: work_dirs/<pair>/<name of the config>)')
+    parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<pair>/<config name>)')
     parser.add_argument('--resume', nargs='?', const='auto', metavar='CHECKPOINT',
-                        help='resume from this checkpoint; without a value from the latest in the work_dir')
+                        help='resume from this checkpoint; without a value, from the latest one in the work_dir')
     parser.add_argument('--amp', action='store_true', help='mixed precision: float16 on a GPU, bfloat16 on a CPU')
     parser.add_argument('--profile', action='store_true',
-                        help='say every 50 iterations what a step costs: passes, seconds, memory')
+                        help='log the cost of a step every 50 iterations: passes, seconds, memory')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none', help='job launcher')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
     args = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Load every method, search and distillation for every pair, and every benchmark; say which cannot be trained and why."""
+"""Load every method, search and distillation for every pair, and every benchmark; list those that cannot be trained."""
 import argparse
 import itertools
 import sys
@@ -11,9 +11,9 @@ from distpro_mm.validation import check_benchmarks, check_methods, pairs_in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('configs', nargs='?', default='configs', help='folder of the configs (default: configs)')
-    parser.add_argument('--pair', nargs='+', metavar='NAME', help='these pairs alone, and no benchmarks (default: all)')
+    parser.add_argument('--pair', nargs='+', metavar='NAME', help='check only these pairs, and no benchmarks (default: all)')
     parser.add_argument('--build', action='store_true',
-                        help='build the models too, which finds layers that do not fit; takes seconds for each')
+                        help='build the models too, to find layers that do not fit; takes seconds per model')
     args = parser.parse_args()
     benchmarks = [] if args.pair else check_benchmarks(args.configs)
     checked, failed = 0, 0

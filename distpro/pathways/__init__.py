@@ -1,4 +1,4 @@
-"""What is compared: pathways, their transforms and distances, the grid with the loss of all of them, and their cost."""
+"""Pathways, their transforms and distances, the grid that computes their loss, and their cost."""
 from .by_name import ByName
 from .cost import OUT_OF_PROPORTION, changed_costs, cost, pathway_costs
 from .grid import COMPARE_AT, PathwayGrid

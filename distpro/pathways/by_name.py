@@ -14,7 +14,7 @@ class ByName(nn.ModuleDict):
     example by mmengine's ``paramwise_cfg.custom_keys``, which searches parameters' names: ``custom_keys=dict(layer1=...)``
     would apply to the transforms of layer1 too.
 
-    The names are saved as extra state, because a module must not be loaded by its number under a different name.
+    The names are saved as extra state, so that loading detects a number that belongs to a different name.
 
     Args:
         modules (dict[str, nn.Module]): The modules.
@@ -52,7 +52,7 @@ class ByName(nn.ModuleDict):
         if names != list(self.numbers):
             raise ArgumentError(f'the checkpoint has {len(names)} pathways or pairs {names} and the model has '
                                 f'{len(self.numbers)}, {list(self.numbers)}: use the transmitters, receivers, connections '
-                                'and transforms it was made with')
+                                'and transforms of the checkpoint')
 
     def keys(self) -> Iterable[str]:
         """Iterable[str]: The names."""

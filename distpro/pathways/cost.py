@@ -1,4 +1,4 @@
-"""Cost of pathways, counted and not timed, so that it is the same on every machine and at every call."""
+"""Cost of pathways, counted instead of timed, so that it is the same on every machine."""
 import contextlib
 import copy
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
@@ -16,13 +16,13 @@ from .transforms import PointwiseTransform
 # A number written to memory takes about as long as this many operations of a convolution: 150 to 200 on two CPU cores,
 # several hundred on a GPU.
 OPERATIONS_A_NUMBER = 200
-# A pathway is out of proportion if it costs more than the student's own step: the run could train the student for another
-# epoch instead. Those of the usual pairs of CNNs cost 0.1 to 0.8 of a step.
+# A pathway is too expensive if it costs more than the student's own step. Pathways of common pairs of CNNs cost 0.1 to
+# 0.8 of a step.
 OUT_OF_PROPORTION = 1.0
 
 
 class _Written(TorchDispatchMode):
-    """Counts the numbers that operations write; views write none."""
+    """Counts the numbers that operations write to memory; views write none."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -38,14 +38,14 @@ class _Written(TorchDispatchMode):
 
 
 def cost(function: Callable[[], Any]) -> float:
-    """Cost of computing a tensor, or several, and the gradient.
+    """Cost of a forward and a backward.
 
     Args:
-        function (Callable): Computes a tensor with a graph, or tuples, lists or dicts that hold some.
+        function (Callable): Computes a tensor with a graph, or a tuple, list or dict of tensors.
 
     Returns:
-        float: Floating-point operations of convolutions and matrix products, and :data:`OPERATIONS_A_NUMBER` for every
-        number that any operation writes.
+        float: Floating-point operations of convolutions and matrix products, plus :data:`OPERATIONS_A_NUMBER` for every
+        number that an operation writes.
     """
     with FlopCounterMode(display=False) as operations, _Written() as written:
         outputs = [output for output in tree_leaves(function()) if isinstance(output, torch.Tensor) and output.requires_grad]
@@ -73,15 +73,15 @@ def pathway_costs(grid: PathwayGrid, pathways: Optional[Sequence[Pathway]] = Non
 
 
 def changed_costs(grid: PathwayGrid, pathway: Pathway) -> Dict[Tuple[str, ...], float]:
-    """Cost of a pathway between maps after the changes of settings that may lower it, each alone and together.
+    """Cost of a pathway between maps with cheaper settings, each alone and in combination.
 
     Args:
         grid (PathwayGrid): The grid.
         pathway (Pathway): One of its pathways between maps.
 
     Returns:
-        dict[tuple[str], float]: Costs as of :func:`pathway_costs`, by the names of the changes: 'transform': a
-        :class:`PointwiseTransform`; 'compare_at': the smaller of both sizes.
+        dict[tuple[str], float]: Costs as in :func:`pathway_costs`, by changed settings. 'transform': a
+        :class:`PointwiseTransform`; 'compare_at': 'smaller'.
     """
     changed = {}
     simpler = PointwiseTransform(pathway.receiver.shape[0], pathway.transmitter.shape[0]).to(grid.alpha)
@@ -98,7 +98,7 @@ def changed_costs(grid: PathwayGrid, pathway: Pathway) -> Dict[Tuple[str, ...], 
 
 @contextlib.contextmanager
 def _copies(grid: PathwayGrid) -> Iterator[None]:
-    """Work with copies of what is trained or counts, and may be changed for a while."""
+    """Replace the grid's modules with copies, and restore its modules and ``compare_at`` on exit."""
     own = grid.transforms, grid.distance, grid.logit_losses, grid.compare_at
     grid.transforms, grid.distance, grid.logit_losses = copy.deepcopy(own[:3])
     try:

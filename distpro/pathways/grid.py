@@ -1,4 +1,4 @@
-"""The grid of pathways: their transforms, their losses and the weights in force."""
+"""The grid of pathways: their transforms, losses and current weights."""
 import contextlib
 import functools
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
@@ -22,35 +22,36 @@ class PathwayGrid(nn.Module):
     """Pathways between the layers of a teacher and of a student, and the loss of all of them.
 
     The weights come from alpha through ``weighting`` (in a search, and by default), or from the last call of
-    :meth:`set_weights` (in a replay). alpha is neither a parameter nor a buffer: no optimiser, weight decay, clipping,
-    averaging or gradient bucket of the student ever sees it. It is saved with the module as extra state.
+    :meth:`set_weights` (in a replay). alpha is neither a parameter nor a buffer, so the student's optimiser, weight
+    decay, clipping, averaging and gradient buckets do not affect it. It is saved with the module as extra state.
 
     Args:
         transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep.
-        receivers (Sequence[FeatureTap]): The student's layers, likewise.
-        transforms (dict[str, Callable]): By label: ``build(in_channels, out_channels)`` gives the module that brings a
-            student's map [B, in_channels, H, W] to the teacher's [B, out_channels, *size] in ``forward(map, size=size)``.
-            Each label gives one pathway per connection.
+        receivers (Sequence[FeatureTap]): The student's layers, from shallow to deep.
+        transforms (dict[str, Callable]): By label: ``build(in_channels, out_channels)`` returns a module, whose
+            ``forward(map, size=size)`` maps the student's [B, in_channels, H, W] to the teacher's
+            [B, out_channels, *size]. Each label adds one pathway per connection.
         connections (str or Sequence): See :func:`~distpro.pathways.connect`. Defaults to 'student_not_shallower'.
         distance (nn.Module, optional): Loss of a transformed student's map and a teacher's map, called with these two.
             Defaults to None: :class:`HCLLoss`.
         logit_taps (tuple[FeatureTap, FeatureTap], optional): The logits of teacher and student. Defaults to None.
-        logit_losses (dict[str, nn.Module]): By label: losses of the student's and the teacher's logits [B, K]. Each gives
+        logit_losses (dict[str, nn.Module]): By label: losses of the student's and the teacher's logits [B, K]. Each adds
             one pathway without a transform. Defaults to none.
         weighting (Weighting, optional): From alpha to weights. Defaults to None: ``Weighting('exponential')``.
-        compare_at (str): Size at which maps are compared: 'teacher': the teacher's, to which the student's is resized; or
-            'smaller': the smaller of both, to which a larger teacher's map is averaged. Defaults to 'teacher'.
-        compile_transforms (bool): Run the transforms through ``torch.compile``. Defaults to False.
+        compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
+            'smaller': the larger map is resized to the smaller size (a teacher's by averaging). Defaults to
+            'teacher'.
+        compile_transforms (bool): Compile the transforms with ``torch.compile``. Defaults to False.
         average (Callable, optional): Averages a tensor over processes in place. Defaults to None: one process.
 
     Attributes:
         pathways (list[Pathway]): The pathways [N], in the order of alpha and the weights.
         layer_names (dict[str, list[str]]): All 'transmitters' and 'receivers', connected or not, from shallow to deep.
-        alpha (Tensor): Free parameters [N], a leaf tensor with a gradient.
-        unit (str): Unit of the weights in force, see :class:`distpro.Weighting`.
-        variances (Tensor): Variance of the teacher's feature at each of the transmitting layers, measured on the first
-            batch; 0 where it is not measured.
-        live (list[int]): Indices of the pathways that are computed.
+        alpha (Tensor): Free parameters [N], a leaf tensor that requires a gradient.
+        unit (str): Unit of the current weights, see :class:`distpro.Weighting`.
+        variances (Tensor): Variance of the teacher's feature at each transmitting layer, measured on the first batch; 0 if
+            not measured.
+        live (list[int]): Indices of the active pathways, whose losses are computed.
 
     Raises:
         ArgumentError: If connections or transforms do not fit the layers, or an argument is out of range.
@@ -81,7 +82,7 @@ class PathwayGrid(nn.Module):
         self.distance = HCLLoss() if distance is None else distance
         self.logit_losses = nn.ModuleDict(logit_losses or {})
         if self.compile_transforms:
-            # Pathways share code and differ in shapes: each may need a version of its own.
+            # Pathways share code but differ in shapes, so each may need its own compiled version.
             dynamo = torch._dynamo.config
             dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * len(self.pathways))
             for transform in self.transforms.values():
@@ -103,7 +104,7 @@ class PathwayGrid(nn.Module):
             raise ArgumentError(f'logits: the teacher has {transmitter.shape[0]} classes and the student '
                                 f'{receiver.shape[0]}, so their logits cannot be compared; remove logits')
         if any('logits' in (pathway.transmitter.name, pathway.receiver.name) for pathway in self.pathways):
-            raise ArgumentError("logits: another layer is called 'logits' too: give it another name=")
+            raise ArgumentError("logits: a different layer is called 'logits' too: rename it with name=")
         return [Pathway(transmitter, receiver, label) for label in self.logit_losses]
 
     @property
@@ -117,7 +118,7 @@ class PathwayGrid(nn.Module):
         return [index for index, pathway in enumerate(self.pathways) if pathway.name not in self.transforms]
 
     def taps(self, side: str) -> List[FeatureTap]:
-        """Taps of the 'transmitter' or 'receiver' side of live pathways."""
+        """Taps of the 'transmitter' or 'receiver' side of the active pathways."""
         return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
 
     def set_weights(self, weights: Union[None, Sequence[float], np.ndarray], skip_below: float = 0.0,
@@ -125,13 +126,13 @@ class PathwayGrid(nn.Module):
         """Set the pathways' weights instead of taking them from alpha.
 
         Args:
-            weights (Sequence[float], optional): Weights [N], 0 or more; None: from alpha again.
-            skip_below (float): Pathways of a weight below this, or of weight 0, are not computed. Defaults to 0.
-            unit (str, optional): Of the weights, see :class:`distpro.Weighting`. Defaults to None: that of
+            weights (Sequence[float], optional): Weights [N], >= 0; None: from alpha again.
+            skip_below (float): Pathways with a lower weight, or with weight 0, are not computed. Defaults to 0.
+            unit (str, optional): Unit of the weights, see :class:`distpro.Weighting`. Defaults to None: the unit of
                 ``weighting``.
 
         Raises:
-            ArgumentError: If the weights are not N numbers, or one is negative.
+            ArgumentError: If the weights are not N numbers >= 0.
         """
         self.unit = unit or self.weighting.unit
         if weights is None:
@@ -147,7 +148,7 @@ class PathwayGrid(nn.Module):
 
     @contextlib.contextmanager
     def weights_in_place(self, weights: Tensor) -> Iterator[None]:
-        """Set weights [N], with a graph to whatever they come from, for a while."""
+        """Use weights [N], whose graph is preserved, inside the context."""
         own = self._weights, self.live, self.unit
         self.set_weights(weights, unit=self.unit)
         try:
@@ -156,7 +157,7 @@ class PathwayGrid(nn.Module):
             self._weights, self.live, self.unit = own
 
     def weights(self) -> Tensor:
-        """Tensor: The weights [N] in force; detached: the student's training never moves alpha."""
+        """Tensor: The current weights [N], detached from alpha, because the student's training does not update alpha."""
         if self._weights is not None:
             return self._weights
         with torch.no_grad():
@@ -164,26 +165,26 @@ class PathwayGrid(nn.Module):
 
     def loss(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
              arguments: Optional[Callable[[str], dict]] = None) -> Optional[Tensor]:
-        """Tensor: The weighted sum of the live pathways' losses; None if none is live. For arguments see
+        """Tensor: The weighted sum of the active pathways' losses; None if none is active. For the arguments, see
         :meth:`pathway_losses`."""
         if not self.live:
             return None
         return self.weighted_sum(self.pathway_losses(received, transmitted, arguments, self.catching))
 
     def weighted_sum(self, losses: Tensor) -> Tensor:
-        """Tensor: Sum over the live pathways of weight times loss."""
+        """Tensor: Sum of weight times loss over the active pathways."""
         return (self.weights()[self.live] * losses).sum()
 
     def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
                        arguments: Optional[Callable[[str], dict]] = None, catch: bool = False) -> Tensor:
-        """Unweighted losses of the live pathways, in the unit of the weights.
+        """Unweighted losses of the active pathways, in the unit of the weights.
 
         Args:
-            received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W]; its logits [B, K].
+            received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W]; logits [B, K].
             transmitted (dict[str, Tensor]): The teacher's features by layer.
-            arguments (Callable, optional): Gives further arguments of a loss of logits by its label, such as the labels
-                of the images. Defaults to None.
-            catch (bool): Catch what :meth:`sensitivities` needs in the backward pass to come. Defaults to False.
+            arguments (Callable, optional): Called with the label of a loss of logits; returns further arguments of the
+                loss, e.g. the labels of the images. Defaults to None.
+            catch (bool): Record gradients for :meth:`sensitivities` in the next backward pass. Defaults to False.
 
         Returns:
             Tensor: Losses, one for each index in :attr:`live`.
@@ -193,11 +194,11 @@ class PathwayGrid(nn.Module):
             pathway = self.pathways[index]
             feature = received[pathway.receiver.name]
             key = pathway.transmitter.name, self.size(feature, transmitted[pathway.transmitter.name])
-            if key not in targets:  # the teacher's part once a batch
+            if key not in targets:  # the teacher's part, once per batch
                 targets[key] = self._scaled(key[0], averaged(transmitted[key[0]], key[1]), transmitted[key[0]])
             target = targets[key]
             if catch:
-                feature = feature.view_as(feature)  # a pathway's own way into the feature, where its gradient passes alone
+                feature = feature.view_as(feature)  # a view per pathway, to separate its gradient
                 feature.register_hook(functools.partial(self._caught.__setitem__, pathway.name))
             loss = self.compare(pathway, feature, target, arguments)
             losses.append(loss if self.unit == 'loss' else loss / self._count(pathway))
@@ -208,7 +209,7 @@ class PathwayGrid(nn.Module):
         return losses
 
     def _scaled(self, name: str, target: Tensor, feature: Tensor) -> Tensor:
-        """A teacher's map at some size, in the unit 'variance' divided by the standard deviation of its layer's feature."""
+        """Divide a teacher's map by the standard deviation of its layer's feature, in the unit 'variance'."""
         if self.unit == 'loss' or name == 'logits':
             return target
         layer = self.layer_names['transmitters'].index(name)
@@ -226,34 +227,34 @@ class PathwayGrid(nn.Module):
         return len(self.transforms) if pathway.name in self.transforms else len(self.logit_losses)
 
     def size(self, feature: Tensor, target: Tensor) -> Tuple[int, ...]:
-        """Height and width at which two maps are compared; nothing for logits."""
+        """Height and width at which two maps are compared; empty for logits."""
         size = tuple(target.shape[2:])
         return size if self.compare_at == 'teacher' else tuple(map(min, size, feature.shape[2:]))
 
     def compare(self, pathway: Pathway, feature: Tensor, target: Tensor,
                 arguments: Optional[Callable[[str], dict]] = None) -> Tensor:
-        """The unweighted loss of one pathway, whose target has the size at which they are compared."""
+        """The unweighted loss of one pathway, at the size of ``target``."""
         if pathway.name in self.transforms:
             transform = self.transforms[pathway.name]
             feature = transform(feature, size=target.shape[-2:])
             if self.unit == 'variance' and not any(True for _ in transform.parameters()):
-                # What is not trained cannot learn the scale of the target.
+                # Without parameters, the transform cannot learn the scale of the target.
                 feature = feature / self._deviation(pathway.transmitter.name)
-            if not isinstance(self.distance, HCLLoss):  # others may view maps as matrices, which not every layout allows
+            if not isinstance(self.distance, HCLLoss):  # others may need contiguous maps
                 feature, target = feature.contiguous(), target.contiguous()
             return self.distance(feature, target)
         more = arguments(pathway.transform) if arguments else {}
         return self.logit_losses[pathway.transform](feature, target, **more)
 
     def sensitivities(self) -> Iterator[Tuple[str, Optional[Tensor]]]:
-        """Derivatives of the unweighted pathway losses, caught in the last backward pass.
+        """Derivatives of the unweighted pathway losses, recorded in the last backward pass.
 
         Yields:
-            tuple[str, Tensor]: For each pathway its receiving layer and the derivative of its loss with respect to that
-            layer's feature, shaped like it; None for a pathway of weight 0: no gradient came by, and where a weight is 0
-            its derivative by alpha is 0 too, in every weighting.
+            tuple[str, Tensor]: For each pathway, its receiving layer and the derivative of its loss with respect to this
+            layer's feature, of the feature's shape. None for a pathway with weight 0, which has no gradient; in every
+            weighting, a weight of 0 has derivative 0 with respect to alpha.
         """
-        # What came by was multiplied by the pathway's weight, and by a loss scale where there is one.
+        # The recorded gradients are multiplied by the pathway's weight, and by the loss scale if there is one.
         factors = dict(zip(self._caught_order, self._caught_factors.tolist()))
         for pathway in self.pathways:
             gradient, factor = self._caught.get(pathway.name), factors.get(pathway.name, 0)
@@ -263,7 +264,7 @@ class PathwayGrid(nn.Module):
                 yield pathway.receiver.name, gradient.to(self.alpha.dtype) / factor
 
     def catch_sensitivities(self, catch: bool) -> None:
-        """Catch (or do not catch) what :meth:`sensitivities` needs from the next batch on; forgets what was caught."""
+        """Start or stop recording gradients for :meth:`sensitivities`; clears the recorded gradients."""
         self.catching = catch
         self._caught: Dict[str, Tensor] = {}  # gradients by pathway
         self._caught_order = []  # pathways that were computed
@@ -274,15 +275,15 @@ class PathwayGrid(nn.Module):
         return torch.cat([self.alpha.detach(), self.variances.to(self.alpha)])
 
     def set_extra_state(self, state: Tensor) -> None:
-        """Take alpha [N] and the variances from a checkpoint; one that was not measured there stays as it is.
+        """Load alpha [N] and the variances from a checkpoint; a variance that is not measured there does not change.
 
         Raises:
-            ArgumentError: If the checkpoint was made with another number of pathways.
+            ArgumentError: If the number of pathways differs from the checkpoint's.
         """
         if state.numel() != len(self.alpha) + len(self.variances):
             raise ArgumentError(f'the checkpoint has {state.numel() - len(self.variances)} pathways and the model has '
                                 f'{len(self.pathways)}: use the transmitters, receivers, connections and transforms of '
-                                'that run')
+                                'the checkpoint')
         with torch.no_grad():
             self.alpha.copy_(state[:len(self.alpha)])
             variances = state[len(self.alpha):].to(self.variances)
@@ -290,7 +291,7 @@ class PathwayGrid(nn.Module):
         self._measured.update(variances.nonzero().flatten().tolist())
 
     def _apply(self, fn, *args, **kwargs):
-        """Take alpha along when the model moves to a device; the leaf tensor stays the same object."""
+        """Move alpha to a device with the model; the leaf tensor stays the same object."""
         super()._apply(fn, *args, **kwargs)
         self.alpha.data = fn(self.alpha.data)
         self.variances = fn(self.variances)

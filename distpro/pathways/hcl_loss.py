@@ -8,22 +8,23 @@ from ..errors import ArgumentError
 class HCLLoss(nn.Module):
     r"""Hierarchical context loss of ReviewKD (CVPR 2021), the distance of DistPro (ECCV 2022).
 
-    The mean squared error of the full maps and, for each l of ``levels`` that is smaller than the map, of the maps averaged
-    to l x l. The full maps weigh 1, each level used half of the one before; the sum is divided by the weights used:
+    The mean squared error of the full maps and, for each l of ``levels`` smaller than the map, of the maps averaged
+    to l x l. The full maps have weight 1, each used level half the weight of the previous one. The
+    result is divided by the sum of the weights:
 
     .. math:: \frac{\sum_k 2^{-k}\, \mathrm{mse}\bigl(\mathrm{pool}_k(S), \mathrm{pool}_k(T)\bigr)}{\sum_k 2^{-k}}
 
-    On a map that is not square, a level is used if it is smaller than the longer side, and a side that is no longer than l
-    is kept: 7 x 3 is averaged to 4 x 3, 2 x 2 and 1 x 1, so that a level is always coarser than the map and a turned map
-    has the same loss. The releases look at the height alone: they average a 3 x 7 map to 2 x 2 and 1 x 1 only, and blow the
-    3 columns of a 7 x 3 map up to 4.
+    On a map that is not square, a level is used if it is smaller than the longer side, and a side of at most l pixels does
+    not change: 7 x 3 is averaged to 4 x 3, 2 x 2 and 1 x 1. A level is therefore always coarser than the map, and a
+    transposed map has the same loss. The releases compare with the height only: they average a 3 x 7 map to 2 x 2 and 1 x 1
+    only, and enlarge the 3 columns of a 7 x 3 map to 4.
 
     Args:
         levels (Sequence[int]): Sides of the averaged maps, each 1 or more. Defaults to (4, 2, 1).
         loss_weight (float): Factor of the loss. Defaults to 1.
 
     Raises:
-        ArgumentError: If ``levels`` are no such numbers.
+        ArgumentError: If ``levels`` are not such numbers.
     """
 
     def __init__(self, levels=(4, 2, 1), loss_weight: float = 1.0) -> None:
@@ -49,8 +50,8 @@ class HCLLoss(nn.Module):
         if s_feature.shape != t_feature.shape:
             raise ArgumentError(f'HCLLoss compares maps of one shape, got {tuple(s_feature.shape)} from the student and '
                              f'{tuple(t_feature.shape)} from the teacher')
-        # Averaging is linear, so the difference is pooled once instead of both maps; bins of equal size nest, so that
-        # a smaller average can be taken from a larger one.
+        # Averaging is linear, so the difference is pooled instead of both maps. Bins of equal size nest, so a
+        # smaller map can be averaged from a larger one.
         difference = nested = s_feature - t_feature
         if difference.dtype in (torch.float16, torch.bfloat16):
             difference = nested = difference.float()

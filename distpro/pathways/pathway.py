@@ -30,27 +30,28 @@ class Pathway:
 
 def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
             connections: Union[str, Sequence[Tuple]]) -> List[Tuple[FeatureTap, FeatureTap]]:
-    """Choose the pairs of layers that are compared.
+    """Choose the pairs of layers to compare.
 
-    Depth is a layer's place in its list, from 0 for the first to 1 for the last, so that lists of different lengths can
-    be compared.
+    The depth of a layer is its relative position in its list, from 0 for the first to 1 for the last, so that lists of
+    different lengths are comparable.
 
     Args:
         transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep.
         receivers (Sequence[FeatureTap]): The student's layers, from shallow to deep.
         connections (str or Sequence): 'all'; 'student_not_shallower': the student's layer at least as deep as the
-            teacher's; 'same_depth'; or explicit pairs (transmitter, receiver), each a name or a place in its list,
-            negative from the end.
+            teacher's; 'same_depth'; or explicit pairs (transmitter, receiver), each a name or an index in its list,
+            which may be negative.
 
     Returns:
         list[tuple[FeatureTap, FeatureTap]]: At least one pair.
 
     Raises:
-        ArgumentError: If ``connections`` is not understood, names a layer that is not there, or leaves nothing.
+        ArgumentError: If ``connections`` is invalid, has an unknown layer, or selects no pair.
     """
     key = 'connections'
     if not isinstance(connections, (str, list, tuple)):
-        raise ArgumentError(f'{key}={connections!r} is neither a word nor a list of pairs of layer names')
+        raise ArgumentError(f'{key}={connections!r} is neither one of {", ".join(CONNECTIONS)} nor a list of pairs of '
+                            'layer names')
     if not isinstance(connections, str):
         pairs = []
         for pair in connections:
@@ -59,33 +60,33 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
             pairs.append((_named(transmitters, pair[0], key, 'transmitters'),
                           _named(receivers, pair[1], key, 'receivers')))
         if len(set(pairs)) < len(pairs):
-            raise ArgumentError(f'{key} names a pair twice: {list(connections)}')
+            raise ArgumentError(f'{key} has a pair twice: {list(connections)}')
     elif connections not in CONNECTIONS:
         raise ArgumentError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
     else:
         teacher_depth, student_depth = depths(len(transmitters)), depths(len(receivers))
-        keep = {'all': lambda i, j: True,
+        selected = {'all': lambda i, j: True,
                 'student_not_shallower': lambda i, j: student_depth[j] >= teacher_depth[i] - 1e-9,
                 'same_depth': lambda i, j: abs(student_depth[j] - teacher_depth[i]) < 1e-9}[connections]
-        pairs = [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if keep(i, j)]
+        pairs = [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if selected(i, j)]
     if not pairs:
-        raise ArgumentError(f"{key}={connections!r} leaves no pair of {[t.name for t in transmitters]} and "
+        raise ArgumentError(f"{key}={connections!r} selects no pair of {[t.name for t in transmitters]} and "
                          f'{[r.name for r in receivers]}')
     return pairs
 
 
 def span(pairs: Sequence[Tuple[FeatureTap, FeatureTap]], transforms: Sequence[str]) -> List[Pathway]:
-    """Every pair with every transform: K transforms give K pathways a connection."""
+    """Every pair with every transform: K transforms give K pathways per pair."""
     return [Pathway(transmitter, receiver, transform) for transmitter, receiver in pairs for transform in transforms]
 
 
 def depths(count: int) -> List[float]:
-    """Relative depths in [0, 1] of so many layers, from shallow to deep; a single layer is the deepest."""
+    """Relative depths in [0, 1] of ``count`` layers, from shallow to deep; a single layer has depth 1."""
     return [index / (count - 1) if count > 1 else 1.0 for index in range(count)]
 
 
 def _named(taps: Sequence[FeatureTap], name: Union[str, int], key: str, where: str) -> FeatureTap:
-    """The tap of that name or layer, or at that place."""
+    """The tap with this name, layer or index."""
     if isinstance(name, int) and -len(taps) <= name < len(taps):
         return taps[name]
     for tap in taps:

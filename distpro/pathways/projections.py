@@ -1,7 +1,7 @@
-"""Transforms that DistPro's release lacks: none at all, a linear one, and a perceptron, each pixel by itself.
+"""Transforms that DistPro's release lacks: identity, linear and MLP, applied to each pixel.
 
-They have the call of the release's, ``transform(feature, size)``, and its nearest-neighbour resize; none normalises.
-Parameter counts are for 64 teacher and 32 student channels.
+They have the same call as the release's, ``transform(feature, size)``, and the same nearest-neighbour resize, but no
+normalisation. Parameter counts are for 64 teacher and 32 student channels.
 """
 from typing import Optional
 
@@ -12,11 +12,11 @@ from .transforms import Transform
 
 
 class IdentityTransform(Transform):
-    """The student's map as it is, resized. No parameters.
+    """The student's map, resized. No parameters.
 
     Args:
         in_channels (int): Channels of the student's map.
-        out_channels (int): Channels of the teacher's map: as many.
+        out_channels (int): Channels of the teacher's map; must equal ``in_channels``.
         **kwargs: ``size`` of :class:`Transform`.
 
     Raises:
@@ -25,23 +25,22 @@ class IdentityTransform(Transform):
 
     def build(self, in_channels, out_channels, mid):
         if in_channels != out_channels:
-            raise ArgumentError(f'in_channels={in_channels} and out_channels={out_channels} must be equal, since '
-                                'IdentityTransform has no parameters: use LinearTransform, or leave the '
-                                'pair out of connections')
+            raise ArgumentError(f'in_channels={in_channels} and out_channels={out_channels} must be equal, because '
+                                'IdentityTransform has no parameters: use LinearTransform, or remove the '
+                                'pair from connections')
         return [], []
 
 
 class LinearTransform(Transform):
     r"""A linear map of each pixel with a bias, resized. 2,112 parameters.
 
-    What NORM (ICLR 2023) compares is such a map too, but N times as wide, and every segment of it with the teacher's map.
-    That shapes a student which goes on from the wide map, as :class:`NORMNeck`'s does. In a pathway it adds nothing: for
-    squared errors, and so for HCL, with :math:`\bar W` the mean of the segments' maps,
+    NORM (ICLR 2023) compares N such maps with the teacher's map, and the student continues from these maps. A pathway does
+    not need N maps: for squared errors, and so for HCL, with :math:`\bar W` the mean of the N matrices,
 
     .. math:: \frac1N \sum_n \lVert W_n f - t \rVert^2
         = \lVert \bar W f - t \rVert^2 + \frac1N \sum_n \lVert (W_n - \bar W) f \rVert^2
 
-    which is one linear map, and a penalty on N copies of it that differ. So there is one.
+    which is one linear map, plus a penalty on the differences between the N matrices.
     """
 
     def build(self, in_channels, out_channels, mid):
@@ -49,19 +48,19 @@ class LinearTransform(Transform):
 
 
 class MLPTransform(Transform):
-    """A perceptron of two layers on each pixel, with biases and GELU between, resized. 6,272 parameters.
+    """A two-layer perceptron on each pixel, with biases and a GELU, resized. 6,272 parameters.
 
-    The projection that is usual before the tokens of a transformer.
+    A common projection for the tokens of a transformer.
 
     Args:
         in_channels (int): Channels of the student's map.
         out_channels (int): Channels of the teacher's map.
-        hidden_channels (int, optional): Width between the layers, 1 or more. Defaults to None: ``out_channels``, the
-            least that leaves no direction of the teacher's map out of reach.
+        hidden_channels (int, optional): Width between the layers, >= 1. Defaults to None: ``out_channels``, the minimum for
+            an output of full rank.
         **kwargs: ``size`` of :class:`Transform`.
 
     Raises:
-        ArgumentError: If ``hidden_channels`` is no such number.
+        ArgumentError: If ``hidden_channels`` is not such a number.
     """
 
     def __init__(self, in_channels: int, out_channels: int, hidden_channels: Optional[int] = None, **kwargs) -> None:

@@ -1,8 +1,7 @@
 """The four transforms of DistPro's release.
 
-A transform is the trainable block on the student's side that brings a student's map to the shape of a teacher's. The
-release (ECCV 2022) defines all four but wires only the last; parameter counts in the docstrings are for 64 teacher and
-32 student channels.
+A transform is a trainable block that maps a student's feature to the shape of a teacher's. The release (ECCV 2022) defines
+all four but uses only the last. Parameter counts in the docstrings are for 64 teacher and 32 student channels.
 """
 from typing import List, Optional, Tuple
 
@@ -23,48 +22,48 @@ class SpatialAttention(nn.Module):
         self.conv = nn.Conv2d(channels, 1, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to the same shape."""
+        """Weight a map [B, C, H, W]; the shape does not change."""
         return x * self.conv(x)
 
 
 def conv_bn(in_channels: int, out_channels: int, kernel_size: int) -> List[nn.Module]:
-    """A bias-free convolution that keeps the map's size, and batch norm."""
+    """A convolution without bias that preserves the map's size, and a batch norm."""
     return [nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
             nn.BatchNorm2d(out_channels)]
 
 
 def resize(x: Tensor, size: Optional[Tuple[int, int]]) -> Tensor:
-    """Nearest-neighbour resize of [B, C, H, W] to ``size``; None leaves it as it is."""
+    """Nearest-neighbour resize of [B, C, H, W] to ``size``; None does not resize."""
     factors = _factors(x, size)
     if factors is None:
         return F.interpolate(x, size=tuple(size), mode='nearest')
-    # The same numbers as interpolate's, which on a CPU goes through another memory format and back.
+    # Same result as interpolate, which converts the memory format twice on a CPU.
     for factor, dim in zip(factors, (-2, -1)):
         x = x.repeat_interleave(factor, dim) if factor > 1 else x
     return x
 
 
 def resize_and_convolve(x: Tensor, size: Optional[Tuple[int, int]], conv: nn.Module) -> Tensor:
-    """``conv(resize(x, size))``, for a plain 3x3 convolution without the large map where its size is a multiple.
+    """``conv(resize(x, size))``; for a plain 3x3 convolution and an integer scale factor, without computing the large map.
 
-    Enlarging a map a times and convolving it is one transposed convolution of the small map with stride a, whose kernel
-    of side a + 2 holds the sums of the weights that meet the same small pixel: (a + 2)^2 / (9 a^2) of the operations. Of
-    the a pixels that come from a small one, all but the first and the last are the same, so a = 3 tells all that a larger
-    one does, and is spread.
+    Enlarging a map by a factor a and convolving it equals one transposed convolution of the small map with stride a. Its
+    kernel of side a + 2 has the sums of the weights that are applied to the same small pixel. It needs (a + 2)^2 / (9 a^2)
+    of the operations. Of the a output pixels of one small pixel, all but the first and the last are equal. For a > 3, the
+    result is therefore computed with a = 3, and the inner pixels are repeated.
 
     Args:
         x (Tensor): Map [B, C_in, H, W].
         size (tuple[int, int], optional): Height and width to resize to.
-        conv (nn.Module): Any module of a map. Only a plain 3x3 convolution (see :func:`_is_plain`) takes the short way.
+        conv (nn.Module): Any module of a map. Only a plain 3x3 convolution (see :func:`_is_plain`) is accelerated.
 
     Returns:
-        Tensor: [B, C_out, *size].
+        Tensor: The result [B, C_out, *size].
     """
     factors = _factors(x, size)
     if factors is None or max(factors) == 1 or not _is_plain(conv):
         return conv(resize(x, size))
     distinct = [min(factor, 3) for factor in factors]
-    sums = torch.kron(*(_met(factor, conv.weight) for factor in distinct))
+    sums = torch.kron(*(_weight_sums(factor, conv.weight) for factor in distinct))
     kernel = (conv.weight.transpose(0, 1).flatten(2) @ sums.t()).unflatten(2, [factor + 2 for factor in distinct])
     x = F.conv_transpose2d(x, kernel, conv.bias, stride=distinct, padding=1)
     for factor, dim in zip(factors, (2, 3)):
@@ -76,23 +75,23 @@ def _is_plain(conv: nn.Module) -> bool:
     """Whether a module is torch's 3x3 convolution with stride 1, zero padding 1, no dilation, one group and no hooks."""
     return (type(conv) is nn.Conv2d and conv.kernel_size == (3, 3) and conv.stride == (1, 1) and conv.padding == (1, 1)
             and conv.dilation == (1, 1) and conv.groups == 1 and conv.padding_mode == 'zeros'
-            and not conv._forward_pre_hooks and not conv._forward_hooks)  # torch's old weight_norm is such a hook
+            and not conv._forward_pre_hooks and not conv._forward_hooks)  # torch's old weight_norm is a hook
 
 
-def _met(factor: int, like: Tensor) -> Tensor:
-    """Which of the 3 weights a kernel's place sums along one side, 0 or 1: [factor + 2, 3]."""
+def _weight_sums(factor: int, like: Tensor) -> Tensor:
+    """Which of the 3 weights each kernel entry sums along one side, 0 or 1: [factor + 2, 3]."""
     place, weight = torch.arange(factor + 2, device=like.device)[:, None], torch.arange(2, -1, -1, device=like.device)
     return ((place >= weight) & (place < weight + factor)).to(like.dtype)
 
 
 def _spread(x: Tensor, factor: int, dim: int) -> Tensor:
-    """Repeat the second of every three entries along ``dim``, so that there are ``factor`` for three."""
+    """Repeat the second of every three entries along ``dim`` to ``factor`` entries."""
     first, inner, last = x.unflatten(dim, (-1, 3)).split(1, dim + 1)
     return torch.cat([first, inner.repeat_interleave(factor - 2, dim + 1), last], dim + 1).flatten(dim, dim + 1)
 
 
 def _factors(x: Tensor, size: Optional[Tuple[int, int]]) -> Optional[Tuple[int, int]]:
-    """By how much height and width grow; None if not by whole numbers."""
+    """Integer scale factors of height and width; None if they are not integers."""
     if size is None:
         return 1, 1
     height, width = x.shape[-2:]
@@ -100,17 +99,16 @@ def _factors(x: Tensor, size: Optional[Tuple[int, int]]) -> Optional[Tuple[int, 
 
 
 class Transform(nn.Module):
-    """Base of the transforms: layers ``before`` a nearest-neighbour resize, and layers after it, of which ``conv`` is the
-    first and ``after`` holds the others.
+    """Base class of the transforms: layers ``before`` a nearest-neighbour resize, then ``conv``, the first layer after it,
+    and the other layers ``after``.
 
     A subclass defines :meth:`build`. The layers may be any modules from map to map. The result must have the shape of the
-    teacher's map. A plain 3x3 convolution right after the resize is computed together with it, which is cheaper.
+    teacher's map. A plain 3x3 convolution directly after the resize is computed together with it, which is faster.
 
     Args:
         in_channels (int): Channels of the student's map.
         out_channels (int): Channels of the teacher's map.
-        size (tuple[int, int], optional): Height and width to resize to where a call names none. Defaults to None: as
-            the map comes.
+        size (tuple[int, int], optional): Default height and width to resize to. Defaults to None: no resize.
     """
 
     def __init__(self, in_channels: int, out_channels: int, size: Optional[Tuple[int, int]] = None) -> None:
@@ -122,8 +120,8 @@ class Transform(nn.Module):
         self.after = nn.Sequential(*after[1:])
 
     def build(self, in_channels: int, out_channels: int, mid: int) -> Tuple[List[nn.Module], List[nn.Module]]:
-        """Build the layers before and after the resize, either list may be empty; ``mid`` is the release's width of inner
-        maps."""
+        """Build the layers before and after the resize. Either list may be empty; ``mid`` is the release's width of the
+        inner maps."""
         raise NotImplementedError
 
     def forward(self, feature: Tensor, size: Optional[Tuple[int, int]] = None) -> Tensor:
@@ -134,7 +132,7 @@ class Transform(nn.Module):
             size (tuple[int, int], optional): The teacher's H_t and W_t. Defaults to None: ``self.size``.
 
         Returns:
-            Tensor: [B, C_t, H_t, W_t].
+            Tensor: The transformed map [B, C_t, H_t, W_t].
         """
         size = size or self.size
         x = self.before(feature)
@@ -167,7 +165,7 @@ class DeepAttentionTransform(Transform):
 
 class ConvAttentionTransform(Transform):
     """3x3 convolution, batch norm, ReLU, attention, 3x3 convolution, batch norm, ReLU, resize, 3x3 convolution, batch
-    norm: the one that the release trains with. 37,152 parameters."""
+    norm. The transform that the release uses. 37,152 parameters."""
 
     def build(self, in_channels, out_channels, mid):
         return ([*conv_bn(in_channels, mid, 3), nn.ReLU(), SpatialAttention(mid), *conv_bn(mid, mid, 3), nn.ReLU()],

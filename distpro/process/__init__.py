@@ -1,4 +1,4 @@
-"""How much each pathway counts, and when."""
+"""The process: the pathways' weights over a training, and its transfer to other networks."""
 from ..errors import ProcessError
 from .ablation import ABLATIONS, ablation
 from .process import DistillationProcess, interpolate

@@ -18,20 +18,20 @@ Numbers = Union[Sequence[float], np.ndarray]
 class DistillationProcess:
     """Free parameters alpha of N pathways at K knots of the training progress.
 
-    Between knots the weights (not alpha) are interpolated linearly; before the first and after the last they are
-    constant. At a knot they are exactly the weights of that knot's alpha.
+    Between knots, the weights (not alpha) are interpolated linearly. Before the first and after the last knot, they are
+    constant. At a knot, they are exactly the weights of its alpha.
 
     Args:
         names (Sequence[str]): Names of the pathways [N].
         weighting (Weighting): The map from alpha to weights.
         progress (Sequence[float]): Knots [K], in ascending order, as shares of the training in [0, 1].
         alpha (Sequence[Sequence[float]]): Free parameters [K, N].
-        origin (dict, optional): Where the process comes from (config, data set, pair, seed, versions); stored unchanged.
+        origin (dict, optional): Provenance of the process (config, data set, pair, seed, versions); stored unchanged.
         layers (dict[str, list[str]], optional): All 'transmitters' and all 'receivers', connected or not, from shallow to
-            deep, which determine the depth of a pathway's layers. Defaults to None: not known.
+            deep. They determine the depth of a pathway's layers. Defaults to None: unknown.
 
     Raises:
-        ProcessError: If the parts do not fit together or are not finite.
+        ProcessError: If the arguments do not fit together, or are not finite.
     """
 
     def __init__(self, names: Sequence[str], weighting: Weighting, progress: Numbers = (),
@@ -69,12 +69,12 @@ class DistillationProcess:
         Args:
             names (Sequence[str]): Names of the pathways [N].
             progress (Sequence[float]): Knots [K], in ascending order, as shares of the training in [0, 1].
-            weights (Sequence or dict): Weights at the knots, >= 0: [K], the same of all pathways, or [K, N]; or a dict of
+            weights (Sequence or dict): Weights at the knots, >= 0: [K], the same for all pathways, or [K, N]; or a dict of
                 'features' and 'logits', each [K].
-            unit (str): Of the weights, see :class:`Weighting`. Defaults to 'variance'.
+            unit (str): Unit of the weights, see :class:`Weighting`. Defaults to 'variance'.
 
         Raises:
-            ProcessError: If there is anything else, or they do not fit together.
+            ProcessError: If the arguments do not fit together, or there are others.
         """
         try:
             if isinstance(weights, dict):
@@ -84,19 +84,19 @@ class DistillationProcess:
                     raise KeyError(weights)
             else:
                 given = np.array(weights, dtype=np.float64)
-            moments = np.array(progress, dtype=np.float64)
-            fits = moments.ndim == 1 and moments.size and given.shape in (moments.shape, (len(moments), len(names)))
+            knots = np.array(progress, dtype=np.float64)
+            fits = knots.ndim == 1 and knots.size and given.shape in (knots.shape, (len(knots), len(names)))
         except (TypeError, ValueError, KeyError, IndexError):
             fits = False
         if unknown or not fits or not (np.isfinite(given) & (given >= 0)).all():
             others = ''.join(f', {key}={value}' for key, value in unknown.items())
-            raise ProcessError('a process made by hand has progress, K values in [0, 1], and weights of 0 or more: K '
+            raise ProcessError('a hand-tuned process has progress, K values in [0, 1], and weights of 0 or more: K '
                                "numbers, a dict of 'features' and 'logits' with K numbers each, or K lists of "
                                f'{len(names)} numbers, one for each pathway; got progress={progress}, weights={weights}'
                                f'{others}')
-        given = np.broadcast_to(given.reshape(len(moments), -1), (len(moments), len(names)))
+        given = np.broadcast_to(given.reshape(len(knots), -1), (len(knots), len(names)))
         alpha = np.log(given, out=np.full(given.shape, OFF), where=given > 0)
-        return cls(names, Weighting('exponential', unit=unit), moments, alpha)
+        return cls(names, Weighting('exponential', unit=unit), knots, alpha)
 
     def __len__(self) -> int:
         return len(self.progress)
@@ -160,9 +160,9 @@ class DistillationProcess:
         """A copy with the pathways in another order.
 
         Args:
-            names (Sequence[str]): The same names in the order wanted.
-            where (str): Names the other side in the error.
-            instead (str): What else would do, for the error. Defaults to nothing.
+            names (Sequence[str]): The same names in the new order.
+            where (str): The object whose pathways these are, for the error.
+            instead (str): Further advice for the error. Defaults to none.
 
         Returns:
             DistillationProcess: The copy.
@@ -174,7 +174,7 @@ class DistillationProcess:
         unknown = [name for name in self.names if name not in names]
         if missing or unknown:
             parts = ([f'lacks {", ".join(missing)}'] if missing else []) + \
-                ([f'has {", ".join(unknown)}, which {where} has not'] if unknown else [])
+                ([f'has {", ".join(unknown)}, which {where} lacks'] if unknown else [])
             raise ProcessError(f'the process does not fit the pathways of {where}: it {" and ".join(parts)}; use the '
                                f'transmitters, receivers, connections and transforms that it was searched with{instead}')
         order = [self.names.index(name) for name in names]
@@ -182,28 +182,28 @@ class DistillationProcess:
                                    self.layers)
 
     def to_dict(self) -> dict:
-        """dict: The process as it is written to a file; see docs/process_file.md."""
+        """dict: The process in the format of a file; see docs/process_file.md."""
         layers = {} if self.layers is None else dict(layers=self.layers)
         return dict(format=FORMAT, version=VERSION, pathways=self.names, **layers, weighting=self.weighting.to_dict(),
                     progress=self.progress, alpha=[_shortest(a) for a in self.alpha], origin=self.origin)
 
     @classmethod
     def from_dict(cls, data: Dict, source: str = 'the process') -> 'DistillationProcess':
-        """Build a process from what :meth:`to_dict` gave.
+        """Build a process from the result of :meth:`to_dict`.
 
         Args:
-            data (dict): The process as in a file.
-            source (str): Named in errors.
+            data (dict): The process in the format of a file.
+            source (str): Name of the source in errors.
 
         Raises:
-            ProcessError: If anything is missing or not understood.
+            ProcessError: If an entry is missing or invalid.
         """
         if not isinstance(data, dict) or data.get('format') not in (FORMAT, 'distpro_mm process'):
             raise ProcessError(f'{source} is not a process file (its "format" is not "{FORMAT}"); give the '
-                               'process.json that a search wrote to its work_dir')
+                               'process.json in the work_dir of a search')
         if data.get('version') not in READABLE:
-            raise ProcessError(f'{source} has version {data.get("version")!r} and this version of distpro reads '
-                               f'{" and ".join(map(str, READABLE))}: use the one that wrote it, or search again')
+            raise ProcessError(f'{source} has version {data.get("version")!r} but this version of distpro reads '
+                               f'{" and ".join(map(str, READABLE))}: use the version that wrote it, or search again')
         missing = [key for key in ('pathways', 'weighting', 'progress', 'alpha') if key not in data]
         if missing:
             raise ProcessError(f'{source} lacks {", ".join(missing)}: it is damaged; search again or restore a copy')
@@ -211,22 +211,20 @@ class DistillationProcess:
             process = cls(data['pathways'], _weighting(data['weighting'], data['version']), data['progress'], data['alpha'],
                           data.get('origin'), data.get('layers'))
             if len(process):
-                process.weights  # noqa: B018  refuses weights that are not finite
+                process.weights  # noqa: B018  raises if weights are not finite
         except (TypeError, ValueError, OverflowError) as error:
             raise ProcessError(f'{source} is damaged ({error}); search again or restore a copy') from error
         if not len(process):
-            raise ProcessError(f'{source} has no knots: its search was ended before the first step; search again')
+            raise ProcessError(f'{source} has no knots: its search was stopped before the first step; search again')
         return process
 
     def save(self, path: str) -> None:
-        """Write the process to a JSON file, beside first and then moved into place.
-
-        A kill during the writing leaves the file that was there.
+        """Write the process to a JSON file atomically.
 
         Args:
             path (str): The file.
         """
-        with atomic_write(path) as beside, open(beside, 'w') as file:
+        with atomic_write(path) as temporary, open(temporary, 'w') as file:
             json.dump(self.to_dict(), file)
 
     @classmethod
@@ -237,7 +235,7 @@ class DistillationProcess:
             path (str): The file.
 
         Raises:
-            ProcessError: If the file is missing, is not JSON, or is not understood.
+            ProcessError: If the file is missing, not JSON or invalid.
         """
         try:
             with open(path) as file:
@@ -259,7 +257,7 @@ def interpolate(knots: Numbers, weights: np.ndarray, progress: Numbers) -> np.nd
 
 
 def _weighting(data: dict, version: int) -> Weighting:
-    """The weighting of a file. Version 1 has no unit, which was 'loss'; versions 1 and 2 have a bias for every type."""
+    """The weighting of a file. In version 1, the unit is always 'loss'; versions 1 and 2 have a bias for every type."""
     data = {'unit': 'loss', **data} if version == 1 else dict(data)
     bias = data.pop('bias', None) if version < VERSION else None
     if bias is not None and data.get('type') == 'biased_softmax':
@@ -268,7 +266,7 @@ def _weighting(data: dict, version: int) -> Weighting:
 
 
 def _shortest(alpha: np.ndarray) -> List[float]:
-    """Numbers that came from float32 in the fewest digits that read back as the same float32."""
+    """Convert numbers from float32 to the shortest decimals that give the same float32."""
     single = alpha.astype(np.float32)
     if (single == alpha).all():
         return [float(str(value)) for value in single]

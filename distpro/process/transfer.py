@@ -1,4 +1,4 @@
-"""Processes travel: a process searched on one pair of networks, carried over to another pair."""
+"""Transfer of a process from one pair of networks to another."""
 import math
 import re
 from typing import Dict, List, Optional, Sequence, Tuple
@@ -18,63 +18,63 @@ Point = Tuple[float, float]
 
 def map_process(process: DistillationProcess, names: Sequence[str],
                 layers: Optional[Dict[str, List[str]]] = None) -> DistillationProcess:
-    """Carry a process over to other pathways, by the relative depth of their layers and by their transform.
+    """Map a process to other pathways, by the relative depth of their layers and by their transform.
 
-    Depth is a layer's place among its network's layers, from 0 for the first to 1 for the last. At a moment, the weights
-    of one transform are values at points (teacher depth, student depth), the corners of a grid that may have holes; a new
-    pathway is given the value at its own point:
+    Depth is the relative position of a layer in its network, from 0 for the first to 1 for the last. At each knot, the
+    weights of one transform are values at points (teacher depth, student depth) of a grid that may have holes. A new pathway
+    gets the value at its own point:
 
     * in a cell with all four corners, the bilinear interpolation;
-    * in a cell with fewer, the linear interpolation in the hull of those there are, a triangle, a segment (also the
-      diagonal, all that ``same_depth`` has) or a point;
-    * elsewhere, in holes and outside the grid, the value at the nearest point where the above gives one; the mean of
-      several equally near.
+    * in a cell with fewer corners, the linear interpolation in their hull: a triangle, a segment (also a diagonal, as with
+      ``same_depth``) or a point;
+    * in holes and outside the grid, the value at the nearest point of such a hull; the mean of several at the same distance.
 
-    So a new pathway at a known point has its value, none is below the least or above the greatest of the values around it,
-    and a function bilinear in the depths (linear where a cell lacks corners) is met exactly. A layer of the process
-    between two depths that the new pair compares is not read.
+    A new pathway at a known point therefore has its value, and every value lies between the minimum and the maximum of the
+    surrounding values. Functions that are bilinear in the depths (linear where a cell lacks corners) are reproduced exactly.
+    Layers of the process between two depths of the new pair are not used.
 
-    Then each transform's weights are multiplied, at each moment, by what **keeps their total**: it balances distillation
-    against cross-entropy, which must not change with the number of pathways. Four layers' weights that sum to W become
-    eight layers' that sum to W, each about half as large.
+    Then the weights of each transform are scaled at each knot so that **their total is preserved**: it balances distillation
+    against cross-entropy, and must not change with the number of pathways. If four layers' weights sum to W, those of eight
+    layers sum to W too, each about half as large.
 
-    In the unit 'variance', which divides by the number of pathways, the mean is kept in place of the total.
+    In the unit 'variance', which divides by the number of pathways, the mean is preserved instead of the total.
 
-    Pathways between logits have no depth: each has the weights of that with the same label.
+    Pathways between logits have no depth: each gets the weights of the pathway with the same label.
 
     Args:
         process (DistillationProcess): The process, with at least one knot.
-        names (Sequence[str]): Names of the new pathways [N]. If they are the process's own, it is only reordered.
+        names (Sequence[str]): Names of the new pathways [N]. If they are those of the process, it is only reordered.
         layers (dict[str, list[str]], optional): All 'transmitters' and 'receivers' of the new pair, connected or not, from
-            shallow to deep. Defaults to None: those of ``names``, in the order in which they appear there; likewise
-            for a process that does not tell its layers.
+            shallow to deep. Defaults to None: the layers in ``names``, in the order of their first appearance.
+            The same holds for a process without layers.
 
     Returns:
-        DistillationProcess: The new process, at the same knots, its alpha the weights themselves (weighting 'absolute').
-            ``origin['transfer']`` tells the pathways and the layers it was carried over from.
+        DistillationProcess: The new process, at the same knots. Its alpha equals the weights (weighting 'absolute').
+            ``origin['transfer']`` has the original pathways and layers.
 
     Raises:
-        ProcessError: If a name cannot be read or its layer is not among the layers; if the transforms or the labels of
-            logits are not the same on both sides, unless the process has just one transform, which then serves all,
-            and its total is that of all; or if a total cannot be kept, as the new pathways are given none of it.
+        ProcessError: If a name is invalid or its layer is not among the layers; if the transforms or the labels of logits
+            of both sides differ, unless the process has one transform only, which is then used for all, with their
+            joint total; or if a total cannot be preserved, because the new pathways have weight 0.
     """
     if set(names) == set(process.names):
         return process.reorder(names, 'the new pair')
-    source, target = Places(process.names, process.layers, 'the process'), Places(names, layers, 'the new pair')
+    source = PathwayDepths(process.names, process.layers, 'the process')
+    target = PathwayDepths(names, layers, 'the new pair')
     _check_labels('transforms', source.points, target.points)
     _check_labels('logits', source.logits, target.logits)
     if len(source.points) == 1:
         groups = [(*source.points.values(), {k: point for points in target.points.values() for k, point in points.items()})]
     else:
         groups = [(source.points[transform], points) for transform, points in target.points.items()]
-    kept = 1.0  # the total, or in the unit 'variance' the mean over all features
+    scale = 1.0  # preserves the total; in the unit 'variance', the mean over all feature pathways
     if process.weighting.unit == 'variance':
-        kept = sum(len(asked) for _, asked in groups) / max(sum(len(known) for known, _ in groups), 1)
+        scale = sum(len(asked) for _, asked in groups) / max(sum(len(known) for known, _ in groups), 1)
     weights = np.zeros((len(process), len(names)))
     for known, asked in groups:
         before = process.weights[:, list(known)]
         after = before @ interpolation(list(known.values()), list(asked.values())).T
-        weights[:, list(asked)] = kept * after * _factors(before, after, process.progress)
+        weights[:, list(asked)] = scale * after * _factors(before, after, process.progress)
     for label, column in target.logits.items():
         weights[:, column] = process.weights[:, source.logits[label]]
     origin = dict(process.origin, transfer=dict(pathways=process.names, layers=source.layers))
@@ -82,22 +82,22 @@ def map_process(process: DistillationProcess, names: Sequence[str],
     return DistillationProcess(names, weighting, process.progress, weights, origin, layers)
 
 
-class Places:
-    """Where the pathways of one pair lie.
+class PathwayDepths:
+    """The depths of the layers of a pair's pathways.
 
     Args:
         names (Sequence[str]): Names of the pathways.
         layers (dict[str, list[str]], optional): As in :func:`map_process`.
-        whose (str): Names the pair in errors.
+        whose (str): Name of the pair in errors.
 
     Attributes:
         layers (dict[str, list[str]]): 'transmitters' and 'receivers', from shallow to deep.
-        points (dict[str, dict[int, tuple]]): For each transform its pathways: place in ``names`` -> depths in [0, 1] of the
-            teacher's and of the student's layer.
-        logits (dict[str, int]): For each label of logits its pathway's place in ``names``.
+        points (dict[str, dict[int, tuple]]): For each transform: index in ``names`` -> depths in [0, 1] of the teacher's
+            and the student's layer.
+        logits (dict[str, int]): For each label of logits, the index of its pathway in ``names``.
 
     Raises:
-        ProcessError: If a name cannot be read or its layer is not among ``layers``.
+        ProcessError: If a name is invalid or its layer is not among ``layers``.
     """
 
     def __init__(self, names: Sequence[str], layers: Optional[Dict[str, List[str]]], whose: str) -> None:
@@ -123,17 +123,17 @@ class Places:
 
 
 def interpolation(known: Sequence[Point], asked: Sequence[Point]) -> np.ndarray:
-    """Shares with which values at known points are mixed to values at others, see :func:`map_process`.
+    """Interpolation weights from known points to other points, see :func:`map_process`.
 
     Args:
-        known (Sequence[tuple]): Points [M], each different from the others.
+        known (Sequence[tuple]): Points [M], all different.
         asked (Sequence[tuple]): Points [N].
 
     Returns:
-        np.ndarray: Shares [N, M], none negative, of sum 1 for each point asked. At a known point exactly 1 for it.
+        np.ndarray: Interpolation weights [N, M], >= 0, with sum 1 in each row. At a known point, its weight is exactly 1.
     """
     column = {point: index for index, point in enumerate(known)}
-    # Lines that only other transforms' pathways lie on would but make holes.
+    # Lines that have pathways of other transforms only would add holes.
     lines = [np.unique([point[axis] for point in known]).tolist() for axis in (0, 1)]
     cells = [list(dict.fromkeys((x, y) for x in xs for y in ys if (x, y) in column))
              for xs in _intervals(lines[0]) for ys in _intervals(lines[1])]
@@ -144,7 +144,7 @@ def interpolation(known: Sequence[Point], asked: Sequence[Point]) -> np.ndarray:
             continue
         mixtures = [(corners, *_mixture(np.array(corners), np.array(point))) for corners in cells if corners]
         nearest = min(distance for _, _, distance in mixtures)
-        different = {}  # neighbouring cells have the points between them in common
+        different = {}  # neighbouring cells share the points on their border
         for corners, mixture, distance in mixtures:
             if distance <= nearest + 1e-9:
                 mixed = {column[corner]: share for corner, share in zip(corners, mixture.tolist())}
@@ -159,7 +159,7 @@ def _intervals(line: List[float]) -> List[Point]:
 
 
 def _mixture(corners: np.ndarray, point: np.ndarray) -> Tuple[np.ndarray, float]:
-    """Shares of a cell's 1 to 4 known corners at the point of their hull that is nearest, and its distance.
+    """Interpolation weights of a cell's 1 to 4 known corners at the nearest point of their hull, and its distance.
 
     Four corners are sorted by x, then by y.
     """
@@ -186,23 +186,23 @@ def _mixture(corners: np.ndarray, point: np.ndarray) -> Tuple[np.ndarray, float]
 
 
 def _factors(before: np.ndarray, after: np.ndarray, progress: Sequence[float]) -> np.ndarray:
-    """What weights [K, N] must be multiplied by to have the total that those [K, M] had: [K, 1]."""
-    # Rounded once, so that the same weights in another order have the same total to the last bit.
+    """Factors [K, 1] that give weights ``after`` [K, N] the total of ``before`` [K, M]."""
+    # fsum rounds once, so the same weights in any order have bit-identical totals.
     totals, mapped = (np.array([math.fsum(row) for row in weights]) for weights in (before, after))
     with np.errstate(divide='ignore', over='ignore', invalid='ignore'):
         factors = np.where(totals > 0, totals / mapped, 1)
     if not np.isfinite(factors).all():
-        moment = progress[int(np.argmin(np.isfinite(factors)))]
-        raise ProcessError(f'at {moment:.0%} of the run the process weighs only depths at which the new pair has no '
-                           'pathway, so its total weight cannot be kept: set connections, transmitters and '
-                           'receivers to more than the present ones')
+        first = progress[int(np.argmin(np.isfinite(factors)))]
+        raise ProcessError(f'at {first:.0%} of the run, the process has weights only at depths without pathways of the '
+                           'new pair, so the total weight cannot be preserved: set connections, transmitters and '
+                           'receivers to more layers')
     return factors[:, None]
 
 
 def _check_labels(kind: str, source: Dict, target: Dict) -> None:
-    """Refuse transforms, or labels of logits, that one side has alone; one transform serves all."""
+    """Refuse transforms, or labels of logits, that only one side has; a single transform is used for all."""
     one_serves_all = kind == 'transforms' and len(source) == 1 and target
     if set(source) != set(target) and not one_serves_all:
         raise ProcessError(f'the process has the {kind} {", ".join(source) or "none"} and the new pair has '
                            f'{", ".join(target) or "none"}: give both the same (name= sets the label)'
-                           + (', or search with one transform, which serves all' if kind == 'transforms' else ''))
+                           + (', or search with one transform, which is used for all' if kind == 'transforms' else ''))

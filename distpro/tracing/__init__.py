@@ -1,4 +1,4 @@
-"""What is read: a traced forward, stages and logits, layouts, and features."""
+"""Traces of a forward, detection of stages, logits and layouts, and reading of features."""
 from .layout import Layout, LayoutDetector
 from .probe import probe_input
 from .reader import FeatureReader

@@ -1,4 +1,4 @@
-"""Finding the activation module that produced a feature."""
+"""Find the activation module that produced a feature."""
 from typing import Any, Optional
 
 import torch
@@ -8,7 +8,7 @@ from .trace import Call, Trace
 
 
 def activation_of(feature: Any, traced: Trace) -> Optional[Call]:
-    """The call of an activation module that produced ``feature``, if one did."""
+    """The call of the activation module that produced ``feature``; None if there is none."""
     if not isinstance(feature, Tensor):
         return None
     for call in traced.calls:
@@ -18,17 +18,17 @@ def activation_of(feature: Any, traced: Trace) -> Optional[Call]:
 
 
 def _is_elementwise(call: Call) -> bool:
-    """Whether a module acts on each element by itself and changes something: what an activation does.
+    """Whether a module is an activation: elementwise, and not the identity.
 
     Determined by a test: an elementwise function commutes with any permutation of the elements.
     """
     if isinstance(call.module, nn.PReLU):
         return True
     if any(True for _ in call.module.parameters()) or any(True for _ in call.module.buffers()):
-        return False  # a fresh batch norm is elementwise too
+        return False  # an untrained batch norm is elementwise too
     value = call.inputs[0] if call.inputs else None
     if value is call.output and call.input_version != call.output_version:
-        return True  # in place: what went in is gone, which the caller refuses by the versions
+        return True  # in place: the input is overwritten; the caller compares the versions
     if not isinstance(value, Tensor) or value.shape != call.output.shape or torch.equal(value, call.output):
         return False
     order = torch.randperm(value.numel(), generator=torch.Generator().manual_seed(0)).to(value.device)

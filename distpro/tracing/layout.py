@@ -1,6 +1,6 @@
-"""Reading any feature as a map [B, C, H, W]: maps, maps with the channels last, and sequences of tokens.
+"""Read features as maps [B, C, H, W]: maps, maps with the channels last, and sequences of tokens.
 
-The layout of a feature is determined from its shape and from the traced forward, never from the network's name.
+The layout of a feature is determined from its shape and from the traced forward, not from the network's name.
 """
 import dataclasses
 import functools
@@ -15,14 +15,14 @@ from ..errors import ArgumentError
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a tensor holds a map.
+    """How a tensor represents a map.
 
     Args:
         kind (str): 'map': [B, C, H, W]; 'channels_last': [B, H, W, C]; 'tokens': [B, before + H W + after, C], row by
             row.
-        size (tuple[int, int]): H and W when the model was probed. Of 'tokens' only.
+        size (tuple[int, int]): H and W in probing. For 'tokens' only.
         before (int): Tokens before those of the image: class tokens, registers. Defaults to 0.
-        after (int): Tokens behind them. Defaults to 0.
+        after (int): Tokens after those of the image. Defaults to 0.
     """
     kind: str = 'map'
     size: Tuple[int, int] = (1, 1)
@@ -30,10 +30,10 @@ class Layout:
     after: int = 0
 
     def __call__(self, value: Tensor) -> Tensor:
-        """The map [B, C, H, W] that a tensor holds, mostly a view of it.
+        """The map [B, C, H, W] of a tensor, usually a view.
 
         Raises:
-            ArgumentError: If tokens of another number than when the model was probed fill no grid of the same proportions.
+            ArgumentError: If the number of tokens does not fit a grid with the aspect ratio of probing.
         """
         if self.kind == 'map':
             return value
@@ -44,9 +44,9 @@ class Layout:
         if count != height * width:
             height = round(math.sqrt(count * height / width))
             if height < 1 or count % height or round(height * self.size[1] / self.size[0]) != count // height:
-                raise ArgumentError(f'{count} tokens of an image fill no grid of the proportions {self.size[0]} x '
-                                  f'{self.size[1]}, with which the model was probed: probe it with '
-                                    'images of the size that is trained on')
+                raise ArgumentError(f'{count} tokens of an image do not fit a grid with the aspect ratio '
+                                    f'{self.size[0]} x {self.size[1]} of probing: probe the model with '
+                                    'images of the training size')
             width = count // height
         tokens = value[:, self.before:self.before + count]
         return tokens.transpose(1, 2).unflatten(2, (height, width))
@@ -58,7 +58,7 @@ def element_of(value: Any, element: Any) -> Any:
 
 
 class LayoutDetector:
-    """Determines how the tensors of one forward hold maps.
+    """Determines how the tensors of one forward represent maps.
 
     Args:
         calls (Sequence): All module calls of the forward, of two different images, in the order in which they ended.
@@ -70,7 +70,7 @@ class LayoutDetector:
         self.count, self.image = (None, None) if images is None else (len(images), tuple(images.shape[2:]))
 
     def layout(self, value: Any) -> Optional[Layout]:
-        """Layout: How a tensor of the forward holds a map of each image; None if it holds none."""
+        """Layout: How a tensor of the forward represents a map of each image; None if it does not."""
         if isinstance(value, Tensor) and len(value.shape) and len(value) != self.count:
             return None
         if _is(value, 4):
@@ -83,7 +83,7 @@ class LayoutDetector:
         return None
 
     def maps(self, output: Any) -> List[Tuple[Union[None, int, str], Layout]]:
-        """The elements of a module's output (or input) that are maps: key, None if it is no container, and layout."""
+        """The elements of a module's output (or input) that are maps: key (None if not a container) and layout."""
         if isinstance(output, dict):
             entries: Iterable = output.items()
         elif isinstance(output, (tuple, list)):
@@ -94,7 +94,7 @@ class LayoutDetector:
         return [(place, layout) for place, layout in found if layout is not None]
 
     def fits(self, height: int, width: int) -> bool:
-        """Whether a map of this size is what some stride makes of the images, rounded up or down."""
+        """Whether some stride gives maps of this size for the images, rounded up or down."""
         if self.image is None:
             return False
         tall, wide = self.image
@@ -105,7 +105,7 @@ class LayoutDetector:
         return smallest < largest and height <= tall and width <= wide
 
     def _has_last_channels(self, value: Tensor) -> bool:
-        """Whether the module that made a tensor works on the last dimension of such ones, and convolves none."""
+        """Whether the module of a tensor has layers on the last dimension of this shape, and no convolutions."""
         maker = next((call.name for call in reversed(self.calls) if call.output is value), '')
         inside = [call.module for call in self.calls if f'{call.name}.'.startswith(f'{maker}.') and call.inputs and
                   any(_is(seen, 4) and seen.shape == value.shape for seen in (call.inputs[0], call.output))]
@@ -113,9 +113,9 @@ class LayoutDetector:
             isinstance(module, (nn.Conv2d, nn.BatchNorm2d)) for module in inside)
 
     def _tokens(self, value: Tensor) -> Optional[Layout]:
-        """Tokens may stand before and behind those of the image: the same for any image where their number first appears.
+        """Layout of tokens. Extra tokens before and after those of the image are equal for all images in the first layer.
 
-        In a later stage they have mixed with the image, and are as many as before.
+        Later layers mix them with the image, but their number stays the same.
         """
         elsewhere = [fixed for fixed in self._fixed.values() if sum(fixed) <= 16]
         for before, after in dict.fromkeys([self._fixed.get(value.size(1), (0, 0)), *elsewhere, (0, 0)]):
@@ -126,18 +126,18 @@ class LayoutDetector:
 
     @functools.cached_property
     def _fixed(self) -> Dict[int, Tuple[int, int]]:
-        """By length: how many tokens at both ends of the first such sequence are the same for both images."""
+        """By length: how many tokens at both ends of the first sequence of this length are equal for both images."""
         fixed: Dict[int, Tuple[int, int]] = {}
         for call in self.calls:
             for value in (*call.inputs[:1], call.output):
                 if _is(value, 3) and len(value) > 1 and value.size(1) not in fixed:
-                    moved = (value[0] != value[1]).any(1).nonzero().flatten()
-                    ends = (int(moved[0]), value.size(1) - 1 - int(moved[-1])) if len(moved) else (0, 0)
+                    differ = (value[0] != value[1]).any(1).nonzero().flatten()
+                    ends = (int(differ[0]), value.size(1) - 1 - int(differ[-1])) if len(differ) else (0, 0)
                     fixed[value.size(1)] = ends
         return fixed
 
     def _grid(self, count: int) -> Optional[Tuple[int, int]]:
-        """Height and width of so many tokens, in the images' proportions."""
+        """Height and width of ``count`` tokens with the images' aspect ratio."""
         if self.image is None or count < 1:
             return None
         grids = [(height, count // height) for height in range(1, count + 1) if count % height == 0]

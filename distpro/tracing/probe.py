@@ -1,4 +1,4 @@
-"""Made-up images to probe a model with."""
+"""Random images to probe a model."""
 from typing import Optional, Sequence
 
 import torch
@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 
 def probe_input(model: nn.Module, shape: Optional[Sequence[int]] = None) -> Tensor:
-    """A small batch of made-up images to probe a model with.
+    """A small batch of random images to probe a model.
 
     Args:
         model (nn.Module): The model. Its first convolution gives the channels, and an ``img_size`` the height and width.
-        shape (Sequence[int], optional): [C, H, W], if the model should see that. Defaults to None: the channels of
-            the first convolution at ``img_size``, or at 64 x 64 where the model does not ask for a size.
+        shape (Sequence[int], optional): [C, H, W] of the images. Defaults to None: C is the number of input channels of the
+            first convolution, and H and W are ``img_size``, or 64.
 
     Returns:
-        Tensor: Images [2, C, H, W], the same at every call.
+        Tensor: Images [2, C, H, W], the same in every call.
     """
     if shape is None:
         channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)

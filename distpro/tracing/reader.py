@@ -1,4 +1,4 @@
-"""Reading features during a forward."""
+"""Read features during a forward."""
 from typing import Callable, Dict, List, Sequence
 
 from torch import Tensor, nn
@@ -7,19 +7,19 @@ from .tap import FeatureTap
 
 
 class _EverythingRead(Exception):
-    """Ends a forward early: no tap of the reader that it carries lies further on."""
+    """Stops a forward after the last tap of a reader."""
 
 
 class FeatureReader:
-    """Reads the features of some taps during the forwards made inside it.
+    """Reads the features of taps during forwards inside the context.
 
-    Hooks exist only between enter and exit, so a model can be copied, pickled and run untouched outside.
+    Hooks exist only inside the context, so a model can be copied, pickled and run without them outside.
 
     Args:
         model (nn.Module): The model that the taps belong to.
         taps (Sequence[FeatureTap]): The taps to read.
-        stop_early (bool): End the forward once the last tap is read. What the forward would return is then lost.
-            Defaults to False.
+        stop_early (bool): Stop the forward after the last tap. The forward then returns nothing. Defaults to
+            False.
 
     Example:
         >>> with FeatureReader(model, taps) as reader:

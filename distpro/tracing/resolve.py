@@ -1,4 +1,4 @@
-"""Layers that a user names, turned into taps and checked against a trace."""
+"""Resolve layers of a config into taps, with a trace of the model."""
 import dataclasses
 import difflib
 from typing import Any, List, Optional, Sequence, Tuple, Union
@@ -18,40 +18,41 @@ LAST_CALL = -1
 
 def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, key: str, root: str = 'backbone',
                  trained: bool = False) -> List[FeatureTap]:
-    """Turn the config's list of layers into taps, checked against a traced forward.
+    """Resolve a list of layers into taps, with a traced forward.
 
     Args:
         config (str or Sequence): 'auto', or a list of module names and dicts with the keys ``module``,
             ``before_activation`` (default True), ``call`` (default: the last), ``element`` and ``name``. In the list,
-            ``'auto'`` or ``dict(module='auto', before_activation=False)`` stands for all that 'auto' finds.
+            ``'auto'`` or ``dict(module='auto', before_activation=False)`` stands for all layers of 'auto'.
         traced (Trace): A forward of the model that the layers belong to.
         key (str): The config key, for errors.
-        root (str): The module within which 'auto' looks for stages; the model itself if there is no such module.
-        trained (bool): Leave out of 'auto', and refuse, layers up to which nothing is trained. Defaults to False.
+        root (str): The module in which 'auto' finds stages; the model itself if there is no such module.
+        trained (bool): Refuse layers without trained parameters up to them, and skip them in 'auto'. Defaults to
+            False.
 
     Returns:
         list[FeatureTap]: From shallow to deep, with their shapes.
 
     Raises:
-        ArgumentError: If a layer does not exist, is not called, puts out no map, or its map is overwritten in place.
+        ArgumentError: If a layer does not exist, is not called, returns no map, or its map is overwritten in place.
     """
     if isinstance(config, str):
         if config != 'auto':
             raise ArgumentError(f"{key}='{config}' is neither 'auto' nor a list of layer names")
         config = ['auto']
     if not config:
-        raise ArgumentError(f"{key} is empty: name at least one layer, or write {key}='auto'")
+        raise ArgumentError(f"{key} is empty: give at least one layer, or {key}='auto'")
     if not isinstance(config, (list, tuple)) or not all(isinstance(item, (str, dict)) for item in config):
         raise ArgumentError(f"{key}={config!r} is neither 'auto' nor a list of layer names or dicts")
     taps = []
     for item in config:
         spec = dict(module=item) if isinstance(item, str) else dict(item)
-        for layer in _found(spec, traced, key, root, trained) if spec.get('module') == 'auto' else [spec]:
+        for layer in _auto_layers(spec, traced, key, root, trained) if spec.get('module') == 'auto' else [spec]:
             taps.append(_resolve(layer, traced, key, root, trained))
     names = [tap.name for tap in taps]
     for name in names:
         if names.count(name) > 1:
-            raise ArgumentError(f"{key} has two layers called '{name}': give one of them another name=")
+            raise ArgumentError(f"{key} has two layers called '{name}': rename one of them with name=")
     return taps
 
 
@@ -61,64 +62,65 @@ def resolve_logits(traced: Trace, key: str, layer: Optional[str] = None) -> Feat
     Args:
         traced (Trace): A forward of the model.
         key (str): The config key, for errors.
-        layer (str, optional): The layer whose last output are the logits. Defaults to None: the layer that puts out what
-            the model returns.
+        layer (str, optional): The layer whose last output are the logits. Defaults to None: the layer that returns the
+            model's output.
 
     Returns:
-        FeatureTap: Named 'logits', of shape [K] for K classes.
+        FeatureTap: The tap 'logits', of shape [K] for K classes.
 
     Raises:
-        ArgumentError: If that is not logits [B, K], or no layer puts out what the model returns (which may be the mean of
+        ArgumentError: If the output is not logits [B, K], or no layer returns the model's output (e.g. if it is the mean of
             two classifiers).
     """
     if layer is not None:
         call = _calls_of(layer, traced, key)[-1]
-        output, what = call.output, f"layer '{layer}' puts out"
+        output, source = call.output, f"layer '{layer}' returns"
     else:
-        output, what = traced.output, 'the model returns'
+        output, source = traced.output, 'the model returns'
     if not isinstance(output, Tensor) or output.dim() != 2:
         seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ArgumentError(f"{key}: {what} {seen}, not logits [B, K]; name the layer that puts them out, e.g. layer='head'")
+        raise ArgumentError(f"{key}: {source} {seen}, not logits [B, K]; give the layer of the logits, e.g. layer='head'")
     if layer is None:
-        call = _call_that_gave(output, traced)
+        call = _call_with_output(output, traced)
         if call is None:
-            raise ArgumentError(f"{key}: what the model returns is made of what several layers put out (the last one is "
-                              f"'{traced.calls[-1].name}'), so no layer has its logits: name the layer to compare, e.g. "
-                              f"layer='{traced.calls[-1].name}', or write a head that is a layer and returns the same")
+            raise ArgumentError(f"{key}: no layer returns the model's output, which is computed from several layers (the "
+                              f"last one is '{traced.calls[-1].name}'): give the layer to compare, e.g. "
+                              f"layer='{traced.calls[-1].name}', or write a head module that returns the output")
     return FeatureTap('logits', call.name, 'output', call.index, shape=tuple(output.shape[1:]), layer=call.name)
 
 
-def _call_that_gave(output: Tensor, traced: Trace) -> Optional[Call]:
-    """The last call that put out a tensor, or an equal one."""
+def _call_with_output(output: Tensor, traced: Trace) -> Optional[Call]:
+    """The last call that returned this tensor, else the last that returned an equal one."""
     tensors = [call for call in reversed(traced.calls) if isinstance(call.output, Tensor)]
     equal = (call for call in tensors if call.output.shape == output.shape and torch.equal(call.output, output))
     return next((call for call in tensors if call.output is output), None) or next(equal, None)
 
 
 def _calls_of(name: str, traced: Trace, key: str) -> List[Call]:
-    """The calls of a layer that a config names, one or more."""
+    """The calls of a layer, at least one."""
     if not isinstance(name, str) or name not in traced.modules or not name:
         nearest = difflib.get_close_matches(str(name), list(traced.modules), n=3, cutoff=0.3)
         hint = f"; nearest: {', '.join(nearest)}" if nearest else ''
         raise ArgumentError(f"{key}: the model has no layer '{name}'{hint}")
     calls = traced.of(name)
     if not calls:
-        raise ArgumentError(f"{key}: layer '{name}' is not called in a forward of the model (a list of layers is not; "
-                         f"name one of them: {', '.join(n for n in traced.modules if n.startswith(name + '.'))[:200]})")
+        inner = ', '.join(part for part in traced.modules if part.startswith(name + '.'))[:200]
+        hint = f'; give a layer inside it: {inner}' if inner else ''
+        raise ArgumentError(f"{key}: layer '{name}' is not called in a forward of the model{hint}")
     return calls
 
 
-def _found(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> List[dict]:
-    """The layers that 'auto' in a list stands for, read as its dict says."""
+def _auto_layers(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> List[dict]:
+    """The layers of an entry 'auto', with its ``before_activation``."""
     if not set(spec) <= {'module', 'before_activation'}:
-        raise ArgumentError(f"{key}: module='auto' stands for several layers and may have before_activation only, "
+        raise ArgumentError(f"{key}: module='auto' stands for several layers and allows before_activation only, "
                             f'got {spec}')
     after = {} if spec.get('before_activation', True) else dict(before_activation=False)
     return [{**layer, **after} for layer in find_stages(traced, root if root in traced.modules else '', key, trained)]
 
 
 def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> FeatureTap:
-    """Resolve one layer of the config."""
+    """Resolve one layer."""
     known = {'module', 'before_activation', 'call', 'element', 'name'}
     if not set(spec) <= known or 'module' not in spec:
         raise ArgumentError(f"{key}: a layer needs 'module' and may have {sorted(known - {'module'})}, got {spec}")
@@ -128,8 +130,8 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> F
             raise ArgumentError(f'{key}: {entry}={spec[entry]!r} of a layer must be of type '
                               f'{" or ".join(kind.__name__ for kind in kinds)}')
     if set('.>:') & set(spec.get('name', '')):
-        raise ArgumentError(f"{key}: name='{spec['name']}' of a layer may not contain '.', '>' or ':', which divide the "
-                            'names of pathways')
+        raise ArgumentError(f"{key}: name='{spec['name']}' of a layer may not contain '.', '>' or ':', which separate the "
+                            'parts of pathway names')
     calls = _calls_of(name, traced, key)
     position = spec.get('call', LAST_CALL)
     if not -len(calls) <= position < len(calls):
@@ -146,19 +148,19 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> F
             tap = dataclasses.replace(tap, module=activation.name, side='input', call=activation.index, element=None)
             value, version = activation.inputs[0], activation.input_version
         elif 'before_activation' in spec:
-            raise ArgumentError(f"{key}: what layer '{name}' puts out does not come from an activation module, so there is "
-                             'nothing before it; leave before_activation out')
+            raise ArgumentError(f"{key}: the output of layer '{name}' is not that of an activation module, so "
+                                'there is no feature before it; remove before_activation')
     if version is not None and value._version != version:
-        raise ArgumentError(f"{key}: what layer '{name}' puts out is overwritten in place later in the forward, so the "
-                         'feature read there would not be its own; set inplace=False in that layer or name another')
+        raise ArgumentError(f"{key}: the output of layer '{name}' is overwritten in place later in the forward; set "
+                            'inplace=False in the layer that overwrites it, or give a different layer')
     if trained and not value.requires_grad:
-        raise ArgumentError(f"{key}: nothing up to layer '{name}' is trained (frozen_stages?), so it could learn nothing "
-                          "there; leave it out, as 'auto' does")
+        raise ArgumentError(f"{key}: no parameter up to layer '{name}' is trained (frozen_stages?), so the student "
+                            "cannot learn from its feature; remove the layer, or use 'auto'")
     return dataclasses.replace(tap, shape=tuple(layout(value).shape[1:]))
 
 
 def _map_in(output: Any, spec: dict, traced: Trace, layer: str) -> Tuple[Union[None, int, str], Layout]:
-    """Which element of what a layer puts out is read, and how that holds a map."""
+    """The element of a layer's output to read, and its layout."""
     several = isinstance(output, (tuple, list, dict))
     places = list(output) if isinstance(output, dict) else list(range(len(output))) if several else [0]
     element = spec.get('element')
@@ -166,14 +168,14 @@ def _map_in(output: Any, spec: dict, traced: Trace, layer: str) -> Tuple[Union[N
     if element is None and len(found) == 1:
         return found[0]
     if element is None and (len(found) > 1 or several and len(places) > 1):
-        raise ArgumentError(f'{layer} puts out {len(places)} values: say which with element=, one of {places}')
+        raise ArgumentError(f'{layer} returns {len(places)} values: choose one with element=, one of {places}')
     if element is not None and element not in places and not (isinstance(element, int) and -len(places) <= element < 0):
-        raise ArgumentError(f'{layer} puts out {len(places)} value(s), so element={element!r} does not exist; '
-                          f'there are {places}')
+        raise ArgumentError(f'{layer} returns {len(places)} value(s), so element={element!r} does not exist; '
+                            f'valid are {places}')
     value = element_of(output, element)
     layout = traced.layouts.layout(value)
     if layout is None:
         seen = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-        raise ArgumentError(f'{layer} puts out {seen}, which holds no map: neither [B, C, H, W] nor [B, H, W, C] nor tokens '
-                          '[B, L, C] that fill a grid of the proportions of the images')
+        raise ArgumentError(f'{layer} returns {seen}, which is not a map: neither [B, C, H, W] nor [B, H, W, C] nor '
+                            'tokens [B, L, C] of a grid with the aspect ratio of the images')
     return (element if several else None), layout

@@ -1,4 +1,4 @@
-"""Finding the stages of a backbone."""
+"""Find the stages of a backbone."""
 import dataclasses
 import math
 from typing import List, Tuple, Union
@@ -9,25 +9,25 @@ from ..errors import ArgumentError
 from .layout import Layout, element_of
 from .trace import Call, Trace
 
-DEPTHS = 4  # layers that 'auto' reads of a network whose maps all have one size
+DEPTHS = 4  # layers of 'auto' if all maps have the same size
 
 
 def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> List[dict]:
-    """Find the layers of a backbone that are worth comparing.
+    """Find the stages of a backbone, whose features can be compared.
 
-    The parts of the backbone are its children that are called, looking into lists that are not. Parts that hold at
-    least two weight matrices are its blocks (where there are none, every part with weights is). A stage is a run of
-    blocks with maps of one size, and is read at its last block; the stem is what comes before the first block. Where all
-    blocks have maps of one size, as those of a plain transformer, :data:`DEPTHS` of them are read, at even depths.
+    The parts of the backbone are its children that are called, including those inside lists. Parts with at least two weight
+    matrices are blocks (if there are fewer than two, every part with weights is a block). A stage is a sequence of blocks
+    with maps of the same size, and is read at its last block. The stem is the part before the first block. If all blocks
+    have maps of the same size, as in a plain transformer, :data:`DEPTHS` blocks at even depths are read.
 
     Args:
         traced (Trace): A forward of the model.
         root (str): Name of the backbone within the model.
         key (str): The config key, for errors.
-        trained (bool): Leave out layers up to which nothing is trained. Defaults to False.
+        trained (bool): Skip layers without trained parameters up to them. Defaults to False.
 
     Returns:
-        list[dict]: Layers as in the config, from shallow to deep.
+        list[dict]: Layers in the format of the config, from shallow to deep.
 
     Raises:
         ArgumentError: If fewer than two layers are found.
@@ -49,7 +49,7 @@ def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> Li
     if trained:
         layers = [layer for layer in layers if layer.value.requires_grad]
     if len(layers) < 2:
-        raise ArgumentError(f"{key}='auto' found {len(layers)} layer(s) in '{root or 'the model'}': name its layers, e.g. "
+        raise ArgumentError(f"{key}='auto' found {len(layers)} layer(s) in '{root or 'the model'}': list the layers, e.g. "
                          f"{key}=['backbone.layer1', 'backbone.layer2']")
     before = [part for part in parts[:parts.index(blocks[0])] if not plain and (part.value.requires_grad or not trained)]
     stem = [{**before[-1].spec, 'name': 'stem'}] if before else []
@@ -58,14 +58,14 @@ def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> Li
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """A part of a backbone that puts out a map."""
+    """A part of a backbone that returns a map."""
     call: Call
     element: Union[None, int, str]
     layout: Layout
 
     @property
     def value(self) -> Tensor:
-        """Tensor: What holds the map."""
+        """Tensor: The tensor of the map."""
         return element_of(self.call.output, self.element)
 
     @property
@@ -82,7 +82,7 @@ class _Part:
 def _called_parts(traced: Trace, root: str) -> List[_Part]:
     """Last calls of the outermost modules under ``root`` that return maps, in the order of the forward.
 
-    What comes after a global pooling (a module without weights that makes a map 1 x 1) is no map any more.
+    The outputs after a global pooling (a module without weights whose output is 1 x 1) are not maps.
     """
     last = {call.name: (order, call) for order, call in enumerate(traced.calls)}
     found: List[Tuple[int, _Part]] = []
@@ -91,21 +91,21 @@ def _called_parts(traced: Trace, root: str) -> List[_Part]:
         for child, _ in traced.modules[prefix].named_children():
             name = f'{prefix}.{child}' if prefix else child
             if name not in last:
-                if name in traced.modules:  # else another name of a module that has one
+                if name in traced.modules:  # else a second name of the same module
                     collect(name)
                 continue
             order, call = last[name]
             places = traced.layouts.maps(call.output)[:1]
             found.extend((order, _Part(call, *place)) for place in places)
-            if not places:  # a whole network within another, say
+            if not places:  # e.g. a network inside a network
                 collect(name)
 
     collect(root)
     parts = []
     for _, part in sorted(found, key=lambda entry: entry[0]):
-        came = part.call.inputs[0] if part.call.inputs else None
+        source = part.call.inputs[0] if part.call.inputs else None
         if part.size == (1, 1) and not any(True for _ in part.call.module.parameters()) and \
-                isinstance(came, Tensor) and came.shape[2:] != (1, 1):
+                isinstance(source, Tensor) and source.shape[2:] != (1, 1):
             break
         parts.append(part)
     return parts

@@ -1,6 +1,6 @@
-"""One forward of a model, with every call of every module.
+"""A trace of one forward of a model, with every call of every module.
 
-Nothing here knows a network by name. Which layers exist, what they return and where stages end is read off the trace.
+Layers, their outputs and the ends of stages are found in the trace, for any network.
 """
 import dataclasses
 from typing import Any, Callable, Dict, List, Optional, Tuple
@@ -20,7 +20,7 @@ class Call:
     index: int
     inputs: Tuple
     output: Any
-    input_version: Optional[int]  # of the first input before the call: an in-place operation raises a tensor's version
+    input_version: Optional[int]  # of the first input before the call; in-place operations increase a tensor's version
     output_version: Optional[int]  # after the call
 
 
@@ -30,7 +30,7 @@ class Trace:
     Args:
         calls (list[Call]): The calls.
         model (nn.Module): The traced model.
-        output (Any): What the forward returned.
+        output (Any): Output of the forward.
     """
 
     def __init__(self, calls: List[Call], model: nn.Module, output: Any) -> None:
@@ -45,20 +45,20 @@ class Trace:
 
 
 def in_place_off(model: nn.Module) -> None:
-    """Switch every in-place module off, so that no recorded feature is overwritten by the module after it."""
+    """Disable in-place operations, so that later modules do not overwrite recorded features."""
     for module in model.modules():
         if getattr(module, 'inplace', False) is True:
             module.inplace = False
 
 
 def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
-    """Run ``forward`` once and write down every module call of ``model``.
+    """Run ``forward`` once and record every module call of ``model``.
 
-    The model is in eval mode meanwhile; modes, buffers and random states are as before afterwards. Gradients are on, so
-    that an output shows whether a trained parameter comes before it.
+    The model is in eval mode. Modes, buffers and random states are the same afterwards. Gradients are
+    enabled, so that outputs show whether they depend on trained parameters.
 
     Args:
-        model (nn.Module): The model to look at.
+        model (nn.Module): The model to trace.
         forward (Callable): Runs the model once.
 
     Returns:

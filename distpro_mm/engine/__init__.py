@@ -1,4 +1,4 @@
-"""HOW it runs: the loops, the hooks that record, replay and save, and the optimiser constructors."""
+"""Train loops, hooks and optimiser constructors."""
 from .hooks import (
     ChannelsLastHook,
     DistillWarmUpHook,

@@ -1,4 +1,4 @@
-"""What the tools share: reading ``--cfg-options`` and showing a user's error without a traceback."""
+"""Shared by the tools: the options ``--pair`` and ``--cfg-options``, and error messages without a traceback."""
 import argparse
 import re
 import signal
@@ -13,7 +13,7 @@ from ..errors import DataError, TrainingError
 
 
 class OptionsAction(DictAction):
-    """``--cfg-options KEY=VALUE ...`` as in the OpenMMLab tools, with an error that says what is wrong."""
+    """``--cfg-options KEY=VALUE ...`` as in the OpenMMLab tools, with a clear error message."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         """Collect the pairs."""
@@ -25,16 +25,16 @@ class OptionsAction(DictAction):
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add the flags of every tool that reads a config: ``--pair`` and ``--cfg-options``."""
-    parser.add_argument('--pair', help='pair of networks, a file of configs/_base_/pairs, that the config is read for')
+    parser.add_argument('--pair', help='pair of teacher and student, the name of a file in configs/_base_/pairs')
     parser.add_argument('--cfg-options', nargs='+', action=OptionsAction, default={}, metavar='KEY=VALUE',
                         help='override settings of the config, e.g. optim_wrapper.optimizer.lr=0.05')
 
 
 def run(main: Callable[[], None]) -> int:
-    """Run a tool; an error that the user can mend is one sentence on stderr.
+    """Run a tool; print an error that the user can fix as one message on stderr.
 
-    A SIGTERM (a cluster's time limit, or torchrun after another process failed) ends it like Ctrl-C does: what is to be
-    kept is written first.
+    A SIGTERM (a cluster's time limit, or torchrun after another process failed) ends the tool like Ctrl-C: files are
+    written first.
 
     Args:
         main (Callable): The tool.
@@ -46,7 +46,7 @@ def run(main: Callable[[], None]) -> int:
     try:
         main()
     except (ArgumentError, DataError, TrainingError) as error:
-        # The registries put the class and file that they were building in front.
+        # The registries prepend the class and the file of the failed build.
         message = re.sub(r'^(class `\w+` in [\w./]+: )+', '', str(error))
         print(f'error: {message}', file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""Checks of a config that come before the toolbox reads it, and its errors as one message that names the key."""
+"""Checks of a config before the toolbox reads it; the toolbox's errors as one message with the config key."""
 import contextlib
 import difflib
 import re
@@ -13,7 +13,7 @@ from distpro.errors import ArgumentError, first_line, is_number
 from ..config_types import name_of
 from ..errors import ConfigError, DataError
 
-# What must be a number, by its key: the test, and what would do.
+# Pattern of keys that must be numbers: the check, and the valid values.
 NUMBERS = {
     r'optim_wrapper\.(\w+\.)?optimizer\.(lr|momentum|weight_decay)': (lambda value: value >= 0, 'a number, 0 or more'),
     r'(train|val|test)_dataloader\.batch_size|train_cfg\.(max_epochs|max_iters|val_interval|val_begin)':
@@ -27,10 +27,10 @@ NUMBER = re.compile(r'\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*')
 
 
 def check_optimizers(cfg: Config) -> None:
-    """Refuse an optimiser that there is not, of which mmengine says that None is not callable.
+    """Refuse an unknown optimiser. mmengine's own error is "None is not callable".
 
     Raises:
-        ConfigError: Names the key and the nearest names.
+        ConfigError: If the optimiser is not registered. The message has the key and the nearest names.
     """
     wrapper = cfg.get('optim_wrapper') or {}
     for key, value in [('', wrapper), *((f'{name}.', part) for name, part in wrapper.items() if isinstance(part, dict))]:
@@ -43,10 +43,10 @@ def check_optimizers(cfg: Config) -> None:
 
 
 def check_numbers(cfg: Config) -> None:
-    """Refuse numbers that are written as words: by --cfg-options "lr='0.1'", or 1e-3 in YAML.
+    """Refuse numbers given as strings, e.g. by --cfg-options "lr='0.1'" or 1e-3 in YAML.
 
     Raises:
-        ConfigError: Names the first such key, its value and what would do.
+        ConfigError: If a value is not a number in the valid range. The message has the first such key.
     """
     for key, value in items(cfg):
         for pattern, (fits, wanted) in NUMBERS.items():
@@ -57,7 +57,7 @@ def check_numbers(cfg: Config) -> None:
 
 
 def items(value: Any, key: str = '') -> Iterator[Tuple[str, Any]]:
-    """Every value of a config that is no dict or list, with its dotted key."""
+    """Yield every value of a config, except dicts and lists, with its dotted key."""
     pairs = value.items() if hasattr(value, 'items') else enumerate(value)
     for name, item in pairs:
         inner = f'{key}.{name}' if key else str(name)
@@ -69,13 +69,13 @@ def items(value: Any, key: str = '') -> Iterator[Tuple[str, Any]]:
 
 @contextlib.contextmanager
 def config_errors(cfg: Config) -> Iterator[None]:
-    """Turn what a class of the toolbox says of its arguments into a :class:`ConfigError` that names the key.
+    """Turn errors of the toolbox's classes about their arguments into a :class:`ConfigError` with the config key.
 
     Args:
         cfg (Config): The config that is being built.
 
     Raises:
-        ConfigError: In place of an error of a class that a registry was building; that error is its cause.
+        ConfigError: If building a registered class fails; the original error is its cause.
     """
     try:
         yield
@@ -87,17 +87,17 @@ def config_errors(cfg: Config) -> Iterator[None]:
             raise
         name, arguments = built
         keys = _keys_of(cfg, name, arguments)
-        keys = [key for key in keys if key.startswith('model')] or keys[:1]  # not where a base config defines a network
-        told = str(error).strip('\'"') if isinstance(error, KeyError) else first_line(error)
-        told = re.sub(r' Please check whether the value.*', '', told)
+        keys = [key for key in keys if key.startswith('model')] or keys[:1]  # skip definitions of networks in base configs
+        reason = str(error).strip('\'"') if isinstance(error, KeyError) else first_line(error)
+        reason = re.sub(r' Please check whether the value.*', '', reason)
         listed = ', '.join(f'{key}={value!r}' for key, value in arguments.items()
                            if isinstance(value, (str, int, float, bool, tuple)) and key not in ('type', '_scope_'))
-        raise ConfigError(f'{" or ".join(keys) or "the config"}: {name}({listed}) cannot be built: {told} '
+        raise ConfigError(f'{" or ".join(keys) or "the config"}: {name}({listed}) cannot be built: {reason} '
                           f'({type(error).__name__})') from error
 
 
 def _built(error: BaseException) -> Optional[Tuple[str, dict]]:
-    """The class that a registry was building when an error arose, by name, and its arguments in the config."""
+    """The name and the config arguments of the class whose build raised an error; None if no registry was building."""
     innermost = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name in ('build_from_cfg', 'build_scheduler_from_cfg') and 'cfg' in frame.f_locals:
@@ -109,7 +109,7 @@ def _built(error: BaseException) -> Optional[Tuple[str, dict]]:
 
 
 def _keys_of(cfg: Any, name: str, arguments: dict, key: str = '') -> List[str]:
-    """Where a config has the class with these arguments."""
+    """Config keys at which the class has these arguments."""
     found = []
     if isinstance(cfg, (dict, Config)):
         same_class = key and 'type' in cfg and name_of(cfg['type']) == name

@@ -1,4 +1,4 @@
-"""From a config file to a runner: what the tools call."""
+"""Load a config, build its runner, and evaluate a student; used by the tools."""
 import contextlib
 import copy
 import difflib
@@ -40,32 +40,32 @@ def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] =
     Args:
         path (str): The config file.
         options (dict, optional): Settings by dotted key. Defaults to None.
-        pair (str, optional): Name of the pair in ``_base_/pairs`` that the config is read for. Defaults to None: the
-            environment's ``PAIR``, else the one that the config names.
+        pair (str, optional): Name of a pair of networks in ``_base_/pairs``. Defaults to None: the environment variable
+            ``PAIR``, else the pair of the config.
 
     Returns:
-        Config: The config; unless it says otherwise, ``work_dir`` is ``work_dirs/<pair>/<name of the file>``, or
+        Config: The config. ``work_dir`` defaults to ``work_dirs/<pair>/<name of the file>``, or to
         ``work_dirs/<name of the file>`` for a config without a pair.
 
     Raises:
-        ConfigError: If there is no such file or no such pair, the config is of no pair or does not fit what it inherits, or
-            is based on a toolbox that is not installed.
+        ConfigError: If the file or the pair does not exist, the config does not support pairs or does not fit its base
+            configs, or its toolbox is not installed.
     """
     if not os.path.isfile(path):
-        raise ConfigError(f"there is no config file '{path}'; those that come with the project are in configs/")
+        raise ConfigError(f"there is no config file '{path}'; the project's configs are in configs/")
     with _pair_in_environment(pair):
         try:
             cfg = Config.fromfile(path)
         except FileNotFoundError as error:
             raise _no_such_pair(error, pair) or error
         except TypeError as error:
-            if 'cannot inherit from base' not in str(error):  # mmengine's words for a dict that meets a list
+            if 'cannot inherit from base' not in str(error):  # mmengine's message if a list overrides a dict
                 raise
-            raise ConfigError(f"'{path}'{f' with --pair {pair}' if pair else ''}: {first_line(error)} A pair whose "
-                              'param_scheduler is a list gives lists to search_stage, ab_stage and ft_stage '
+            raise ConfigError(f"'{path}'{f' with --pair {pair}' if pair else ''}: {first_line(error)} A pair with a "
+                              'list as param_scheduler needs lists in search_stage, ab_stage and ft_stage '
                               'too') from error
         except ModuleNotFoundError as error:
-            if 'please install' not in str(error):  # mmengine's words for the toolbox of _base_='toolbox::...'
+            if 'please install' not in str(error):  # mmengine's message for _base_='toolbox::...'
                 raise
             raise ConfigError(f"'{path}' is based on a config of a toolbox: {error}; mmsegmentation and mmdetection come "
                               "with pip install '.[dense]'") from error
@@ -80,13 +80,13 @@ def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] =
 
 
 def _check_teacher(cfg: Config, model: nn.Module) -> None:
-    """Load a teacher whole, of which mmrazor's own distillations load what fits, if anything."""
+    """Load a teacher's checkpoint strictly; mmrazor's own distillations ignore weights that do not fit."""
     if cfg.model.get('teacher_ckpt') and not isinstance(model, TapDistill):
         load_whole(model.teacher, cfg.model.teacher_ckpt, 'model.teacher_ckpt')
 
 
 def _drop_delete(value) -> None:
-    """Drop ``_delete_`` where the base config had nothing to delete; mmengine leaves it as an argument there."""
+    """Drop ``_delete_`` keys that mmengine leaves if the base config has nothing to delete."""
     if isinstance(value, dict):
         value.pop('_delete_', None)
     for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
@@ -95,13 +95,13 @@ def _drop_delete(value) -> None:
 
 @contextlib.contextmanager
 def _pair_in_environment(pair: Optional[str]) -> Iterator[None]:
-    """Let configs read ``PAIR``, which mmengine takes from the environment alone, and leave no trace there."""
+    """Set the environment variable ``PAIR`` for the configs, and restore it afterwards."""
     if pair is None:
         yield
         return
     before, quiet = os.environ.get('PAIR'), logging.root.manager.disable
     os.environ['PAIR'] = pair
-    logging.disable(logging.INFO)  # mmengine tells of every variable that it uses
+    logging.disable(logging.INFO)  # mmengine logs every variable that it reads
     try:
         yield
     finally:
@@ -112,7 +112,7 @@ def _pair_in_environment(pair: Optional[str]) -> Iterator[None]:
 
 
 def _no_such_pair(error: FileNotFoundError, pair: Optional[str]) -> Optional[ConfigError]:
-    """What to say if the file that is missing is a pair's."""
+    """The error for a missing file of a pair; None for other files."""
     pair, named = (os.environ.get('PAIR'), 'PAIR=') if pair is None else (pair, '--pair ')
     folder, name = os.path.split(error.filename or '')
     folder = os.path.realpath(folder)
@@ -129,17 +129,17 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     """Build the runner of a training.
 
     Args:
-        cfg (Config): The config; changed by the other arguments.
+        cfg (Config): The config; modified in place.
         launcher (str): 'none', 'pytorch', 'slurm' or 'mpi'. Defaults to 'none'.
-        resume (str, optional): A checkpoint to resume from, or 'auto' for the latest in the work_dir. Defaults to None: as
-            ``resume`` and ``load_from`` of the config say.
+        resume (str, optional): A checkpoint to resume from, or 'auto' for the latest one in the work_dir. Defaults to
+            None: ``resume`` and ``load_from`` of the config.
         amp (bool): Mixed precision: float16 on a GPU, bfloat16 on a CPU. Defaults to False.
 
     Returns:
-        Runner: Ready to ``train()``, and watched by a :class:`.TrainingWatchHook`.
+        Runner: The runner, with a :class:`.TrainingWatchHook`; call ``train()`` on it.
 
     Raises:
-        ConfigError: If the config cannot be trained.
+        ConfigError: If the config is invalid.
     """
     _check_model(cfg)
     refuse_stage_references(cfg)
@@ -153,7 +153,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
     if is_a(kind, SingleTeacherDistill) and not is_a(kind, TapDistill) and \
             cfg.model.get('teacher', {}).get('data_preprocessor'):
         raise ConfigError("model.teacher.data_preprocessor: mmrazor's SingleTeacherDistill gives the teacher the student's "
-                          'images: remove it if both are prepared alike; model.type=DistPro or TapDistill converts them')
+                          'images: remove it if both need the same images; model.type=DistPro or TapDistill converts them')
     if launcher != 'none':
         _join_processes(cfg)
     if resume is None and cfg.get('resume'):
@@ -180,20 +180,22 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = N
 
 
 def _check_model(cfg: Config) -> None:
-    """Check the keys of the model that are needed first."""
+    """Check the model's type and the preprocessor of its images."""
     kind = (cfg.get('model') or {}).get('type')
     if kind is None:
         lacks = 'has no model' if 'model' not in cfg else f'has model={dict(cfg.model)}, without a type'
         raise ConfigError(f"the config '{cfg.filename}' {lacks}: give model=dict(type=..., ...), a network, or "
                           "type='DistPro' with architecture, teacher and distiller")
-    _prepare_images_as_the_student_says(cfg)
+    _merge_preprocessor(cfg)
 
 
-def _prepare_images_as_the_student_says(cfg: Config) -> None:
-    """Move what the student's config says of its images to where a distillation reads it.
 
-    A plain classifier puts ``train_cfg.augments`` (Mixup, CutMix) into its own preprocessor, which a distillation does not
-    use where the config has another one.
+
+def _merge_preprocessor(cfg: Config) -> None:
+    """Apply the student's settings of image preprocessing to the preprocessor of the distillation.
+
+    A plain classifier passes ``train_cfg.augments`` (Mixup, CutMix) to its own preprocessor. A distillation does not use
+    this preprocessor if the config has a different one.
     """
     student, key = cfg.model.get('architecture'), 'data_preprocessor'
     if not isinstance(student, dict):
@@ -203,11 +205,11 @@ def _prepare_images_as_the_student_says(cfg: Config) -> None:
     if not isinstance(used, dict):
         return
     if 'type' not in used and name_of(student.get('type')) == 'ImageClassifier':
-        used['type'] = 'mmpretrain.ClsDataPreprocessor'  # a classifier's default, which mmrazor's algorithms do not know
+        used['type'] = 'mmpretrain.ClsDataPreprocessor'  # a classifier's default; unknown to mmrazor
     compared = {*(own or ()), *used} - {'type', '_scope_', 'num_classes'}
     if own is not None and any(own.get(name) != used.get(name) for name in compared):
-        raise ConfigError(f'model.architecture.data_preprocessor={dict(own)} is not used, as the config has another '
-                          f'data_preprocessor={dict(used)}: remove one of the two')
+        raise ConfigError(f'model.architecture.data_preprocessor={dict(own)} is not used, because the config has '
+                          f'data_preprocessor={dict(used)} too: remove one of the two')
     if (student.get('train_cfg') or {}).get('augments'):
         kind = name_of(used.get('type', 'ClsDataPreprocessor'))
         if kind not in ('ClsDataPreprocessor', 'BatchPreprocessor'):
@@ -217,13 +219,13 @@ def _prepare_images_as_the_student_says(cfg: Config) -> None:
 
 
 def build_model(cfg: Config) -> nn.Module:
-    """Build the model of a config alone: no data, no folder, no log.
+    """Build the model of a config, without data, folder or log.
 
     Args:
         cfg (Config): The config.
 
     Returns:
-        nn.Module: The model, with weights as they come.
+        nn.Module: The model, before ``init_weights()``.
 
     Raises:
         ConfigError: If its parts do not fit.
@@ -241,20 +243,20 @@ def build_model(cfg: Config) -> nn.Module:
 
 
 def _join_processes(cfg: Config) -> None:
-    """Set up what mmengine lacks for several processes: CPUs, and parameters that a step may leave out."""
+    """Set up several processes: gloo on CPUs, and ``find_unused_parameters`` if a step may skip parameters."""
     if cfg.launcher == 'pytorch' and 'RANK' not in os.environ:
         raise ConfigError('--launcher pytorch is for processes that torchrun starts: use tools/dist_train.sh CONFIG '
                           'PROCESSES')
-    # Pathways that a replay skips, or a search's references have not, have transforms without a gradient.
+    # Transforms get no gradient for pathways that a replay skips, or that a search's reference trials lack.
     rounds = name_of((cfg.get('train_cfg') or {}).get('type', '')) == 'DistProSearchLoop'
     unused = cfg.get('find_unused_parameters', rounds or bool(replay_hooks(cfg)))
     cfg.find_unused_parameters = unused
     if torch.cuda.is_available():
         return
     if cfg.launcher != 'pytorch':
-        raise ConfigError(f"--launcher {cfg.launcher} needs GPUs, and there is none here; for CPUs use --launcher pytorch")
+        raise ConfigError(f"--launcher {cfg.launcher} needs a GPU, and torch finds none; on CPUs use --launcher pytorch")
     if not torch.distributed.is_initialized():
-        # mmengine would choose a GPU for each process first.
+        # mmengine would select a GPU for each process first.
         torch.distributed.init_process_group('gloo')
     cfg.setdefault('model_wrapper_cfg', dict(type='MMDistributedDataParallel', device_ids=None, broadcast_buffers=False,
                                              find_unused_parameters=unused))
@@ -269,7 +271,7 @@ def _checkpoint_to_resume(cfg: Config, resume: str) -> Optional[str]:
     """The checkpoint to resume from; None if the work_dir has none yet.
 
     Raises:
-        ConfigError: If it is missing, damaged or not of a training; names the latest one that can be resumed from.
+        ConfigError: If the checkpoint is missing, damaged or not of a training. The message has the latest valid one.
     """
     if resume == 'auto':
         folders = [cfg.work_dir]
@@ -294,7 +296,7 @@ def _checkpoint_to_resume(cfg: Config, resume: str) -> Optional[str]:
 
 
 def student_config(cfg: Config) -> Config:
-    """The config of the student alone, if the config is of a distillation; else a copy of it as it is."""
+    """The student's config of a distillation; for other configs, a copy."""
     cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
     if 'architecture' in cfg.model:
         cfg.model = cfg.model.architecture
@@ -305,15 +307,15 @@ def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> di
     """Evaluate a network, or the student of a distillation, on the config's test set.
 
     Args:
-        cfg (Config): The config that it was trained with.
-        checkpoint (str): Its checkpoint, of the training or exported.
+        cfg (Config): The config of the training.
+        checkpoint (str): A checkpoint of the training, or the exported student.
         launcher (str): As in :func:`build_trainer`.
 
     Returns:
-        dict: Metrics.
+        dict: Metrics by name.
 
     Raises:
-        ConfigError: If the checkpoint is missing or does not fit, or numbers the classes of the test set differently.
+        ConfigError: If the checkpoint is missing or does not fit, or its class numbers differ from those of the test set.
     """
     cfg = student_config(cfg)
     cfg.launcher = launcher

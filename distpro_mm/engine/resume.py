@@ -1,4 +1,4 @@
-"""Which checkpoint a training resumes from, and whether it was made with the settings of the present config."""
+"""Find the checkpoint to resume from, and compare its settings with the current config."""
 import ast
 import os
 import re
@@ -13,7 +13,7 @@ from distpro.errors import first_line
 from ..config_types import name_of
 
 PARTS = ('state_dict', 'optimizer', 'message_hub', 'meta')
-# What decides the result of a training; in it, what does not, or is compared by its content.
+# Config keys that affect the result of a training. IRRELEVANT: keys inside them that do not, or whose content is compared.
 DECISIVE = ('model', 'data_preprocessor', 'train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler',
             'custom_hooks', 'auto_scale_lr')
 PLACES = r'data_root|backend_args|file_client_args|download'  # the same data elsewhere
@@ -30,7 +30,7 @@ FOLLOWED = re.compile(
 
 
 def missing_parts(checkpoint: Any) -> List[str]:
-    """Parts that a checkpoint lacks to resume a training from it; none if it has all."""
+    """Parts that are missing to resume a training from a checkpoint; empty if it is complete."""
     if not isinstance(checkpoint, dict):
         return list(PARTS)
     meta = checkpoint.get('meta')
@@ -39,39 +39,37 @@ def missing_parts(checkpoint: Any) -> List[str]:
 
 
 def why_not_resumable(path: str) -> Optional[str]:
-    """What is wrong with a checkpoint to resume from; None if nothing is.
+    """Why a training cannot resume from a checkpoint.
 
     Args:
         path (str): The file.
 
     Returns:
-        str: The reason.
+        str: The reason; None if the checkpoint is valid.
     """
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.testzip() is not None:
                 return 'a part of it is damaged'
         missing = missing_parts(_load_checkpoint(path, map_location='cpu'))
-    except Exception as error:  # whatever a damaged file makes the readers of zip and pickle say
-        return f'it is cut off, damaged or another file ({type(error).__name__}: {first_line(error)})'
+    except Exception as error:  # damaged files raise many types of errors in zip and pickle
+        return f'it is incomplete, damaged or not a checkpoint ({type(error).__name__}: {first_line(error)})'
     if missing:
-        return (f'it has no {", ".join(missing)}: it holds no state of a training, only weights (use load_from or '
-                'teacher_ckpt for those)')
+        return (f'it has no {", ".join(missing)}: it has the weights only, not the state of a training (use load_from or '
+                'teacher_ckpt)')
     return None
 
 
 def latest_training_checkpoint(folders: Sequence[str]) -> Tuple[Optional[str], Dict[str, str]]:
-    """The undamaged checkpoint of a training that was written last.
+    """The latest valid checkpoint of a training.
 
-    Decided by what the checkpoints say of themselves, the time at which they were written and the iteration, not by the
-    times and names of files, which a copy changes.
+    Checkpoints are ordered by the time and the iteration in their ``meta``. A copy changes the times and names of files.
 
     Args:
-        folders (Sequence[str]): Where to look.
+        folders (Sequence[str]): Folders to search.
 
     Returns:
-        tuple[str or None, dict[str, str]]: Its path, and the other checkpoints that are later or cannot be resumed from,
-        with the reason.
+        tuple[str or None, dict[str, str]]: Its path; and the invalid checkpoints found, each with the reason.
     """
     found, refused = [], {}
     for folder in folders:
@@ -79,7 +77,7 @@ def latest_training_checkpoint(folders: Sequence[str]) -> Tuple[Optional[str], D
             if not entry.name.endswith('.pth') or entry.name.startswith('.'):
                 continue
             try:
-                checkpoint = torch.load(entry.path, map_location='cpu', mmap=True, weights_only=True)  # reads no weights
+                checkpoint = torch.load(entry.path, map_location='cpu', mmap=True, weights_only=True)  # lazy: no weights
             except Exception:
                 refused[entry.path] = why_not_resumable(entry.path) or 'it is of an old format'
                 continue
@@ -103,19 +101,19 @@ def seed_of(path: str) -> Optional[int]:
 
 
 def is_followed(key: str) -> bool:
-    """bool: Whether a resumed run takes up the changed setting."""
+    """bool: Whether a change of the setting takes effect in a resumed run."""
     return FOLLOWED.match(key) is not None
 
 
 def changed_settings(before: Optional[str], now: str) -> Optional[Dict[str, tuple]]:
-    """Settings that decide the result of a training and differ between two configs.
+    """Settings that affect the result of a training and differ between two configs.
 
     Args:
-        before (str, optional): A config as mmengine writes it into a checkpoint. It is parsed, never run.
-        now (str): The present config, in the same format.
+        before (str, optional): The config text that mmengine writes into a checkpoint. It is parsed, not executed.
+        now (str): The current config, in the same format.
 
     Returns:
-        dict[str, tuple]: Old and new value by dotted key, None where there is none; None if a config cannot be parsed.
+        dict[str, tuple]: Old and new value by dotted key, None for a missing value. None if a config cannot be parsed.
     """
     try:
         old, new = (_settings(text) for text in (before, now))
@@ -126,7 +124,7 @@ def changed_settings(before: Optional[str], now: str) -> Optional[Dict[str, tupl
 
 
 def _settings(text: str) -> Dict[str, Any]:
-    """The decisive settings of a config's text by dotted key."""
+    """The settings of a config's text that affect the result, by dotted key."""
     flat: Dict[str, Any] = {}
 
     def add(key: str, value: Any) -> None:
@@ -150,7 +148,7 @@ def _settings(text: str) -> Dict[str, Any]:
 
 
 def _value(node: ast.AST) -> Any:
-    """A literal, or a dict or list of literals; of anything else its text."""
+    """Evaluate literals, dicts and lists; return other expressions as text."""
     if isinstance(node, ast.Call) and getattr(node.func, 'id', None) == 'dict':
         return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
     if isinstance(node, ast.Dict):

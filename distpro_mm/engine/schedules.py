@@ -1,11 +1,11 @@
-"""Schedules of a training, scaled to another length."""
+"""Scale learning-rate schedules to a different training length."""
 import copy
 from typing import Any, Callable
 
 from ..config_types import name_of
 
-# Entries of schedules that count epochs, or iterations with by_epoch=False.
-MOMENTS = ('begin', 'end')
+# Arguments of schedules in epochs, or in iterations with by_epoch=False.
+BOUNDS = ('begin', 'end')
 LENGTHS = ('T_max', 'milestones', 'step_size', 'total_steps', 'periods')
 
 
@@ -13,22 +13,22 @@ def scaled_schedules(given: Any, factor: Callable[[bool], float], least: int = 1
     """Scale the length of learning-rate schedules.
 
     Args:
-        given (dict or list): ``param_scheduler``: a schedule, a list of schedules, or either by the name of an optimiser.
-        factor (Callable): New length divided by the old one, > 0, of what counts epochs (True) or iterations (False).
-        least (int): Least value of ``begin`` and ``end``, 0 or 1. Defaults to 1.
+        given (dict or list): ``param_scheduler``: a schedule, a list of schedules, or a dict of these by optimiser.
+        factor (Callable): Called with ``by_epoch``; returns the new length divided by the old one, > 0.
+        least (int): Minimum of ``begin`` and ``end``, 0 or 1. Defaults to 1.
 
     Returns:
-        dict or list: The scaled schedules. One of which no step is left is left out: None in place of a single one.
+        dict or list: The scaled schedules. Schedules without a step are removed; None if a single schedule has none.
     """
     if isinstance(given, (list, tuple)):
         return [new for new in (scaled_schedules(one, factor, least) for one in given) if new is not None]
-    if given is None or 'type' not in given:  # none, or several by the name of their optimiser
+    if given is None or 'type' not in given:  # None, or schedules by optimiser
         return given and {name: scaled_schedules(several, factor, least) for name, several in given.items()}
     share = factor(given.get('by_epoch', True))
     if share == 1:
         return given
     new = copy.deepcopy(given)
-    for entry in MOMENTS:
+    for entry in BOUNDS:
         if given.get(entry):
             new[entry] = scaled(given[entry], share, least)
     for entry in LENGTHS:
@@ -37,18 +37,17 @@ def scaled_schedules(given: Any, factor: Callable[[bool], float], least: int = 1
     if 'end' in given:
         before, now = given['end'] - given.get('begin', 0), new['end'] - new.get('begin', 0)
         in_epochs = given.get('by_epoch', True) and given.get('convert_to_iter_based', False)
-        if now < 1 or now == 1 < before and not in_epochs:  # a warm-up of one step never gets to its end
+        if now < 1 or now == 1 < before and not in_epochs:  # a warm-up of one step never reaches its end
             return None
         if given.get('T_max') == before:
             new['T_max'] = now
-    if 'Exponential' in name_of(given['type']):  # its gamma is a factor of one epoch or iteration
+    if 'Exponential' in name_of(given['type']):  # gamma is the factor per epoch or iteration
         new['gamma'] = given['gamma']**(1 / share)
     return new
 
 
 def scaled(value: Any, share: float, least: int = 1) -> Any:
     """A length, or a list of lengths, multiplied by ``share`` and rounded, each at least ``least``."""
-    """A share of a number of epochs or iterations, or of each in a list; whole numbers."""
     if isinstance(value, (list, tuple)):
         return [scaled(each, share, least) for each in value]
     return max(least, round(value * share))

@@ -1,4 +1,4 @@
-"""What hooks know about a loop that searches a process."""
+"""Interface of the search loops for hooks."""
 from typing import Optional
 
 from distpro.process import DistillationProcess
@@ -6,12 +6,12 @@ from distpro.searching import Hypergradient, Searcher, Trajectory
 
 
 class Search:
-    """Interface of the search loops to hooks; a loop that does not search is no instance of it.
+    """Base class of the search loops; hooks use it to recognise a search.
 
     Attributes:
         searcher (Searcher, optional): Strategy of a search in rounds; None in a search that updates alpha in every step.
         hypergradient (Hypergradient, optional): One-step derivatives of the held-out loss, if the search uses them.
-        trajectory (Trajectory, optional): Derivatives through whole rounds, if the search uses them.
+        trajectory (Trajectory, optional): Derivatives through all steps of a round, if the search uses them.
     """
     searcher: Optional[Searcher] = None
     hypergradient: Optional[Hypergradient] = None
@@ -19,20 +19,20 @@ class Search:
 
     @property
     def in_rounds(self) -> bool:
-        """bool: Whether the search trains the student again and again in rounds."""
+        """bool: Whether the search trains the student in rounds, each from the start."""
         return self.searcher is not None
 
     def process(self) -> Optional[DistillationProcess]:
-        """The process that the search has found so far; None before there is one.
+        """The process that the search has found so far; None if there is none.
 
-        ``origin`` of the process has what the loop knows of its origin, with ``complete``: whether the search is at its end.
+        ``origin`` of the process describes the search. Its entry ``complete`` is whether the search has finished.
         """
         raise NotImplementedError
 
     def state_dict(self) -> dict:
-        """dict: What a search that is resumed goes on with."""
+        """dict: State from which a search resumes."""
         raise NotImplementedError
 
     def load_state_dict(self, state: dict) -> None:
-        """Go on with what :meth:`state_dict` gave."""
+        """Restore the state of :meth:`state_dict`."""
         raise NotImplementedError

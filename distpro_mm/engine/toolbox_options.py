@@ -1,4 +1,4 @@
-"""Options of mmengine and mmpretrain that a search or a distillation cannot honour; see docs/toolbox_options.md."""
+"""Options of mmengine and mmpretrain that a search or a distillation does not support; see docs/toolbox_options.md."""
 from typing import Iterator, Tuple
 
 from mmengine.config import Config
@@ -17,7 +17,7 @@ def check_toolbox_options(cfg: Config) -> None:
     """Refuse options of the toolboxes that would be ignored or fail later.
 
     Raises:
-        ConfigError: Names the key and what to do instead.
+        ConfigError: If such an option is set. The message has the key and an alternative.
     """
     for key, refusal in _refusals(cfg):
         raise ConfigError(f'{key}: {refusal}')
@@ -29,18 +29,18 @@ def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
     unknown = [key for key in paramwise if key not in PARAMWISE]
     distils = 'architecture' in cfg.model
     if constructor.startswith('LearningRateDecay') and distils:
-        yield (f'optim_wrapper.constructor={constructor!r}', 'layer-wise decay of the learning rate asks the model for '
-               'get_layer_depth, which a distillation has not; remove it, or set rates of layers by '
+        yield (f'optim_wrapper.constructor={constructor!r}', 'layer-wise decay of the learning rate needs '
+               'get_layer_depth of the model, which a distillation lacks; remove it, or set rates of layers by '
                "optim_wrapper.paramwise_cfg=dict(custom_keys={'backbone.layer1': dict(lr_mult=0.5)})")
     if unknown and constructor in ('', 'DefaultOptimWrapperConstructor', 'DistProOptimWrapperConstructor',
                                    'L2TOptimWrapperConstructor'):
-        yield f'optim_wrapper.paramwise_cfg.{unknown[0]}', f'there is no such setting; there are {", ".join(PARAMWISE)}'
+        yield f'optim_wrapper.paramwise_cfg.{unknown[0]}', f'there is no such setting; valid are {", ".join(PARAMWISE)}'
     loop = _name((cfg.get('train_cfg') or {}).get('type'))
     for place, hook in enumerate(cfg.get('custom_hooks') or []):
         key, kind = f'custom_hooks.{place}: {_name(hook["type"])}', _name(hook['type'])
         yield from _of_hook(cfg, key, hook, distils)
         if loop == 'DistProSearchLoop' and kind in BY_EPOCH:
-            yield key, ('it acts at epochs of the whole search, and each round is a training from epoch 1 on: remove it for '
+            yield key, ('it acts at epochs of the search, but every round is a training from epoch 1: remove it for '
                         'the search')
         if loop == 'DistProSearchLoop' and kind == 'EarlyStoppingHook':
             yield key, 'a search in rounds validates after the last round only: remove it for the search'
@@ -54,11 +54,11 @@ def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
     for schedule in [schedules] if 'type' in schedules else schedules:
         if loop == 'DistProSearchLoop' and 'type' in schedule and _name(schedule['type']).startswith('ReduceOnPlateau'):
             yield f'param_scheduler.type={_name(schedule["type"])!r}', (
-                'it follows a validation metric, and a search in rounds validates after the last round only: use another')
+                'it needs a validation metric, but a search in rounds validates after the last round only: use another type')
     if distils and cfg.get('efficient_conv_bn_eval'):
-        yield 'efficient_conv_bn_eval', 'it merges layers that a distillation reads features of: remove it'
+        yield 'efficient_conv_bn_eval', 'it merges layers whose features a distillation reads: remove it'
     if cfg.get('compile') and is_a(cfg.model.get('type'), TapDistill):
-        yield f'compile={cfg.compile}', ('it compiles the whole training step, in which no feature can be read: remove it' +
+        yield f'compile={cfg.compile}', ('it compiles the entire training step, in which no feature can be read: remove it' +
                                          (' and set model.distiller.compile_transforms=True'
                                           if is_a(cfg.model.type, DistPro) else ''))
 
@@ -68,10 +68,10 @@ def _of_hook(cfg: Config, key: str, hook: dict, distils: bool) -> Iterator[Tuple
     if kind == 'SwitchRecipeHook':
         for recipe in hook.get('schedule') or []:
             if 'loss' in recipe and distils:
-                yield f'{key}.schedule.loss', ('it changes the loss of a plain classifier, which a distillation holds in '
-                                               'model.architecture: remove it')
+                yield f'{key}.schedule.loss', ('it changes the loss of a plain classifier, but a distillation has its '
+                                               'classifier in model.architecture: remove it')
             if 'train_pipeline' in recipe and 'InMemoryDataset' in str(cfg.train_dataloader):
-                yield f'{key}.schedule.train_pipeline', ('InMemoryDataset has run its pipeline before the training: use the '
+                yield f'{key}.schedule.train_pipeline', ('InMemoryDataset runs its pipeline before the training: use the '
                                                          'data set without InMemoryDataset')
     if not distils:
         return
@@ -81,7 +81,7 @@ def _of_hook(cfg: Config, key: str, hook: dict, distils: bool) -> Iterator[Tuple
         yield (f"{key}.module_name={hook.get('module_name')!r}",
                f"the student of a distillation is under 'architecture': write 'architecture.{hook.get('module_name')}'")
     if kind == 'ClassNumCheckHook':
-        yield key, ('it asks every module for num_classes, and the preprocessor inside the student of a distillation has '
+        yield key, ('it needs num_classes of every module, but the preprocessor of a distillation\'s student has '
                     'none: remove it')
     if kind in SELF_SUPERVISED:
         yield key, 'it is for a self-supervised or retrieval model of mmpretrain: remove it'

@@ -1,4 +1,4 @@
-"""Access to what a runner trains."""
+"""Access to the model and the pathways that a runner trains."""
 from typing import Optional
 
 from mmengine.model import is_model_wrapper
@@ -10,7 +10,7 @@ from ..models import DistProDistiller
 
 
 def unwrap(model: nn.Module) -> nn.Module:
-    """The model inside a wrapper for several processes, or the model itself."""
+    """The model without mmengine's wrapper for distributed training."""
     return model.module if is_model_wrapper(model) else model
 
 

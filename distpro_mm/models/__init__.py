@@ -1,4 +1,4 @@
-"""What is trained: the algorithms, their distillers with transforms, connectors and losses, and the networks."""
+"""Algorithms, distillers, connectors, losses, necks and backbones."""
 from .algorithms import L2T, DistPro, SimKD, TapDistill
 from .backbones import (
     CIFARVGG,

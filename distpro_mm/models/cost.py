@@ -1,4 +1,4 @@
-"""What pathways add to a training step, estimated, and what lowers it."""
+"""Estimated cost of the pathways in a training step, and advice to lower it."""
 import copy
 import functools
 from typing import Dict, List, Tuple
@@ -14,21 +14,21 @@ from distpro.random_state import fixed_random_states
 from .algorithms import DistPro
 from .probing import probe
 
-LISTED = 5  # pathways that the advice names
+LISTED = 5  # maximum number of pathways in the advice
 SETTINGS = dict(transform="transforms=[dict(type='PointwiseTransform')]", compare_at="compare_at='smaller'")
 
 
 def pathway_costs(model: DistPro) -> Tensor:
     """Cost of each pathway in training steps of the student alone (forward and backward) [N].
 
-    Of a student that cannot run without annotations, only the part that extracts its features counts.
+    For a student that cannot run without annotations, only ``extract_feat`` counts as a step.
     """
     with fixed_random_states(model.distiller.grid.alpha.device):
         return torch.tensor(_costs(model)) / _student_cost(model)
 
 
 def cost_advice(model: DistPro) -> List[str]:
-    """A sentence for each pathway out of proportion, most expensive first, with what makes it cheaper and by how much."""
+    """A message for each overly expensive pathway, most expensive first, with cheaper settings and their costs."""
     grid = model.distiller.grid
     pathways = [pathway for pathway in grid.pathways if pathway.name in grid.transforms]
     with fixed_random_states(grid.alpha.device):
@@ -57,12 +57,12 @@ def _student_cost(model: DistPro) -> float:
 
 
 def _advice(pathway: Pathway, own: float, changed: Dict[Tuple[str, ...], float]) -> str:
-    """What lowers a pathway's cost by a tenth or more; several changes together only where none alone does enough."""
+    """Settings that lower a pathway's cost by 10% or more; combinations only if no single change suffices."""
     alone = {settings: seen for settings, seen in changed.items() if len(settings) == 1}
     least = min(alone.values())
     if least > OUT_OF_PROPORTION:
         alone.update((settings, seen) for settings, seen in changed.items() if seen <= 0.9 * least)
-    helps = [f'{" with ".join(settings)} makes that {alone[settings]:.2f}' for settings in sorted(alone, key=alone.get)
+    helps = [f'{" with ".join(settings)} makes it {alone[settings]:.2f}' for settings in sorted(alone, key=alone.get)
              if alone[settings] <= 0.9 * own]
     pair = pathway.transmitter.name, pathway.receiver.name
-    return '; '.join([*helps, f'leaving {pair} out of connections saves it all'])
+    return '; '.join([*helps, f'removing {pair} from connections saves the full cost'])

@@ -1,4 +1,4 @@
-"""What guessing scores: the loss of a classifier that knows how frequent the classes are, and nothing of the images."""
+"""The loss of guessing: of a classifier that knows the class frequencies but ignores the images."""
 import collections
 import inspect
 from typing import Optional
@@ -13,13 +13,13 @@ class GuessingBaseline:
     """Compares a classifier's loss in training with the loss of guessing on the same targets.
 
     Guessing predicts the class frequencies seen so far, or the same probability for every class, whichever has the lower
-    loss. It is rated by the head's own loss module, so the loss weight, class weights, label smoothing and mixed labels
-    count in both losses alike.
+    loss. Its loss is computed by the head's own loss module, so loss weight, class weights, label smoothing and mixed
+    labels affect both losses equally.
 
-    The losses stay on the device until :meth:`means` is called: watching costs no synchronisation.
+    The losses stay on the device until :meth:`means` is called, so there is no synchronisation per step.
 
     Args:
-        loss (nn.Module): The loss module to watch, as of :func:`single_label_loss`.
+        loss (nn.Module): The loss module to watch, see :func:`single_label_loss`.
         window (int): Number of the last batches that :meth:`means` averages, >= 1.
     """
 
@@ -39,7 +39,7 @@ class GuessingBaseline:
             losses = [output.detach().float()]
             for counts in (self._counts, torch.ones_like(self._counts)):
                 bound.arguments[name] = (counts / counts.sum()).log().expand(scores.shape)
-                losses.append(loss.forward(*bound.args, **bound.kwargs).float())  # not a call, which would come back here
+                losses.append(loss.forward(*bound.args, **bound.kwargs).float())  # calling loss would recurse
             self._losses.append(torch.stack(losses))
             if targets.shape != scores.shape:
                 targets = targets.reshape(-1, 1) == torch.arange(scores.shape[1], device=scores.device)
@@ -50,7 +50,7 @@ class GuessingBaseline:
         return len(self._losses)
 
     def means(self) -> Tensor:
-        """Tensor: Mean loss of the classifier and of guessing [2] over the last batches; there must be one."""
+        """Tensor: Mean loss of the classifier and of guessing [2] over the last batches. Needs at least one batch."""
         own, *guesses = torch.stack(list(self._losses)).mean(0)
         return torch.stack([own, min(guesses)])
 
@@ -60,14 +60,14 @@ class GuessingBaseline:
 
 
 def single_label_loss(classifier: nn.Module) -> Optional[nn.Module]:
-    """The softmax cross-entropy that a classifier is trained with.
+    """The softmax cross-entropy loss of a classifier.
 
     Args:
         classifier (nn.Module): A classifier of mmpretrain, or any other model.
 
     Returns:
         nn.Module: Its loss module; None if its loss is not a plain or label-smoothed cross-entropy of one label per image
-        (several labels, a margin, another toolbox), of which guessing has no known value.
+        (several labels, a margin, another toolbox), for which the loss of guessing is not defined.
     """
     head = getattr(classifier, 'head', None)
     loss = getattr(head, 'loss_module', None) or getattr(classifier, 'loss_module', None)

@@ -1,4 +1,4 @@
-"""Running an OpenMMLab model once on made-up images, without annotations."""
+"""Run an OpenMMLab model once on random images, without annotations."""
 from typing import Any, Callable, Optional, Sequence
 
 from torch import nn
@@ -9,16 +9,16 @@ from distpro.tracing import probe_input
 def probe(model: nn.Module, shape: Optional[Sequence[int]], observe: Callable[[Callable[[], Any]], Any]) -> Any:
     """Observe a forward of an OpenMMLab model on :func:`probe_input`, without annotations.
 
-    Where the whole model cannot do without them (a two-stage detector or a DETR wants to know its images' true sizes), a
-    forward of what extracts its features is observed instead.
+    If the model needs annotations (two-stage detectors and DETR need the original image sizes), ``extract_feat`` is observed
+    instead.
 
     Args:
         model (nn.Module): The model.
         shape (Sequence[int], optional): [C, H, W] of the images, see :func:`probe_input`.
-        observe (Callable): Is given the forward, a function without arguments, and runs it once.
+        observe (Callable): Called with the forward, a function without arguments, and runs it once.
 
     Returns:
-        Any: What ``observe`` gives.
+        Any: The result of ``observe``.
     """
     images = probe_input(model, shape)
     try:

@@ -1,7 +1,7 @@
-"""Teachers published by the distillation literature, turned into checkpoints of our networks.
+"""Convert published teachers of RepDistiller and mdistiller into checkpoints of this library's networks.
 
-RepDistiller and mdistiller share one set of CIFAR-100 networks and of names for their weights; here is how each name becomes
-ours. The networks compute the same, so the weights are taken over as they are.
+Both share one set of CIFAR-100 networks and weight names. The networks here compute the same functions, so only the names of
+the weights change.
 """
 import argparse
 import os
@@ -19,7 +19,7 @@ from distpro.files import atomic_write
 from ..errors import ConfigError
 
 _CLASSIFIER = r'^(fc|linear|classifier(\.0)?)\.'
-# By the backbone's class: what to substitute in a published name, one after the other.
+# By backbone class: substitutions in a published name, in order.
 RENAMES: Dict[str, List[Tuple[str, str]]] = {
     'CIFARResNet': [],
     'CIFARShuffleNetV1': [],
@@ -28,7 +28,7 @@ RENAMES: Dict[str, List[Tuple[str, str]]] = {
     'CIFARMobileNetV2': [
         *((rf'^blocks\.{stage}\.', f'layer{stage + 1}.') for stage in range(7)),
         (r'^conv([12])\.0\.', r'conv\1.'), (r'^conv([12])\.1\.', r'bn\1.')],
-    # The published unit of stride 2 counts its convolutions from the second path on.
+    # The published unit of stride 2 numbers its convolutions from the second path on.
     'CIFARShuffleNetV2': [
         (r'^(layer\d\.0)\.conv1\.', r'\1.shortcut.0.'), (r'^(layer\d\.0)\.bn1\.', r'\1.shortcut.1.'),
         (r'^(layer\d\.0)\.conv2\.', r'\1.shortcut.2.'), (r'^(layer\d\.0)\.bn2\.', r'\1.shortcut.3.'),
@@ -38,14 +38,14 @@ RENAMES: Dict[str, List[Tuple[str, str]]] = {
 
 
 class Renamed(NamedTuple):
-    """One weight of a converted checkpoint: its published name, ours, and its shape."""
+    """One weight of a converted checkpoint: its published name, the name here, and its shape."""
     published: str
     ours: str
     shape: Tuple[int, ...]
 
 
 def convert_teacher(cfg: Config, checkpoint: str, out: str) -> List[Renamed]:
-    """Write a published checkpoint as one that ``teacher_ckpt`` and ``tools/test.py`` load.
+    """Convert a published checkpoint for ``teacher_ckpt`` and ``tools/test.py``.
 
     Args:
         cfg (Config): A config whose ``model`` is the network, or a distillation with it as the teacher.
@@ -56,11 +56,11 @@ def convert_teacher(cfg: Config, checkpoint: str, out: str) -> List[Renamed]:
         list[Renamed]: Every weight, in the network's order.
 
     Raises:
-        ConfigError: If the file cannot be read safely, or does not fit the network weight for weight.
+        ConfigError: If the file cannot be read safely, or its weights are not exactly those of the network.
     """
     if 'model' not in cfg:
-        raise ConfigError(f"the config '{cfg.filename}' names no network: it needs model=dict(...), the network that "
-                          f"checkpoint='{checkpoint}' was trained as")
+        raise ConfigError(f"the config '{cfg.filename}' has no model: set model=dict(...) to the network of "
+                          f"checkpoint='{checkpoint}'")
     model = MODELS.build(cfg.model.get('teacher', cfg.model))
     state = read_published(checkpoint)
     names = match_names(state, model, f"checkpoint='{checkpoint}'")
@@ -73,8 +73,8 @@ def convert_teacher(cfg: Config, checkpoint: str, out: str) -> List[Renamed]:
 def read_published(path: str) -> Dict[str, Tensor]:
     """Read the weights from a file of RepDistiller or mdistiller without running code from it.
 
-    The weights are under 'model' (or 'state_dict', or the whole file); an optimiser and the run's options, an
-    ``argparse.Namespace``, may lie beside them.
+    The weights are under 'model', under 'state_dict' or at the top level. The file may also have an optimiser and the run's
+    options, an ``argparse.Namespace``.
 
     Args:
         path (str): The file.
@@ -83,7 +83,7 @@ def read_published(path: str) -> Dict[str, Tensor]:
         dict[str, Tensor]: Weights by published name.
 
     Raises:
-        ConfigError: If there is no such file, it asks for other classes, or it holds no weights.
+        ConfigError: If the file does not exist, needs other classes, or has no weights.
     """
     key = f"checkpoint='{path}'"
     if not os.path.isfile(path):
@@ -92,19 +92,19 @@ def read_published(path: str) -> Dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)
     except Exception as error:
-        asked = re.search(r'Unsupported global: GLOBAL ([\w.]+)', str(error))
-        if asked:
-            raise ConfigError(f"{key} asks for '{asked[1]}', and to load more than weights could run code: save its weights "
-                              'alone') from error
-        raise ConfigError(f'{key} cannot be read as a checkpoint ({type(error).__name__}: {first_line(error)}): it is cut '
-                          'off or is another file') from error
+        needed = re.search(r'Unsupported global: GLOBAL ([\w.]+)', str(error))
+        if needed:
+            raise ConfigError(f"{key} needs '{needed[1]}', and loading this class could run code: save only the weights "
+                              'of the network') from error
+        raise ConfigError(f'{key} cannot be read as a checkpoint ({type(error).__name__}: {first_line(error)}): the file is '
+                          'incomplete or not a checkpoint') from error
     state = checkpoint
     for entry in ('model', 'state_dict'):
         if isinstance(checkpoint, dict) and isinstance(checkpoint.get(entry), dict):
             state = checkpoint[entry]
             break
     if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(f"{key} holds no weights, neither under 'model' nor under 'state_dict' nor by themselves")
+        raise ConfigError(f"{key} has no weights under 'model', under 'state_dict' or at the top level")
     return {re.sub(r'^module\.', '', name): value for name, value in state.items()}
 
 
@@ -114,18 +114,18 @@ def match_names(state: Dict[str, Tensor], model: nn.Module, key: str) -> Dict[st
     Args:
         state (dict[str, Tensor]): Weights by published name.
         model (nn.Module): An mmpretrain classifier with one of the backbones in :data:`RENAMES`.
-        key (str): What the checkpoint is called in errors.
+        key (str): Name of the checkpoint in errors.
 
     Returns:
-        dict[str, str]: Published name by the network's own, in the network's order.
+        dict[str, str]: Published name by the network's name, in the network's order.
 
     Raises:
-        ConfigError: If the backbone has no published names, or anything is left over, missing or of another shape.
+        ConfigError: If no published names are known for the backbone, or weights are unused, missing or of another shape.
     """
     backbone = type(getattr(model, 'backbone', model)).__name__
     if backbone not in RENAMES:
-        raise ConfigError(f"model.backbone.type='{backbone}': its published names are not known, those of "
-                          f"{', '.join(RENAMES)} are")
+        raise ConfigError(f"model.backbone.type='{backbone}': its published names are not known; supported are "
+                          f"{', '.join(RENAMES)}")
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     found: Dict[str, str] = {}
     left_over = []
@@ -143,13 +143,13 @@ def match_names(state: Dict[str, Tensor], model: nn.Module, key: str) -> Dict[st
         ([f"'{name}'" for name in missing], 'of the weights of that network are not in the file'),
         (reshaped, 'have another shape')) if names]
     if wrong:
-        raise ConfigError(f"{key} does not fit the {backbone} of the config: {'; '.join(wrong)}; is that the network it was "
-                          'trained as?')
+        raise ConfigError(f"{key} does not fit the {backbone} of the config: {'; '.join(wrong)}; give a checkpoint of "
+                          'this network')
     return {ours: found[ours] for ours in own}
 
 
 def _rename(published: str, rules: List[Tuple[str, str]]) -> str:
-    """Our name for a published one."""
+    """The name here of a published weight."""
     if re.match(_CLASSIFIER, published):
         return re.sub(_CLASSIFIER, 'head.fc.', published)
     for pattern, replacement in rules:

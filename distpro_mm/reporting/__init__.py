@@ -1,4 +1,4 @@
-"""Figures and tables from finished runs' files; no model is imported here."""
+"""Figures and tables of finished runs; imports no models."""
 from .figures import draw_accuracy, draw_process
 from .table import budgets_table, choices_table, comparison_table, reach_table, write_csv
 

@@ -1,4 +1,4 @@
-"""Figures from finished runs' files."""
+"""Figures of finished runs."""
 from typing import Sequence
 
 import matplotlib
@@ -10,12 +10,12 @@ from distpro.process import DistillationProcess
 
 from .table import budgets_of, compute, runs_of
 
-MAX_POINTS = 400  # a line of more points is no clearer, only slower to draw
-NAMED = 12  # as many lines as a legend can hold; the others are drawn without a name
+MAX_POINTS = 400  # points per line; more are slower to draw, without visible difference
+NAMED = 12  # maximum number of lines in the legend
 
 
 def draw_process(process: DistillationProcess, path: str, title: str = '') -> None:
-    """Draw the weights of a process over time, one line a pathway.
+    """Plot the weights of a process against training progress, one line per pathway.
 
     Args:
         process (DistillationProcess): The process, with at least one knot.
@@ -25,9 +25,9 @@ def draw_process(process: DistillationProcess, path: str, title: str = '') -> No
     progress, weights = np.array(process.progress), process.weights
     order = np.argsort(-weights.mean(axis=0))
     if len(progress) > MAX_POINTS:
-        kept = np.linspace(0, len(progress) - 1, MAX_POINTS).round().astype(int)
-        progress, weights = progress[kept], weights[kept]
-    figure = Figure(figsize=(9, 4.5), layout='constrained')  # not pyplot's: a user's backend and figures are theirs
+        points = np.linspace(0, len(progress) - 1, MAX_POINTS).round().astype(int)
+        progress, weights = progress[points], weights[points]
+    figure = Figure(figsize=(9, 4.5), layout='constrained')  # without pyplot, which has global state
     axes = figure.subplots()
     colours = matplotlib.colormaps['turbo'](np.linspace(0.05, 0.95, len(order)))
     for rank, index in enumerate(order):
@@ -36,22 +36,23 @@ def draw_process(process: DistillationProcess, path: str, title: str = '') -> No
     axes.set(xlabel='progress of the run', ylabel='weight', xlim=(0, 1), title=title)
     axes.set_ylim(bottom=min(0, weights.min()))
     axes.grid(alpha=0.3)
-    rest = len(order) - NAMED
+    unlabelled = len(order) - NAMED
     axes.legend(loc='center left', bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False,
-                title='pathways, heaviest first' + (f'\n({rest} more not named)' if rest > 0 else ''), title_fontsize=8)
+                title='pathways, heaviest first' + (f'\n(and {unlabelled} more)' if unlabelled > 0 else ''),
+                title_fontsize=8)
     save_figure(figure, path)
 
 
 def save_figure(figure, path: str) -> None:
-    """Write a PNG beside and move it into place, so that a kill leaves the one that was there."""
-    with atomic_write(path) as beside:
-        figure.savefig(beside, dpi=120)
+    """Write a PNG atomically."""
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=120)
 
 
 def draw_accuracy(results: Sequence[dict], methods: Sequence[str], path: str) -> None:
-    """Draw accuracy against epochs and against compute, one line a method.
+    """Plot accuracy against epochs and against compute, one line per method.
 
-    Of many methods those of several budgets and then the best are named; the others are grey.
+    If there are many methods, the legend has those with several budgets and then the best; the others are grey.
 
     Args:
         results (Sequence[dict]): Results of finished runs.
@@ -81,7 +82,7 @@ def draw_accuracy(results: Sequence[dict], methods: Sequence[str], path: str) ->
     axes[1].set(xlabel='compute (seconds of all cores), search included')
     for axis in axes:
         axis.grid(alpha=0.3)
-    rest = len(found) - len(first)
+    unlabelled = len(found) - len(first)
     axes[1].legend(loc='center left', bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False, title_fontsize=8,
-                   title=f'{rest} more not named' if rest else None)
+                   title=f'(and {unlabelled} more)' if unlabelled else None)
     save_figure(figure, path)

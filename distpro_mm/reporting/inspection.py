@@ -1,4 +1,4 @@
-"""What a config's layers and pathways turn out to be, as text."""
+"""Text tables of the layers and pathways of a config."""
 import pprint
 from typing import Dict, Iterable, List, Sequence
 
@@ -9,13 +9,13 @@ HOLDS = dict(map='', channels_last='channels last', tokens='tokens')
 
 
 def as_config(tap: FeatureTap) -> dict:
-    """The layer of a config that a tap was found as, spelt out.
+    """The explicit config of a tap's layer.
 
     Args:
         tap (FeatureTap): A tap at the last call of its layer.
 
     Returns:
-        dict: For ``transmitters`` or ``receivers``; it gives the same tap again.
+        dict: An entry of ``transmitters`` or ``receivers`` that resolves to the same tap.
     """
     spec: Dict[str, object] = dict(module=tap.layer, name=tap.name)
     if tap.side == 'output':
@@ -26,7 +26,7 @@ def as_config(tap: FeatureTap) -> dict:
 
 
 def layer_rows(taps: Iterable[FeatureTap]) -> List[List[str]]:
-    """Rows of a table of layers, its titles first."""
+    """Rows of a table of layers; the first row has the column titles."""
     rows = [['layer', 'name', 'map [C, H, W]', 'read as']]
     for tap in taps:
         read = [HOLDS[tap.layout.kind]]
@@ -42,13 +42,13 @@ def layer_rows(taps: Iterable[FeatureTap]) -> List[List[str]]:
 
 def pathway_rows(pathways: Sequence[Pathway], parameters: Sequence[int], costs: Sequence[float],
                  weights: Sequence[float]) -> List[List[str]]:
-    """Rows of a table of pathways, its titles first.
+    """Rows of a table of pathways; the first row has the column titles.
 
     Args:
         pathways (Sequence[Pathway]): The pathways [N].
-        parameters (Sequence[int]): Parameters of each one's transform [N].
-        costs (Sequence[float]): What each adds to a training step, in steps of the student alone [N].
-        weights (Sequence[float]): Weights at the start [N].
+        parameters (Sequence[int]): Number of parameters of each pathway's transform [N].
+        costs (Sequence[float]): Cost of each pathway in training steps of the student alone [N].
+        weights (Sequence[float]): Initial weights [N].
     """
     rows = [['pathway', 'student', 'teacher', 'parameters', 'cost', 'weight']]
     for pathway, count, cost, weight in zip(pathways, parameters, costs, weights):
@@ -58,7 +58,7 @@ def pathway_rows(pathways: Sequence[Pathway], parameters: Sequence[int], costs: 
 
 
 def explicit_config(pathways: Sequence[Pathway]) -> str:
-    """The layers and connections of feature pathways, spelt out for ``model.distiller``."""
+    """The explicit layers and connections of feature pathways, as text for ``model.distiller``."""
     parts = dict(
         transmitters=[as_config(tap) for tap in dict.fromkeys(pathway.transmitter for pathway in pathways)],
         receivers=[as_config(tap) for tap in dict.fromkeys(pathway.receiver for pathway in pathways)],

@@ -8,13 +8,13 @@ RESAMPLES = 10000
 
 
 def runs_of(results: Sequence[dict], name: str, budget: Optional[float] = None) -> List[dict]:
-    """The runs of one method, of all budgets or of one; trials of settings are left out."""
+    """The runs of one method, of all budgets or of one; without trials of settings."""
     return [result for result in results
             if result['name'] == name and budget in (None, result['budget']) and not result['tuning']]
 
 
 def budgets_of(results: Sequence[dict], name: str) -> List[float]:
-    """The budgets that a method was trained with, rising."""
+    """The budgets of a method's runs, in ascending order."""
     return sorted({run['budget'] for run in runs_of(results, name)})
 
 
@@ -26,14 +26,14 @@ def accuracies(results: Sequence[dict], name: str, budget: Optional[float] = Non
 
 
 def paired_difference(mine: Dict[int, float], other: Dict[int, float]) -> Optional[Tuple[float, float, float]]:
-    """Mean difference between runs of the same seed, with the 95% interval of its bootstrap over seeds.
+    """Mean difference between runs of the same seed, with the 95% interval of a bootstrap over seeds.
 
     Args:
         mine (dict): Accuracy by seed.
-        other (dict): Of what it is compared with.
+        other (dict): Accuracy by seed of the compared method.
 
     Returns:
-        tuple: Mean, lower and upper end; the ends are NaN for a single pair. None without a common seed.
+        tuple: Mean, lower and upper bound; the bounds are NaN for a single pair. None without a common seed.
     """
     pairs = np.array([mine[seed] - other[seed] for seed in mine if seed in other])
     if not len(pairs):
@@ -46,7 +46,7 @@ def paired_difference(mine: Dict[int, float], other: Dict[int, float]) -> Option
 
 
 def compute(results: Sequence[dict], name: str, budget: float) -> float:
-    """Median seconds of all cores (or of the GPU) of a run, and of the stage that it needs."""
+    """Median seconds of all cores (or of the GPU) of a run, including the stage that it needs."""
     runs = runs_of(results, name, budget)
     stages = [stage['compute'] for after in {run['after'] for run in runs} for stage in runs_of(results, after)]
     return float(np.nanmedian([run['compute'] for run in runs]) + (np.nanmedian(stages) if stages else 0))
@@ -61,7 +61,7 @@ def comparison_table(results: Sequence[dict], methods: Sequence[str], reference:
         reference (str): The method that the others are compared with.
 
     Returns:
-        str: The table. "+-" is the standard deviation over seeds; the difference is paired by seed, with the 95%
+        str: The table. "+-" is the standard deviation over seeds. The difference is paired by seed, with the 95%
         interval of a bootstrap over seeds.
     """
     rows: List[List[str]] = [['method', 'top-1 (%)', f'against {reference}', '95% interval', 'runs', 'epochs',
@@ -85,7 +85,7 @@ def comparison_table(results: Sequence[dict], methods: Sequence[str], reference:
 
 
 def budgets_table(results: Sequence[dict], methods: Sequence[str]) -> str:
-    """Markdown table of mean accuracies by budget, each a run with a schedule of its own."""
+    """Markdown table of mean accuracies by budget, each with its own learning-rate schedule."""
     budgets = sorted({result['budget'] for result in results if not result['tuning'] and result['budget'] <= 1})
     rows = [['method', *(f'{budget:.0%} of the epochs' for budget in budgets)]]
     for name in methods:
@@ -96,10 +96,10 @@ def budgets_table(results: Sequence[dict], methods: Sequence[str]) -> str:
 
 
 def reach_table(results: Sequence[dict], methods: Sequence[str], rivals: Sequence[str]) -> str:
-    """Markdown table of what it takes to reach each rival's final accuracy.
+    """Markdown table of the epochs and compute to reach each rival's final accuracy.
 
-    For each method the smallest budget whose mean accuracy is at least the rival's at its largest budget, as epochs and
-    as compute, search included, over the rival's.
+    For each method, the smallest budget whose mean accuracy is at least the rival's at its largest budget: the share of
+    the epochs, and the compute including the search, divided by the rival's.
     """
     rows = [['to reach', 'its top-1 (%)', *methods]]
     for rival in rivals:
@@ -119,7 +119,7 @@ def reach_table(results: Sequence[dict], methods: Sequence[str], rivals: Sequenc
 
 
 def choices_table(choices: Sequence[dict]) -> str:
-    """Markdown table of the settings that were tried, with the accuracy on held-out images; the chosen one is marked."""
+    """Markdown table of the tried settings with their accuracies on held-out images and the choice."""
     rows = [['method', 'settings tried', 'top-1 on held-out images (%)', 'chosen']]
     for choice in choices:
         settings = ', '.join(f'{option} = {value}' for option, value in choice['settings'].items())
@@ -128,7 +128,7 @@ def choices_table(choices: Sequence[dict]) -> str:
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose first row holds the titles, in columns that a reader of the text sees."""
+    """A Markdown table with aligned columns; the first row has the titles."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = ['| ' + ' | '.join(cell.ljust(width) for cell, width in zip(row, widths)) + ' |' for row in rows]
     lines.insert(1, '| ' + ' | '.join('-' * width for width in widths) + ' |')
@@ -136,7 +136,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 
 
 def write_csv(results: Sequence[dict], path: str) -> None:
-    """Write every run's result as a line of a CSV file."""
+    """Write a CSV file with one line per run."""
     with open(path, 'w', newline='') as file:
         writer = csv.DictWriter(file, ['name', 'seed', 'budget', 'accuracy', 'epochs', 'iterations', 'seconds', 'compute',
                                        'after', 'settings'], extrasaction='ignore')

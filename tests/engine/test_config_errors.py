@@ -79,5 +79,5 @@ def test_a_teacher_is_read_wherever_its_file_holds_weights(make_config, tmp_path
         model = build_model(make_config(kind, model__teacher_ckpt=str(tmp_path / 'teacher.pth')))
         assert all(torch.equal(model.teacher.state_dict()[name], value) for name, value in weights.items())
     torch.save({'model': {name.partition('.')[2]: value for name, value in weights.items()}}, tmp_path / 'foreign.pth')
-    with pytest.raises(ConfigError, match="teacher_ckpt='.*foreign.pth': its names are not .*: convert it, by"):
+    with pytest.raises(ConfigError, match="teacher_ckpt='.*foreign.pth': its names differ from .*: convert it with"):
         build_model(make_config('equal', model__teacher_ckpt=str(tmp_path / 'foreign.pth')))

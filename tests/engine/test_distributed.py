@@ -240,7 +240,7 @@ def test_processes_that_nobody_started_are_refused(make_config, monkeypatch):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_slurm_needs_gpus(make_config):
-    with pytest.raises(ConfigError, match='--launcher slurm needs GPUs.*pytorch'):
+    with pytest.raises(ConfigError, match='--launcher slurm needs a GPU.*pytorch'):
         build_trainer(make_config('equal'), 'slurm')
 
 

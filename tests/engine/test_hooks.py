@@ -154,7 +154,7 @@ def test_a_process_of_other_pathways_is_refused(make_config, process_file):
     DistillationProcess([*NAMES[:3], 'layer9>layer3:pointwise'], process.weighting, process.progress,
                         process.alpha).save(process_file)
     with pytest.raises(ConfigError, match='ProcessReplayHook.process: .*lacks layer3>layer3:pointwise and has layer9>.*'
-                       "searched with, or set transfer='by_depth' to carry it over to other layers$"):
+                       "searched with, or set transfer='by_depth' to map it to other layers$"):
         distil(make_config, process_file)
 
 
@@ -198,7 +198,7 @@ def test_what_cannot_be_carried_over_names_the_hook_and_the_key(make_config, pro
 
 def test_two_replays_and_replays_without_pathways_are_refused(make_config, process_file):
     hook = dict(type='mmrazor.ProcessReplayHook', process=process_file)
-    with pytest.raises(ConfigError, match='two ProcessReplayHooks'):
+    with pytest.raises(ConfigError, match='has more than one ProcessReplayHook'):
         Runner.from_cfg(make_config('distill', custom_hooks=[hook, hook])).train()
     with pytest.raises(ConfigError, match='needs model.type=DistPro'):
         Runner.from_cfg(make_config('kd', custom_hooks=[hook])).train()

@@ -61,5 +61,5 @@ def test_a_student_in_a_distillation_is_found_and_a_resumed_one_left(initial):
 
 
 def test_the_weights_of_another_network_are_refused(initial):
-    with pytest.raises(ConfigError, match="InitialStudentHook.checkpoint='.*initial.pth' holds the weights of another"):
+    with pytest.raises(ConfigError, match="InitialStudentHook.checkpoint='.*initial.pth' has the weights of a"):
         start(nn.ModuleDict(dict(backbone=nn.Linear(5, 7))), initial)

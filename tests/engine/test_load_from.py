@@ -66,7 +66,7 @@ def test_a_file_of_which_nothing_fits_is_refused_and_a_part_is_told(make_config,
         with pytest.raises(ConfigError, match="load_from='.*other.pth': none of the 56 weights of the student fits"):
             build_trainer(make_config(kind, load_from=str(tmp_path / 'other.pth'))).train()
     torch.save(dict(epoch=3), tmp_path / 'empty.pth')
-    with pytest.raises(ConfigError, match="load_from='.*empty.pth' holds no weights, neither under 'state_dict'"):
+    with pytest.raises(ConfigError, match="load_from='.*empty.pth' has no weights under 'state_dict'"):
         build_trainer(make_config('student', load_from=str(tmp_path / 'empty.pth'))).train()
     student['head.fc.weight'], student['head.fc.bias'] = torch.zeros(5, 32), torch.zeros(5)  # of other classes
     torch.save(dict(state_dict=student), tmp_path / 'five.pth')

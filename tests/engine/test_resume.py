@@ -182,7 +182,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(config, tmp_pat
                     file.flush()
                     if len(written) == 3:
                         os.kill(os.getpid(), signal.SIGKILL)
-            whole_checkpoint_hook.WholeFileBackend.put = put
+            whole_checkpoint_hook.AtomicFileBackend.put = put
         else:
             move = os.replace
 
@@ -284,19 +284,19 @@ def test_a_run_without_a_seed_of_its_own_resumes_with_that_of_its_checkpoint(con
 def test_weights_alone_are_no_state_of_a_training(config, tmp_path):
     path = tmp_path / 'weights.pth'
     torch.save(dict(state_dict=dict(a=torch.zeros(2))), path)
-    with pytest.raises(ConfigError, match='holds no state of a training.*load_from or teacher_ckpt'):
+    with pytest.raises(ConfigError, match='has the weights only, not the state of a training.*load_from or teacher_ckpt'):
         build_trainer(config('search', 'run'), resume=str(path))
 
 
 CHANGES = [
-    ('train_dataloader.batch_size=10', 'train_dataloader.batch_size: 20 then, 10 now; iterations an epoch .*: 5 then, 10 n'),
-    ('train_dataloader.dataset.images_per_class=12', 'images_per_class: 10 then, 12 now; iterations an epoch .*: 5 then, 6'),
+    ('train_dataloader.batch_size=10', 'train_dataloader.batch_size: 20 then, 10 now; iterations per epoch .*: 5 then, 10'),
+    ('train_dataloader.dataset.images_per_class=12', 'images_per_class: 10 then, 12 now; iterations per epoch .*: 5 then'),
     ('randomness.seed=5', 'randomness.seed: 0 then, 5 now'),
     ('optim_wrapper.clip_grad.max_norm=1', 'optim_wrapper.clip_grad.max_norm: None then, 1 now'),
     ('custom_hooks.0.skip_below=0.5', 'custom_hooks.0.skip_below: None then, 0.5 now'),
     ('custom_hooks.0.ablation=mean', "custom_hooks.0.ablation: None then, 'mean' now"),
     ('model.distiller.weighting.kd_weight=2.0', 'model.distiller.weighting.kd_weight: 1.0 then, 2.0 now'),
-    ('train_cfg.max_epochs=4', 'stretches the process over the run, which had 15 iterations and has 20 now'),
+    ('train_cfg.max_epochs=4', 'scales the process to the length of the run, which had 15 iterations and now has 20'),
 ]
 
 

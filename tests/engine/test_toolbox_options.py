@@ -74,7 +74,7 @@ def test_augments_that_no_preprocessor_makes_are_refused(make_config):
 def test_a_preprocessor_of_the_student_that_is_not_used_is_refused(make_config):
     cfg = make_config('equal')
     cfg.model.architecture.data_preprocessor = dict(type='ClsDataPreprocessor', mean=[0.], std=[1.], num_classes=10)
-    with pytest.raises(ConfigError, match='model.architecture.data_preprocessor=.* is not used, as the config has another'):
+    with pytest.raises(ConfigError, match='model.architecture.data_preprocessor=.* is not used, because the config'):
         build_trainer(cfg)
     cfg.model.architecture.data_preprocessor.update(mean=[78.], std=[97.])
     build_trainer(cfg)
@@ -86,29 +86,29 @@ def recipe(**what):
 
 REFUSED = [
     ('kd', dict(optim_wrapper=dict(constructor='LearningRateDecayOptimWrapperConstructor')),
-     "optim_wrapper.constructor='LearningRateDecay.*asks the model for get_layer_depth.*custom_keys"),
+     "optim_wrapper.constructor='LearningRateDecay.*needs get_layer_depth of the model.*custom_keys"),
     ('whole_run', dict(optim_wrapper=dict(paramwise_cfg=dict(layer_decay_rate=0.5))),
-     'optim_wrapper.paramwise_cfg.layer_decay_rate: there is no such setting; there are custom_keys'),
+     'optim_wrapper.paramwise_cfg.layer_decay_rate: there is no such setting; valid are custom_keys'),
     ('student', dict(optim_wrapper=dict(paramwise_cfg=dict(norm_decay=0.0))), 'paramwise_cfg.norm_decay: there is no such'),
     ('kd', dict(custom_hooks=recipe(loss=dict(type='LabelSmoothLoss', label_smooth_val=0.1))),
      'custom_hooks.0: SwitchRecipeHook.schedule.loss: .*model.architecture: remove it'),
     ('kd', dict(custom_hooks=[dict(type='SetAdaptiveMarginsHook')]), 'SetAdaptiveMarginsHook: .*architecture.head.margins'),
     ('kd', dict(custom_hooks=[dict(type='WarmupParamHook', param_name='p', module_name='head.loss', warmup_epochs=1)]),
      "module_name='head.loss': the student .* write 'architecture.head.loss'"),
-    ('kd', dict(custom_hooks=[dict(type='ClassNumCheckHook')]), 'ClassNumCheckHook: it asks every module'),
+    ('kd', dict(custom_hooks=[dict(type='ClassNumCheckHook')]), 'ClassNumCheckHook: it needs num_classes of every module'),
     ('kd', dict(custom_hooks=[dict(type='SwAVHook')]), 'SwAVHook: it is for a self-supervised or retrieval model'),
     ('search', dict(activation_checkpointing=['architecture.backbone.layer1']), 'activation_checkpointing: a search cannot'),
     ('whole_run', dict(train_dataloader=dict(num_batch_per_epoch=2)), 'train_dataloader.num_batch_per_epoch: a search uses'),
     ('whole_run', dict(param_scheduler=dict(_delete_=True, type='ReduceOnPlateauLR', monitor='accuracy/top1')),
-     "param_scheduler.type='ReduceOnPlateauLR': it follows a validation metric"),
+     "param_scheduler.type='ReduceOnPlateauLR': it needs a validation metric"),
     ('kd', dict(efficient_conv_bn_eval=['architecture.backbone']), 'efficient_conv_bn_eval: it merges layers'),
     ('whole_run', dict(custom_hooks=[dict(type='EarlyStoppingHook', monitor='accuracy/top1')]),
      'custom_hooks.0: EarlyStoppingHook: a search in rounds validates after the last round only'),
-    ('whole_run', dict(custom_hooks=recipe(batch_augments=MIXUP)), 'SwitchRecipeHook: it acts at epochs of the whole'),
+    ('whole_run', dict(custom_hooks=recipe(batch_augments=MIXUP)), 'SwitchRecipeHook: it acts at epochs of the search'),
     ('whole_run', dict(custom_hooks=[dict(type='mmrazor.DistillWarmUpHook', epochs=1)]),
-     'DistillWarmUpHook: it acts at epochs of the whole search, and each round is a training from epoch 1 on'),
-    ('equal', dict(compile=True), 'compile=True: it compiles the whole .* set model.distiller.compile_transforms=True'),
-    ('crd', dict(compile=True), 'compile=True: it compiles the whole training step, .* remove it$'),
+     'DistillWarmUpHook: it acts at epochs of the search, but every round is a training from epoch 1'),
+    ('equal', dict(compile=True), 'compile=True: it compiles the entire .* set model.distiller.compile_transforms=True'),
+    ('crd', dict(compile=True), 'compile=True: it compiles the entire training step, .* remove it$'),
 ]
 
 
@@ -144,7 +144,7 @@ def test_a_pipeline_is_switched(make_config, kind):
 def test_a_pipeline_that_ran_before_the_training_is_not_switched(make_config):
     cfg = load_config('configs/baselines/kd.py', pair='resnet20_resnet8-half_digits')
     cfg.custom_hooks = recipe(train_pipeline=[dict(type='PackInputs')])
-    with pytest.raises(ConfigError, match='InMemoryDataset has run its pipeline before the training'):
+    with pytest.raises(ConfigError, match='InMemoryDataset runs its pipeline before the training'):
         build_trainer(cfg)
 
 

@@ -97,7 +97,7 @@ def test_a_student_that_learns_nothing_fails_when_all_is_written(make_config):
     runner = build_trainer(cfg)
     said = warnings_of(runner)
     with pytest.raises(NotLearnedError, match='ended with a student no better than guessing: over the last 20 batches its '
-                       r'cross-entropy is .*, and guessing .* has 2\.\d+; lower model.distiller.weighting.kd_weight=100000 '
+                       r'cross-entropy is .*; guessing .* has 2\.\d+; lower model.distiller.weighting.kd_weight=100000 '
                        'or try another optim_wrapper.optimizer.lr. The last checkpoint is .*epoch_10.pth'):
         runner.train()
     assert os.path.exists(os.path.join(cfg.work_dir, 'epoch_10.pth'))

@@ -94,7 +94,7 @@ def test_a_stage_is_read_before_its_activation(name, activated):
 
 @pytest.mark.parametrize('backbone, depth, message', [
     ('CIFARResNet', 2, 'is not 6 n'), ('CIFARResNet', 9, 'is not 6 n'), ('CIFARResNet', 21, 'is not 6 n'),
-    ('CIFARWideResNet', 4, 'is not 6 n'), ('CIFARWideResNet', 20, 'is not 6 n'), ('CIFARVGG', 12, 'is none of'),
+    ('CIFARWideResNet', 4, 'is not 6 n'), ('CIFARWideResNet', 20, 'is not 6 n'), ('CIFARVGG', 12, 'is not one of'),
     ('CIFARPyramidNet', 111, 'is not 9 n'), ('CIFARPyramidNet', 2, 'is not 9 n')])
 def test_other_depths_are_refused(backbone, depth, message):
     with pytest.raises(ValueError, match=f'depth={depth} {message}'):

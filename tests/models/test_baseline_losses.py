@@ -292,7 +292,7 @@ def test_crd_can_be_copied_after_a_batch():
 
 def test_crd_says_what_does_not_fit():
     s, t = embedded(0)
-    with pytest.raises(ConfigError, match='sample_n=12 is less than the number of training images: image 12'):
+    with pytest.raises(ConfigError, match='sample_n=12 is too small: an image has sample_idx=12'):
         crd()(s, t, *images([0, 12, 2, 3]))
     with pytest.raises(ConfigError, match='needs the sample_idx of every image'):
         crd()(s, t, [DataSample()] * 4, torch.zeros(4, dtype=torch.long))

@@ -149,7 +149,7 @@ def test_a_teachers_checkpoint_that_does_not_do_is_refused(checkpoint, tmp_path)
     partial = {key: value for key, value in state.items() if 'layer3' not in key}
     with pytest.raises(ConfigError, match='only partly: 15 of its 56 weights .*first .*backbone.layer3.*has 0 others'):
         build(teacher_ckpt=checkpoint(partial))
-    with pytest.raises(ConfigError, match='its names are not those of the CIFARResNet of the config.*: convert it'):
+    with pytest.raises(ConfigError, match='its names differ from those of the CIFARResNet of the config.*: convert it'):
         build(teacher_ckpt=checkpoint({'model.' + key: value for key, value in state.items()}))
     whole = checkpoint(state)
     with open(whole, 'rb') as file:
@@ -158,7 +158,7 @@ def test_a_teachers_checkpoint_that_does_not_do_is_refused(checkpoint, tmp_path)
     with pytest.raises(ConfigError, match='cut.pth.* cannot be read as a checkpoint'):
         build(teacher_ckpt=str(tmp_path / 'cut.pth'))
     torch.save(dict(state_dict={}, meta={}), str(tmp_path / 'empty.pth'))
-    with pytest.raises(ConfigError, match='holds no weights'):
+    with pytest.raises(ConfigError, match='has no weights'):
         build(teacher_ckpt=str(tmp_path / 'empty.pth'))
 
 
@@ -323,8 +323,8 @@ def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_
     assert 0 < smaller < pointwise < 0.9 * cost
     assert sentence == (
         f"model.distiller: pathway 'stem>layer3:it' costs {cost:.2f} training steps of the student alone (estimated): "
-        f"compare_at='smaller' makes that {smaller:.2f}; transforms=[dict(type='PointwiseTransform')] makes that "
-        f"{pointwise:.2f}; leaving ('stem', 'layer3') out of connections saves it all")
+        f"compare_at='smaller' makes it {smaller:.2f}; transforms=[dict(type='PointwiseTransform')] makes it "
+        f"{pointwise:.2f}; removing ('stem', 'layer3') from connections saves the full cost")
     assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(state[key])) for key, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
 
@@ -333,7 +333,7 @@ def test_what_does_not_help_is_not_advised():
     sentence, = cost_advice(dear([('layer1', 'layer1')]))  # maps of one size
     assert 'PointwiseTransform' in sentence and 'compare_at' not in sentence
     sentence, = cost_advice(dear([('layer1', 'layer1')], transform='PointwiseTransform'))
-    assert sentence.endswith("(estimated): leaving ('layer1', 'layer1') out of connections saves it all")
+    assert sentence.endswith("(estimated): removing ('layer1', 'layer1') from connections saves the full cost")
     assert cost_advice(build()) == []
 
 
@@ -348,10 +348,10 @@ def test_the_cost_after_changes_is_that_of_a_model_with_them():
 
 def test_two_changes_together_are_advised_where_none_alone_does_enough():
     pathway = build().distiller.grid.pathways[0]
-    for changed, said in (({('A', ): 3.0, ('B', ): 2.0, ('A', 'B'): 0.5}, 'A with B makes that 0.50; B makes that 2.00; A'),
-                          ({('A', ): 3.0, ('B', ): 0.9, ('A', 'B'): 0.5}, 'B makes that 0.90; A makes that 3.00; leaving'),
-                          ({('A', ): 3.0, ('B', ): 2.0, ('A', 'B'): 1.9}, 'B makes that 2.00; A makes that 3.00; leaving'),
-                          ({('A', ): 3.7}, "leaving ('stem', 'stem') out of connections")):
+    for changed, said in (({('A', ): 3.0, ('B', ): 2.0, ('A', 'B'): 0.5}, 'A with B makes it 0.50; B makes it 2.00; A'),
+                          ({('A', ): 3.0, ('B', ): 0.9, ('A', 'B'): 0.5}, 'B makes it 0.90; A makes it 3.00; removing'),
+                          ({('A', ): 3.0, ('B', ): 2.0, ('A', 'B'): 1.9}, 'B makes it 2.00; A makes it 3.00; removing'),
+                          ({('A', ): 3.7}, "removing ('stem', 'stem') from connections")):
         assert cost_report._advice(pathway, 4.0, changed).startswith(said)
 
 
@@ -384,7 +384,7 @@ def test_several_outputs_cost_what_each_costs():
     (dict(receivers=['backbone.layer7']), "model.distiller.receivers: .*'backbone.layer7'; nearest: backbone.layer"),
     (dict(connections='deep'), "model.distiller.connections='deep' is not one of all, student_not_shallower"),
     (dict(weighting=dict(type='softmaxx')), "weighting.type='softmaxx' .*nearest: softmax"),
-    (dict(weighting=dict(kind='softmax')), "weighting.kind='softmax' is no parameter of biased_softmax"),
+    (dict(weighting=dict(kind='softmax')), "weighting.kind='softmax' is not a parameter of biased_softmax"),
     (dict(compare_at='student'), "model.distiller.compare_at='student' is not one of teacher, smaller"),
 ])
 def test_bad_pathways_name_their_key(distiller, message):
@@ -603,7 +603,7 @@ def test_a_weight_of_zero_leaves_no_sensitivity():
 def test_nothing_is_caught_where_nothing_is_kept():
     model = build()
     sum(model(*batch(), mode='loss').values()).backward()
-    assert model.distiller.grid._caught == {} and model._kept is None
+    assert model.distiller.grid._caught == {} and model._cached is None
 
 
 @pytest.mark.slow

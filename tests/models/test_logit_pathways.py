@@ -192,7 +192,7 @@ def test_a_search_weighs_logits_and_its_process_replays(make_config):
     (dict(logits=[KL, KL]), "model.distiller.logits: the label 'kl' is used twice"),
     (dict(logits=dict(type='KLDivergence')), r"model.distiller.logits must be a list of one or more dicts, e.g. \[dict"),
     (dict(receivers=[dict(module='backbone.layer3', name='logits')], connections=[(-1, 0)]),
-     "model.distiller.logits: another layer is called 'logits' too"),
+     "model.distiller.logits: a different layer is called 'logits' too"),
 ])
 def test_what_does_not_do_is_refused_with_its_key(options, message):
     with pytest.raises(ConfigError, match=message):
@@ -268,9 +268,9 @@ def test_logits_are_what_the_network_returns(how):
 
 
 def test_what_no_layer_puts_out_is_refused_until_a_layer_is_named():
-    with pytest.raises(ConfigError, match="logits: what the model returns is made of .*layer='head.second'"):
+    with pytest.raises(ConfigError, match="logits: no layer returns the model's output, .*layer='head.second'"):
         two_classifiers('in_forward')
-    with pytest.raises(ConfigError, match=r"logits: the model returns dict, not logits \[B, K\]; name the layer"):
+    with pytest.raises(ConfigError, match=r"logits: the model returns dict, not logits \[B, K\]; give the layer"):
         two_classifiers('dict')
     model = two_classifiers('in_forward', layer=dict(teacher='head.first', student='head.second'))
     assert [tap.module for tap in model.distiller.grid.logit_taps] == ['head.first', 'head.second']
@@ -278,7 +278,7 @@ def test_what_no_layer_puts_out_is_refused_until_a_layer_is_named():
 
 @pytest.mark.parametrize('layer, message', [
     ('head.frist', "the model has no layer 'head.frist'; nearest: head.first"),
-    ('stem', r"layer 'stem' puts out \(2, 6, 8, 8\), not logits"),
+    ('stem', r"layer 'stem' returns \(2, 6, 8, 8\), not logits"),
     (dict(pupil='head'), "layer={'pupil': 'head'} must be the name of a layer"),
     (3, 'layer=3 must be the name of a layer')])
 def test_a_layer_of_logits_that_does_not_do_is_refused(layer, message):
@@ -287,13 +287,13 @@ def test_a_layer_of_logits_that_does_not_do_is_refused(layer, message):
 
 
 def test_two_losses_cannot_name_two_layers():
-    with pytest.raises(ConfigError, match="layer names two layers of the teacher, 'head' and 'head.fc'"):
+    with pytest.raises(ConfigError, match="layer has two layers of the teacher, 'head' and 'head.fc'"):
         build(logits=[{**KL, 'layer': 'head'}, {**DKD, 'layer': 'head.fc'}])
 
 
 @pytest.mark.parametrize('how, message', [
-    ('both_in_training', "layer 'head' puts out a tuple here, and a tensor where the model was probed"),
-    ('not_in_training', "layer 'head' of the student was called when the model was probed")])
+    ('both_in_training', "layer 'head' returns a tuple here, but a tensor in probing"),
+    ('not_in_training', "layer 'head' of the student is called with mode='tensor'")])
 def test_a_layer_that_does_something_else_in_training_is_refused_there(how, message):
     model = two_classifiers(how)
     with pytest.raises(ConfigError, match=message):

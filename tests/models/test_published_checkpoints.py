@@ -243,15 +243,15 @@ class RunsCode:
 
 def test_a_file_that_could_run_code_is_refused(state, tmp_path, capsys):
     for content, named in ((RunsCode(), 'print'), (pathlib.PurePosixPath('here'), 'pathlib.PurePosixPath')):
-        with pytest.raises(ConfigError, match=f"^checkpoint='.*published.pth' asks for '{named}', and to load more than "
-                                              'weights could run code'):
+        with pytest.raises(ConfigError, match=f"^checkpoint='.*published.pth' needs '{named}', and loading this class "
+                                              'could run code'):
             read_published(saved(tmp_path, dict(opt=content, model=state)))
     assert 'this code was run' not in capsys.readouterr().out
 
 
 def test_a_file_without_weights_is_refused(state, tmp_path):
     for content in ([1.0], {}, dict(model={}), dict(epoch=240), dict(model=dict(state, extra=1)), torch.ones(2)):
-        with pytest.raises(ConfigError, match="^checkpoint='.*published.pth' holds no weights"):
+        with pytest.raises(ConfigError, match="^checkpoint='.*published.pth' has no weights"):
             read_published(saved(tmp_path, content))
     path = saved(tmp_path, dict(model=state))
     whole = pathlib.Path(path).read_bytes()
@@ -268,16 +268,16 @@ def without(state, name):
 
 
 @pytest.mark.parametrize('change, message', [
-    (lambda state: dict(state, extra=torch.ones(1)), "1 of its weights are not in that network, first 'extra'; is that"),
+    (lambda state: dict(state, extra=torch.ones(1)), "1 of its weights are not in that network, first 'extra'; give"),
     (lambda state: without(state, 'layer2.0.bn2.running_var'),
-     "1 of the weights of that network are not in the file, first 'backbone.layer2.0.bn2.running_var'; is that"),
+     "1 of the weights of that network are not in the file, first 'backbone.layer2.0.bn2.running_var'; give"),
     (lambda state: dict(state, **{'conv1.weight': torch.ones(16, 1, 3, 3)}),
-     "1 have another shape, first 'conv1.weight' (16, 1, 3, 3) for 'backbone.conv1.weight' (16, 3, 3, 3); is that"),
+     "1 have another shape, first 'conv1.weight' (16, 1, 3, 3) for 'backbone.conv1.weight' (16, 3, 3, 3); give"),
     (lambda state: dict({'linear.weight': torch.ones(100, 64)}, **state),  # two for head.fc.weight
-     "1 of its weights are not in that network, first 'fc.weight'; is that"),
+     "1 of its weights are not in that network, first 'fc.weight'; give"),
     (lambda state: dict(without(state, 'fc.bias'), **{'fc2.bias': torch.ones(100)}),
      "1 of its weights are not in that network, first 'fc2.bias'; 1 of the weights of that network are not in the file, "
-     "first 'head.fc.bias'; is that"),
+     "first 'head.fc.bias'; give"),
 ])
 def test_what_does_not_fit_weight_for_weight_is_refused(state, tmp_path, change, message):
     with pytest.raises(ConfigError) as refused:
@@ -288,7 +288,7 @@ def test_what_does_not_fit_weight_for_weight_is_refused(state, tmp_path, change,
 
 @pytest.mark.parametrize('name', ['resnet14', 'resnet8x4', 'wrn_16_1', 'vgg8', 'shufflenetv2'])
 def test_a_teacher_of_another_network_is_refused(state, tmp_path, name):
-    with pytest.raises(ConfigError, match='published.pth. does not fit the .* is that the network it was trained as'):
+    with pytest.raises(ConfigError, match='published.pth. does not fit the .*; give a checkpoint of this network'):
         convert_teacher(config(name), saved(tmp_path, dict(model=state)), str(tmp_path / 'out.pth'))
 
 
@@ -300,9 +300,9 @@ def test_of_a_distillation_the_teacher_is_converted(state, tmp_path):
 
 def test_a_config_without_a_network_with_published_names_is_refused(state, tmp_path):
     path = saved(tmp_path, dict(model=state))
-    with pytest.raises(ConfigError, match="the config '.*' names no network: it needs model=dict"):
+    with pytest.raises(ConfigError, match="the config '.*' has no model: set model=dict"):
         convert_teacher(Config(dict(train_cfg=dict())), path, str(tmp_path / 'out.pth'))
     other = dict(NETWORKS.resnet8, backbone=dict(type='MobileNetV3', arch='small'))
-    with pytest.raises(ConfigError, match="model.backbone.type='MobileNetV3': its published names are not known, those of "
-                                          'CIFARResNet, '):
+    with pytest.raises(ConfigError, match="model.backbone.type='MobileNetV3': its published names are not known; supported "
+                                          'are CIFARResNet, '):
         convert_teacher(Config(dict(model=other)), path, str(tmp_path / 'out.pth'))

@@ -79,8 +79,8 @@ def test_no_preprocessing_on_a_side_is_a_mean_of_nought(raw):
 
 
 @pytest.mark.parametrize('given, message', [
-    (dict(means=[1.0]), r"model.teacher_input has \['means'\]; it may have mean, std, to_rgb, size"),
-    (dict(mean=[1.0]), 'the numbers of channels must be the same'),
+    (dict(means=[1.0]), r"model.teacher_input has \['means'\]; valid keys are mean, std, to_rgb, size"),
+    (dict(mean=[1.0]), 'the numbers of channels must be equal'),
     (dict(std=[1.0, 0.0, 1.0]), 'every std must be above 0')])
 def test_what_does_not_fit_is_refused(given, message):
     with pytest.raises(ConfigError, match=message):

@@ -136,7 +136,7 @@ def test_takes_maps_in_any_layout(kind):
 
 def test_an_identity_is_refused_where_channels_differ():
     with pytest.raises(ArgumentError, match='^in_channels=32 and out_channels=64 must be equal, .* use LinearTransform, or '
-                                            'leave the pair out of connections'):
+                                            'remove the pair from connections'):
         build('IdentityTransform')
 
 

@@ -156,12 +156,12 @@ def test_images_of_another_size_than_probed_fill_a_grid_of_the_same_proportions(
     tap = resolve_taps(['drop'], traced(network, (8, 16)), KEY)[0]
     images = torch.randn(2, 3, 16, 32)
     assert read(network, [tap], images)['drop'].shape == (2, 5, 4, 8)
-    with pytest.raises(ArgumentError, match='30 tokens of an image fill no grid of the proportions 2 x 4.*probe it'):
+    with pytest.raises(ArgumentError, match='30 tokens of an image do not fit a grid with the aspect ratio 2 x 4'):
         read(network, [tap], torch.randn(2, 3, 20, 24))
 
 
 @pytest.mark.parametrize('shape', [(2, 7, 5), (2, 3), (2, 3, 4, 4, 4)])
 def test_what_fills_no_grid_is_refused(shape):
     network = nn.Sequential(Says(lambda x: x.new_zeros(shape)))
-    with pytest.raises(ArgumentError, match=r"layer '0' puts out .*, which holds no map: neither \[B, C, H, W\]"):
+    with pytest.raises(ArgumentError, match=r"layer '0' returns .*, which is not a map: neither \[B, C, H, W\]"):
         resolve_taps(['0'], traced(network, (8, 8)), KEY)

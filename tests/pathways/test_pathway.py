@@ -115,7 +115,7 @@ def test_what_is_no_pair_is_refused(pair):
 
 @pytest.mark.parametrize('again', [('stem', 's0'), ('backbone.stem', 's0'), ['stem', 'backbone.s0']])
 def test_a_pair_named_twice_is_refused(again):
-    with pytest.raises(ArgumentError, match=f'{KEY} names a pair twice'):
+    with pytest.raises(ArgumentError, match=f'{KEY} has a pair twice'):
         connect(taps(*STAGES), numbered(3, 's'), [('stem', 's0'), ('stem', 's1'), again])
 
 
@@ -124,7 +124,7 @@ def test_a_pair_named_twice_is_refused(again):
     (('last', ), (), 'student_not_shallower'),
 ])
 def test_nothing_left_is_refused(transmitters, receivers, connections):
-    with pytest.raises(ArgumentError, match=f'{KEY}=.* leaves no pair'):
+    with pytest.raises(ArgumentError, match=f'{KEY}=.* selects no pair'):
         connect(taps(*transmitters), taps(*receivers), connections)
 
 

@@ -133,7 +133,7 @@ def block_of(block, x):
 ])
 def test_what_an_in_place_activation_overwrites_is_refused(network, layer):
     name = layer if isinstance(layer, str) else layer['module']
-    with pytest.raises(ArgumentError, match=f"^{KEY}: what layer '{name}' puts out is overwritten in place"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: the output of layer '{name}' is overwritten in place"):
         resolve(network, layer)
     in_place_off(network)
     assert resolve(network, layer)[0].shape == (6, 8, 8)
@@ -154,7 +154,7 @@ def test_what_any_other_in_place_operation_overwrites_is_refused():
 
     model = AddsInPlace()
     in_place_off(model)
-    with pytest.raises(ArgumentError, match="'norm' puts out is overwritten in place"):
+    with pytest.raises(ArgumentError, match="'norm' is overwritten in place"):
         resolve(model, 'norm')
     assert [tap.module for tap in resolve(model, 'conv', 'last')] == ['conv', 'last']
 
@@ -284,7 +284,7 @@ def test_what_is_no_activation_is_not_taken_for_one(layer):
     model = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 3, 1), layer=layer))
     tap, = resolve(model, 'layer')
     assert (tap.module, tap.side) == ('layer', 'output')
-    with pytest.raises(ArgumentError, match=f"^{KEY}: what layer 'layer' puts out does not come from an activation"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: the output of layer 'layer' is not that of an activation"):
         resolve(model, dict(module='layer', before_activation=True))
 
 
@@ -479,13 +479,13 @@ def test_probing_images_are_the_same_every_time_and_cost_no_random_numbers(netwo
     ('', "the model has no layer ''"),
     ('QQQ', "the model has no layer 'QQQ'$"),
     ('spare', "layer 'spare' is not called in a forward"),
-    ('blocks', r"layer 'blocks' is not called in a forward .*name one of them: blocks\.0, blocks\.1\)"),
+    ('blocks', r"layer 'blocks' is not called in a forward of the model; give a layer inside it: blocks\.0, blocks\.1$"),
     (dict(module='layer1.relu', call=2), "layer 'layer1.relu' is called 2 times in a forward, so call=2 does not exist"),
     (dict(module='layer1.relu', call=-3), "layer 'layer1.relu' is called 2 times in a forward, so call=-3 does not exist"),
-    ('fc', r"layer 'fc' puts out \(2, 5\), which holds no map: neither \[B, C, H, W\]"),
-    (dict(module='pool', before_activation=True), "what layer 'pool' puts out does not come from an activation"),
-    (dict(module='layer1.conv1', before_activation=True), "what layer 'layer1.conv1' puts out does not come from"),
-    (dict(module='layer1', element=2), r"layer 'layer1' puts out 1 value\(s\), so element=2 does not exist"),
+    ('fc', r"layer 'fc' returns \(2, 5\), which is not a map: neither \[B, C, H, W\]"),
+    (dict(module='pool', before_activation=True), "the output of layer 'pool' is not that of an activation"),
+    (dict(module='layer1.conv1', before_activation=True), "the output of layer 'layer1.conv1' is not that of"),
+    (dict(module='layer1', element=2), r"layer 'layer1' returns 1 value\(s\), so element=2 does not exist"),
     (dict(module='layer1', call=None), 'call=None of a layer must be of type int'),
     (dict(module='layer1', element=1.0), 'element=1.0 of a layer must be of type int or str'),
     (dict(module=3), 'module=3 of a layer must be of type str'),
@@ -515,17 +515,17 @@ def test_values_that_are_no_single_map_are_refused():
     def put_out(value):
         return nn.Sequential(OrderedDict(layer=PutsOut(value)))
 
-    with pytest.raises(ArgumentError, match=f"^{KEY}: layer 'layer' puts out 2 values: say which with element="):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: layer 'layer' returns 2 values: choose one with element="):
         resolve(put_out(lambda x: (x, 2 * x)), 'layer')
-    with pytest.raises(ArgumentError, match="'layer' puts out 3 values"):
+    with pytest.raises(ArgumentError, match="'layer' returns 3 values"):
         resolve(put_out(lambda x: [x, x, x]), dict(module='layer', before_activation=False))
-    with pytest.raises(ArgumentError, match=f"^{KEY}: layer 'layer' puts out 2 values: say .* one of \\['a', 'b'\\]"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: layer 'layer' returns 2 values: choose .* one of \\['a', 'b'\\]"):
         resolve(put_out(lambda x: dict(a=x, b=x)), 'layer')
-    with pytest.raises(ArgumentError, match=r"'layer' puts out \(2, 3, 64\), which holds no map"):
+    with pytest.raises(ArgumentError, match=r"'layer' returns \(2, 3, 64\), which is not a map"):
         resolve(put_out(lambda x: (x, x.flatten(2))), dict(module='layer', element=1))
-    with pytest.raises(ArgumentError, match=r"so element='c' does not exist; there are \['a', 'b'\]"):
+    with pytest.raises(ArgumentError, match=r"so element='c' does not exist; valid are \['a', 'b'\]"):
         resolve(put_out(lambda x: dict(a=x, b=x)), dict(module='layer', element='c'))
-    with pytest.raises(ArgumentError, match="'layer' puts out 2 values: say which"):
+    with pytest.raises(ArgumentError, match="'layer' returns 2 values: choose one"):
         resolve(put_out(lambda x: (x.sum(), (8, 8))), 'layer')
     assert resolve(put_out(lambda x: (x[:, :2], )), 'layer')[0].shape == (2, 8, 8)  # a tuple of one needs no element
 
@@ -534,13 +534,13 @@ def test_two_layers_of_one_name_are_refused(network):
     in_place_off(network)
     for layers in (['layer1', 'pool', 'layer1'], ['layer1', dict(module='pool', name='layer1')],
                    [dict(module='layer1.bn1'), dict(module='pool', name='layer1_bn1')]):
-        with pytest.raises(ArgumentError, match=f"^{KEY} has two layers called 'layer1.*give one of them another name="):
+        with pytest.raises(ArgumentError, match=f"^{KEY} has two layers called 'layer1.*rename one of them with name="):
             resolve(network, *layers)
     assert [tap.name for tap in resolve(network, 'layer1', dict(module='layer1', name='twice'))] == ['layer1', 'twice']
 
 
 def test_no_layer_and_other_words_than_auto_are_refused(network):
-    with pytest.raises(ArgumentError, match=f"^{KEY} is empty: name at least one layer, or write {KEY}='auto'"):
+    with pytest.raises(ArgumentError, match=f"^{KEY} is empty: give at least one layer, or {KEY}='auto'"):
         resolve(network)
     for word in ('layer1', 'Auto', ''):
         with pytest.raises(ArgumentError, match=f"^{KEY}='{word}' is neither 'auto' nor a list of layer names"):
@@ -656,7 +656,7 @@ def test_auto_looks_into_lists_that_are_not_called_themselves():
 
 def test_auto_without_stages_is_refused():
     flat = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.ReLU())
-    with pytest.raises(ArgumentError, match=f"^{KEY}='auto' found 1 layer.*name its layers, e.g. {KEY}="):
+    with pytest.raises(ArgumentError, match=f"^{KEY}='auto' found 1 layer.*list the layers, e.g. {KEY}="):
         resolve_taps('auto', traced(flat), KEY)
     with pytest.raises(ArgumentError, match=f"^{KEY}='auto' found 0 layer"):
         resolve_taps('auto', traced(nn.Sequential(nn.ReLU(), nn.AvgPool2d(2))), KEY)
@@ -715,7 +715,7 @@ def test_auto_in_a_list_reads_all_it_finds_as_its_dict_says():
 
 
 def test_auto_in_a_list_takes_no_other_option():
-    with pytest.raises(ArgumentError, match=f"^{KEY}: module='auto' stands for several layers and may have before_"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: module='auto' stands for several layers and allows before_"):
         resolve_taps([dict(module='auto', call=0)], traced(classifier(RESNET20), size=32), KEY)
 
 
@@ -727,7 +727,7 @@ def test_frozen_layers_are_no_receivers():
     found = trace(model, lambda: model(images))
     assert [tap.name for tap in resolve_taps('auto', found, KEY)] == list(IMAGENET)
     assert [tap.name for tap in resolve_taps('auto', found, KEY, trained=True)] == ['layer2', 'layer3', 'layer4']
-    with pytest.raises(ArgumentError, match=f"^{KEY}: nothing up to layer 'backbone.layer1' is trained"):
+    with pytest.raises(ArgumentError, match=f"^{KEY}: no parameter up to layer 'backbone.layer1' is trained"):
         resolve_taps(['backbone.layer1', 'backbone.layer2'], found, KEY, trained=True)
 
 

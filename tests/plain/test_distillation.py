@@ -234,7 +234,7 @@ def test_autocast_gives_a_loss_near_that_in_full_precision():
     (dict(receivers='all'), "^receivers='all' is neither"),
     (dict(connections='deep'), "^connections='deep' is not one of"),
     (dict(process='nowhere.json'), "^process: there is no process file 'nowhere.json'"),
-    (dict(process=dict(progress=[0], weights=[-1])), '^process: a process made by hand'),
+    (dict(process=dict(progress=[0], weights=[-1])), '^process: a hand-tuned process'),
     (dict(teacher=network(8, classes=7)), '^logits: the teacher has 7 classes and the student 5'),
     (dict(student=nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU())), "^receivers='auto' found"),
     (dict(compare_at='student'), "^compare_at='student' is not one of teacher, smaller"),

@@ -191,7 +191,7 @@ def test_by_hand_the_weights_are_as_given():
     dict(progress=[0, 0.5, 1], weights=[[1, 2, 3, 4]]), dict(progress=[0, 'x'], weights=[1, 2]),
     dict(progress=[0, 1], weights=[1, float('inf')]), dict(progress=[0, 1], weights=[1, 2], form='mean')])
 def test_by_hand_what_does_not_fit_is_refused(given):
-    with pytest.raises(ProcessError, match='a process made by hand has progress, K values in'):
+    with pytest.raises(ProcessError, match='a hand-tuned process has progress, K values in'):
         DistillationProcess.by_hand(NAMES, **given)
 
 
@@ -353,8 +353,8 @@ def without(*keys):
     (lambda data: None, 'is not a process file'),
     (without('format'), 'is not a process file'),
     (changed(format='onnx'), 'is not a process file'),
-    (changed(version=4), 'has version 4 and this version of distpro reads 1 and 2 and 3'),
-    (without('version'), 'has version None and this'),
+    (changed(version=4), 'has version 4 but this version of distpro reads 1 and 2 and 3'),
+    (without('version'), 'has version None but this'),
     (without('pathways'), 'lacks pathways'),
     (without('weighting'), 'lacks weighting'),
     (without('progress'), 'lacks progress'),

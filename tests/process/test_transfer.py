@@ -304,7 +304,7 @@ def test_damaged_layers_are_refused(layers):
 
 @pytest.mark.parametrize('before, after, message', [
     (('wide', 'narrow'), ('wide', 'other'), 'the process has the transforms wide, narrow and the new pair has '
-     'wide, other: give both the same (name= sets the label), or search with one transform, which serves all'),
+     'wide, other: give both the same (name= sets the label), or search with one transform, which is used for all'),
     (('wide', 'narrow'), ('wide', ), 'the transforms wide, narrow and the new pair has wide: '),
     ((), ('wide', ), 'the transforms none and the new pair has wide: '),
     (('wide', ), (), 'the transforms wide and the new pair has none: '),
@@ -341,7 +341,7 @@ def test_names_without_layers_and_layers_that_are_not_listed_are_refused():
 def test_a_total_that_no_new_pathway_has_a_share_of_is_refused():
     names, layers = pair(3, 3, SAME)
     process = DistillationProcess(names, Weighting('absolute'), [0, 0.5], [[1, 1, 1], [0, 2, 0]], layers=layers)
-    with pytest.raises(ProcessError, match='at 50% of the run the process weighs only depths at which the new pair has no'):
+    with pytest.raises(ProcessError, match='at 50% of the run, the process has weights only at depths'):
         map_process(process, *pair(2, 2, SAME, letters='uv'))
 
 

@@ -52,9 +52,9 @@ def test_a_function_of_a_user_is_a_weighting_and_its_parameters_are_in_the_proce
     loaded = DistillationProcess.load(str(tmp_path / 'process.json'))
     assert loaded.weighting.parameters == dict(offset=-1) and np.array_equal(loaded.weights, [[0, 2], [8, 18]])
     assert Weighting('squared').parameters == dict(offset=0.5)
-    with pytest.raises(ArgumentError, match="^ofset=1 is no parameter of squared, which has offset"):
+    with pytest.raises(ArgumentError, match="^ofset=1 is not a parameter of squared, which has offset"):
         Weighting('squared', ofset=1)
-    with pytest.raises(ArgumentError, match="^bias=1 is no parameter of softmax, which has none"):
+    with pytest.raises(ArgumentError, match="^bias=1 is not a parameter of softmax, which has none"):
         Weighting('softmax', bias=1)
 
 

@@ -74,4 +74,4 @@ def test_accuracy_is_drawn_against_epochs_and_against_compute(tmp_path, monkeypa
     monkeypatch.setattr(figures, 'NAMED', 1)  # the one of several budgets comes before the better one
     draw_accuracy(results, ['distpro', 'kd'], 'unused')
     assert [text.get_text() for text in drawn[1].axes[1].get_legend().get_texts()] == ['kd']
-    assert drawn[1].axes[1].get_legend().get_title().get_text() == '1 more not named'
+    assert drawn[1].axes[1].get_legend().get_title().get_text() == '(and 1 more)'

@@ -5,15 +5,15 @@ from mmrazor.registry import HOOKS
 
 @HOOKS.register_module()
 class ChannelsLastHook(Hook):
-    """Keeps the maps of all networks in torch's memory format channels_last; numbers change by rounding alone.
+    """Trains all networks in torch's memory format channels_last; results change by rounding only.
 
-    Convolutions follow the format of their weights. Worth a try on GPUs with tensor cores, and about 10% on CPUs; see the
-    benchmark of a step's cost.
+    Convolutions follow the format of their weights. The format can speed up GPUs with tensor cores, and saves about 10% on
+    CPUs; see the benchmark of a step's cost.
 
     Example:
         >>> custom_hooks = [dict(type='mmrazor.ChannelsLastHook')]
     """
 
     def before_train(self, runner) -> None:
-        """Change the format of the weights."""
+        """Convert the weights."""
         runner.model.to(memory_format=torch.channels_last)

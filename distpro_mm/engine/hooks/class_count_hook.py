@@ -10,15 +10,15 @@ from ..unwrap import unwrap
 class ClassCountHook(Hook):
     """Refuses, before training, a classifier with fewer classes than the training set.
 
-    torch fails at the first label that is too high, on a GPU with an error that does not say why. The tools add this hook
-    to every training. A head with more classes than the data set is accepted.
+    torch fails at the first label out of range, on a GPU with an unclear error. The tools add this hook to every training.
+    A head with more classes than the data set is accepted.
 
     Raises:
-        ConfigError: If the head of the network that is trained has fewer classes than the data set names.
+        ConfigError: If the head of the trained network has fewer classes than the training set.
     """
 
     def before_train(self, runner) -> None:
-        """Compare both."""
+        """Compare the numbers of classes."""
         model = unwrap(runner.model)
         distilled = isinstance(model, BaseAlgorithm)
         count = getattr(getattr(model.architecture if distilled else model, 'head', None), 'num_classes', None)

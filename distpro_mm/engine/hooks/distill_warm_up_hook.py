@@ -10,10 +10,10 @@ from ..unwrap import unwrap
 
 @HOOKS.register_module()
 class DistillWarmUpHook(Hook):
-    """Raises the weight of the distillation losses linearly over the first epochs, which mmrazor's losses cannot.
+    """Raises the weight of the distillation losses linearly over the first epochs.
 
-    In epoch e, from 1, every ``loss_weight`` of the distiller's losses is ``min(e / epochs, 1)`` times the config's.
-    Nothing is kept between epochs, so a resumed run goes on at its place.
+    In epoch e = 1, 2, ..., every ``loss_weight`` of the distiller's losses is ``min(e / epochs, 1)`` times its value in the
+    config. The factor depends on the epoch only, so a resumed run continues the warm-up.
 
     Args:
         epochs (int): Epochs until the full weight, >= 1.
@@ -22,7 +22,7 @@ class DistillWarmUpHook(Hook):
         ConfigError: If ``epochs`` is below 1, or no loss of the model has a weight.
 
     Note:
-        Source: DKD (CVPR 2022) and mdistiller's ReviewKD warm up so for 20 of 240 epochs; ReviewKD's own release
+        Source: DKD (CVPR 2022) and mdistiller's ReviewKD use this warm-up for 20 of 240 epochs. ReviewKD's own release
         (CVPR 2021) counts epochs from 0.
 
     Example:
@@ -35,7 +35,7 @@ class DistillWarmUpHook(Hook):
         self.epochs = epochs
 
     def before_train(self, runner) -> None:
-        """Note the weights of the config."""
+        """Store the weights of the config."""
         model = unwrap(runner.model)
         losses = model.distiller.modules() if isinstance(model, SingleTeacherDistill) else []
         self.weights = {loss: loss.loss_weight for loss in losses if hasattr(loss, 'loss_weight')}

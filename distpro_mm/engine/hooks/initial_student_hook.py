@@ -8,16 +8,16 @@ from ..unwrap import unwrap
 
 @HOOKS.register_module()
 class InitialStudentHook(Hook):
-    """Starts the student from given weights, so that methods that are compared differ in nothing else.
+    """Initialises the student from a checkpoint, so that compared methods start from the same weights.
 
-    Weights of the same name and shape are taken; what a method adds to the student or freezes in it (a neck, the teacher's
-    head) stays as it is. A resumed run is left as it is.
+    Weights with the same name and shape are loaded. Parts that a method adds to the student or freezes in it (a neck, the
+    teacher's head) keep their own weights. A resumed run is not changed.
 
     Args:
-        checkpoint (str): The student's weights.
+        checkpoint (str): Checkpoint with the student's weights, file or URL.
 
     Raises:
-        ConfigError: If the file cannot be read, or nothing of the backbone fits.
+        ConfigError: If the checkpoint cannot be read, or no weight of the backbone fits.
     """
 
     def __init__(self, checkpoint: str) -> None:
@@ -35,6 +35,6 @@ class InitialStudentHook(Hook):
         fitting = {name: value for name, value in weights.items()
                    if name in own and own[name].shape == value.shape and name not in frozen}
         if not any(name.startswith('backbone.') for name in fitting):
-            raise ConfigError(f"custom_hooks: InitialStudentHook.checkpoint='{self.checkpoint}' holds the weights of "
-                              'another network than the student')
+            raise ConfigError(f"custom_hooks: InitialStudentHook.checkpoint='{self.checkpoint}' has the weights of "
+                              'a network different from the student')
         student.load_state_dict(fitting, strict=False)

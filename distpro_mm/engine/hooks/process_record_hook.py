@@ -20,11 +20,11 @@ from ..unwrap import grid_of, unwrap
 
 @HOOKS.register_module()
 class ProcessRecordHook(Hook):
-    """Writes the process of a search, and puts the state of the search into checkpoints.
+    """Writes the process of a search to a file, and the state of the search to checkpoints.
 
     The process is written to ``work_dir/process.json`` and drawn in ``work_dir/process.png`` at every checkpoint, at the
     end, and when the search stops with an error. The weights in force are logged to the visualizer under
-    ``pathways/<name>``. Search loops add this hook if the config names none.
+    ``pathways/<name>``. Search loops add this hook if the config has none.
 
     Args:
         interval (int): Iterations between logged weights. Defaults to 50.
@@ -39,10 +39,10 @@ class ProcessRecordHook(Hook):
             raise ConfigError(f'custom_hooks: ProcessRecordHook.interval={interval!r} must be a whole number from 1')
         self.interval = interval
         self.filename = filename
-        self._written: Optional[tuple] = None  # trials and knots of the file
+        self._written: Optional[tuple] = None  # state of the written file: complete, number of knots, number of trials
 
     def before_train(self, runner) -> None:
-        """Check the loop."""
+        """Check the train loop."""
         if not isinstance(runner.train_loop, Search):
             raise ConfigError("custom_hooks: ProcessRecordHook records a search; it needs train_cfg.type="
                               "'mmrazor.DistProSearchLoop'")
@@ -56,12 +56,12 @@ class ProcessRecordHook(Hook):
                                           step=runner.iter + 1)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Put the state of the search into the checkpoint and write the process."""
+        """Add the state of the search to the checkpoint, and write the process."""
         checkpoint['search'] = runner.train_loop.state_dict()
         self.write(runner)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Give the search its state back from a checkpoint that is resumed from."""
+        """Restore the state of the search from the checkpoint of a resumed run."""
         if runner._resume:
             if 'search' not in checkpoint:
                 raise ConfigError('--resume: the checkpoint is not one of a search')
@@ -73,7 +73,7 @@ class ProcessRecordHook(Hook):
         runner.logger.info(f'The process is in {osp.join(runner.work_dir, self.filename)}')
 
     def write(self, runner) -> None:
-        """Write and draw the process so far, unless there is none or the file has it."""
+        """Write and draw the current process, if there is one and it has changed."""
         process = runner.train_loop.process()
         if process is None:
             return
@@ -91,7 +91,7 @@ class ProcessRecordHook(Hook):
 
 
 def origin(runner) -> dict:
-    """Where a process comes from: enough to identify its search, without a path of the machine."""
+    """Provenance of a process: identifies its search, without paths of this machine."""
     import distpro_mm
     cfg, model = runner.cfg, unwrap(runner.model)
     configs = cfg.get('model') or {}  # none if the model was given as a module

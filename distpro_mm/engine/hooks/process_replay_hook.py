@@ -20,23 +20,23 @@ from ..unwrap import grid_of
 class ProcessReplayHook(Hook):
     """Replays a process: sets the pathways' weights at every iteration.
 
-    The process is scaled to the training's length. The weights depend on the iteration alone, so a resumed training
-    continues where it was; it is refused with a different process or a different length.
+    The process is scaled to the training's length. The weights depend on the iteration only, so a resumed training
+    continues the process. Resuming with a different process or length is refused.
 
     Args:
-        process (str or dict): The process file that a search wrote, or a schedule by hand: ``progress``, shares of the
-            training [K] in [0, 1], and ``weights`` of 0 or more at these: [K] for all pathways, a dict of 'features' and
-            'logits' with [K] each, or [K, N] in the order of the pathways; and ``unit``, see :class:`distpro.Weighting`.
-        ablation (str): 'process', or an ablation of it: 'uniform' (all pathways at its mean weight), 'last' (its last
-            weights throughout), 'mean' (each pathway at its own mean), 'mean_over_pathways' (all pathways at the mean of
-            the present progress), 'shuffled' (random order of progress) or 'random' (the total divided at random).
+        process (str or dict): The process file of a search, or a hand-tuned schedule: ``progress``, shares of the
+            training [K] in [0, 1]; ``weights``, >= 0, at these: [K] for all pathways, a dict of 'features' and 'logits'
+            with [K] each, or [K, N] in the order of the pathways; and ``unit``, see :class:`distpro.Weighting`.
+        ablation (str): 'process', or an ablation: 'uniform' (one constant weight, the mean over pathways and progress),
+            'last' (constant, the last weights), 'mean' (constant, the mean of each pathway), 'mean_over_pathways' (at each
+            progress, the mean over pathways), 'shuffled' (random order of progress) or 'random' (at each progress, a random
+            division of the total weight).
             Defaults to 'process'.
-        skip_below (float): Pathways of a weight below this are not computed. The release uses 0.5 with its scaled
-            weighting. Defaults to 0: only weights of exactly 0 are skipped.
+        skip_below (float): Pathways with a lower weight are not computed. The release uses 0.5 with its scaled
+            weighting. Defaults to 0: only pathways of weight 0 are skipped.
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
-        transfer (str, optional): 'by_depth' carries a process that was searched on other networks over to the pathways of
-            the config, see :func:`distpro.process.map_process`. Defaults to None: a process of other pathways is
-            refused.
+        transfer (str, optional): 'by_depth' maps a process of other networks to the pathways of the config, see
+            :func:`distpro.process.map_process`. Defaults to None: a process of other pathways is refused.
 
     Raises:
         ConfigError: If the file cannot be read or does not fit the pathways of the config.
@@ -65,25 +65,25 @@ class ProcessReplayHook(Hook):
             raise ConfigError(f"custom_hooks: ProcessReplayHook.transfer={transfer!r} is neither None nor one of "
                               f'{", ".join(TRANSFERS)}')
         if isinstance(process, dict) and transfer is not None:
-            raise ConfigError('custom_hooks: ProcessReplayHook.transfer is for process files; one made by hand is made for '
-                              'the pathways of the config: remove it')
+            raise ConfigError('custom_hooks: ProcessReplayHook.transfer is for process files; a hand-tuned process '
+                              'already has the pathways of the config: remove it')
         self.process = process
         self.ablation = ablation
         self.skip_below = skip_below
         self.seed = seed
         self.transfer = transfer
         self.schedule: Optional[np.ndarray] = None
-        self._replayed: Optional[dict] = None  # what is replayed, and in the checkpoint that is resumed from
+        self._replayed: Optional[dict] = None  # hash and length of the process, here and in the checkpoint
         self._resumed: Optional[dict] = None
 
     def before_train(self, runner) -> None:
         """Read the process and compute the weights of all iterations [iterations, N]."""
         if sum(isinstance(hook, ProcessReplayHook) for hook in runner.hooks) > 1:
-            raise ConfigError('custom_hooks has two ProcessReplayHooks: one run replays one process')
+            raise ConfigError('custom_hooks has more than one ProcessReplayHook: remove all but one')
         if isinstance(runner.train_loop, Search):
-            raise ConfigError('custom_hooks: ProcessReplayHook replays a process and train_cfg.type='
-                             f'{type(runner.train_loop).__name__} searches one: use the hook in a distillation with an '
-                             'ordinary train loop')
+            raise ConfigError('custom_hooks: ProcessReplayHook replays a process, but train_cfg.type='
+                             f'{type(runner.train_loop).__name__} searches for a process: use the hook in a distillation '
+                             'with an ordinary train loop')
         grid = grid_of(runner.model)
         if grid is None:
             raise ConfigError('custom_hooks: ProcessReplayHook needs model.type=DistPro')
@@ -91,7 +91,7 @@ class ProcessReplayHook(Hook):
             process = self._read(grid, runner.logger)
         if not process.origin.get('complete', True):
             runner.logger.warning(f"The process '{osp.basename(self.process)}' ends at {process.progress[-1]:.0%} of its "
-                                  'search, which was broken off: its last weights are kept from there on')
+                                  'search, which was interrupted: its last weights are used from there on')
         self.unit = process.weighting.unit
         self._replayed = dict(process=self._fingerprint(process), iterations=runner.max_iters)
         self._check_resumed()
@@ -106,45 +106,46 @@ class ProcessReplayHook(Hook):
         grid_of(runner.model).set_weights(self.schedule[runner.iter], self.skip_below, self.unit)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Note what is replayed."""
+        """Store the hash and the length of the process."""
         checkpoint['replayed'] = self._replayed
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Read what the run that is resumed replayed."""
+        """Read the hash and the length of the checkpoint's process."""
         if runner._resume:
             self._resumed = checkpoint.get('replayed')
 
     def _check_resumed(self) -> None:
-        """Refuse to resume with other weights than the run began with."""
+        """Refuse to resume with other weights."""
         before, now = self._resumed, self._replayed
         if before is None or before == now:
             return
         if before['process'] != now['process']:
             raise ConfigError('--resume: custom_hooks: ProcessReplayHook.process is not the process of the checkpoint (the '
-                              'file, form, seed or skip_below has changed): resume with that one, or start a new run')
-        raise ConfigError(f'--resume: custom_hooks: ProcessReplayHook stretches the process over the run, which had '
-                          f'{before["iterations"]} iterations and has {now["iterations"]} now: keep train_cfg.max_epochs, '
-                          'or start a new run')
+                              'file, ablation, seed or skip_below has changed): resume with the same process, or start a '
+                              'new run')
+        raise ConfigError(f'--resume: custom_hooks: ProcessReplayHook scales the process to the length of the run, '
+                          f'which had {before["iterations"]} iterations and now has {now["iterations"]}: restore '
+                          'train_cfg.max_epochs, or start a new run')
 
     def _fingerprint(self, process: DistillationProcess) -> str:
-        """str: A hash of the weights at every moment of a run of any length."""
+        """str: A hash that determines the weights at any progress, for runs of any length."""
         content = {key: value for key, value in process.to_dict().items() if key != 'origin'}
         how = self.ablation, self.seed if self.ablation in ('shuffled', 'random') else None, self.skip_below
         return hashlib.sha256(json.dumps([content, how]).encode()).hexdigest()
 
     def _read(self, grid: PathwayGrid, logger) -> DistillationProcess:
-        """The process of the file or made by hand, for the model's pathways."""
+        """The process of the file or of the hand-tuned schedule, for the model's pathways."""
         if isinstance(self.process, dict):
             unit = grid.weighting.unit
             return DistillationProcess.by_hand(grid.names, **{'unit': unit, **self.process})
         process = DistillationProcess.load(self.process)
         if self.transfer is None:
             return process.reorder(grid.names, 'model.distiller',
-                                   ", or set transfer='by_depth' to carry it over to other layers")
+                                   ", or set transfer='by_depth' to map it to other layers")
         mapped = map_process(process, grid.names, grid.layer_names)
         if set(process.names) != set(grid.names):
             before, now = mapped.origin['transfer']['layers'], grid.layer_names
-            told = '' if process.layers else ' (in the order of its pathways, as its file does not list the layers)'
-            logger.info(f"Carried '{osp.basename(self.process)}' over by depth{told}: " + '; '.join(
+            note = '' if process.layers else ' (in the order of its pathways, because its file does not list the layers)'
+            logger.info(f"Mapped '{osp.basename(self.process)}' by depth{note}: " + '; '.join(
                 f'{side} {", ".join(before[side])} to {", ".join(now[side])}' for side in now))
         return mapped

@@ -15,10 +15,10 @@ from ..unwrap import unwrap
 
 @HOOKS.register_module()
 class ProfileHook(Hook):
-    """Says what a training step costs: passes made, seconds, memory, and what each pathway adds. ``--profile`` adds it.
+    """Logs the cost of a training step: passes, seconds and memory, and the cost of each pathway. ``--profile`` adds it.
 
     Args:
-        interval (int): Iterations between two lines in the log. Defaults to 50.
+        interval (int): Iterations between two lines of the log. Defaults to 50.
     """
     priority = 'LOW'
 
@@ -28,7 +28,7 @@ class ProfileHook(Hook):
         self.interval = interval
 
     def before_train(self, runner) -> None:
-        """List the pathways, dearest first."""
+        """Log the cost of the pathways, most expensive first."""
         self._seen = self.passes(runner)
         model = unwrap(runner.model)
         if isinstance(model, DistPro):
@@ -39,7 +39,7 @@ class ProfileHook(Hook):
                                f'memory, {total:.2f} in all):\n' + '\n'.join(lines))
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        """Say what the steps since the last line were."""
+        """Log the mean cost of the steps since the last line."""
         if not self.every_n_train_iters(runner, self.interval) and not self.is_last_train_iter(runner):
             return
         steps = (runner.iter % self.interval) + 1
@@ -52,7 +52,7 @@ class ProfileHook(Hook):
 
     @staticmethod
     def passes(runner) -> collections.Counter:
-        """collections.Counter: Passes made so far: of the teacher, of the student with a backward, and for alpha."""
+        """collections.Counter: Passes so far: of the teacher, of the student with a backward, and for alpha."""
         model = unwrap(runner.model)
         passes = collections.Counter()
         if isinstance(model, TapDistill):
@@ -71,7 +71,7 @@ class ProfileHook(Hook):
 
 
 def _peak_memory() -> float:
-    """Megabytes on the GPU, or of the process where there is none."""
+    """Peak memory in megabytes: of the GPU, or of the process if there is none."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)

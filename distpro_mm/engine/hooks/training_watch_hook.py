@@ -15,36 +15,37 @@ from ..unwrap import unwrap
 from .process_replay_hook import ProcessReplayHook
 
 WARN_AT = (0.1, 0.25, 0.5)  # shares of the run
-WINDOW = (20, 1000)  # fewest and most batches of a mean; between them a twentieth of the run
-SHORTEST = 100  # iterations of a run that must have learned something at its end
-DIVERGED = 100  # times guessing is no lack of time, in a training of any length
-GUESSING = 0.99  # of the loss of guessing: a classifier that ignores its images is at 1 or above
-OUTWEIGHED = 100
+WINDOW = (20, 1000)  # minimum and maximum number of batches of a mean; a twentieth of the run in between
+SHORTEST = 100  # minimum iterations of a run for a NotLearnedError at GUESSING
+DIVERGED = 100  # times the loss of guessing: the training has diverged, whatever its length
+GUESSING = 0.99  # times the loss of guessing; a classifier that ignores its images has 1 or more
+OUTWEIGHED = 100  # times the student's own loss
 
 
 @HOOKS.register_module()
 class TrainingWatchHook(Hook):
-    """Watches a training in any train loop, stops one that has diverged, and reports one that does not learn.
+    """Stops a training that diverges, and reports a training that does not learn; for every train loop.
 
-    - A loss that is not finite stops the training with a :class:`TrainingError`, in all processes together. The weights are
-      checked before every checkpoint and validation, so that no checkpoint of bad weights replaces a good one.
-    - A student whose own cross-entropy is no better than guessing (see :class:`.GuessingBaseline`) after 10%, 25% or 50% of
-      the run is warned of. If that is still so at the end of a run of at least 100 iterations, or if the cross-entropy of
-      any run ends at 100 times that of guessing, a :class:`NotLearnedError` is raised, after the last checkpoint and
-      validation. Only heads of one label per image with a plain or label-smoothed cross-entropy are judged, and only if
-      the student is trained on its labels.
-    - Distillation losses of more than 100 times the student's own loss, or the loss of guessing if that is higher, are
-      warned of once.
+    - A loss that is not finite stops the training with a :class:`TrainingError`, in all processes at once. The weights are
+      checked before every checkpoint and validation, so that invalid weights never replace a valid checkpoint.
+    - A warning is logged if the student's cross-entropy is no better than guessing (see :class:`.GuessingBaseline`) after
+      10%, 25% or 50% of the run. A :class:`NotLearnedError` is raised, after the last checkpoint and validation, if this
+      still holds at the end of a run of at least 100 iterations, or if the cross-entropy of any run ends at 100 times that
+      of guessing. The check needs a head with one label per image, a plain or label-smoothed cross-entropy, and a student
+      that is trained on its labels.
+    - A warning is logged once if the distillation losses exceed 100 times the student's own loss, or 100 times the loss of
+      guessing if this is higher.
 
-    Means are those of the last 5% of the run, at least 20 and at most 1000 batches; after a resume, of the batches since.
+    Losses are averaged over the last 5% of the run, but at least 20 and at most 1000 batches; after a resume, only over new
+    batches.
 
     ``tools/train.py``, :func:`.build_trainer` and :class:`.ReproducibleTrainLoop` register the hook if the config has none.
-    A search in rounds is left alone, because it handles a diverged round itself.
+    A search in rounds is not checked, because it handles diverged rounds itself.
 
     Args:
-        interval (int): Iterations between two exchanges of several processes whether a loss was not finite, >= 1. One
+        interval (int): Iterations between two checks across several processes for a loss that is not finite, >= 1. A single
             process checks every iteration. Defaults to 50.
-        must_learn (bool): Whether a run that ends at guessing raises an error; False: it is warned of. Defaults to True.
+        must_learn (bool): Whether a run that ends at guessing raises an error; False logs a warning. Defaults to True.
 
     Raises:
         ConfigError: If an argument is out of range.
@@ -64,28 +65,28 @@ class TrainingWatchHook(Hook):
         self._watching = False
 
     def before_train(self, runner) -> None:
-        """Find what to watch."""
+        """Find the losses to watch."""
         if isinstance(runner.train_loop, Search) and runner.train_loop.in_rounds:
             return
         self._watching, self._fault, self._outweighed = True, None, False
         window = min(max(runner.max_iters // 20, WINDOW[0]), WINDOW[1])
-        self._losses: collections.deque = collections.deque(maxlen=window)  # the student's own and of distillation
+        self._losses: collections.deque = collections.deque(maxlen=window)  # of the student, and of distillation
         model = unwrap(runner.model)
         trained = getattr(model, 'calculate_student_loss', True) and getattr(model, 'student_trainable', True)
         loss = single_label_loss(getattr(model, 'architecture', model))
         self._guessing: Optional[GuessingBaseline] = None
-        if trained and loss is not None and not runner.cfg.get('compile'):  # a compiled step runs no hooks of modules
+        if trained and loss is not None and not runner.cfg.get('compile'):  # compiled steps skip the hooks of modules
             self._guessing = GuessingBaseline(loss, window)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Check the losses of the step.
 
         Raises:
-            TrainingError: If one is not finite.
+            TrainingError: If a loss is not finite.
         """
         if not self._watching:
             return
-        # RuntimeInfoHook has waited for these numbers already, so reading them again does not hold up the device.
+        # RuntimeInfoHook has already read these values, so reading them again needs no synchronisation.
         losses = {name: float(torch.as_tensor(value).detach()) for name, value in (outputs or {}).items() if 'loss' in name}
         wrong = [f'{name}={value}' for name, value in losses.items() if not math.isfinite(value)]
         if wrong and self._fault is None:
@@ -102,25 +103,25 @@ class TrainingWatchHook(Hook):
         """Check the weights before a checkpoint is written.
 
         Raises:
-            TrainingError: If they or a loss of the epoch are not finite.
+            TrainingError: If a weight or a loss of the epoch is not finite.
         """
         if self._watching:
             self._stop_if_diverged(runner, check_weights=True)
 
     def before_val(self, runner) -> None:
-        """Check the weights before they are evaluated, which may write the best checkpoint.
+        """Check the weights before a validation, which may write the best checkpoint.
 
         Raises:
-            TrainingError: If they or a loss are not finite.
+            TrainingError: If a weight or a loss is not finite.
         """
         if self._watching:
             self._stop_if_diverged(runner, check_weights=True)
 
     def after_run(self, runner) -> None:
-        """Judge the training by its end; everything is written by now.
+        """Check that the student has learned; all checkpoints are written by now.
 
         Raises:
-            NotLearnedError: If the student has learned nothing from its labels.
+            NotLearnedError: If the student is no better than guessing.
         """
         if not self._watching:
             return
@@ -146,7 +147,7 @@ class TrainingWatchHook(Hook):
                    for hook in runner.hooks if isinstance(hook, CheckpointHook) and not hook.by_epoch)
 
     def _stop_if_diverged(self, runner, check_weights: bool) -> None:
-        """Stop all processes if the training has diverged in one of them."""
+        """Stop all processes if the training has diverged in any of them."""
         fault = self._fault
         if fault is None and check_weights:
             weights = [weight for weight in runner.model.parameters() if weight.requires_grad]
@@ -159,41 +160,41 @@ class TrainingWatchHook(Hook):
             raise TrainingError(f'{fault}; {_advice(runner, diverged=True)}. {_last_checkpoint(runner)}')
 
     def _warn(self, runner) -> None:
-        """Warn of a student that does not learn, and of distillation losses that outweigh its own."""
+        """Warn if the student does not learn, or if the distillation losses outweigh its own loss."""
         iteration = runner.iter + 1
         if self._guessing is not None and len(self._guessing) >= WINDOW[0]:
             passed = [share for share in WARN_AT if math.ceil(share * runner.max_iters) == iteration]
             own, guess = self._means() if passed else (0., 1.)
             if own >= GUESSING * guess:
-                runner.logger.warning(f'{passed[-1]:.0%} of the training is over, and the student is no better than '
+                runner.logger.warning(f'{passed[-1]:.0%} of the training is done, and the student is no better than '
                                       f'guessing: {self._compared(own, guess)}; {_advice(runner, diverged=False)}')
         window = self._losses.maxlen
         if self._outweighed or iteration % window or len(self._losses) < window:
             return
         means = torch.tensor(list(self._losses), dtype=torch.float32).mean(0)
         all_reduce(means, op='mean')
-        own, taught = means.tolist()
+        own, distillation = means.tolist()
         guess = self._means()[1] if self._guessing is not None and len(self._guessing) else 0.
-        if own and taught > OUTWEIGHED * max(own, guess):
+        if own and distillation > OUTWEIGHED * max(own, guess):
             self._outweighed = True
-            runner.logger.warning(f'The distillation losses are {taught:.4g} on average over the last {window} batches, '
-                                  f"{taught / own:.0f} times the student's own loss of {own:.4g}, which may then learn "
-                                  f'nothing from its labels; {_advice(runner, diverged=False)}')
+            runner.logger.warning(f'The distillation losses are {distillation:.4g} on average over the last {window} '
+                                  f"batches, {distillation / own:.0f} times the student's own loss of {own:.4g}; the "
+                                  f'student may learn nothing from its labels; {_advice(runner, diverged=False)}')
 
     def _means(self) -> Tuple[float, float]:
-        """The mean cross-entropy of the student and of guessing, of all processes."""
+        """The mean cross-entropy of the student and of guessing over all processes."""
         means = self._guessing.means()
         all_reduce(means, op='mean')
         own, guess = means.tolist()
         return own, guess
 
     def _compared(self, own: float, guess: float) -> str:
-        return (f'over the last {len(self._guessing)} batches its cross-entropy is {own:.4g}, and guessing by the '
+        return (f'over the last {len(self._guessing)} batches its cross-entropy is {own:.4g}; guessing by the '
                 f'frequency of the classes has {guess:.4g}')
 
 
 def _advice(runner, diverged: bool) -> str:
-    """What to change in the config: the learning rate, and the weights of a distillation."""
+    """Advice for the config: the learning rate, and the weights of a distillation."""
     weights = None
     distiller = getattr(unwrap(runner.model), 'distiller', None)
     replays = [hook for hook in runner.hooks if isinstance(hook, ProcessReplayHook)]

@@ -8,26 +8,26 @@ from mmrazor.registry import HOOKS
 from distpro.files import atomic_write
 
 
-class WholeFileBackend(LocalBackend):
-    """Local files that are written beside and moved into place."""
+class AtomicFileBackend(LocalBackend):
+    """Local files with atomic writes: written to a temporary file and renamed."""
 
     def put(self, obj: bytes, filepath) -> None:
-        """Write a file wholly or not at all."""
-        with atomic_write(str(filepath)) as beside, open(beside, 'wb') as file:
+        """Write a file atomically."""
+        with atomic_write(str(filepath)) as temporary, open(temporary, 'wb') as file:
             file.write(obj)
 
 
-register_backend('distpro_atomic_write', WholeFileBackend, force=True)
+register_backend('distpro_atomic_write', AtomicFileBackend, force=True)
 
 
 @HOOKS.register_module()
 class WholeCheckpointHook(CheckpointHook):
-    """mmengine's checkpoints, with never a moment in which there is no whole one.
+    """Writes mmengine's checkpoints atomically, so that a valid checkpoint exists at any time.
 
-    A checkpoint is written beside and moved into place, and older ones are removed after that, not before.
+    A checkpoint is written to a temporary file and renamed. Older checkpoints are removed afterwards.
 
     Args:
-        *args, **kwargs: Of mmengine's ``CheckpointHook``.
+        *args, **kwargs: Arguments of mmengine's ``CheckpointHook``.
 
     Example:
         >>> default_hooks = dict(checkpoint=dict(type='mmrazor.WholeCheckpointHook', interval=10, max_keep_ckpts=1))
@@ -39,17 +39,17 @@ class WholeCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend='distpro_atomic_write')
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
-        kept: List[int] = [old for old in getattr(self, 'keep_ckpt_ids', []) if old != step] + [step]
-        limit, self.max_keep_ckpts = self.max_keep_ckpts, -1  # what is too many is removed here
+        steps: List[int] = [old for old in getattr(self, 'keep_ckpt_ids', []) if old != step] + [step]
+        limit, self.max_keep_ckpts = self.max_keep_ckpts, -1  # older checkpoints are removed below
         if limit > 0:
-            runner.message_hub.update_info('keep_ckpt_ids', kept[-limit:])
+            runner.message_hub.update_info('keep_ckpt_ids', steps[-limit:])
         try:
             super()._save_checkpoint_with_step(runner, step, meta)
         finally:
             self.max_keep_ckpts = limit
         if limit > 0:
-            self._remove(kept[:-limit])
-            self.keep_ckpt_ids = kept[-limit:]
+            self._remove(steps[:-limit])
+            self.keep_ckpt_ids = steps[-limit:]
 
     @master_only
     def _remove(self, steps: List[int]) -> None:

@@ -13,9 +13,9 @@ DEFAULT_ALPHA = dict(optimizer=dict(type='Adam', lr=0.1, betas=(0.5, 0.999), wei
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DistProOptimWrapperConstructor:
-    """Builds the two optimisers of a search: the student's (with the transforms') and alpha's.
+    """Builds the two optimisers of a search: for the student and the transforms, and for alpha.
 
-    The config stays the one of an ordinary training, so a schedule can be shared; alpha's optimiser is one more key:
+    The config is that of an ordinary training, with one more key, ``alpha``:
 
     Example:
         >>> optim_wrapper = dict(
@@ -29,22 +29,22 @@ class DistProOptimWrapperConstructor:
         paramwise_cfg (dict, optional): For the student's parameters. Defaults to None.
 
     Raises:
-        ConfigError: If ``alpha`` has other keys, or the model has no alpha.
+        ConfigError: If ``alpha`` has other keys, or the model is not a :class:`DistPro`.
     """
 
     def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None) -> None:
         cfg = dict(optim_wrapper_cfg)
         alpha = cfg.pop('alpha', None) or DEFAULT_ALPHA
         if set(alpha) != {'optimizer'}:
-            raise ConfigError(f'optim_wrapper.alpha must have the key optimizer and no other, got {sorted(alpha)}')
+            raise ConfigError(f'optim_wrapper.alpha must have the key optimizer only, got {sorted(alpha)}')
         self.alpha_cfg = dict(alpha['optimizer'])
         self.student_constructor = DefaultOptimWrapperConstructor(cfg, paramwise_cfg)
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
-        """Build both.
+        """Build both optimisers.
 
         Args:
-            model (nn.Module): A :class:`DistPro`, maybe wrapped for several processes.
+            model (nn.Module): A :class:`DistPro`, or its wrapper for distributed training.
 
         Returns:
             OptimWrapperDict: 'student' and 'alpha'.

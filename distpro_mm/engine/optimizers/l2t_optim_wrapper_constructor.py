@@ -13,9 +13,9 @@ DEFAULT_META = dict(optimizer=dict(type='Adam', lr=1e-4, weight_decay=1e-4))
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class L2TOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Builds the two optimisers of L2T-ww: the student's and the meta networks'.
+    """Builds the two optimisers of L2T-ww: for the student, and for the meta networks.
 
-    The student's has the meta networks' parameters too, and never moves them: it passes over what has no gradient.
+    The student's optimiser also has the parameters of the meta networks, but skips them, because they have no gradient.
 
     Example:
         >>> optim_wrapper = dict(
@@ -36,12 +36,12 @@ class L2TOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         cfg = dict(optim_wrapper_cfg)
         meta = cfg.pop('meta', None) or DEFAULT_META
         if set(meta) != {'optimizer'}:
-            raise ConfigError(f'optim_wrapper.meta must have the key optimizer and no other, got {sorted(meta)}')
+            raise ConfigError(f'optim_wrapper.meta must have the key optimizer only, got {sorted(meta)}')
         self.meta_cfg = dict(meta['optimizer'])
         super().__init__(cfg, paramwise_cfg)
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
-        """Build both.
+        """Build both optimisers.
 
         Args:
             model (nn.Module): An :class:`L2T`.

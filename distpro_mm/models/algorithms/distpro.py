@@ -17,10 +17,10 @@ from .tap_distill import TapDistill
 
 @MODELS.register_module()
 class DistPro(TapDistill):
-    """Distils a student along weighted pathways; the model of DistPro's search and of its distillation runs.
+    """Distils a student along weighted pathways; the model of DistPro's search and distillation.
 
     Args:
-        **kwargs: Of :class:`TapDistill`; the distiller is a :class:`DistProDistiller`.
+        **kwargs: Arguments of :class:`TapDistill`; the distiller is a :class:`DistProDistiller`.
 
     Example:
         >>> model = dict(
@@ -33,33 +33,33 @@ class DistPro(TapDistill):
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
-        self._keep = False
-        self._kept: Optional[tuple] = None
+        self._cache_batch = False
+        self._cached:  Optional[tuple] = None
 
     def _transmit(self, batch_inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
         features = super()._transmit(batch_inputs, data_samples)
-        if self._keep:  # the student runs next, with these random states
-            self._kept = (batch_inputs, data_samples, random_states(batch_inputs.device))
+        if self._cache_batch:  # the student runs next, with these random states
+            self._cached = (batch_inputs, data_samples, random_states(batch_inputs.device))
         return features
 
     def keep_batch(self, keep: bool) -> None:
-        """Keep (or drop) what :meth:`kept_features` and the sensitivities need of the next training step."""
-        self._keep, self._kept = keep, None
+        """Cache (or drop) the next training batch for :meth:`kept_features`, and record the sensitivities."""
+        self._cache_batch, self._cached = keep, None
         self.distiller.grid.catch_sensitivities(keep)
 
     def kept_features(self, student: Callable) -> Dict[str, Tensor]:
-        """The student's features of the kept batch, computed anew up to the deepest receiving layer.
+        """The student's features of the cached batch, recomputed up to the deepest receiving layer.
 
-        The same function of the student's parameters as in the training step: same images, batch statistics and the
-        random numbers of then.
+        The features are the same function of the student's parameters as in the training step: with the same images, batch
+        statistics and random numbers.
 
         Args:
-            student (Callable): The student or a stand-in for it that runs its modules with other parameters.
+            student (Callable): The student, or a function that runs its modules with other parameters.
 
         Returns:
             dict[str, Tensor]: Features by layer, each [B, C, H, W].
         """
-        batch_inputs, data_samples, states = self._kept
+        batch_inputs, data_samples, states = self._cached
         set_random_states(states, batch_inputs.device)
         with self.distiller.receiver_reader(self.student, stop_early=True) as reader:
             student(batch_inputs, data_samples, mode='tensor')
@@ -69,7 +69,7 @@ class DistPro(TapDistill):
         """The loss of a training step, as a function of parameters and weights.
 
         Args:
-            data (dict): A batch as a dataloader gives it.
+            data (dict): A batch of a dataloader.
             parameters (dict[str, Tensor]): Parameters by name, in place of the model's own.
             weights (Tensor): The pathways' weights [N].
 
@@ -82,13 +82,13 @@ class DistPro(TapDistill):
         return self.parse_losses(losses)[0]
 
     def held_out_loss(self, data: dict, teacher_kl_share: float = 0.0) -> Tensor:
-        """What a search lowers: the student's own loss on a held-out batch, or its distance to the teacher.
+        """The objective of a search: the student's own loss on a held-out batch, or its divergence from the teacher.
 
         Args:
-            data (dict): A batch as a dataloader gives it.
-            teacher_kl_share (float): Share, in [0, 1], of the Kullback-Leibler divergence from the teacher's class
-                probabilities in the loss; the student's own loss has the rest. Needs pathways between logits where it is
-                not 0. Defaults to 0.
+            data (dict): A batch of a dataloader.
+            teacher_kl_share (float): Weight, in [0, 1], of the Kullback-Leibler divergence from the teacher's class
+                probabilities; the student's own loss has the weight ``1 - teacher_kl_share``. Needs pathways between logits
+                if not 0. Defaults to 0.
 
         Returns:
             Tensor: The loss, a scalar with a graph.
@@ -96,7 +96,7 @@ class DistPro(TapDistill):
         Raises:
             ConfigError: If ``teacher_kl_share`` is not 0 and images have several labels.
         """
-        # Prepared as in training, where annotations are padded to the images' size; but nothing mixes images.
+        # Preprocessed as in training, which pads annotations to the images' size, but without augmentations that mix images.
         with _without_batch_augments(self.data_preprocessor):
             data = self.data_preprocessor(data, True)
         if not teacher_kl_share:

@@ -12,10 +12,10 @@ from .tap_distill import TapDistill
 
 @MODELS.register_module()
 class L2T(TapDistill):
-    """What and where to transfer (L2T-ww; Jang et al., ICML 2019): the model that :class:`L2TTrainLoop` trains.
+    """Learning what and where to transfer (L2T-ww; Jang et al., ICML 2019); trained by :class:`L2TTrainLoop`.
 
     Args:
-        **kwargs: Of :class:`TapDistill`; the distiller is an :class:`L2TDistiller`.
+        **kwargs: Arguments of :class:`TapDistill`; the distiller is an :class:`L2TDistiller`.
     """
 
     def __init__(self, **kwargs) -> None:
@@ -30,20 +30,20 @@ class L2T(TapDistill):
     def meta_gradient(self, lr: float, weight_decay: float, inner_steps: int) -> List[Tensor]:
         """The gradient of the meta networks on the last batch (the paper's algorithm 1).
 
-        From the present student: ``inner_steps`` steps of gradient descent on the transfer loss alone, one on the
-        cross-entropy, and then the cross-entropy of where that ends, differentiated through all steps. The student, its
-        buffers and the random states are left as they are.
+        From the current student, ``inner_steps`` steps of gradient descent minimise the transfer loss, and one step the
+        cross-entropy. The cross-entropy of the result is differentiated through all steps. The student, its buffers and the
+        random states do not change.
 
         Args:
             lr (float): Learning rate of the steps.
-            weight_decay (float): Their weight decay.
+            weight_decay (float): Weight decay of the steps.
             inner_steps (int): T of the paper, >= 1.
 
         Returns:
-            list[Tensor]: A gradient for each of the distiller's ``meta_parameters()``.
+            list[Tensor]: A gradient for each parameter in the distiller's ``meta_parameters()``.
 
         Note:
-            The steps are plain gradient descent, as in the paper; the release's have the optimiser's momentum.
+            The steps are plain gradient descent, as in the paper. The release uses the optimiser's momentum.
         """
         batch_inputs, data_samples, transmitted = self._batch
         distiller = self.distiller

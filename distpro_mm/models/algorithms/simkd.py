@@ -9,14 +9,13 @@ class SimKD(TapDistill):
     """SimKD (Chen et al., CVPR 2022): the student learns the teacher's last map and predicts with the teacher's classifier.
 
     The student is an ordinary classifier: backbone, :class:`SimKDNeck`, pooling, and a head of the teacher's shape. The
-    head gets the teacher's weights when training starts, and keeps them: it is no part of what is trained. So what is
-    tested and exported is the student alone, and the teacher is not needed for it.
+    head gets the teacher's weights before training and is frozen. Testing and export do not need the teacher.
 
     Args:
-        **kwargs: Of :class:`TapDistill`. ``calculate_student_loss`` defaults to False: there is no cross-entropy.
+        **kwargs: Arguments of :class:`TapDistill`. ``calculate_student_loss`` defaults to False: there is no cross-entropy.
 
     Raises:
-        ConfigError: If the student's head has another shape than the teacher's.
+        ConfigError: If the shapes of the student's and the teacher's heads differ.
     """
 
     def __init__(self, calculate_student_loss: bool = False, **kwargs) -> None:
@@ -26,7 +25,7 @@ class SimKD(TapDistill):
             parameter.requires_grad = False
 
     def init_weights(self) -> None:
-        """Initialise what is to be trained; called by the runner before training."""
+        """Initialise the student, and copy the teacher's classifier; called by the runner before training."""
         super().init_weights()
         self._reuse_classifier()
 
@@ -34,5 +33,5 @@ class SimKD(TapDistill):
         try:
             self.student.head.load_state_dict(self.teacher.head.state_dict())
         except RuntimeError as error:
-            raise ConfigError("model.architecture.head: SimKD's student predicts with the teacher's classifier, so its head "
-                              f"must be the teacher's, behind a SimKDNeck to its channels: {error}") from error
+            raise ConfigError("model.architecture.head: SimKD's student predicts with the teacher's classifier: use the "
+                              f"teacher's head, and a SimKDNeck to the teacher's channels: {error}") from error

@@ -25,24 +25,24 @@ from .teacher_input import teacher_input as images_for_teacher
 
 @MODELS.register_module()
 class TapDistill(SingleTeacherDistill):
-    """Distils a student by features that are read at taps, found and measured by probing both models.
+    """Distils a student with features that are read at taps. Probing both models finds the taps and their shapes.
 
-    The teacher runs once a batch, without its loss and wholly in eval mode (dropout and drop-path too), and only if
-    something needs it. In-place operations are off in both models, so that a feature is what it was when it was read.
+    The teacher runs once per batch, only if needed, without its loss and with all modules in eval mode (also dropout and
+    drop-path). In-place operations are disabled in both models, so that later layers do not overwrite features.
 
     Args:
         distiller (dict): Config of a :class:`TapDistiller`, e.g. :class:`PairDistiller`.
         teacher (dict or nn.Module): The teacher or its config. A module that is not of mmengine must return logits, see
             :class:`ModuleClassifier`.
         architecture (dict or nn.Module): The student, likewise.
-        teacher_ckpt (str, optional): The teacher's checkpoint, file or URL; must fit the teacher entirely. Defaults to
-            None, which warns: an untrained teacher teaches nothing.
-        input_shape (Sequence[int], optional): [C, H, W] of the images to probe both models with. Defaults to None: the
-            channels of the first convolution, at the ``img_size`` a model asks for, or at 64 x 64.
-        teacher_input (dict, optional): How the teacher wants its images, where that is not as the student does: any of
-            ``mean``, ``std``, ``to_rgb`` and ``size`` [H, W]. The batch is converted once. Defaults to None: as the
-            ``data_preprocessor`` in the teacher's config says, if there is one.
-        **kwargs: Of :class:`~mmrazor.models.SingleTeacherDistill`; a trainable teacher is refused.
+        teacher_ckpt (str, optional): The teacher's checkpoint, file or URL, with all weights of the teacher. Defaults to
+            None, which logs a warning that the teacher is untrained.
+        input_shape (Sequence[int], optional): [C, H, W] of the images that probe both models. Defaults to None: C is the
+            number of input channels of the first convolution, and H and W are the model's ``img_size``, or 64.
+        teacher_input (dict, optional): Preprocessing of the teacher's images where it differs from the student's: any of
+            ``mean``, ``std``, ``to_rgb`` and ``size`` [H, W]. Each batch is converted once. Defaults to None: the
+            ``data_preprocessor`` of the teacher's config, if there is one.
+        **kwargs: Arguments of :class:`~mmrazor.models.SingleTeacherDistill`; the teacher must not be trainable.
 
     Attributes:
         passes (collections.Counter): Forwards of 'teacher' and 'student' made in training steps.
@@ -62,7 +62,7 @@ class TapDistill(SingleTeacherDistill):
             network, BaseModel) else network for network in (architecture, teacher))
         preprocessor = kwargs.get('data_preprocessor')
         if isinstance(preprocessor, dict) and isinstance(architecture, dict) and class_of(preprocessor.get('type')) is None:
-            # It is of the student's toolbox: the student builds it, and lends it to us.
+            # The type is of the student's toolbox: the student builds the preprocessor, and mmrazor uses the student's.
             architecture = type(architecture)(architecture, data_preprocessor=kwargs.pop('data_preprocessor'))
         super().__init__(distiller=distiller, teacher=teacher, architecture=architecture, **kwargs)
         if not isinstance(self.distiller, TapDistiller):
@@ -70,12 +70,12 @@ class TapDistill(SingleTeacherDistill):
                               "model.type='SingleTeacherDistill'")
         if teacher_ckpt is not None:
             load_whole(self.teacher, teacher_ckpt, 'model.teacher_ckpt')
-            self.teacher._is_init = True  # else the runner would initialise it afresh
+            self.teacher._is_init = True  # else the runner would re-initialise the teacher
         own = self.teacher.data_preprocessor if isinstance(teacher, dict) and teacher.get('data_preprocessor') else None
         self.teacher_images = images_for_teacher(self.data_preprocessor, own, teacher_input)
         if self.teacher_images is not None:
             self.teacher.register_forward_pre_hook(self.teacher_images.hook)
-        # mmrazor's own switch walks OrderedDicts, which torch no longer uses for submodules: it does nothing.
+        # mmrazor's own setting has no effect: it expects OrderedDicts, which torch no longer uses for submodules.
         in_place_off(self.teacher)
         in_place_off(self.student)
         self._check_channels(input_shape)
@@ -87,25 +87,25 @@ class TapDistill(SingleTeacherDistill):
         self.train()
 
     def _check_channels(self, input_shape: Optional[Sequence[int]]) -> None:
-        """Refuse networks that cannot run on images of one number of channels."""
+        """Refuse networks that need images with different numbers of channels."""
         networks = dict(architecture=self.student, teacher=self.teacher)
         wanted = {key: probe_input(network).size(1) for key, network in networks.items()}
         given = input_shape[0] if input_shape else wanted['architecture']
         for key, network in networks.items():
             if wanted[key] != given:
                 shape = given, *probe_input(network, input_shape).shape[2:]
-                try:  # the convolution that is defined first need not be the one that sees the images
+                try:  # the first convolution defined may not be the one that takes the images
                     probe(network, shape, functools.partial(trace, network))
                 except RuntimeError as error:
-                    raise ConfigError(f'model.{key} takes images of {wanted[key]} channels and gets those of {given}: both '
-                                      'networks get the same images, so set both to one number (in_channels of the '
+                    raise ConfigError(f'model.{key} takes images with {wanted[key]} channels but gets {given}: both '
+                                      'networks get the same images, so set both to the same number (in_channels of the '
                                       'backbone, model.input_shape, color_type of LoadImageFromFile, mean and std of the '
                                       'data_preprocessor)') from error
 
     def init_weights(self) -> None:
-        """Initialise what is to be trained; called by the runner before training."""
+        """Initialise the student and the distiller; called by the runner before training."""
         if not self.teacher.is_init and self.teacher.init_cfg is None:
-            print_log('model.teacher_ckpt is not set: the teacher is untrained and teaches nothing', 'current', 30)
+            print_log('model.teacher_ckpt is not set: the teacher is untrained', 'current', 30)
         super().init_weights()
 
     def train(self, mode: bool = True) -> 'TapDistill':
@@ -122,8 +122,8 @@ class TapDistill(SingleTeacherDistill):
             data_samples (list, optional): Their annotations.
 
         Returns:
-            dict[str, Tensor]: The student's own losses under ``student.``, and the distiller's, as well as what
-            ``distill_losses`` of the config adds, under ``distill.``.
+            dict[str, Tensor]: The student's own losses under ``student.``; the distiller's losses, including
+            ``distill_losses`` of the config, under ``distill.``.
         """
         distiller = self.distiller
         distilling = not self.distillation_stopped
@@ -136,13 +136,13 @@ class TapDistill(SingleTeacherDistill):
         self.passes['student'] += 1
         for tap in reader.taps:
             if tap.name not in reader.features:
-                raise ConfigError(f"model.distiller: layer '{tap.layer}' of the student was called when the model was "
-                                  "probed with mode='tensor', but is not in training: name a layer that is called in both")
+                raise ConfigError(f"model.distiller: layer '{tap.layer}' of the student is called with mode='tensor', "
+                                  'as in probing, but not in training: give a layer that is called in both')
         for name, feature in reader.features.items():
             if self.student_trainable and torch.is_grad_enabled() and not feature.requires_grad:
-                raise ConfigError(f"model.distiller.receivers: in training, layer '{name}' of the student is computed "
-                                  'without a graph, so it could learn nothing there: turn checkpointing or the '
-                                  "backbone's own backward off, or name layers outside of it")
+                raise ConfigError(f"model.distiller.receivers: in training, layer '{name}' of the student has no "
+                                  'gradient: disable activation checkpointing or the '
+                                  "backbone's own backward, or give layers outside of it")
         losses = add_prefix(student_losses, 'student') if self.calculate_student_loss else {}
         if distilling:
             with argument_prefix('model.distiller: ', ConfigError):
@@ -151,7 +151,7 @@ class TapDistill(SingleTeacherDistill):
         return losses
 
     def _transmit(self, batch_inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
-        """Run the teacher, if anything needs it, and give its features."""
+        """Run the teacher, if needed, and return its features."""
         distiller = self.distiller
         if not distiller.taps('transmitter') and not distiller.loss_forward_mappings:
             return {}

@@ -1,4 +1,4 @@
-"""A teacher that expects other images than the student: another normalisation, colour order or size."""
+"""Convert images for a teacher whose normalisation, colour order or size differs from the student's."""
 from typing import Optional, Tuple
 
 import torch
@@ -8,20 +8,20 @@ from torch import Tensor, nn
 from ...errors import ConfigError
 
 KEYS = ('mean', 'std', 'to_rgb', 'size')
-# Where a preprocessor keeps whether it swaps colours: mmpretrain's; mmengine's and mmdet's; mmseg's.
+# Attributes of a preprocessor for the swap of colours: mmpretrain's; mmengine's and mmdet's; mmseg's.
 SWAPS = ('to_rgb', '_channel_conversion', 'channel_conversion')
 
 
 class TeacherInput(nn.Module):
-    """Makes of images that were prepared for the student those that the teacher expects; a forward pre-hook of the teacher.
+    """Converts the student's preprocessed images into the teacher's; used in a forward pre-hook of the teacher.
 
     Args:
-        student (dict): How images are prepared: 'mean' and 'std' of each channel in the order that comes out, and 'to_rgb',
-            whether the channels were swapped.
-        teacher (dict): How the teacher wants them; and, maybe, 'size' [H, W].
+        student (dict): The student's preprocessing: 'mean' and 'std' of each output channel, and 'to_rgb', whether the
+            channels are swapped.
+        teacher (dict): The teacher's preprocessing, with the same keys and optionally 'size' [H, W].
 
     Raises:
-        ConfigError: If the numbers of channels differ, or an entry is out of range.
+        ConfigError: If the numbers of channels differ, or a value is out of range.
     """
 
     def __init__(self, student: dict, teacher: dict) -> None:
@@ -29,8 +29,8 @@ class TeacherInput(nn.Module):
         channels = [len(side[entry]) for side in (student, teacher) for entry in ('mean', 'std') if side[entry] is not None]
         self.swap = bool(student['to_rgb']) != bool(teacher['to_rgb'])
         if len(set(channels)) > 1 or self.swap and channels and channels[0] != 3:
-            raise ConfigError(f"model.teacher_input={teacher}: the student's images are prepared by {student}: the numbers "
-                              'of channels must be the same, and three where colours are swapped')
+            raise ConfigError(f"model.teacher_input={teacher}: the student's preprocessing is {student}: the numbers of "
+                              'channels must be equal, and three if to_rgb differs')
         if any(value <= 0 for side in (student, teacher) for value in side['std'] or ()):
             raise ConfigError(f'model.teacher_input: every std must be above 0, got {teacher["std"]} and {student["std"]}')
         count = channels[0] if channels else 1
@@ -46,7 +46,7 @@ class TeacherInput(nn.Module):
 
     @property
     def changes(self) -> bool:
-        """bool: Whether anything is another than for the student."""
+        """bool: Whether the teacher's images differ from the student's."""
         normalises = not torch.equal(self.factor, torch.ones_like(self.factor)) or bool(self.offset.any())
         return normalises or self.swap or self.size is not None
 
@@ -55,7 +55,7 @@ class TeacherInput(nn.Module):
         return (self(inputs[0]), *inputs[1:])
 
     def forward(self, images: Tensor) -> Tensor:
-        """[B, C, H, W] as the student has them to [B, C, H', W'] as the teacher wants them."""
+        """Convert the student's images [B, C, H, W] to the teacher's [B, C, H', W']."""
         if self.swap:
             images = images.flip(1)
         images = images * self.factor.to(images) + self.offset.to(images)
@@ -65,22 +65,22 @@ class TeacherInput(nn.Module):
 
 
 def teacher_input(student: nn.Module, own: Optional[nn.Module], given: Optional[dict]) -> Optional[TeacherInput]:
-    """What the teacher's images need, if anything.
+    """Build the conversion of the teacher's images.
 
     Args:
         student (nn.Module): The preprocessor of the training.
         own (nn.Module, optional): The teacher's own preprocessor, if its config has one.
-        given (dict, optional): What the config says besides: any of 'mean', 'std', 'to_rgb' and 'size'.
+        given (dict, optional): ``model.teacher_input``: any of 'mean', 'std', 'to_rgb' and 'size'.
 
     Returns:
-        TeacherInput: None where both expect the same.
+        TeacherInput: The conversion; None if both networks take the same images.
 
     Raises:
-        ConfigError: If ``given`` has other keys, or the sides do not fit.
+        ConfigError: If ``given`` has other keys, or the preprocessing of the two networks is not compatible.
     """
     unknown = set(given or {}) - set(KEYS)
     if unknown:
-        raise ConfigError(f'model.teacher_input has {sorted(unknown)}; it may have {", ".join(KEYS)}')
+        raise ConfigError(f'model.teacher_input has {sorted(unknown)}; valid keys are {", ".join(KEYS)}')
     prepared = _prepared(student)
     convert = TeacherInput(prepared, {**(prepared if own is None else _prepared(own)), **(given or {})})
     return convert if convert.changes else None

@@ -1,22 +1,22 @@
-# Stands alone on mmpretrain: an exported student takes this file along and needs nothing else of distpro_mm.
+# Imports mmpretrain only, because this file is copied into the export of a student.
 from typing import Sequence, Tuple
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-# Expansion, channels at full width, number of blocks, and stride of the first of them, for each stage.
+# Per stage: expansion, channels at full width, number of blocks, stride of the first block.
 STAGES = ((1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
 
 
 class InvertedResidual(nn.Module):
-    """Expansion, depthwise convolution and a linear projection; added to the input where the shape stays.
+    """Expansion, depthwise convolution and linear projection; added to the input if the shape is the same.
 
     Args:
-        in_channels (int): Channels that come in.
-        out_channels (int): Channels that go out.
+        in_channels (int): Input channels.
+        out_channels (int): Output channels.
         stride (int): Stride of the depthwise convolution.
-        expansion (int): Channels between are that many times those that come in.
+        expansion (int): Ratio of the inner channels to the input channels.
     """
 
     def __init__(self, in_channels: int, out_channels: int, stride: int, expansion: int) -> None:
@@ -29,13 +29,13 @@ class InvertedResidual(nn.Module):
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
+        """Map [B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
-@MODELS.register_module(force=True)  # an exported copy of this file may meet the original
+@MODELS.register_module(force=True)  # an exported copy of this file may be imported too
 class CIFARMobileNetV2(BaseBackbone):
-    """MobileNetV2 as the knowledge-distillation literature trains it on images of about 32 x 32.
+    """MobileNetV2 of the knowledge-distillation literature, for images of about 32 x 32.
 
     A stem of stride 2, seven stages of inverted residuals, which end without an activation, and a 1x1 convolution to the
     classifier's 1280 channels. At 32 x 32, stages 2, 3, 5 and 7 are the last with maps of 16, 8, 4 and 2 pixels.
@@ -44,13 +44,13 @@ class CIFARMobileNetV2(BaseBackbone):
         widen_factor (float): Multiplies the channels of the stem and the stages, rounded down. Defaults to 0.5, the
             literature's.
         in_channels (int): Channels of the images. Defaults to 3.
-        out_indices (Sequence[int]): Stages whose maps are put out; 7 is the last convolution. Defaults to (7, ).
+        out_indices (Sequence[int]): Stages whose maps are returned; 7 is the last convolution. Defaults to (7, ).
         init_cfg (dict, optional): Defaults to Kaiming normal for convolutions.
 
     Note:
-        Source: Sandler et al. (CVPR 2018), table 2. What differs from it, and from mmpretrain's ``MobileNetV2``, is the
-        literature's: ReLU for ReLU6, stride 1 in the second stage, an expansion convolution in the first too,
-        channels not rounded to multiples of 8.
+        Source: Sandler et al. (CVPR 2018), table 2. As in the distillation literature, and unlike mmpretrain's
+        ``MobileNetV2``: ReLU instead of ReLU6, stride 1 in the second stage, an expansion convolution in the first stage
+        too, and channels not rounded to multiples of 8.
     """
 
     def __init__(self,
@@ -75,7 +75,7 @@ class CIFARMobileNetV2(BaseBackbone):
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """Maps of the chosen stages, each [B, C, H, W]."""
+        """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.relu1(self.bn1(self.conv1(x)))
         outputs = []
         for index in range(len(STAGES)):

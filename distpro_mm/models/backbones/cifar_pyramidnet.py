@@ -1,4 +1,4 @@
-# Stands alone on mmpretrain: an exported student takes this file along and needs nothing else of distpro_mm.
+# Imports mmpretrain only, because this file is copied into the export of a student.
 from typing import Sequence, Tuple
 
 import torch.nn.functional as F
@@ -12,14 +12,15 @@ EXPANSION = 4
 class PyramidBlock(nn.Module):
     """Convolutions with a batch norm before and after each, and a shortcut that has no weights.
 
-    The shortcut is averaged where the map is halved, and filled up with channels of zeros. No activation comes before the
-    first convolution and none after the addition.
+    The shortcut is average-pooled if the map is halved, and padded with channels of zeros. There is no activation before
+    the first convolution or after the addition.
 
     Args:
-        in_channels (int): Channels that come in.
+        in_channels (int): Input channels.
         width (int): Channels of the 3x3 convolutions.
         stride (int): Stride of the block.
-        bottleneck (bool): 1x1, 3x3 and 1x1 convolutions to four times the width; else two 3x3 convolutions.
+        bottleneck (bool): Whether the block has 1x1, 3x3 and 1x1 convolutions to four times the width; else it has two 3x3
+            convolutions.
     """
 
     def __init__(self, in_channels: int, width: int, stride: int, bottleneck: bool) -> None:
@@ -37,7 +38,7 @@ class PyramidBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
+        """Map [B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
         y = self.bn1(x)
         for index in range(1, self.depth + 1):
             y = getattr(self, f'bn{index + 1}')(getattr(self, f'conv{index}')(y))
@@ -48,24 +49,24 @@ class PyramidBlock(nn.Module):
         return y + F.pad(x, (0, 0, 0, 0, 0, y.shape[1] - x.shape[1]))
 
 
-@MODELS.register_module(force=True)  # an exported copy of this file may meet the original
+@MODELS.register_module(force=True)  # an exported copy of this file may be imported too
 class CIFARPyramidNet(BaseBackbone):
-    """Pyramidal residual networks (additive) for images of about 32 x 32: every block is a little wider than the last.
+    """Pyramidal residual networks (additive) for images of about 32 x 32: every block is slightly wider than the last.
 
     A 3x3 stem and three stages; stages two and three halve the map. The width grows from 16 by ``alpha`` over all blocks;
-    bottlenecks put out four times as many channels. The map of the last stage is put out after the network's last batch
-    norm and ReLU, as the classifier takes it.
+    the output of a bottleneck has four times as many channels. The map of the last stage is returned after the network's
+    final batch norm and ReLU, which is the input of the classifier.
 
     Args:
         depth (int): 9 n + 2 with bottlenecks, 6 n + 2 without.
-        alpha (float): What the width grows by.
-        bottleneck (bool): Blocks of three convolutions with four times the width at their ends. Defaults to True.
+        alpha (float): Total growth of the width.
+        bottleneck (bool): Whether the blocks are bottlenecks: three convolutions, to four times the width. Defaults to True.
         in_channels (int): Channels of the images. Defaults to 3.
-        out_indices (Sequence[int]): Stages whose maps are put out. Defaults to (2, ).
+        out_indices (Sequence[int]): Stages whose maps are returned. Defaults to (2, ).
         init_cfg (dict, optional): Defaults to Kaiming normal for convolutions.
 
     Raises:
-        ValueError: If ``depth`` is another.
+        ValueError: If ``depth`` is not of this form.
 
     Note:
         Source: Han et al. (CVPR 2017), section 2 and figure 6 (d).
@@ -98,7 +99,7 @@ class CIFARPyramidNet(BaseBackbone):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """Maps of the chosen stages, each [B, C, H, W]."""
+        """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.bn1(self.conv1(x))
         outputs = []
         for index in range(3):

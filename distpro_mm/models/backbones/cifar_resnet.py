@@ -1,4 +1,4 @@
-# Stands alone on mmpretrain: an exported student takes this file along and needs nothing else of distpro_mm.
+# Imports mmpretrain only, because this file is copied into the export of a student.
 from typing import Sequence, Tuple
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut, which is a 1x1 convolution where the shape changes.
+    """Two 3x3 convolutions and a shortcut, with a 1x1 convolution if the shape changes.
 
     Args:
-        in_channels (int): Channels that come in.
-        out_channels (int): Channels that go out.
+        in_channels (int): Input channels.
+        out_channels (int): Output channels.
         stride (int): Stride of the first convolution.
     """
 
@@ -28,13 +28,13 @@ class BasicBlock(nn.Module):
                 nn.Conv2d(in_channels, out_channels, 1, stride, bias=False), nn.BatchNorm2d(out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
+        """Map [B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.relu(self.bn1(self.conv1(x)))
         return self.relu(self.bn2(self.conv2(x)) + shortcut)
 
 
-@MODELS.register_module(force=True)  # an exported copy of this file may meet the original
+@MODELS.register_module(force=True)  # an exported copy of this file may be imported too
 class CIFARResNet(BaseBackbone):
     """The small residual networks of the knowledge-distillation literature, for images of about 32 x 32.
 
@@ -46,7 +46,7 @@ class CIFARResNet(BaseBackbone):
         stem_channels (int): Channels of the stem. Defaults to 16.
         channels (Sequence[int]): Channels of the three stages. Defaults to (16, 32, 64).
         in_channels (int): Channels of the images. Defaults to 3.
-        out_indices (Sequence[int]): Stages whose maps are put out. Defaults to (2, ).
+        out_indices (Sequence[int]): Stages whose maps are returned. Defaults to (2, ).
         init_cfg (dict, optional): Defaults to Kaiming normal for convolutions.
 
     Raises:
@@ -80,7 +80,7 @@ class CIFARResNet(BaseBackbone):
         self.num_stages = len(channels)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """Maps of the chosen stages, each [B, C, H, W]."""
+        """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.relu(self.bn1(self.conv1(x)))
         outputs = []
         for index in range(self.num_stages):

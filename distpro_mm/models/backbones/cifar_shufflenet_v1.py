@@ -1,4 +1,4 @@
-# Stands alone on mmpretrain: an exported student takes this file along and needs nothing else of distpro_mm.
+# Imports mmpretrain only, because this file is copied into the export of a student.
 from typing import Sequence, Tuple
 
 import torch
@@ -10,11 +10,11 @@ from torch import Tensor, nn
 class ShuffleUnit(nn.Module):
     """Grouped 1x1, depthwise 3x3 and grouped 1x1 convolutions; the channels are shuffled after the first.
 
-    With stride 1 the input is added; with stride 2 it is pooled and joined as more channels.
+    With stride 1, the input is added. With stride 2, it is average-pooled and concatenated.
 
     Args:
-        in_channels (int): Channels that come in.
-        out_channels (int): Channels that go out.
+        in_channels (int): Input channels.
+        out_channels (int): Output channels.
         stride (int): 1 or 2.
         groups (int): Groups of the last convolution.
         first_groups (int): Groups of the first convolution.
@@ -35,7 +35,7 @@ class ShuffleUnit(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
+        """Map [B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = y.unflatten(1, (self.groups, -1)).transpose(1, 2).flatten(1, 2)
         y = self.relu(self.bn2(self.conv2(y)))
@@ -43,9 +43,9 @@ class ShuffleUnit(nn.Module):
         return self.relu(y + x if self.pool is None else torch.cat([y, self.pool(x)], 1))
 
 
-@MODELS.register_module(force=True)  # an exported copy of this file may meet the original
+@MODELS.register_module(force=True)  # an exported copy of this file may be imported too
 class CIFARShuffleNetV1(BaseBackbone):
-    """ShuffleNet as the knowledge-distillation literature trains it on images of about 32 x 32.
+    """ShuffleNet of the knowledge-distillation literature, for images of about 32 x 32.
 
     A 1x1 stem and three stages of 4, 8 and 4 units, each of which halves the map.
 
@@ -53,13 +53,13 @@ class CIFARShuffleNetV1(BaseBackbone):
         channels (Sequence[int]): Channels of the three stages. Defaults to (240, 480, 960), the literature's.
         groups (int): Groups of the 1x1 convolutions. Defaults to 3.
         in_channels (int): Channels of the images. Defaults to 3.
-        out_indices (Sequence[int]): Stages whose maps are put out. Defaults to (2, ).
-        init_cfg (dict, optional): Defaults to None: PyTorch's own, as in the literature.
+        out_indices (Sequence[int]): Stages whose maps are returned. Defaults to (2, ).
+        init_cfg (dict, optional): Defaults to None: PyTorch's default, as in the literature.
 
     Note:
-        Source: Zhang et al. (CVPR 2018), table 1. What differs from it, and from mmpretrain's ``ShuffleNetV1``, is the
-        literature's: a 1x1 stem without stride or pooling, a ReLU after the depthwise convolution, and in a unit of
-        stride 2 a bottleneck of a quarter of the channels that its convolutions add (not of all that go out).
+        Source: Zhang et al. (CVPR 2018), table 1. As in the distillation literature, and unlike mmpretrain's
+        ``ShuffleNetV1``: a 1x1 stem without stride or pooling, a ReLU after the depthwise convolution, and in a unit of
+        stride 2, a bottleneck with a quarter of the channels of its convolutions (not of all output channels).
     """
 
     def __init__(self,
@@ -83,7 +83,7 @@ class CIFARShuffleNetV1(BaseBackbone):
             self.add_module(f'layer{index + 1}', nn.Sequential(*units))
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """Maps of the chosen stages, each [B, C, H, W]."""
+        """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.relu(self.bn1(self.conv1(x)))
         outputs = []
         for index in range(3):

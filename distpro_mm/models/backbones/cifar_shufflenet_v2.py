@@ -1,4 +1,4 @@
-# Stands alone on mmpretrain: an exported student takes this file along and needs nothing else of distpro_mm.
+# Imports mmpretrain only, because this file is copied into the export of a student.
 from typing import Sequence, Tuple
 
 import torch
@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 
 class ShuffleUnit(nn.Module):
-    """1x1, depthwise 3x3 and 1x1 convolutions, joined with a second path; then the channels of the two are shuffled.
+    """1x1, depthwise 3x3 and 1x1 convolutions, concatenated with a second path; then the channels are shuffled.
 
-    With stride 1 the convolutions take half the channels and the other half is the second path. With stride 2 both
-    paths take all channels, and the second is a depthwise 3x3 and a 1x1 convolution.
+    With stride 1, the convolutions take half of the channels, and the other half is the second path. With stride 2, both
+    paths take all channels, and the second path is a depthwise 3x3 and a 1x1 convolution.
 
     Args:
-        in_channels (int): Channels that come in.
-        out_channels (int): Channels that go out; as many as come in if the stride is 1.
+        in_channels (int): Input channels.
+        out_channels (int): Output channels; equal to the input channels if the stride is 1.
         stride (int): 1 or 2.
     """
 
@@ -36,18 +36,18 @@ class ShuffleUnit(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] to [B, C_out, H / stride, W / stride]; what comes in must not be negative."""
-        kept, y = x.chunk(2, 1) if self.shortcut is None else (self.shortcut(x), x)
+        """Map [B, C_in, H, W] to [B, C_out, H / stride, W / stride]; the input must not be negative."""
+        second, y = x.chunk(2, 1) if self.shortcut is None else (self.shortcut(x), x)
         y = self.relu(self.bn1(self.conv1(y)))
         y = self.bn3(self.conv3(self.bn2(self.conv2(y))))
-        # The paper activates each path and then joins them. Activating the joined map is the same, since a half that was
-        # kept comes out of a ReLU already, and gives the unit a map before its activation.
-        return self.relu(torch.stack([kept, y], 2).flatten(1, 2))
+        # The paper applies ReLU to each path before the concatenation. ReLU after it is equivalent, because the second
+        # path at stride 1 is not negative, and gives the unit a map before its activation.
+        return self.relu(torch.stack([second, y], 2).flatten(1, 2))
 
 
-@MODELS.register_module(force=True)  # an exported copy of this file may meet the original
+@MODELS.register_module(force=True)  # an exported copy of this file may be imported too
 class CIFARShuffleNetV2(BaseBackbone):
-    """ShuffleNetV2 as the knowledge-distillation literature trains it on images of about 32 x 32.
+    """ShuffleNetV2 of the knowledge-distillation literature, for images of about 32 x 32.
 
     A 1x1 stem, three stages of 4, 8 and 4 units, each of which halves the map, and a 1x1 convolution to the classifier's
     channels.
@@ -56,12 +56,12 @@ class CIFARShuffleNetV2(BaseBackbone):
         channels (Sequence[int]): Channels of the three stages. Defaults to (116, 232, 464), the literature's.
         last_channels (int): Channels of the last convolution. Defaults to 1024.
         in_channels (int): Channels of the images. Defaults to 3.
-        out_indices (Sequence[int]): Stages whose maps are put out; 3 is the last convolution. Defaults to (3, ).
-        init_cfg (dict, optional): Defaults to None: PyTorch's own, as in the literature.
+        out_indices (Sequence[int]): Stages whose maps are returned; 3 is the last convolution. Defaults to (3, ).
+        init_cfg (dict, optional): Defaults to None: PyTorch's default, as in the literature.
 
     Note:
-        Source: Ma et al. (ECCV 2018), table 5. What differs from it, and from mmpretrain's ``ShuffleNetV2``, is the
-        literature's: a 1x1 stem without stride or pooling.
+        Source: Ma et al. (ECCV 2018), table 5. As in the distillation literature, and unlike mmpretrain's
+        ``ShuffleNetV2``: a 1x1 stem without stride or pooling.
     """
 
     def __init__(self,
@@ -87,7 +87,7 @@ class CIFARShuffleNetV2(BaseBackbone):
         self.relu2 = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """Maps of the chosen stages, each [B, C, H, W]."""
+        """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.relu1(self.bn1(self.conv1(x)))
         outputs = []
         for index in range(3):

@@ -1,4 +1,4 @@
-# Stands alone on mmpretrain: an exported student takes this file along and needs nothing else of distpro_mm.
+# Imports mmpretrain only, because this file is copied into the export of a student.
 from typing import Sequence, Tuple
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
@@ -9,12 +9,11 @@ from torch import Tensor, nn
 class PreActivationBlock(nn.Module):
     """Two 3x3 convolutions, each after a batch norm and a ReLU, and a shortcut.
 
-    Where the channels change, the shortcut is a 1x1 convolution and starts from the activated input; elsewhere it is the
-    input as it came.
+    If the channels change, the shortcut is a 1x1 convolution of the activated input; else it is the input.
 
     Args:
-        in_channels (int): Channels that come in.
-        out_channels (int): Channels that go out.
+        in_channels (int): Input channels.
+        out_channels (int): Output channels.
         stride (int): Stride of the first convolution. If not 1, the channels must change.
     """
 
@@ -28,26 +27,26 @@ class PreActivationBlock(nn.Module):
         self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False) if in_channels != out_channels else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
+        """Map [B, C_in, H, W] to [B, C_out, H / stride, W / stride]."""
         activated = self.relu(self.bn1(x))
         shortcut = x if self.shortcut is None else self.shortcut(activated)
         return self.conv2(self.relu(self.bn2(self.conv1(activated)))) + shortcut
 
 
-@MODELS.register_module(force=True)  # an exported copy of this file may meet the original
+@MODELS.register_module(force=True)  # an exported copy of this file may be imported too
 class CIFARWideResNet(BaseBackbone):
     """Wide residual networks for images of about 32 x 32: ``depth=40, widen_factor=2`` is WRN-40-2.
 
     A 3x3 stem and three stages of ``(depth - 4) / 6`` pre-activation blocks; stages two and three halve the map. A block
-    ends with an addition, so the maps of the stages are signed; the activation that completes a stage is at the head
-    of the next, and ``backbone.layer2.0.bn1`` is what comes before it. The map of the last stage is put out after the
-    network's last batch norm and ReLU, as the classifier takes it.
+    ends with an addition, so the maps of the stages have negative values. The activation of a stage is at the start of the
+    next stage, after e.g. ``backbone.layer2.0.bn1``. The map of the last stage is returned after the network's final batch
+    norm and ReLU, which is the input of the classifier.
 
     Args:
         depth (int): 6 n + 4.
-        widen_factor (int): The stages have 16, 32 and 64 times that many channels. Defaults to 1.
+        widen_factor (int): The stages have 16, 32 and 64 times ``widen_factor`` channels. Defaults to 1.
         in_channels (int): Channels of the images. Defaults to 3.
-        out_indices (Sequence[int]): Stages whose maps are put out. Defaults to (2, ).
+        out_indices (Sequence[int]): Stages whose maps are returned. Defaults to (2, ).
         init_cfg (dict, optional): Defaults to Kaiming normal for convolutions.
 
     Raises:
@@ -80,7 +79,7 @@ class CIFARWideResNet(BaseBackbone):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """Maps of the chosen stages, each [B, C, H, W]."""
+        """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.conv1(x)
         outputs = []
         for index in range(3):

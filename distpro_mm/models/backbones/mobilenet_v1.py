@@ -1,11 +1,11 @@
-# Stands alone on mmpretrain: an exported student takes this file along and needs nothing else of distpro_mm.
+# Imports mmpretrain only, because this file is copied into the export of a student.
 from typing import Sequence, Tuple
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
-# Channels and number of blocks of each stage.
+# Per stage: channels and number of blocks.
 STAGES = ((64, 1), (128, 2), (256, 2), (512, 6), (1024, 2))
 
 
@@ -13,8 +13,8 @@ def separable_convolution(in_channels: int, out_channels: int, stride: int) -> n
     """A depthwise 3x3 and a 1x1 convolution, each with batch norm and ReLU.
 
     Args:
-        in_channels (int): Channels that come in.
-        out_channels (int): Channels that go out.
+        in_channels (int): Input channels.
+        out_channels (int): Output channels.
         stride (int): Stride of the depthwise convolution.
 
     Returns:
@@ -26,21 +26,21 @@ def separable_convolution(in_channels: int, out_channels: int, stride: int) -> n
         nn.Conv2d(in_channels, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels), nn.ReLU(inplace=True))
 
 
-@MODELS.register_module(force=True)  # an exported copy of this file may meet the original
+@MODELS.register_module(force=True)  # an exported copy of this file may be imported too
 class MobileNetV1(BaseBackbone):
     """MobileNet, the student of the distillation literature on ImageNet.
 
-    A 3x3 stem of stride 2 and five stages of depthwise separable convolutions; each but the first halves the map, which
-    is 112, 56, 28, 14 and 7 pixels wide for images of 224.
+    A 3x3 stem of stride 2 and five stages of depthwise separable convolutions; each but the first halves the map. The maps
+    are 112, 56, 28, 14 and 7 pixels wide for images of 224.
 
     Args:
         in_channels (int): Channels of the images. Defaults to 3.
-        out_indices (Sequence[int]): Stages whose maps are put out. Defaults to (4, ).
+        out_indices (Sequence[int]): Stages whose maps are returned. Defaults to (4, ).
         init_cfg (dict, optional): Defaults to Kaiming normal for convolutions.
 
     Note:
-        Source: Howard et al. (arXiv 1704.04861), table 1, where the stride of 2 in the last row is taken for the
-        misprint that it is: the map stays at 7 x 7.
+        Source: Howard et al. (arXiv 1704.04861), table 1, except for the stride of 2 in its last row, which is a
+        misprint: the map stays at 7 x 7.
     """
 
     def __init__(self,
@@ -61,7 +61,7 @@ class MobileNetV1(BaseBackbone):
             self.add_module(f'layer{index + 1}', nn.Sequential(*blocks))
 
     def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
-        """Maps of the chosen stages, each [B, C, H, W]."""
+        """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.relu(self.bn1(self.conv1(x)))
         outputs = []
         for index in range(len(STAGES)):

@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class ABFConnector(BaseConnector):
-    """Attention-based fusion of ReviewKD (CVPR 2021, section 3.3): joins a student's map with what the deeper ones gave.
+    """Attention-based fusion of ReviewKD (CVPR 2021, section 3.3): fuses a student's map with the deeper fused map.
 
-    The map is brought to the common width by a 1x1 convolution. What comes from deeper is enlarged to it, both are weighed
-    pixel by pixel by two attention maps made of them together, and added. A 3x3 convolution of the sum is what is compared
-    with the teacher's map; the sum itself goes on to the next shallower map.
+    A 1x1 convolution projects the student's map to the common width, and the deeper map is enlarged to its size. Two
+    attention maps, predicted from both, weight the two maps per pixel, and the results are added. A 3x3 convolution of the
+    sum is compared with the teacher's map. The sum is the input of the next shallower fusion.
 
     Args:
         in_channels (int): The student's channels.
         mid_channels (int): The common width.
         out_channels (int): The teacher's channels.
-        fuse (bool): Whether something comes from deeper; not so at the deepest map.
-        init_cfg (dict, optional): Initialisation. Defaults to None: the release's for the convolutions.
+        fuse (bool): Whether there is a deeper map; False for the deepest map.
+        init_cfg (dict, optional): Initialisation. Defaults to None: the release's for convolutions.
     """
 
     def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool,
@@ -35,15 +35,15 @@ class ABFConnector(BaseConnector):
             nn.init.kaiming_uniform_(conv.weight, a=1)
 
     def forward(self, feature: Tensor, deeper: Optional[Tensor], size: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
-        """Fuse.
+        """Fuse a map with the deeper one.
 
         Args:
             feature (Tensor): The student's map [B, C_s, H_s, W_s].
-            deeper (Tensor, optional): The sum at the next deeper map [B, C, H, W].
-            size (tuple[int, int]): The teacher's H_t and W_t.
+            deeper (Tensor, optional): The sum of the next deeper fusion [B, C, H, W].
+            size (tuple[int, int]): H_t and W_t of the teacher's map.
 
         Returns:
-            tuple[Tensor, Tensor]: What is compared [B, C_t, H_t, W_t], and the sum [B, C, H_t, W_t].
+            tuple[Tensor, Tensor]: The map to compare [B, C_t, H_t, W_t], and the sum [B, C, H_t, W_t].
         """
         return self.forward_train(feature, deeper, size)
 

@@ -8,13 +8,13 @@ from torch import Tensor
 
 @MODELS.register_module()
 class MarginOFDTeacherConnector(OFDTeacherConnector):
-    """The margin ReLU of OFD (ICCV 2019) with margins estimated from the teacher's own features, kept in the checkpoint.
+    """The margin ReLU of OFD (ICCV 2019), with margins estimated from the teacher's features and saved in checkpoints.
 
-    Each channel is cut off below at its margin, the expectation of its negative values, which the paper allows to be
-    computed from the features or from the batch norm before the activation. mmrazor's ``OFDTeacherConnector`` does the
-    latter, once, when the model is built, by the batch norm that the config names: wrong where a shortcut is added behind
-    it, wrong if the teacher's weights come later, and lost on resume, since its margin is no buffer. Here it is the mean
-    over all negative values seen in training so far.
+    Each channel is clamped from below at its margin, the expectation of its negative values. According to the paper, the
+    margin can be computed from the features, or from the batch norm before the activation. mmrazor's
+    ``OFDTeacherConnector`` uses the batch norm given in the config, once, when the model is built. This is wrong if a
+    shortcut is added after the batch norm or the teacher's weights are loaded later, and the margin is lost on resume,
+    because it is not a buffer. Here the margin is the mean over all negative values seen in training so far.
 
     Args:
         channels (int): The teacher's channels.
@@ -28,13 +28,13 @@ class MarginOFDTeacherConnector(OFDTeacherConnector):
         self.register_buffer('count', torch.zeros(1, channels, 1, 1, dtype=torch.long))
 
     def forward_train(self, feature: Tensor) -> Tensor:
-        """Cut the teacher's features off at the margins.
+        """Clamp the teacher's features at the margins.
 
         Args:
             feature (Tensor): The teacher's features before the activation [B, C, H, W].
 
         Returns:
-            Tensor: [B, C, H, W].
+            Tensor: The clamped features [B, C, H, W].
         """
         if self.training:
             with torch.no_grad():

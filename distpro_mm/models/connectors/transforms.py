@@ -9,7 +9,7 @@ from distpro import pathways
 
 
 def connector(transform: type) -> type:
-    """Register a transform as a connector, which also takes mmengine's ``init_cfg``.
+    """Register a transform as a connector with the further argument ``init_cfg`` of mmengine.
 
     Args:
         transform (type): A subclass of :class:`distpro.pathways.Transform`.

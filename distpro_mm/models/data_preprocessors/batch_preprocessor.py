@@ -4,23 +4,25 @@ from mmrazor.registry import MODELS
 
 @MODELS.register_module()
 class BatchPreprocessor(ClsDataPreprocessor):
-    """mmpretrain's preprocessor, which first makes the augmentations that a batch brings along.
+    """mmpretrain's preprocessor, which first applies the augmentations in a batch.
 
-    A batch of an :class:`~distpro_mm.datasets.InMemoryDataset` brings some; any other is prepared as by mmpretrain's.
+    Batches of an :class:`~distpro_mm.datasets.InMemoryDataset` have augmentations. For other batches, this is mmpretrain's
+    preprocessor.
 
     Args:
-        **kwargs: Of mmpretrain's ``ClsDataPreprocessor``.
+        **kwargs: Arguments of mmpretrain's ``ClsDataPreprocessor``.
     """
 
     def forward(self, data: dict, training: bool = False) -> dict:
         """Augment, normalise and move to the device.
 
         Args:
-            data (dict): ``inputs`` [B, C, H, W], ``data_samples`` and, maybe, ``augments``.
-            training (bool): Whether to make mmpretrain's ``batch_augments`` too, which mix labels. Defaults to False.
+            data (dict): ``inputs`` [B, C, H, W], ``data_samples`` and optionally ``augments``.
+            training (bool): Whether to apply mmpretrain's ``batch_augments`` too, which mix images and labels. Defaults to
+                False.
 
         Returns:
-            dict: ``inputs`` and ``data_samples`` as the model takes them.
+            dict: ``inputs`` and ``data_samples`` of the model.
         """
         inputs = data['inputs']
         if data.get('augments'):

@@ -24,41 +24,41 @@ LOGITS = 'model.distiller.logits'
 class DistProDistiller(TapDistiller):
     """Compares teacher and student along pathways whose weights change over time.
 
-    The pathways are the grid of ``transmitters`` x ``transforms`` x ``receivers`` that ``connections`` leaves, a
-    :class:`distpro.pathways.PathwayGrid`. What :class:`~mmrazor.models.ConfigurableDistiller` offers (recorders, losses of
-    one's own) works beside it.
+    The pathways are the grid of ``transmitters`` x ``transforms`` x ``receivers``, restricted to ``connections``; see
+    :class:`distpro.pathways.PathwayGrid`. Recorders and losses of :class:`~mmrazor.models.ConfigurableDistiller` can be
+    added.
 
     Args:
         transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages, found by probing), or a list of
-            names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). Features are
-            taken before the activation that ends the layer, if one does. Defaults to 'auto'.
-        receivers (str or Sequence): The student's layers, likewise. Defaults to 'auto'.
+            names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). If a layer
+            ends with an activation, its feature is taken before this activation. Defaults to 'auto'.
+        receivers (str or Sequence): The student's layers, in the same format. Defaults to 'auto'.
         connections (str or Sequence): 'all', 'student_not_shallower', 'same_depth' or pairs of layer names. Defaults to
             'student_not_shallower'.
-        transforms (Sequence[dict]): Transforms; each gives one pathway a connection. ``name`` sets the label, else it is
-            the type without "Transform". Defaults to the release's ``ConvAttentionTransform`` alone.
-        distance (dict): Loss of a transformed student's map and a teacher's map, called with those two. Defaults to
+        transforms (Sequence[dict]): Transforms; each adds one pathway per connection. The label of a transform is ``name``,
+            by default the type without "Transform". Defaults to the release's ``ConvAttentionTransform``.
+        distance (dict): Loss, called with a transformed student's map and a teacher's map. Defaults to
             ``dict(type='HCLLoss')``.
-        logits (Sequence[dict]): Losses of the student's and the teacher's logits; each gives one pathway between the
-            classifiers' outputs, without transform, e.g. ``[dict(type='KLDivergence', tau=4)]``. ``name`` sets the label,
-            else it is the type without "Loss" or "Divergence". One whose forward has ``gt_labels`` is given the labels.
-            ``layer`` names the layer that puts the logits out, of both networks or as ``dict(teacher=..., student=...)``;
-            else it is the one that puts out what the network returns. Losses that look at a softmax over the classes are
-            refused where an image has several labels. Defaults to none.
-        weighting (dict): See :class:`distpro.Weighting`. Defaults to the release's biased softmax, which, if
-            nothing else is said, is scaled by the number of pathways.
-        compare_at (str): Size at which maps are compared: 'teacher': the teacher's, to which the student's is resized; or
-            'smaller': the smaller of both, to which a larger teacher's map is averaged, which is cheaper. Defaults to
+        logits (Sequence[dict]): Losses of the student's and the teacher's logits; each adds one pathway between the
+            logits, without a transform, e.g. ``[dict(type='KLDivergence', tau=4)]``. The label of a loss is ``name``, by
+            default the type without "Loss" or "Divergence". A loss whose forward has ``gt_labels`` gets the labels.
+            ``layer`` is the layer that returns the logits, of both networks or as ``dict(teacher=..., student=...)``; by
+            default, the layer whose output the network returns. Losses with a softmax over the classes are refused if
+            images have several labels. Defaults to none.
+        weighting (dict): See :class:`distpro.Weighting`. Defaults to the release's biased softmax, with the
+            number of pathways as its default scale.
+        compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
+            'smaller': the larger map is resized to the smaller size, a teacher's map by averaging; cheaper. Defaults to
             'teacher'.
-        compile_transforms (bool): Run the transforms through ``torch.compile``, which takes a while at the first steps.
+        compile_transforms (bool): Compile the transforms with ``torch.compile``. Compilation slows the first steps.
             Defaults to False.
-        **kwargs: Of :class:`~mmrazor.models.ConfigurableDistiller`.
+        **kwargs: Arguments of :class:`~mmrazor.models.ConfigurableDistiller`.
 
     Attributes:
-        grid (PathwayGrid): The pathways, their transforms and the weights in force.
+        grid (PathwayGrid): The pathways, their transforms and their current weights.
 
     Note:
-        Source: DistPro (ECCV 2022). Searching over transforms is described in the paper; its release wires one.
+        Source: DistPro (ECCV 2022). The paper describes a search over transforms; its release uses one transform.
     """
 
     def __init__(self,
@@ -85,7 +85,7 @@ class DistProDistiller(TapDistiller):
             weighting = Weighting(**weighting)
         if compare_at not in COMPARE_AT:
             raise ConfigError(f"model.distiller.compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
-        self._grid_arguments = dict(  # the layers are not known yet
+        self._grid_arguments = dict(  # used in build(), once the layers are known
             transforms={label: functools.partial(build, cfg, 'model.distiller.transforms')
                         for label, cfg in transform_cfgs.items()},
             connections=connections, distance=build(distance, 'model.distiller.distance'),
@@ -93,7 +93,7 @@ class DistProDistiller(TapDistiller):
             compile_transforms=compile_transforms, average=functools.partial(all_reduce, op='mean'))
 
     def prepare(self, teacher: Trace, student: Trace) -> None:
-        """Find the layers, and the logits if there are pathways between them."""
+        """Find the layers, and the logits if there are logit pathways."""
         self.logit_taps = None
         if self.logit_losses:
             traces = dict(teacher=teacher, student=student)
@@ -109,17 +109,17 @@ class DistProDistiller(TapDistiller):
         self.grid = PathwayGrid(transmitters, receivers, logit_taps=self.logit_taps, **self._grid_arguments)
 
     def taps(self, side: str) -> List[FeatureTap]:
-        """Taps of the 'transmitter' or 'receiver' side of live pathways."""
+        """Taps of the 'transmitter' or 'receiver' side of the active pathways."""
         return self.grid.taps(side)
 
     def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
                    data_samples: Optional[List]) -> Dict[str, Tensor]:
-        """dict[str, Tensor]: The weighted sum of the live pathways, ``loss_pathways``; nothing if none is live."""
+        """dict[str, Tensor]: ``loss_pathways``, the weighted sum over the active pathways; empty if none is active."""
         loss = self.grid.loss(received, transmitted, functools.partial(self.arguments_of_logit_loss, data_samples))
         return {} if loss is None else dict(loss_pathways=loss)
 
     def arguments_of_logit_loss(self, data_samples: Optional[List], label: str) -> dict:
-        """dict: Annotations that a loss of logits asks for.
+        """dict: Annotations that the forward of a loss of logits has as arguments.
 
         Raises:
             ConfigError: If the loss assumes one label per image, and an image has several.
@@ -150,7 +150,7 @@ def _labelled(cfgs: Sequence[dict], key: str, example: str) -> Dict[str, dict]:
 
 
 def _named_layers(cfgs: Dict[str, dict]) -> Dict[str, Optional[str]]:
-    """Take the key ``layer`` out of the configs of losses of logits: the layers of 'teacher' and 'student', if named."""
+    """Remove the key ``layer`` from the configs of losses of logits; returns the layers of 'teacher' and 'student'."""
     layers = dict(teacher=None, student=None)
     for cfg in cfgs.values():
         given = cfg.pop('layer', None)
@@ -162,7 +162,7 @@ def _named_layers(cfgs: Dict[str, dict]) -> Dict[str, Optional[str]]:
                               'teacher and student')
         for side, name in named.items():
             if layers[side] not in (None, name):
-                raise ConfigError(f"{LOGITS}: layer names two layers of the {side}, '{layers[side]}' and '{name}': all "
-                                  'losses of logits compare the same ones')
+                raise ConfigError(f"{LOGITS}: layer has two layers of the {side}, '{layers[side]}' and '{name}': give "
+                                  'all losses of logits the same layer')
             layers[side] = name
     return layers

@@ -11,10 +11,10 @@ from .tap_distiller import TapDistiller
 
 
 class Regressors(ByName):
-    """A module for each pair, called with the features of all."""
+    """One module per pair, applied to the features by pair."""
 
     def forward(self, features: Dict[str, Tensor]) -> Dict[str, Tensor]:
-        """Features by pair to features by pair."""
+        """Apply each module to the feature of its pair."""
         return {name: module(features[name]) for name, module in self.items()}
 
 
@@ -23,22 +23,22 @@ AFTER = (dict(module='auto', before_activation=False), )
 
 @MODELS.register_module()
 class L2TDistiller(TapDistiller):
-    r"""What and where to transfer (L2T-ww; Jang et al., ICML 2019, section 2.1), with weights made by meta networks.
+    r"""Learning what and where to transfer (L2T-ww; Jang et al., ICML 2019, section 2.1); meta networks predict the weights.
 
     For a teacher's map T and a student's map S of a pair (m, n), with r a 1x1 convolution,
 
     .. math:: \beta \sum_{(m, n)} \lambda^{m,n} \sum_c w^{m,n}_c\, \mathrm{mean}_{hw} (T^m_c - r(S^n)_c)^2
 
-    averaged over the images. What: w, a softmax over the teacher's channels. Where: lambda, in [0, 6]. Both are made of the
-    teacher's averaged map, image by image, by a linear layer each: the meta networks, which :class:`L2TTrainLoop` trains.
-    Where sizes differ, the teacher's map is resized to the student's.
+    averaged over the images. What: w, a softmax over the teacher's channels. Where: lambda, in [0, 6]. A linear layer for
+    each, a meta network, predicts them for every image from the teacher's averaged map. :class:`L2TTrainLoop` trains the
+    meta networks. If sizes differ, the teacher's map is resized to the student's.
 
     Args:
-        transmitters (str or Sequence): See :class:`TapDistiller`. Defaults to all that 'auto' finds, after the activation.
-        receivers (str or Sequence): Likewise.
+        transmitters (str or Sequence): See :class:`TapDistiller`. Defaults to all layers of 'auto', after the activation.
+        receivers (str or Sequence): See :class:`TapDistiller`. Defaults to all layers of 'auto', after the activation.
         connections (str or Sequence): Candidate pairs, see :func:`distpro.pathways.connect`. Defaults to 'all'.
         beta (float): Factor of the loss. Defaults to 0.5, the release's.
-        **kwargs: Of mmrazor's :class:`~mmrazor.models.ConfigurableDistiller`.
+        **kwargs: Arguments of mmrazor's :class:`~mmrazor.models.ConfigurableDistiller`.
     """
 
     def __init__(self, transmitters: Union[str, Sequence] = AFTER, receivers: Union[str, Sequence] = AFTER,
@@ -55,7 +55,7 @@ class L2TDistiller(TapDistiller):
         self.regressors = Regressors({name: nn.Conv2d(own, wanted, 1) for name, (wanted, own) in widths.items()})
         self.what = ByName({name: nn.Linear(wanted, wanted) for name, (wanted, _) in widths.items()})
         self.where = ByName({name: nn.Linear(wanted, 1) for name, (wanted, _) in widths.items()})
-        for name in self.pairs:  # the release's start: all channels alike, all pairs about 1
+        for name in self.pairs:  # the release's initialisation: equal channels, all pairs about 1
             nn.init.zeros_(self.what[name].weight)
             nn.init.zeros_(self.what[name].bias)
             nn.init.ones_(self.where[name].bias)
@@ -65,11 +65,11 @@ class L2TDistiller(TapDistiller):
         return list(dict.fromkeys(pair[side == 'receiver'] for pair in self.pairs.values()))
 
     def meta_parameters(self) -> List[nn.Parameter]:
-        """list[nn.Parameter]: Those of the meta networks."""
+        """list[nn.Parameter]: Parameters of the meta networks."""
         return [*self.what.parameters(), *self.where.parameters()]
 
     def meta_weights(self, transmitted: Dict[str, Tensor]) -> Dict[str, Tuple[Tensor, Tensor]]:
-        """What the meta networks make of the teacher's features.
+        """Predict the weights of channels and pairs from the teacher's features.
 
         Args:
             transmitted (dict[str, Tensor]): The teacher's features by layer.
@@ -88,12 +88,12 @@ class L2TDistiller(TapDistiller):
 
     def transfer_loss(self, regressed: Dict[str, Tensor], transmitted: Dict[str, Tensor],
                       weights: Dict[str, Tuple[Tensor, Tensor]]) -> Tensor:
-        """The loss above.
+        """Compute the loss of :class:`L2TDistiller`.
 
         Args:
-            regressed (dict[str, Tensor]): What the convolutions made of the student's features, by pair.
+            regressed (dict[str, Tensor]): The student's features after the 1x1 convolutions, by pair.
             transmitted (dict[str, Tensor]): The teacher's features by layer.
-            weights (dict[str, tuple[Tensor, Tensor]]): What :meth:`meta_weights` gave.
+            weights (dict[str, tuple[Tensor, Tensor]]): The result of :meth:`meta_weights`.
 
         Returns:
             Tensor: The loss, a scalar.
@@ -110,7 +110,7 @@ class L2TDistiller(TapDistiller):
 
     def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
                    data_samples: Optional[List]) -> Dict[str, Tensor]:
-        """dict[str, Tensor]: ``loss_transfer``, which never moves the meta networks."""
+        """dict[str, Tensor]: ``loss_transfer``, without gradient for the meta networks."""
         weights = {name: tuple(weight.detach() for weight in pair)
                    for name, pair in self.meta_weights(transmitted).items()}
         regressed = self.regressors(self.by_pair(received))

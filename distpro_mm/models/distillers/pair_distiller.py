@@ -20,28 +20,28 @@ CHANNELS = re.compile(r'(student|teacher)_channels(?:/(\d+))?')
 
 @MODELS.register_module()
 class PairDistiller(TapDistiller):
-    """Compares layers of teacher and student pair by pair, each pair by a loss and connectors of its own.
+    """Compares pairs of layers of teacher and student, each with its own loss and connectors.
 
-    What most feature distillations are, for any two networks: in the configs of connectors and loss the words
-    ``'student_channels'`` and ``'teacher_channels'``, or a part of them such as ``'teacher_channels/2'``, stand for the
-    numbers that probing found for the pair.
+    Most feature distillations can be written in this form, for any two networks. In the configs of connectors and loss,
+    ``'student_channels'`` and ``'teacher_channels'`` are placeholders for the channels of the pair, which are found by
+    probing. ``'teacher_channels/2'`` is half of them.
 
     Args:
-        loss (dict): Loss of a pair, called with the student's and the teacher's feature; one whose forward has
-            ``gt_labels`` or ``data_samples`` is given those too.
-        connections (str or Sequence): Which layers are compared, see :func:`distpro.pathways.connect`. Defaults to
+        loss (dict): Loss of a pair, called with the student's and the teacher's feature, and with ``gt_labels`` or
+            ``data_samples`` if its forward has these arguments.
+        connections (str or Sequence): Pairs of layers to compare, see :func:`distpro.pathways.connect`. Defaults to
             'same_depth'.
-        student_connector (dict or list[dict], optional): What the student's feature passes; a list is passed in order.
-            Defaults to None: the feature as it is.
-        teacher_connector (dict or list[dict], optional): What the teacher's feature passes, likewise.
+        student_connector (dict or list[dict], optional): Applied to the student's feature; a list is applied in order.
+            Defaults to None: the feature is not changed.
+        teacher_connector (dict or list[dict], optional): Applied to the teacher's feature. Defaults to None.
         weights (Sequence[float], optional): Factor of each pair. Defaults to None: 1 each.
-        compare_at (str): 'own': maps as they are; 'smaller': both averaged to the smaller height and width of the two,
+        compare_at (str): 'own': the maps keep their sizes; 'smaller': both are averaged to the smaller height and width,
             before the connectors. Defaults to 'own'.
-        **kwargs: ``transmitters`` and ``receivers`` of :class:`TapDistiller`, and all of mmrazor's
+        **kwargs: ``transmitters`` and ``receivers`` of :class:`TapDistiller`, and arguments of mmrazor's
             :class:`~mmrazor.models.ConfigurableDistiller`.
 
     Raises:
-        ConfigError: If an argument does not do; names the key.
+        ConfigError: If an argument is invalid. The message has its config key.
 
     Example:
         >>> distiller = dict(  # FitNet
@@ -74,7 +74,7 @@ class PairDistiller(TapDistiller):
                     for name, (transmitter, receiver) in self.pairs.items()}
         self.pair_losses = ByName({
             name: _built(self.loss_cfg, found, 'model.distiller.loss') for name, found in channels.items()})
-        # mmengine's containers, because torch's keep what init_cfg says from the connectors.
+        # mmengine's containers, because torch's do not apply the init_cfg of the connectors.
         self.pair_connectors = nn.ModuleDict({
             side: ByName({
                 name: _connector(cfg, found, f'model.distiller.{side}_connector') for name, found in channels.items()})
@@ -101,7 +101,7 @@ class PairDistiller(TapDistiller):
 
 
 def filled_in(cfg: dict, channels: Dict[str, int]) -> dict:
-    """A config with numbers for the words that stand for a pair's channels.
+    """Replace the placeholders for a pair's channels in a config.
 
     Args:
         cfg (dict): The config.

@@ -17,22 +17,22 @@ POOLED = 'pooled'
 
 @MODELS.register_module()
 class ReviewKDDistiller(TapDistiller):
-    """ReviewKD (Chen et al., CVPR 2021): every student map, joined with all deeper ones, is compared with a teacher's map.
+    """ReviewKD (Chen et al., CVPR 2021): every student map, fused with all deeper maps, is compared with a teacher's map.
 
-    From deep to shallow, each pair's student map is fused with what came from deeper (:class:`ABFConnector`), and compared
-    with the teacher's. As in the release, the deepest level is the pair of the pooled maps after the last activation, the
-    other teacher maps are taken before their activation and the student's after it.
+    From deep to shallow, each pair's student map is fused with the fused deeper maps (:class:`ABFConnector`) and compared
+    with the teacher's map. As in the release, the deepest level is the pair of pooled maps after the last activation; the
+    other teacher's maps are taken before the activation, the student's after it.
 
     Args:
         transmitters (str or Sequence): See :class:`TapDistiller`. Defaults to 'auto'.
-        receivers (str or Sequence): Likewise. Defaults to all that 'auto' finds, after the activation.
+        receivers (str or Sequence): See :class:`TapDistiller`. Defaults to all layers of 'auto', after the activation.
         connections (str or Sequence): Pairs of layers, from shallow to deep, see :func:`distpro.pathways.connect`.
-            Defaults to the last three of both.
-        loss (dict): Loss of a level; its weight is ReviewKD's one hand-tuned number. Defaults to ``dict(type='HCLLoss')``.
-        max_mid_channels (int): Bound of the common width, which is that of the student's pooled map. Defaults to 512.
-        pooled (str, optional): Layer of both networks whose map is pooled; 'backbone' is what the classifier is given, as
-            in the release. Defaults to None: the deepest layers that are compared.
-        **kwargs: Of mmrazor's :class:`~mmrazor.models.ConfigurableDistiller`.
+            Defaults to the last three layers of both networks.
+        loss (dict): Loss of a level; its weight is ReviewKD's only hand-tuned number. Defaults to ``dict(type='HCLLoss')``.
+        max_mid_channels (int): Maximum of the common width, which is the width of the student's pooled map. Defaults to 512.
+        pooled (str, optional): Layer of both networks whose map is pooled. As in the release, 'backbone' is the input of the
+            classifier. Defaults to None: the deepest compared layers.
+        **kwargs: Arguments of mmrazor's :class:`~mmrazor.models.ConfigurableDistiller`.
     """
 
     def __init__(self, transmitters: Union[str, Sequence] = 'auto',
@@ -46,7 +46,7 @@ class ReviewKDDistiller(TapDistiller):
         self.max_mid_channels, self.pooled = max_mid_channels, pooled
 
     def prepare(self, teacher: Trace, student: Trace) -> None:
-        """Find the layers, and those whose pooled maps are one more level; build the fusions."""
+        """Find the layers and those of the pooled maps, and build the fusions."""
         super().prepare(teacher, student)
         self.last = [
             resolve_taps([dict(module=self.pooled or tap.layer, before_activation=False, name=POOLED)], traced,
@@ -54,7 +54,7 @@ class ReviewKDDistiller(TapDistiller):
             for tap, traced, key in zip(self.pairs[-1], (teacher, student), ('transmitters', 'receivers'))]
         widths = [(receiver.shape[0], transmitter.shape[0]) for transmitter, receiver in [*self.pairs, self.last]]
         mid = min(self.max_mid_channels, widths[-1][0])
-        # mmengine's container, because torch's keeps what init_cfg says from its parts.
+        # mmengine's container, because torch's does not apply the init_cfg of its modules.
         self.fusions = ModuleList(ABFConnector(own, mid, wanted, fuse=True) for own, wanted in widths[:-1])
         self.fusions.append(ABFConnector(widths[-1][0], mid, widths[-1][1], fuse=False))  # of the pooled maps
 

@@ -10,18 +10,17 @@ from ...errors import ConfigError
 
 
 class TapDistiller(ConfigurableDistiller):
-    """Base of the distillers that compare features read at taps, which are found and measured by probing both models.
+    """Base class of distillers that compare features read at taps. Probing both models finds the taps and their shapes.
 
-    What :class:`~mmrazor.models.ConfigurableDistiller` offers (recorders, losses of one's own) works beside the taps. It
-    is run by :class:`TapDistill`, which probes the models, calls :meth:`prepare` once, and then for every batch reads the
-    features and asks for :meth:`tap_losses`.
+    Recorders and losses of :class:`~mmrazor.models.ConfigurableDistiller` can be added. :class:`TapDistill` probes the
+    models and calls :meth:`prepare` once. For every batch, it reads the features and calls :meth:`tap_losses`.
 
     Args:
         transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages, found by probing), or a list of
-            names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). Features are
-            taken before the activation that ends the layer, if one does. Defaults to 'auto'.
-        receivers (str or Sequence): The student's layers, likewise. Defaults to 'auto'.
-        **kwargs: Of :class:`~mmrazor.models.ConfigurableDistiller`.
+            names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). If a layer
+            ends with an activation, its feature is taken before this activation. Defaults to 'auto'.
+        receivers (str or Sequence): The student's layers, in the same format. Defaults to 'auto'.
+        **kwargs: Arguments of :class:`~mmrazor.models.ConfigurableDistiller`.
     """
 
     def __init__(self, transmitters: Union[str, Sequence] = 'auto', receivers: Union[str, Sequence] = 'auto',
@@ -30,32 +29,32 @@ class TapDistiller(ConfigurableDistiller):
         self.layers = dict(transmitters=transmitters, receivers=receivers)
 
     def prepare(self, teacher: Trace, student: Trace) -> None:
-        """Find the layers in one traced forward of each model and build what compares them.
+        """Find the layers in a traced forward of each model, and build the distiller's modules.
 
         Args:
             teacher (Trace): A traced forward of the teacher.
             student (Trace): A traced forward of the student on the same images.
 
         Raises:
-            ConfigError: If the layers do not fit the models; names the config key.
+            ConfigError: If the layers do not fit the models. The message has the config key.
         """
         with argument_prefix('model.distiller.', ConfigError):
             self.build(resolve_taps(self.layers['transmitters'], teacher, 'transmitters'),
                        resolve_taps(self.layers['receivers'], student, 'receivers', trained=True))
 
     def init_weights(self) -> None:
-        """Initialise every part that has an ``init_cfg``, also those inside modules that are not of mmengine."""
+        """Initialise every part that has an ``init_cfg``, also inside modules that are not mmengine's."""
         super().init_weights()
         for part in _initialisable(self):
             if not getattr(part, 'is_init', False):
                 part.init_weights()
 
     def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
-        """Build what compares the layers; their shapes are known."""
+        """Build the distiller's modules for the taps, whose shapes are known."""
         raise NotImplementedError
 
     def taps(self, side: str) -> List[FeatureTap]:
-        """Taps of the 'transmitter' or 'receiver' side that :meth:`tap_losses` needs now."""
+        """Taps of the 'transmitter' or 'receiver' side that :meth:`tap_losses` currently needs."""
         raise NotImplementedError
 
     def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
@@ -68,22 +67,22 @@ class TapDistiller(ConfigurableDistiller):
             data_samples (list, optional): Annotations of the batch.
 
         Returns:
-            dict[str, Tensor]: Losses, weighted, by names that contain "loss".
+            dict[str, Tensor]: Weighted losses. Each name must contain "loss".
         """
         raise NotImplementedError
 
     def transmitter_reader(self, teacher: nn.Module) -> FeatureReader:
-        """FeatureReader: Reads the teacher's features that are needed, and ends its forward where nothing needs more."""
+        """FeatureReader: Reads the required features of the teacher, and stops its forward after the last of them."""
         more = self.teacher_recorders.recorders or self.deliveries.deliveries
         return FeatureReader(teacher, self.taps('transmitter'), stop_early=not more)
 
     def receiver_reader(self, student: nn.Module, stop_early: bool = False) -> FeatureReader:
-        """FeatureReader: Reads the student's features that are needed."""
+        """FeatureReader: Reads the required features of the student."""
         return FeatureReader(student, self.taps('receiver'), stop_early)
 
 
 def _initialisable(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost modules inside ``module`` that initialise themselves."""
+    """Yield the outermost modules inside ``module`` that have ``init_weights``."""
     for child in module.children():
         if hasattr(child, 'init_weights'):
             yield child

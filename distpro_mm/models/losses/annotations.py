@@ -1,4 +1,4 @@
-"""What a loss of two features wants beside them."""
+"""Annotations for the losses that use them."""
 import inspect
 from typing import Dict, List, Mapping, Optional
 
@@ -7,38 +7,37 @@ from torch import nn
 
 from ...errors import ConfigError
 
-DATA, LABELS = 'data_samples', 'gt_labels'  # arguments of a loss that stand for annotations
+DATA, LABELS = 'data_samples', 'gt_labels'  # arguments of a loss's forward that get annotations
 
 
 def arguments_of(loss: nn.Module) -> Mapping[str, inspect.Parameter]:
-    """Mapping[str, inspect.Parameter]: The arguments of a loss's forward."""
+    """Mapping[str, inspect.Parameter]: Arguments of a loss's forward."""
     return inspect.signature(loss.forward).parameters
 
 
 def has_several_labels(sample) -> bool:
-    """Whether an image has labels, and not one of them."""
+    """Whether an image has labels, and their number is not 1."""
     return 'gt_label' in sample and torch.as_tensor(sample.gt_label).numel() != 1
 
 
 def has_one_label(sample) -> bool:
-    """Whether an image has exactly one label, and is no mixture of several images."""
+    """Whether an image has exactly one label, and is not a mixture of images."""
     return 'gt_label' in sample and 'gt_score' not in sample and not has_several_labels(sample)
 
 
 def annotations_for(loss: nn.Module, data_samples: Optional[List], key: str) -> Dict[str, object]:
-    """The annotations that a loss asks for by the names of its forward's arguments.
+    """The annotations for a loss, by the names of its forward's arguments.
 
     Args:
-        loss (nn.Module): The loss. ``data_samples`` stands for the annotations as they are, ``gt_labels`` for the
-            labels [B].
+        loss (nn.Module): The loss. Its argument ``data_samples`` gets the annotations, ``gt_labels`` the labels [B].
         data_samples (list, optional): Annotations of the batch.
         key (str): The config key of the loss, for errors.
 
     Returns:
-        dict: Keyword arguments of the loss; empty if it asks for nothing.
+        dict: Keyword arguments of the loss; empty if it uses no annotations.
 
     Raises:
-        ConfigError: If it asks for labels and the images have none or several, or are mixed.
+        ConfigError: If the loss uses labels, and images have none or several, or are mixed.
     """
     names = arguments_of(loss)
     wanted: Dict[str, object] = {}
@@ -46,7 +45,8 @@ def annotations_for(loss: nn.Module, data_samples: Optional[List], key: str) -> 
         wanted[DATA] = data_samples
     if LABELS in names:
         if not data_samples or not all(map(has_one_label, data_samples)):
-            raise ConfigError(f'{key}: {type(loss).__name__} needs one label an image, which these images do not have; '
-                              'remove what mixes images (batch_augments, train_cfg.augments), or take another loss')
+            raise ConfigError(f'{key}: {type(loss).__name__} needs exactly one label per image, but these images have '
+                              'none or several; remove augmentations that mix images (batch_augments, '
+                              'train_cfg.augments), or use a different loss')
         wanted[LABELS] = torch.cat([sample.gt_label for sample in data_samples])
     return wanted

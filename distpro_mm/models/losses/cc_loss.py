@@ -12,15 +12,15 @@ class CCLoss(nn.Module):
     .. math:: \frac{1}{B^2} \lVert K_T - K_S \rVert_F^2, \qquad
               K_{ij} = e^{-2\gamma} \sum_{p=0}^{P} \frac{(2\gamma)^p}{p!} (x_i^\top x_j)^p
 
-    which is the Taylor series of the Gaussian radial basis function of features x, divided by their lengths.
+    the Taylor series of a Gaussian kernel, for features x divided by their norms.
 
     Args:
         gamma (float): Width of the kernel. Defaults to 0.4.
-        order (int): P, the last term. Defaults to 2.
+        order (int): P, the order of the last term. Defaults to 2.
         loss_weight (float): Factor of the loss. Defaults to 1.
 
     Note:
-        RepDistiller's loss of this name, whose figures the literature's tables carry, is another: the mean over
+        RepDistiller's loss of the same name, whose results are in the tables of many papers, is different: the mean over
         neighbours in a batch of the product of their absolute errors.
     """
 

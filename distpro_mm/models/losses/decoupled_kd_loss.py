@@ -9,13 +9,13 @@ class DecoupledKDLoss(DKDLoss):
     """Decoupled knowledge distillation (CVPR 2022, section 3) with every reduction that mmrazor's ``DKDLoss`` offers.
 
     ``alpha`` times the divergence of the two-class distributions (target, all others), plus ``beta`` times that of the
-    distributions over the other classes; both at temperature ``tau``, times tau squared, a sum over classes. mmrazor
-    hands torch an argument that turns 'mean' and 'none' into 'sum'.
+    distributions over the other classes; both at temperature ``tau``, multiplied by tau squared and summed over
+    classes. mmrazor's ``DKDLoss`` treats 'mean' and 'none' as 'sum'.
 
     Args:
-        **kwargs: ``tau``, ``alpha``, ``beta``, ``loss_weight`` and ``reduction`` of mmrazor's ``DKDLoss``. Over the
-            images 'batchmean' and 'mean' take the mean, 'sum' the sum, 'none' gives [B]. Defaults to 'batchmean', the
-            paper's.
+        **kwargs: ``tau``, ``alpha``, ``beta``, ``loss_weight`` and ``reduction`` of mmrazor's ``DKDLoss``. The
+            reductions over the images are: 'batchmean' and 'mean', the mean; 'sum'; 'none', which returns [B]. Defaults
+            to 'batchmean', the paper's.
     """
 
     def _kl_loss(self, preds_S: Tensor, preds_T: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The distance of :mod:`distpro.pathways` in mmrazor's registry."""
+"""Register the HCL loss of :mod:`distpro.pathways` in mmrazor's registry."""
 from mmrazor.registry import MODELS
 
 from distpro.pathways import HCLLoss

@@ -7,26 +7,26 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class MultiLevelLogitLoss(nn.Module):
-    r"""Multi-level logit distillation (Jin et al., CVPR 2023, section 3): images, the batch and the classes.
+    r"""Multi-level logit distillation (Jin et al., CVPR 2023, section 3): instances, the batch and the classes.
 
-    The predictions are augmented: each of the three terms is taken at several temperatures, and all are added. With P the
-    softened predictions [B, K] at one of them,
+    The loss is the sum of three terms over several temperatures (prediction augmentation). With P the softened predictions
+    [B, K] at temperature tau, the terms are
 
     .. math:: \tau^2\, \mathrm{KL}(P_T \,\Vert\, P_S) + \frac{1}{B} \lVert P_T P_T^\top - P_S P_S^\top \rVert_F^2
               + \frac{1}{K} \lVert P_T^\top P_T - P_S^\top P_S \rVert_F^2
 
     Args:
         taus (Sequence[float]): Temperatures. Defaults to (2, 3, 4, 5, 6), the release's.
-        instance_weight (float): Factor of the images' term. Defaults to 1.
-        batch_weight (float): Factor of the batch's. Defaults to 1.
-        class_weight (float): Factor of the classes'. Defaults to 1.
-        loss_weight (float): Factor of all. Defaults to 1.
+        instance_weight (float): Factor of the instance term. Defaults to 1.
+        batch_weight (float): Factor of the batch term. Defaults to 1.
+        class_weight (float): Factor of the class term. Defaults to 1.
+        loss_weight (float): Factor of the loss. Defaults to 1.
 
     Note:
-        The release trains on two views of every image, one of them strongly augmented, has the batch's and the classes'
-        terms of the weak view alone, and multiplies each term by the share of the images (classes) that the teacher is
-        less sure of than the median, about a half; its strong terms take the weak view at temperatures 2 and 6. Here
-        there is one view, and no such share.
+        The release trains on two views of every image, one of them strongly augmented, and computes the batch and class
+        terms on the weak view only. It multiplies each term by the share of images (classes) for which the teacher is
+        less confident than the median, about a half. Its terms of the strong view use the weak view at temperatures 2
+        and 6. Here there is one view and no such factor.
     """
 
     def __init__(self, taus: Sequence[float] = (2, 3, 4, 5, 6), instance_weight: float = 1.0, batch_weight: float = 1.0,

@@ -7,18 +7,18 @@ from ...errors import ConfigError
 
 @MODELS.register_module()
 class NORMLoss(nn.Module):
-    r"""N-to-one representation matching (NORM, ICLR 2023): every segment of an expanded map against the teacher's map.
+    r"""N-to-one representation matching (NORM, ICLR 2023): compares every segment of an expanded map with the teacher's.
 
     .. math:: \sum_{n=1}^N \mathrm{mse}(S_n, T)
 
-    with S_n the n-th of the N blocks of channels. The larger of both maps is max-pooled to the smaller one.
+    with S_n the n-th of the N blocks of channels. The larger map is max-pooled to the size of the smaller one.
 
     Args:
         loss_weight (float): Factor of the loss. Defaults to 1.
 
     Note:
-        Source: the paper's abstract and its release, which besides standardises all logits and multiplies them by 2.5, in
-        the cross-entropy too, and changes the weight four times in a run; neither is done here.
+        Source: the paper's abstract and its release. The release also standardises all logits and multiplies them by 2.5,
+        in the cross-entropy too, and changes the loss weight four times in a run. This class does neither.
     """
 
     def __init__(self, loss_weight: float = 1.0) -> None:
@@ -36,12 +36,12 @@ class NORMLoss(nn.Module):
             Tensor: The loss, a scalar.
 
         Raises:
-            ConfigError: If the student's channels are no multiple of the teacher's.
+            ConfigError: If the student's channels are not a multiple of the teacher's.
         """
         channels, wanted = s_feature.size(1), t_feature.size(1)
         if channels % wanted:
-            raise ConfigError(f'model.architecture.neck: {channels} expanded channels are no multiple of the {wanted} of '
-                              f"the teacher's map: set teacher_channels={wanted}")
+            raise ConfigError(f'model.architecture.neck: {channels} expanded channels are not a multiple of the {wanted} '
+                              f"channels of the teacher's map: set teacher_channels={wanted}")
         size = tuple(map(min, s_feature.shape[-2:], t_feature.shape[-2:]))
         s_feature, t_feature = (x if x.shape[-2:] == size else F.adaptive_max_pool2d(x, size)
                                 for x in (s_feature, t_feature))

@@ -1,4 +1,4 @@
-"""Losses of logits that assume one label an image, and networks that give each image several."""
+"""Refuse losses of logits that assume one label per image for networks with several labels per image."""
 import copy
 from typing import Iterable
 
@@ -11,38 +11,38 @@ from .annotations import LABELS, arguments_of
 
 
 def is_multi_label(model: nn.Module) -> bool:
-    """Whether a network's classifier says yes or no to each label by itself."""
+    """Whether a network predicts each label independently."""
     return any(isinstance(module, MultiLabelClsHead) for module in model.modules())
 
 
 def assumes_one_label(loss: nn.Module, classes: int) -> bool:
-    """Whether a loss of logits looks at a softmax over the classes.
+    """Whether a loss of logits is computed from a softmax over the classes.
 
-    Determined by trying: a softmax does not change if all logits of an image change by the same number, and so the loss
-    does not either. A student that says yes to every label would have a loss of 0.
+    Determined on random logits: such a loss is invariant if a constant is added to all logits of an image. It cannot
+    train a multi-label student, because it does not depend on this constant.
 
     Args:
         loss (nn.Module): The loss of the student's and the teacher's logits.
         classes (int): K, the number of logits of an image.
 
     Returns:
-        bool: True if it does; False too for a loss that cannot be tried.
+        bool: Whether the loss is invariant; False if it cannot be computed on random logits.
     """
     random = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(4, classes, generator=random) for _ in range(2))
-    changes = torch.tensor([[1.0], [3.0], [-2.0], [5.0]])  # one number for each image
+    changes = torch.tensor([[1.0], [3.0], [-2.0], [5.0]])  # one constant per image
     labels = dict.fromkeys(set(arguments_of(loss)) & {LABELS}, torch.arange(4) % classes)
     loss = copy.deepcopy(loss).cpu().float()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            plain, raised = (loss(student + change, teacher, **labels) for change in (0, changes))
+            plain, shifted = (loss(student + change, teacher, **labels) for change in (0, changes))
     except Exception:
         return False
-    return bool(torch.allclose(plain, raised, rtol=1e-3, atol=1e-5))
+    return bool(torch.allclose(plain, shifted, rtol=1e-3, atol=1e-5))
 
 
 def refuse_one_label(losses: dict, classes: int, key: str, networks: Iterable[nn.Module]) -> None:
-    """Refuse losses that assume one label an image where a network gives each image several.
+    """Refuse losses that assume one label per image if a network has several labels per image.
 
     Args:
         losses (dict[str, nn.Module]): Losses of logits, by name.
@@ -51,7 +51,7 @@ def refuse_one_label(losses: dict, classes: int, key: str, networks: Iterable[nn
         networks (Iterable[nn.Module]): Student and teacher.
 
     Raises:
-        ConfigError: If one does; names the losses.
+        ConfigError: If there is such a loss. The message has the names of the losses.
     """
     if any(is_multi_label(network) for network in networks):
         wrong = [f'{name} ({type(loss).__name__})' for name, loss in losses.items() if assumes_one_label(loss, classes)]
@@ -60,13 +60,13 @@ def refuse_one_label(losses: dict, classes: int, key: str, networks: Iterable[nn
 
 
 def refuse_recorded_one_label(model: nn.Module) -> None:
-    """Refuse losses of what mmrazor's recorders see of a head, if they assume one label and there are several.
+    """Refuse recorded losses of a head's outputs that assume one label per image if there are several.
 
     Args:
         model (nn.Module): A ``SingleTeacherDistill`` with a ``ConfigurableDistiller``.
 
     Raises:
-        ConfigError: If one does.
+        ConfigError: If there is such a loss.
     """
     distiller, head = model.distiller, getattr(model.student, 'head', None)
     sources = {name: recorder.source for name, recorder in distiller.student_recorders.recorders.items()}
@@ -79,5 +79,5 @@ def refuse_recorded_one_label(model: nn.Module) -> None:
     refuse_one_label(losses, classes, 'model.distiller.distill_losses', (model.student, model.teacher))
 
 
-ONE_LABEL = ("a softmax over the classes assumes one label an image, and these images have several (MultiLabelClsHead); use "
-             "a loss of each logit by itself, such as dict(type='L2Loss', normalize=False), or leave the logits out")
+ONE_LABEL = ("a softmax over the classes assumes one label per image, but these images have several (MultiLabelClsHead); "
+             "use a loss per logit, such as dict(type='L2Loss', normalize=False), or remove the losses of logits")

@@ -5,10 +5,10 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class ReconstructionLoss(nn.Module):
-    """How well an autoencoder rebuilds the teacher's map; the first stage of factor transfer (NeurIPS 2018, eq. 2).
+    """Reconstruction error of an autoencoder of the teacher's map; first stage of factor transfer (NeurIPS 2018, eq. 2).
 
     Args:
-        autoencoder (dict): Config of the autoencoder, e.g. mmrazor's ``Paraphraser``, whose weights a second stage loads.
+        autoencoder (dict): Config of the autoencoder, e.g. mmrazor's ``Paraphraser``, whose weights the second stage loads.
         loss_weight (float): Factor of the mean squared error. Defaults to 1.
     """
 
@@ -21,7 +21,7 @@ class ReconstructionLoss(nn.Module):
         """Forward.
 
         Args:
-            s_feature (Tensor): The student's map; has no part in this.
+            s_feature (Tensor): The student's map; not used.
             t_feature (Tensor): The teacher's map [B, C, H, W].
 
         Returns:

@@ -5,11 +5,11 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class SPLoss(nn.Module):
-    r"""Similarity-preserving distillation (Tung and Mori, ICCV 2019, section 3): who resembles whom within a batch.
+    r"""Similarity-preserving distillation (Tung and Mori, ICCV 2019, section 3): compares similarities within a batch.
 
     .. math:: \frac{1}{B^2} \lVert G_T - G_S \rVert_F^2
 
-    with G the products of all pairs of features, each row divided by its norm.
+    with G the Gram matrix [B, B] of the features, each row divided by its norm.
 
     Args:
         loss_weight (float): Factor of the loss. Defaults to 1.

@@ -5,13 +5,13 @@ from torch import Tensor
 
 @MODELS.register_module()
 class StandardizedKLDivergence(KLDivergence):
-    """Logit standardisation (Sun et al., CVPR 2024, algorithm 1): the divergence of logits in units of their deviation.
+    """Logit standardisation (Sun et al., CVPR 2024, algorithm 1): KL divergence of standardised logits.
 
-    Every image's logits lose their mean and are divided by their (unbiased) standard deviation before they are softened,
-    so the student need not match the range of the teacher's logits, and ``tau`` is the base temperature.
+    The mean of an image's logits is subtracted, and they are divided by their (unbiased) standard deviation and by the base
+    temperature ``tau``. The student therefore need not match the range of the teacher's logits.
 
     Args:
-        eps (float): Added to the deviation. Defaults to 1e-7, the release's.
+        eps (float): Added to the standard deviation. Defaults to 1e-7, the release's.
         **kwargs: ``tau``, ``reduction``, ``loss_weight`` and ``teacher_detach`` of mmrazor's ``KLDivergence``.
     """
 

@@ -10,24 +10,23 @@ from ...errors import ConfigError
 
 @MODELS.register_module()
 class SupervisedCRDLoss(CRDLoss):
-    """Contrastive representation distillation (ICLR 2020) with negatives of other classes, on stock data sets.
+    """Contrastive representation distillation (ICLR 2020) with negatives of other classes, on any mmpretrain data set.
 
-    The contrast is mmrazor's ``CRDLoss``, which ignores ``loss_weight``, wants a data set and an image packing of its own
-    (the packing needs the retired package mmcls), draws negatives of the image's own class where those are not used, and
-    keeps the first batch's graph alive in a buffer, so that the model cannot be copied.
+    The loss is mmrazor's ``CRDLoss`` without its limitations: mmrazor's class ignores ``loss_weight``, needs special data
+    sets and image packing (which imports the retired package mmcls), otherwise draws negatives of the image's own class, and
+    stores the first batch's graph in a buffer, which makes a copy of the model fail.
 
-    Here the place of an image in the memory is its ``sample_idx``, which mmpretrain's ``PackInputs`` carries along, and
-    negatives are drawn from the images of other classes that have been seen. Until there are enough of them, the places of
-    images that have not been seen serve too: they still hold the random vectors that they were filled with, which are of no
-    class.
+    An image's index in the memory bank is its ``sample_idx`` from mmpretrain's ``PackInputs``. Negatives are drawn from
+    previously seen images of other classes. If there are not enough of them, unseen images are used too, whose embeddings
+    in the memory bank are still random.
 
     Args:
-        sample_n (int): Number of training images; of the whole data set, where the training images are a part of one.
-        neg_num (int): Negatives an image; drawn without repetition where there are as many. Defaults to 16384.
+        sample_n (int): Number of training images; for a subset, the number of images of the full data set.
+        neg_num (int): Negatives per image; drawn without replacement if there are enough. Defaults to 16384.
         **kwargs: ``loss_weight``, ``temperature``, ``dim_out``, ``momentum`` and ``eps`` of mmrazor's ``CRDLoss``.
 
     Note:
-        The memory belongs to one process: in a distributed run torch overwrites it by that of the first.
+        The memory bank is per process. In a distributed run, torch overwrites it with that of the first process.
     """
 
     def __init__(self, sample_n: int, neg_num: int = 16384, **kwargs) -> None:
@@ -38,8 +37,8 @@ class SupervisedCRDLoss(CRDLoss):
         """Forward.
 
         Args:
-            s_feats (Tensor): The student's embeddings of length 1 [B, D].
-            t_feats (Tensor): The teacher's embeddings of length 1 [B, D].
+            s_feats (Tensor): The student's embeddings of norm 1 [B, D].
+            t_feats (Tensor): The teacher's embeddings of norm 1 [B, D].
             data_samples (list): Annotations with ``sample_idx``.
             gt_labels (Tensor): Labels [B].
 
@@ -47,29 +46,29 @@ class SupervisedCRDLoss(CRDLoss):
             Tensor: The loss [1].
 
         Raises:
-            ConfigError: If an image's ``sample_idx`` is missing or beyond ``sample_n``.
+            ConfigError: If an image's ``sample_idx`` is missing, or not below ``sample_n``.
         """
-        places = self._places(data_samples).to(s_feats.device)
-        self.labels[places] = gt_labels
+        indices = self._indices(data_samples).to(s_feats.device)
+        self.labels[indices] = gt_labels
         negatives = self._negatives(gt_labels)
-        out_s, out_t = self.contrast(s_feats, t_feats, places, torch.cat([places[:, None], negatives], dim=1))
-        # mmrazor writes the first batch's normalisation, graph and all, into this buffer.
+        out_s, out_t = self.contrast(s_feats, t_feats, indices, torch.cat([indices[:, None], negatives], dim=1))
+        # mmrazor writes the first batch's normalisation with its graph into this buffer.
         self.contrast.params = self.contrast.params.detach()
         return self.loss_weight * (self.criterion_s_t(out_s) + self.criterion_s_t(out_t))
 
-    def _places(self, data_samples: List) -> Tensor:
-        """Places of the images in the memory [B]."""
-        places = [sample.get('sample_idx') for sample in data_samples]
+    def _indices(self, data_samples: List) -> Tensor:
+        """Indices of the images in the memory bank [B]."""
+        indices = [sample.get('sample_idx') for sample in data_samples]
         size = len(self.labels)
-        if None in places:
-            raise ConfigError('SupervisedCRDLoss needs the sample_idx of every image: keep it in meta_keys of PackInputs')
-        if max(places) >= size:
-            raise ConfigError(f'SupervisedCRDLoss.sample_n={size} is less than the number of training images: image '
-                              f'{max(places)} is one of them')
-        return torch.tensor(places)
+        if None in indices:
+            raise ConfigError('SupervisedCRDLoss needs the sample_idx of every image: add it to meta_keys of PackInputs')
+        if max(indices) >= size:
+            raise ConfigError(f'SupervisedCRDLoss.sample_n={size} is too small: an image has sample_idx={max(indices)}; '
+                              'set sample_n to the number of images of the data set')
+        return torch.tensor(indices)
 
     def _negatives(self, gt_labels: Tensor) -> Tensor:
-        """Places of images of other classes [B, neg_num]."""
+        """Indices of images of other classes [B, neg_num]."""
         others = self.labels[None] != gt_labels[:, None]
         count = int(self.contrast.neg_sample)
         seen = others & (self.labels >= 0)

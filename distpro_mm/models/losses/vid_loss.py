@@ -8,25 +8,25 @@ from torch import Tensor, nn
 
 @MODELS.register_module()
 class VIDLoss(nn.Module):
-    r"""Variational information distillation (Ahn et al., CVPR 2019, eq. 5 and 6): a Gaussian of the teacher's map.
+    r"""Variational information distillation (Ahn et al., CVPR 2019, eq. 5 and 6): Gaussian likelihood of the teacher's map.
 
     .. math:: \mathrm{mean}\Bigl( \frac{(T - \mu)^2}{2 \sigma_c^2} + \log \sigma_c \Bigr)
 
-    The mean mu is regressed from the student's map before this loss; the variance of every channel c is learned here.
+    A connector predicts the mean mu from the student's map. The variance of every channel c is a parameter of the loss.
 
     Args:
         channels (int): The teacher's channels.
-        initial_variance (float): Variance at the start, above ``eps``. Defaults to 5, the authors'.
-        eps (float): Least variance. Defaults to 1e-5.
+        initial_variance (float): Initial variance, > ``eps``. Defaults to 5, the authors'.
+        eps (float): Minimum of the variance. Defaults to 1e-5.
         loss_weight (float): Factor of the loss. Defaults to 1.
 
     Note:
-        mdistiller's VID never hands the variances to its optimiser; here they are parameters like the others.
+        mdistiller's VID does not train the variances; this class does.
     """
 
     def __init__(self, channels: int, initial_variance: float = 5.0, eps: float = 1e-5, loss_weight: float = 1.0) -> None:
         super().__init__()
-        # Its softplus is the variance.
+        # softplus(scale) + eps is the variance.
         self.scale = nn.Parameter(torch.full((channels, 1, 1), math.log(math.expm1(initial_variance - eps))))
         self.eps = eps
         self.loss_weight = loss_weight
@@ -35,7 +35,7 @@ class VIDLoss(nn.Module):
         """Forward.
 
         Args:
-            s_feature (Tensor): The regressed mean [B, C, H, W].
+            s_feature (Tensor): The predicted mean [B, C, H, W].
             t_feature (Tensor): The teacher's map [B, C, H, W].
 
         Returns:

@@ -5,9 +5,9 @@ from torch import Tensor
 
 @MODELS.register_module()
 class WSLDLoss(WSLD):
-    """Weighted soft labels (ICLR 2021) for as many classes as the logits have.
+    """Weighted soft labels (ICLR 2021), with the number of classes inferred from the logits.
 
-    mmrazor's ``WSLD`` wants the number of classes in the config, by default ImageNet's, and fails on any other.
+    mmrazor's ``WSLD`` has the number of classes as an argument, 1000 by default, and fails if the logits have another.
 
     Args:
         **kwargs: ``tau`` and ``loss_weight`` of mmrazor's ``WSLD``.

@@ -1,4 +1,4 @@
-# Stands alone on mmpretrain, as the networks do.
+# Imports mmpretrain only, as the networks do.
 from typing import Tuple, Union
 
 import torch
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 
 @MODELS.register_module(force=True)
 class NORMNeck(BaseModule):
-    """The feature transform of NORM (ICLR 2023), in training a part of the student, between its backbone and pooling.
+    """The feature transform of NORM (ICLR 2023); in training, a part of the student between backbone and pooling.
 
-    A 1x1 convolution with batch norm expands the last map to ``segments`` times the teacher's channels, another contracts
-    it again, and the map itself is added. :class:`NORMLoss` compares every segment of the expanded map with the teacher's
-    map. There is no activation, so after training all of it, the pooling and the classifier are one linear layer
-    (:meth:`merge_into`): the student that is exported is the plain one.
+    A 1x1 convolution with batch norm expands the last map to ``segments`` times the teacher's channels, a second one
+    contracts it again, and the input is added. :class:`NORMLoss` compares every segment of the expanded map with the
+    teacher's map. The neck has no activation, so after training it is merged into the classifier (:meth:`merge_into`), and
+    the exported student has no neck.
 
     Args:
         in_channels (int): Channels of the student's last map.
         teacher_channels (int): Channels of the teacher's last map.
         segments (int): N of the paper. Defaults to 8, the paper's.
-        residual (bool): Whether the map is added; the paper's default form. Defaults to True.
+        residual (bool): Whether the input is added. Defaults to True, the paper's default.
         init_cfg (dict or list[dict], optional): Defaults to the release's: Kaiming normal for convolutions.
     """
 
@@ -33,17 +33,17 @@ class NORMNeck(BaseModule):
         self.residual = residual
 
     def forward(self, inputs: Union[Tensor, Tuple[Tensor, ...]]) -> Tuple[Tensor]:
-        """The last map [B, C, H, W] to one of the same shape."""
+        """Transform the last map [B, C, H, W]; the shape does not change."""
         x = inputs[-1] if isinstance(inputs, tuple) else inputs
         y = self.contract(self.expand(x))
         return (x + y if self.residual else y, )
 
     @torch.no_grad()
     def merge_into(self, linear: nn.Linear) -> None:
-        """Make a classifier of averaged maps do what this neck, in eval mode, does before it.
+        """Merge this neck, in eval mode, into the classifier that follows it and the pooling.
 
         Args:
-            linear (nn.Linear): The classifier; changed.
+            linear (nn.Linear): The classifier; modified in place.
         """
         (first, first_bias), (second, second_bias) = _affine(self.expand), _affine(self.contract)
         matrix, offset = second @ first, second @ first_bias + second_bias

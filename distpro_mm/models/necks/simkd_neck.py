@@ -1,4 +1,4 @@
-# Stands alone on mmpretrain: an exported student takes this file along.
+# Imports mmpretrain only: this file is copied into the export of a student.
 from typing import Tuple, Union
 
 from mmengine.model import BaseModule
@@ -6,17 +6,17 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 
-@MODELS.register_module(force=True)  # an exported copy of this file may meet the original
+@MODELS.register_module(force=True)  # an exported copy of this file may be imported too
 class SimKDNeck(BaseModule):
-    """The projector of SimKD (Chen et al., CVPR 2022), which brings a student's last map to the teacher's channels.
+    """The projector of SimKD (Chen et al., CVPR 2022), from the student's last map to the teacher's channels.
 
-    1x1, 3x3 and 1x1 convolutions, each with batch norm and ReLU; the inner maps have ``1 / factor`` of the teacher's
-    channels. It stays in the student, which predicts with the teacher's classifier behind it.
+    1x1, 3x3 and 1x1 convolutions, each with batch norm and ReLU. The inner maps have ``1 / factor`` of the teacher's
+    channels. The projector stays in the exported student, followed by the teacher's classifier.
 
     Args:
         in_channels (int): Channels of the student's last map.
         out_channels (int): Channels of the teacher's last map.
-        factor (int): Defaults to 2, the release's.
+        factor (int): Reduction of the inner channels. Defaults to 2, the release's.
         init_cfg (dict, optional): Initialisation. Defaults to None: PyTorch's own, the release's.
     """
 
@@ -28,5 +28,5 @@ class SimKDNeck(BaseModule):
             for layer in (nn.Conv2d(width, wanted, side, padding=side // 2, bias=False), nn.BatchNorm2d(wanted), nn.ReLU())])
 
     def forward(self, inputs: Union[Tensor, Tuple[Tensor, ...]]) -> Tuple[Tensor]:
-        """The last map [B, C_s, H, W] to one [B, C_t, H, W]."""
+        """Project the last map [B, C_s, H, W] to [B, C_t, H, W]."""
         return (self.layers(inputs[-1] if isinstance(inputs, tuple) else inputs), )
