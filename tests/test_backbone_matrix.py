@@ -61,6 +61,6 @@ def test_inner_patches_are_not_taken_for_images():
     model = MODELS.build(small.classifier)
     found = trace(model, lambda: model(probe_input(model, small.shape), mode='tensor'))
     pixels, patches = found.of('backbone.layers.1')[0].output
-    assert len(pixels) == 32 and found.reader.layout(pixels) is None
-    layout = found.reader.layout(patches)
+    assert len(pixels) == 32 and found.layouts.layout(pixels) is None
+    layout = found.layouts.layout(patches)
     assert (layout.kind, layout.size, layout.before) == ('tokens', (4, 4), 1)

@@ -16,7 +16,7 @@ def variance_of(feature: Tensor, average: Optional[Callable[[Tensor], object]]) 
     """Mean variance of the channels of maps [B, C, H, W], over all processes; 1 where a map is constant."""
     feature = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
     mean, square = feature.mean((0, 2, 3)), feature.square().mean((0, 2, 3))
-    for moment in (mean, square) if average else ():
-        average(moment)
+    for statistic in (mean, square) if average else ():
+        average(statistic)
     variance = (square - mean.square()).mean()
     return torch.where(variance > 1e-6 * square.mean(), variance, torch.ones_like(variance))

@@ -17,9 +17,9 @@ from torch import nn
 
 from distpro.pathways.transforms import resize
 from distpro.process import DistillationProcess
+from distpro.searching import Round
 from distpro.weighting import Weighting
 from distpro_mm.engine.launch import build_trainer
-from distpro_mm.engine.loops import DistProSearchLoop
 from distpro_mm.errors import ConfigError, TrainingError
 
 AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')]
@@ -147,8 +147,8 @@ def test_two_processes_search_as_one_with_the_union_of_their_batches(make_config
 
 
 def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, monkeypatch):
-    plain, derivatives = DistProSearchLoop._derivatives, []
-    monkeypatch.setattr(DistProSearchLoop, '_derivatives', lambda loop: derivatives.append(plain(loop)) or derivatives[-1])
+    plain, derivatives = Round.derivatives, []
+    monkeypatch.setattr(Round, 'derivatives', lambda current: derivatives.append(plain(current)) or derivatives[-1])
 
     def search(name, batch_size, rank=0, launcher='none'):
         cfg = make_config('whole_run', name, train_cfg__rounds=2, train_cfg__initial_bump=0, train_cfg__max_growth=1e9,

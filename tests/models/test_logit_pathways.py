@@ -204,7 +204,7 @@ def test_a_loss_that_wants_labels_refuses_mixed_images():
     x, samples = batch(dtype=torch.float32)
     for sample in samples:
         sample.set_gt_score(torch.rand(CLASSES))
-    with pytest.raises(ConfigError, match='model.distiller.logits: DecoupledKDLoss needs one label an image'):
+    with pytest.raises(ConfigError, match='model.distiller.logits: DecoupledKDLoss needs exactly one label per image'):
         model(x, samples, mode='loss')
 
 

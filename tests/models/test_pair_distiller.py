@@ -125,7 +125,7 @@ def test_a_loss_that_asks_for_annotations_gets_them():
     assert labels.tolist() == list(range(6)) and given is samples
     for sample in samples:
         sample.set_gt_score(torch.rand(10))
-    with pytest.raises(ConfigError, match='model.distiller.loss: Labelled needs one label an image'):
+    with pytest.raises(ConfigError, match='model.distiller.loss: Labelled needs exactly one label per image'):
         model(x, samples, mode='loss')
 
 

@@ -146,10 +146,10 @@ def _for_model(model: nn.Module, checkpoint: dict, path: str, cfg: dict) -> dict
     print_log(f"load_from='{path}': {len(fitting)} of the {len(student)} weights of the student are loaded"
               + (f', not {lacking[:3]}{" and others" if len(lacking) > 3 else ""}' if lacking else ''), 'current',
               30 if lacking else 20)
-    kept = {name: value for name, value in own.items() if name not in student and
+    unchanged = {name: value for name, value in own.items() if name not in student and
             (name not in weights or name.startswith('teacher.') and (cfg.get('model') or {}).get('teacher_ckpt')
              or name == 'distiller.grid._extra_state')}  # alpha, and the variances of the other teacher's features
-    return {**weights, **kept}
+    return {**weights, **unchanged}
 
 
 def _check_model(model: nn.Module, theirs: dict, cfg: dict) -> None:

@@ -34,7 +34,7 @@ class TapDistill(SingleTeacherDistill):
         distiller (dict): Config of a :class:`TapDistiller`, e.g. :class:`PairDistiller`.
         teacher (dict or nn.Module): The teacher or its config. A module that is not of mmengine must return logits, see
             :class:`ModuleClassifier`.
-        architecture (dict or nn.Module): The student, likewise.
+        architecture (dict or nn.Module): The student or its config, as for the teacher.
         teacher_ckpt (str, optional): The teacher's checkpoint, file or URL, with all weights of the teacher. Defaults to
             None, which logs a warning that the teacher is untrained.
         input_shape (Sequence[int], optional): [C, H, W] of the images that probe both models. Defaults to None: C is the
