@@ -17,7 +17,7 @@ import random
 import tempfile
 import time
 from importlib.metadata import version
-from typing import Dict, List, NamedTuple, Optional
+from typing import NamedTuple
 
 import distpro_mm  # noqa: F401  first: makes the others importable
 
@@ -48,8 +48,8 @@ class Outcome(NamedTuple):
     teacher_layers: str
     student_layers: str
     seconds: float
-    error: Optional[str]
-    by_steps_alone: Optional[str]
+    error: str | None
+    by_steps_alone: str | None
 
 
 def classifier(name: str, shape) -> dict:
@@ -160,7 +160,7 @@ def attempt(teacher: str, student: str) -> Outcome:
     return Outcome(*found, time.time() - started, error, by_steps_alone)
 
 
-def sample(count: int, names: List[str]) -> List[tuple]:
+def sample(count: int, names: list[str]) -> list[tuple]:
     """Pairs of different backbones for images of one shape, drawn at random but the same every time."""
     draw = random.Random(0)
     pairs = [(one, other) for one in names for other in names if one != other and PARTNER not in (one, other) and
@@ -177,7 +177,7 @@ def told(outcome: Outcome) -> str:
     return 'yes'
 
 
-def report(alone: Dict[str, Dict[str, Outcome]], pairs: Dict[tuple, Outcome], where: str) -> str:
+def report(alone: dict[str, dict[str, Outcome]], pairs: dict[tuple, Outcome], where: str) -> str:
     """The page."""
     works = [name for name, both in alone.items() if not any(outcome.error for outcome in both.values())]
     alone_by_steps = [name for name in works if any(outcome.by_steps_alone for outcome in alone[name].values())]

@@ -10,7 +10,6 @@ the derivative is true.
 import argparse
 import csv
 import os
-from typing import Dict, List, Tuple
 
 import distpro_mm  # noqa: F401  first: makes the others importable
 
@@ -42,12 +41,12 @@ class HorizonLoop(DistProSearchLoop):
         **kwargs: Of :class:`DistProSearchLoop`.
     """
 
-    def __init__(self, runner, dataloader, max_epochs: int, marks: List[int], **kwargs) -> None:
+    def __init__(self, runner, dataloader, max_epochs: int, marks: list[int], **kwargs) -> None:
         super().__init__(runner, dataloader, max_epochs, rounds=2, initial_bump=0, feature_weight=1, max_divisions=0,
                          references=[], round_share=1, min_iterations=1, max_growth=1e9, memory=1e3, **kwargs)
         self.marks = marks
-        self.found: Dict[Tuple[int, int], np.ndarray] = {}  # by mark and K: dJ / d log w [N]
-        self.changed: Dict[Tuple[int, int], float] = {}  # by mark and pathway: the same by a real change
+        self.found: dict[tuple[int, int], np.ndarray] = {}  # by mark and K: dJ / d log w [N]
+        self.changed: dict[tuple[int, int], float] = {}  # by mark and pathway: the same by a real change
 
     def step(self, data_batch: dict) -> dict:
         """A training step; K steps after a mark, the derivative."""
@@ -165,7 +164,7 @@ def main() -> None:
     print(markdown(rows), markdown(checks), sep='\n\n')
 
 
-def draw(found: Dict[Tuple[int, int], np.ndarray], names: List[str], marks: List[int], path: str) -> None:
+def draw(found: dict[tuple[int, int], np.ndarray], names: list[str], marks: list[int], path: str) -> None:
     """The derivative a step by distance, one panel a moment."""
     figure = Figure(figsize=(4 * len(marks) + 2, 3.8), layout='constrained')
     axes = figure.subplots(1, len(marks), squeeze=False)[0]

@@ -9,7 +9,6 @@ import argparse
 import csv
 import os
 import time
-from typing import Dict, Optional
 
 import distpro_mm  # noqa: F401  first: makes the others importable
 
@@ -29,7 +28,7 @@ PAIR = 'resnet20_resnet8_cifar100-16px'
 MOMENTS = np.linspace(0, 1, 101)
 
 
-def on_a_fifth(path: str, epochs: int, work_dir: str, pair: Optional[str] = None) -> Config:
+def on_a_fifth(path: str, epochs: int, work_dir: str, pair: str | None = None) -> Config:
     """A shipped config on a fifth of its training images for some epochs, evaluated at the end."""
     cfg = load_config(str(ROOT / path), pair=pair)
     images = cfg.train_dataloader.dataset
@@ -75,7 +74,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (a * b).sum(1) / np.maximum(np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1), 1e-12)
 
 
-def compare(process: DistillationProcess, reference: DistillationProcess) -> Dict[str, np.ndarray]:
+def compare(process: DistillationProcess, reference: DistillationProcess) -> dict[str, np.ndarray]:
     """Of the weights at each moment: the cosine, the correlation of ranks, and the shares' distance in [0, 1]."""
     mine, its = (np.stack([p.at(moment) for moment in MOMENTS]) for p in (process, reference))
     shares = [weights / weights.sum(1, keepdims=True) for weights in (mine, its)]
@@ -132,7 +131,7 @@ def main() -> None:
     print(summary)
 
 
-def draw(distances: Dict[str, Dict[str, np.ndarray]], path: str) -> None:
+def draw(distances: dict[str, dict[str, np.ndarray]], path: str) -> None:
     """Cosine and rank correlation over time."""
     figure = Figure(figsize=(12, 4.5), layout='constrained')
     axes = figure.subplots(1, 2)

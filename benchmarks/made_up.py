@@ -1,5 +1,5 @@
 """Made-up images, and a shipped config cut down to two steps on them."""
-from typing import List, Sequence
+from collections.abc import Sequence
 
 import distpro_mm  # noqa: F401  first: makes the others importable
 
@@ -25,7 +25,7 @@ class MadeUpImages(BaseDataset):
         self.shape, self.count, self.classes = shape, count, classes
         super().__init__(ann_file='', metainfo=dict(classes=[str(label) for label in range(classes)]), **kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """list[dict]: Images [H, W, C] and their labels."""
         channels, *size = self.shape
         noise = np.random.RandomState(0).randint(0, 256, (self.count, *size, channels)).astype(np.uint8)

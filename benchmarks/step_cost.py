@@ -15,7 +15,8 @@ import os
 import statistics
 import tempfile
 import time
-from typing import Callable, Dict, List, NamedTuple, Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import distpro_mm  # noqa: F401  first: makes the others importable
 
@@ -146,15 +147,15 @@ def grid(pathways: int) -> dict:
     return dict(transforms=[dict(type=TRANSFORM, name=f't{number}') for number in range(pathways // 10)])
 
 
-def pathway_names(pathways: int) -> List[str]:
+def pathway_names(pathways: int) -> list[str]:
     """Names of the pathways of :func:`grid`."""
     pairs = list(itertools.combinations_with_replacement(LAYERS, 2))
     return [f'{transmitter}>{receiver}:t{number}' for transmitter, receiver in pairs for number in range(pathways // 10)]
 
 
-def measure(variants: Dict[str, Variant], rounds: int) -> Dict[str, List[float]]:
+def measure(variants: dict[str, Variant], rounds: int) -> dict[str, list[float]]:
     """Seconds a step: each variant takes its turn in every round, after one turn that is not counted."""
-    seconds: Dict[str, List[float]] = {name: [] for name in variants}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(rounds + 1):
         for name, variant in variants.items():
             start = time.perf_counter()
@@ -185,8 +186,8 @@ def peak_memory(variant: Variant) -> float:
     return max(itertools.accumulate(event.nbytes() for event in events)) / 2**20
 
 
-def rows_of(section: str, variants: Dict[str, Variant], seconds: Dict[str, List[float]], batch: int,
-            reference: str) -> List[dict]:
+def rows_of(section: str, variants: dict[str, Variant], seconds: dict[str, list[float]], batch: int,
+            reference: str) -> list[dict]:
     """One row of the results a variant."""
     rows = []
     for name, variant in variants.items():
@@ -198,7 +199,7 @@ def rows_of(section: str, variants: Dict[str, Variant], seconds: Dict[str, List[
     return rows
 
 
-def loading(batch: int) -> List[dict]:
+def loading(batch: int) -> list[dict]:
     """Images a second from the per-image pipeline and from memory, augmented, normalised and ready to train on."""
     count = 100 * batch
     source = dict(type='mmpretrain.MadeUpImages', shape=(3, 32, 32), classes=100, count=count)
@@ -253,7 +254,7 @@ def draw(rows: Sequence[dict], path: str) -> None:
     save_figure(figure, path)
 
 
-def table(rows: Sequence[dict], columns: Dict[str, str]) -> str:
+def table(rows: Sequence[dict], columns: dict[str, str]) -> str:
     """Markdown table of some columns under some titles."""
     return markdown([list(columns.values()), *([str(row.get(column, '')) for column in columns] for row in rows)])
 

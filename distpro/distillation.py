@@ -1,6 +1,7 @@
 """Distillation of any two torch modules, for a training loop of one's own."""
 import dataclasses
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from collections.abc import Callable, Sequence
+from typing import Any, Union
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from .process import DistillationProcess, map_process
 from .tracing import FeatureReader, FeatureTap, Trace, in_place_off, resolve_taps, trace
 from .weighting import Weighting
 
-ProcessLike = Union[str, dict, DistillationProcess]
+ProcessLike = str | dict | DistillationProcess
 
 
 @dataclasses.dataclass
@@ -26,7 +27,7 @@ class DistillationOutput:
     """
     logits: Tensor
     loss: Tensor
-    pathways: Dict[str, Tensor]
+    pathways: dict[str, Tensor]
     output: Any
 
 
@@ -82,17 +83,17 @@ class Distillation(nn.Module):
                  student: nn.Module,
                  teacher: nn.Module,
                  example: Any,
-                 transmitters: Union[str, Sequence] = 'auto',
-                 receivers: Union[str, Sequence] = 'auto',
-                 connections: Union[str, Sequence] = 'student_not_shallower',
-                 transforms: Optional[Dict[str, Callable[..., nn.Module]]] = None,
-                 distance: Optional[nn.Module] = None,
-                 logits: Optional[Dict[str, nn.Module]] = None,
-                 weighting: Optional[Weighting] = None,
-                 process: Optional[ProcessLike] = None,
+                 transmitters: str | Sequence = 'auto',
+                 receivers: str | Sequence = 'auto',
+                 connections: str | Sequence = 'student_not_shallower',
+                 transforms: dict[str, Callable[..., nn.Module]] | None = None,
+                 distance: nn.Module | None = None,
+                 logits: dict[str, nn.Module] | None = None,
+                 weighting: Weighting | None = None,
+                 process: ProcessLike | None = None,
                  transfer: bool = False,
                  skip_below: float = 0.0,
-                 get_logits: Optional[Callable[[Any], Tensor]] = None,
+                 get_logits: Callable[[Any], Tensor] | None = None,
                  **kwargs) -> None:
         super().__init__()
         if not is_number(skip_below) or skip_below < 0:
@@ -148,7 +149,7 @@ class Distillation(nn.Module):
         if self.process is not None:
             self.grid.set_weights(self.process.at(progress), self.skip_below, self.process.weighting.unit)
 
-    def forward(self, *args: Any, progress: Optional[float] = None, **kwargs: Any) -> DistillationOutput:
+    def forward(self, *args: Any, progress: float | None = None, **kwargs: Any) -> DistillationOutput:
         """Run the student and, if its gradient is wanted, the teacher and the pathways.
 
         Args:
@@ -170,7 +171,7 @@ class Distillation(nn.Module):
             raise ArgumentError('progress=None: pass the share of the training that is done, from 0 to 1')
         return self.compare(args, kwargs)
 
-    def compare(self, args: Tuple, kwargs: Dict[str, Any]) -> DistillationOutput:
+    def compare(self, args: tuple, kwargs: dict[str, Any]) -> DistillationOutput:
         """:meth:`forward` with the weights that are in force."""
         grid = self.grid
         output, received = self._read('student', 'receiver', args, kwargs)
@@ -186,7 +187,7 @@ class Distillation(nn.Module):
         return DistillationOutput(logits, grid.weighted_sum(losses),
                                   {names[index]: loss for index, loss in zip(grid.live, losses.detach())}, output)
 
-    def _read(self, which: str, side: str, args: Tuple, kwargs: Dict[str, Any]) -> Tuple[Any, Dict[str, Tensor]]:
+    def _read(self, which: str, side: str, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
         """Run a network; its output, None if its forward could end early, and its features by layer."""
         network = getattr(self, which)
         taps = self.grid.taps(side)
@@ -265,7 +266,7 @@ def find_logits(output: Any) -> Tensor:
 
 
 def _traced(network: nn.Module, example: Any) -> Trace:
-    args: List[Any] = list(example) if isinstance(example, (tuple, list)) else []
+    args: list[Any] = list(example) if isinstance(example, (tuple, list)) else []
     kwargs = dict(example) if isinstance(example, dict) else {}
     if not args and not kwargs:
         args = [example]

@@ -1,7 +1,8 @@
 """Errors that name the argument to change, and helpers for their messages."""
 import contextlib
 import math
-from typing import Any, Iterator, TypeGuard
+from collections.abc import Iterator
+from typing import Any, TypeGuard
 
 
 class ArgumentError(ValueError):

@@ -1,7 +1,8 @@
 """The default search, for networks and loaders of one's own."""
 import itertools
 import math
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from .random_state import random_states, set_random_states
 from .searching import REFERENCES, Round, RoundSearch, Trial, build_searcher, round_epochs
 from .searching.round import copied
 
-Optimizers = Callable[[List[nn.Parameter]], torch.optim.Optimizer]
+Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 Schedulers = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 
 
@@ -24,12 +25,12 @@ def search(student: nn.Module,
            criterion: Callable[[Tensor, Tensor], Tensor],
            optimizer: Optimizers,
            epochs: int,
-           scheduler: Optional[Schedulers] = None,
+           scheduler: Schedulers | None = None,
            round_share: float = 0.1,
            min_iterations: int = 200,
            rounds: int = 3,
            knots: int = 4,
-           searcher: Optional[dict] = None,
+           searcher: dict | None = None,
            references: Sequence[str] = REFERENCES,
            max_divisions: int = 5,
            max_growth: float = 2.0,
@@ -148,8 +149,8 @@ class _Training(nn.Module):
     """A training of the student, for :class:`distpro.searching.Round`; a module of student and transforms."""
 
     def __init__(self, student: nn.Module, teacher: nn.Module, train_loader: Iterable, held_out_loader: Iterable,
-                 criterion: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizers, scheduler: Optional[Schedulers],
-                 seed: int, distillation: Dict[str, Any]) -> None:
+                 criterion: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizers, scheduler: Schedulers | None,
+                 seed: int, distillation: dict[str, Any]) -> None:
         super().__init__()
         self._was = copied(student.state_dict()), student.training
         self.train_loader, self.held_out_loader, self.criterion = train_loader, held_out_loader, criterion
@@ -243,7 +244,7 @@ class _Training(nn.Module):
         out = self.kd.compare((images, ), {})
         return self.criterion(out.logits, labels) + out.loss
 
-    def training_loss(self, parameters: Dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
+    def training_loss(self, parameters: dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
         self._seed(iteration)
         with self.kd.grid.weights_in_place(weights):
             return torch.func.functional_call(self, parameters, (batch, ))
@@ -258,7 +259,7 @@ class _Training(nn.Module):
     def any_process(self, flag: Tensor) -> bool:
         return bool(flag)
 
-    def average(self, tensors: List[Tensor]) -> None:
+    def average(self, tensors: list[Tensor]) -> None:
         """Nothing: a search runs in one process."""
 
 

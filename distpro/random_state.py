@@ -1,12 +1,12 @@
 """Save and restore random states and buffers."""
 import contextlib
-from typing import Iterator, List
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
 
-def gpus(*modules: nn.Module) -> List[torch.device]:
+def gpus(*modules: nn.Module) -> list[torch.device]:
     """list[torch.device]: The GPUs of the modules' parameters and buffers."""
     tensors = (tensor for module in modules for tensor in (*module.parameters(), *module.buffers()))
     return list({tensor.device for tensor in tensors if tensor.is_cuda})

@@ -1,7 +1,7 @@
 """Weightings: the maps from the free parameters alpha in R^N to the weights w in R^N of the pathways."""
 import difflib
 import inspect
-from typing import Callable, Dict, Optional, Union
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ OFF = -60.0  # alpha at which exponential switches a pathway off
 
 UNITS = ('variance', 'loss')
 
-WEIGHTINGS: Dict[str, Callable[..., Tensor]] = {}
+WEIGHTINGS: dict[str, Callable[..., Tensor]] = {}
 
 
 def register_weighting(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -103,8 +103,8 @@ class Weighting:
         ArgumentError: If an argument is out of range or unknown.
     """
 
-    def __init__(self, type: str = 'biased_softmax', scale: Union[float, str] = 1.0, kd_weight: float = 1.0,
-                 initial_alpha: Optional[float] = None, unit: Optional[str] = None, **parameters: float) -> None:
+    def __init__(self, type: str = 'biased_softmax', scale: float | str = 1.0, kd_weight: float = 1.0,
+                 initial_alpha: float | None = None, unit: str | None = None, **parameters: float) -> None:
         if not isinstance(type, str) or type not in WEIGHTINGS:
             nearest = difflib.get_close_matches(str(type), list(WEIGHTINGS), n=1)
             hint = f' (nearest: {nearest[0]})' if nearest else ''
@@ -156,7 +156,7 @@ class Weighting:
         return cls(**data.pop('parameters', {}), **data)
 
 
-def parameters_of(type: str) -> Dict[str, float]:
+def parameters_of(type: str) -> dict[str, float]:
     """dict[str, float]: Parameters of a registered function and their default values."""
     arguments = list(inspect.signature(WEIGHTINGS[type]).parameters.values())[1:]
     return {argument.name: argument.default for argument in arguments}

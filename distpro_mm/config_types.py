@@ -1,7 +1,8 @@
 """Resolve the ``type`` of a config: a class, its registered name with or without a scope, or its import path."""
 import difflib
 import inspect
-from typing import Any, Callable, Iterable, Optional
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from mmengine.registry import Registry
 from mmrazor.registry import MODELS
@@ -14,7 +15,7 @@ from .errors import ConfigError
 SCOPE = 'mmrazor'  # registry scope of the distillers' parts
 
 
-def class_of(kind: Any, registry: Registry = MODELS) -> Optional[Callable]:
+def class_of(kind: Any, registry: Registry = MODELS) -> Callable | None:
     """Return the class of a ``type``.
 
     Args:

@@ -3,7 +3,6 @@ import inspect
 import os
 import pprint
 import shutil
-from typing import Dict, List, Optional, Tuple, Union
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -21,7 +20,7 @@ from .models import BatchPreprocessor, backbones, necks
 from .models.checkpoints import load_whole
 
 
-def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]:
+def export_student(cfg: Config, checkpoint: str, out_dir: str) -> dict[str, str]:
     """Export a student that its toolbox, e.g. mmpretrain, loads without distpro_mm and mmrazor.
 
     ``student.pth`` has the weights and ``student.py`` the config of the model and of its test pipeline. For a backbone or
@@ -79,7 +78,7 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> Dict[str, str]
     return paths
 
 
-def _scope_in(kind: Union[None, str, type]) -> str:
+def _scope_in(kind: None | str | type) -> str:
     """The scope of a type's name; empty if it has none."""
     return kind.partition('.')[0] if isinstance(kind, str) and '.' in kind else ''
 
@@ -97,16 +96,16 @@ def _testing(cfg: Config, toolbox: str) -> dict:
     return settings if toolbox == 'mmseg' else dict(test_dataloader=settings['test_dataloader'])
 
 
-def _listed(value: Union[None, str, List[str]]) -> List[str]:
+def _listed(value: None | str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value or ())
 
 
-def _parts(part: Optional[nn.Module]) -> List[nn.Module]:
+def _parts(part: nn.Module | None) -> list[nn.Module]:
     """The modules of a backbone or a neck, whose config may be a list."""
     return list(part) if isinstance(part, nn.Sequential) else [part]
 
 
-def _merged(model: nn.Module, cfg: dict) -> Tuple[nn.Module, dict]:
+def _merged(model: nn.Module, cfg: dict) -> tuple[nn.Module, dict]:
     """Merge a neck that has ``merge_into`` into the classifier's linear layer; returns the model and its config."""
     if not isinstance(cfg.get('neck'), list) or not hasattr(model.neck[0], 'merge_into'):
         return model, cfg
@@ -131,7 +130,7 @@ def _named(value):
     return value
 
 
-def _registered(kind: Union[str, type]) -> str:
+def _registered(kind: str | type) -> str:
     """The registered name of a type with its scope, preferably in its package's registry; its path if not registered."""
     if isinstance(kind, str):
         if kind.count('.') < 2:  # a name with or without a scope

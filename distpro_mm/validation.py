@@ -3,7 +3,8 @@ import contextlib
 import copy
 import os
 import re
-from typing import Iterator, List, NamedTuple, Optional, Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -28,11 +29,11 @@ class Checked(NamedTuple):
         problem (str, optional): Why it cannot be trained; None if no reason was found.
     """
     path: str
-    pair: Optional[str]
-    problem: Optional[str]
+    pair: str | None
+    problem: str | None
 
 
-def pairs_in(folder: str) -> List[str]:
+def pairs_in(folder: str) -> list[str]:
     """Names of the pairs in a folder of configs, such as ``configs``.
 
     Raises:
@@ -114,7 +115,7 @@ def check(cfg: Config, build: bool = False) -> None:
         build_model(cfg)
 
 
-def _check_schedule(schedule: dict, epochs: Optional[int]) -> None:
+def _check_schedule(schedule: dict, epochs: int | None) -> None:
     if not isinstance(schedule, dict) or 'type' not in schedule:
         raise ConfigError(f'param_scheduler has {schedule}: each schedule needs a type')
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1., momentum=0.9)
@@ -154,7 +155,7 @@ def _check_benchmark(path: str) -> None:
                 raise ConfigError(f'{job.name} with {job.budget:.0%} of its epochs: {first_line(error)}') from error
 
 
-def _problem(checked) -> Optional[str]:
+def _problem(checked) -> str | None:
     """The message of the error that a check raises, in one line; None if it raises none."""
     try:
         checked()
@@ -164,7 +165,7 @@ def _problem(checked) -> Optional[str]:
     return None
 
 
-def _names(folder: str) -> List[str]:
+def _names(folder: str) -> list[str]:
     found = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
     return [name[:-3] for name in found if name.endswith('.py')]
 

@@ -1,7 +1,7 @@
 """Images of the settings: made-up shapes, CIFAR-100 and digits, prepared once as arrays in the work_dir."""
 import functools
 import os
-from typing import Dict, List, Sequence, Tuple
+from collections.abc import Sequence
 
 import distpro_mm  # noqa: F401  first: makes the others importable
 
@@ -57,7 +57,7 @@ def draw_shape(shape: str, side: int, random: np.random.RandomState) -> np.ndarr
     return np.asarray(image.resize((side, side), Image.BILINEAR))[..., ::-1]
 
 
-def make_shapes(side: int, counts: Sequence[int]) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+def make_shapes(side: int, counts: Sequence[int]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Images and labels of five shapes, ``counts`` in all of 'train', 'val', 'test' and 'teacher'."""
     parts = {}
     for seed, (part, count) in enumerate(zip(PARTS, counts)):
@@ -67,8 +67,8 @@ def make_shapes(side: int, counts: Sequence[int]) -> Dict[str, Tuple[np.ndarray,
     return parts
 
 
-@functools.lru_cache(maxsize=None)
-def _read_cifar(folder: str, part: str, side: int, classes: int, per_class: int) -> Tuple[np.ndarray, np.ndarray]:
+@functools.cache
+def _read_cifar(folder: str, part: str, side: int, classes: int, per_class: int) -> tuple[np.ndarray, np.ndarray]:
     images, labels = [], []
     step = 100 // classes
     names = sorted(os.listdir(os.path.join(folder, part)))[::step][:classes]
@@ -82,7 +82,7 @@ def _read_cifar(folder: str, part: str, side: int, classes: int, per_class: int)
 
 
 def make_cifar(folder: str, side: int, classes: int, train_per_class: int, val_per_class: int = 50
-               ) -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+               ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """CIFAR-100's images of every (100 / classes)-th class, made smaller; 'val' are unused training images.
 
     Args:
@@ -99,12 +99,12 @@ def make_cifar(folder: str, side: int, classes: int, train_per_class: int, val_p
     return {**parts, 'test': _read_cifar(folder, 'test', side, classes, 100)}
 
 
-def make_digits() -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
+def make_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """The demo's digits; 'val' are 200 unused training images."""
     def read(**arguments) -> BaseDataset:
         return DATASETS.build(dict(type='SklearnDigits', pipeline=[], **arguments))
 
-    def arrays(items: List[dict]) -> Tuple[np.ndarray, np.ndarray]:
+    def arrays(items: list[dict]) -> tuple[np.ndarray, np.ndarray]:
         return np.stack([item['img'] for item in items]), np.array([item['gt_label'] for item in items])
 
     train, test = ([item for item in read(**part)] for part in (dict(images_per_class=30), dict(split='test')))
@@ -113,7 +113,7 @@ def make_digits() -> Dict[str, Tuple[np.ndarray, np.ndarray]]:
                 val=arrays([item for item in read() if item['digits_index'] not in used][:200]))
 
 
-def save(parts: Dict[str, Tuple[np.ndarray, np.ndarray]], file: str) -> None:
+def save(parts: dict[str, tuple[np.ndarray, np.ndarray]], file: str) -> None:
     """Write the arrays of all parts to one file, whole or not at all."""
     os.makedirs(os.path.dirname(file), exist_ok=True)
     arrays = {f'{part}_{name}': array for part, pair in parts.items() for name, array in zip(('images', 'labels'), pair)}
@@ -138,7 +138,7 @@ class ArrayImages(BaseDataset):
         super().__init__(ann_file='', metainfo=dict(classes=[str(label) for label in np.unique(self.labels)]),
                          serialize_data=False, **kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """list[dict]: ``img`` [H, W, C] uint8 and ``gt_label``."""
         return [dict(img=image, img_shape=image.shape[:2], ori_shape=image.shape[:2], gt_label=int(label),
                      img_path=f'{self.file}:{self.part}:{index}')

@@ -13,7 +13,6 @@ import os
 import shutil
 import sys
 import time
-from typing import Dict, List, Optional
 
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path[:0] = [os.path.dirname(os.path.abspath(__file__)), os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
@@ -35,7 +34,7 @@ RAMP = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.
 ABOVE_CHANCE = 1.2  # times chance is at chance
 
 
-def train(cfg: Config) -> Optional[float]:
+def train(cfg: Config) -> float | None:
     """Train a config in its work_dir; accuracy in % after the last epoch, None for a search."""
     cfg.experiment_name = f'run_{time.time_ns()}'
     runner = Runner.from_cfg(cfg)
@@ -89,7 +88,7 @@ class Bench:
         """What tells a run from one of another config, or one that needed other results."""
         return hashlib.sha256((self.config(method, seed).pretty_text + needs).encode()).hexdigest()[:16]
 
-    def done(self, method: str, seed: int, needs: str) -> Optional[dict]:
+    def done(self, method: str, seed: int, needs: str) -> dict | None:
         """A run's result, if it is there."""
         path = os.path.join(self.folder, f'{method}_{seed}.json')
         if not os.path.exists(path):
@@ -98,7 +97,7 @@ class Bench:
             result = json.load(file)
         return result if result['key'] == self.key(method, seed, needs) else None
 
-    def needs(self, method: str, results: Dict[str, dict]) -> Optional[str]:
+    def needs(self, method: str, results: dict[str, dict]) -> str | None:
         """What a method needs of the teacher's and the search's results; None if that is missing or failed."""
         if method == 'student':
             return ''
@@ -152,7 +151,7 @@ class Bench:
             for seed in self.seeds if needs is not None else ():
                 self.run(method, seed, needs)
 
-    def results(self) -> List[dict]:
+    def results(self) -> list[dict]:
         """Results of the runs that are done."""
         before = dict(teacher=self.done('teacher', 0, ''))
         needs = self.needs('equal', before)
@@ -165,13 +164,13 @@ class Bench:
         return [result for result in found if result is not None]
 
 
-def table(benches: List[Bench]) -> str:
+def table(benches: list[Bench]) -> str:
     """Markdown: one row a setting."""
     rows = [['setting', 'pathways', 'teacher', *METHODS, 'against the better of student and KD', '95% interval',
              'search found']]
     for bench in benches:
         results = bench.results()
-        scores: Dict[str, Dict[int, float]] = {}
+        scores: dict[str, dict[int, float]] = {}
         for result in results:
             if result['accuracy'] is not None:
                 scores.setdefault(result['method'], {})[result['seed']] = result['accuracy']

@@ -2,7 +2,8 @@
 import dataclasses
 import functools
 import os
-from typing import Any, Callable, Dict, Optional, Tuple
+from collections.abc import Callable
+from typing import Any
 
 from mmengine.config import Config
 
@@ -61,7 +62,7 @@ class Setting:
         for_choosing (bool): Whether defaults of the package may be chosen by its 'val' images; the others are run once.
     """
     data: Callable[[], dict]
-    size: Tuple[int, int, int]
+    size: tuple[int, int, int]
     classes: int
     teacher: dict
     student: dict
@@ -90,7 +91,7 @@ RESNET8, RESNET14, RESNET20 = (cifar_resnet(depth) for depth in (8, 14, 20))
 ALL = dict(connections='all')
 TWO_TRANSFORMS = dict(transforms=[POINTWISE, dict(type='AttentionTransform')])
 
-SETTINGS: Dict[str, Setting] = dict(
+SETTINGS: dict[str, Setting] = dict(
     digits=Setting(
         data=make_digits, size=(1, 8, 8), classes=10, teacher=cifar_resnet(20, in_channels=1),
         student=cifar_resnet(8, 8, in_channels=1), epochs=20, teacher_epochs=60, batch_size=50,
@@ -169,7 +170,7 @@ def base_config(setting: Setting, file: str, work_dir: str, seed: int, part: str
         randomness=dict(seed=seed), load_from=None, resume=False))
 
 
-def schedule(cfg: Config, optimizer: dict, epochs: int, train_cfg: Optional[Dict[str, Any]] = None) -> Config:
+def schedule(cfg: Config, optimizer: dict, epochs: int, train_cfg: dict[str, Any] | None = None) -> Config:
     """Give a config an optimiser and a cosine schedule over some epochs, with a warm-up of a tenth for AdamW."""
     cfg.optim_wrapper = dict(optimizer=optimizer)
     cosine = dict(type='CosineAnnealingLR', T_max=epochs, by_epoch=True, convert_to_iter_based=True)

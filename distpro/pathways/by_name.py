@@ -1,5 +1,5 @@
 """Modules by the names of pathways."""
-from typing import Dict, Iterable, Iterator, Tuple
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,7 @@ class ByName(nn.ModuleDict):
         modules (dict[str, nn.Module]): The modules.
     """
 
-    def __init__(self, modules: Dict[str, nn.Module]) -> None:
+    def __init__(self, modules: dict[str, nn.Module]) -> None:
         super().__init__()
         self.numbers = {name: str(number) for number, name in enumerate(modules)}
         for name, module in modules.items():
@@ -58,6 +58,6 @@ class ByName(nn.ModuleDict):
         """Iterable[str]: The names."""
         return self.numbers.keys()
 
-    def items(self) -> Iterable[Tuple[str, nn.Module]]:
+    def items(self) -> Iterable[tuple[str, nn.Module]]:
         """Iterable[tuple[str, nn.Module]]: Names and modules."""
         return zip(self.numbers, self.values())

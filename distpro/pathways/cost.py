@@ -1,7 +1,8 @@
 """Cost of pathways, counted instead of timed, so that it is the same on every machine."""
 import contextlib
 import copy
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -53,8 +54,8 @@ def cost(function: Callable[[], Any]) -> float:
     return operations.get_total_flops() + OPERATIONS_A_NUMBER * written.numbers
 
 
-def pathway_costs(grid: PathwayGrid, pathways: Optional[Sequence[Pathway]] = None,
-                  arguments: Optional[Callable[[str], dict]] = None) -> List[float]:
+def pathway_costs(grid: PathwayGrid, pathways: Sequence[Pathway] | None = None,
+                  arguments: Callable[[str], dict] | None = None) -> list[float]:
     """Cost of each pathway for two images, see :func:`cost`.
 
     Args:
@@ -63,7 +64,7 @@ def pathway_costs(grid: PathwayGrid, pathways: Optional[Sequence[Pathway]] = Non
         arguments (Callable, optional): Further arguments of losses of logits, see :meth:`PathwayGrid.pathway_losses`.
     """
     with _copies(grid):
-        known: Dict[tuple, float] = {}  # pathways of the same shapes cost the same
+        known: dict[tuple, float] = {}  # pathways of the same shapes cost the same
         keys = []
         for pathway in grid.pathways if pathways is None else pathways:
             keys.append((pathway.receiver.shape, pathway.transmitter.shape, pathway.transform))
@@ -72,7 +73,7 @@ def pathway_costs(grid: PathwayGrid, pathways: Optional[Sequence[Pathway]] = Non
         return [known[key] for key in keys]
 
 
-def changed_costs(grid: PathwayGrid, pathway: Pathway) -> Dict[Tuple[str, ...], float]:
+def changed_costs(grid: PathwayGrid, pathway: Pathway) -> dict[tuple[str, ...], float]:
     """Cost of a pathway between maps with cheaper settings, each alone and in combination.
 
     Args:
@@ -107,7 +108,7 @@ def _copies(grid: PathwayGrid) -> Iterator[None]:
         grid.transforms, grid.distance, grid.logit_losses, grid.compare_at = own
 
 
-def _cost(grid: PathwayGrid, pathway: Pathway, arguments: Optional[Callable[[str], dict]] = None) -> float:
+def _cost(grid: PathwayGrid, pathway: Pathway, arguments: Callable[[str], dict] | None = None) -> float:
     feature, target = (torch.rand(2, *tap.shape, device=grid.alpha.device, dtype=grid.alpha.dtype)
                        for tap in (pathway.receiver, pathway.transmitter))
     target = averaged(target, grid.size(feature, target))

@@ -1,7 +1,7 @@
 """The grid of pathways: their transforms, losses and current weights."""
 import contextlib
 import functools
-from typing import Callable, Dict, Iterator, List, Optional, Sequence, Set, Tuple, Union
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -60,15 +60,15 @@ class PathwayGrid(nn.Module):
     def __init__(self,
                  transmitters: Sequence[FeatureTap],
                  receivers: Sequence[FeatureTap],
-                 transforms: Dict[str, Callable[..., nn.Module]],
-                 connections: Union[str, Sequence] = 'student_not_shallower',
-                 distance: Optional[nn.Module] = None,
-                 logit_taps: Optional[Tuple[FeatureTap, FeatureTap]] = None,
-                 logit_losses: Optional[Dict[str, nn.Module]] = None,
-                 weighting: Optional[Weighting] = None,
+                 transforms: dict[str, Callable[..., nn.Module]],
+                 connections: str | Sequence = 'student_not_shallower',
+                 distance: nn.Module | None = None,
+                 logit_taps: tuple[FeatureTap, FeatureTap] | None = None,
+                 logit_losses: dict[str, nn.Module] | None = None,
+                 weighting: Weighting | None = None,
                  compare_at: str = 'teacher',
                  compile_transforms: bool = False,
-                 average: Optional[Callable[[Tensor], object]] = None) -> None:
+                 average: Callable[[Tensor], object] | None = None) -> None:
         super().__init__()
         if compare_at not in COMPARE_AT:
             raise ArgumentError(f"compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
@@ -92,12 +92,12 @@ class PathwayGrid(nn.Module):
             self.pathways += self._logit_pathways()
         self.alpha = self.weighting.start(len(self.pathways)).requires_grad_()
         self.variances = torch.zeros(len(transmitters))
-        self._measured: Set[int] = set()
-        self._weights: Optional[Tensor] = None
+        self._measured: set[int] = set()
+        self._weights: Tensor | None = None
         self.live = list(range(len(self.pathways)))
         self.catch_sensitivities(False)
 
-    def _logit_pathways(self) -> List[Pathway]:
+    def _logit_pathways(self) -> list[Pathway]:
         """A pathway between the logits for each of their losses."""
         transmitter, receiver = self.logit_taps
         if transmitter.shape != receiver.shape:
@@ -108,21 +108,21 @@ class PathwayGrid(nn.Module):
         return [Pathway(transmitter, receiver, label) for label in self.logit_losses]
 
     @property
-    def names(self) -> List[str]:
+    def names(self) -> list[str]:
         """list[str]: Names of the pathways [N]."""
         return [pathway.name for pathway in self.pathways]
 
     @property
-    def logit_indices(self) -> List[int]:
+    def logit_indices(self) -> list[int]:
         """list[int]: Indices of the pathways between logits."""
         return [index for index, pathway in enumerate(self.pathways) if pathway.name not in self.transforms]
 
-    def taps(self, side: str) -> List[FeatureTap]:
+    def taps(self, side: str) -> list[FeatureTap]:
         """Taps of the 'transmitter' or 'receiver' side of the active pathways."""
         return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
 
-    def set_weights(self, weights: Union[None, Sequence[float], np.ndarray], skip_below: float = 0.0,
-                    unit: Optional[str] = None) -> None:
+    def set_weights(self, weights: None | Sequence[float] | np.ndarray, skip_below: float = 0.0,
+                    unit: str | None = None) -> None:
         """Set the pathways' weights instead of taking them from alpha.
 
         Args:
@@ -163,8 +163,8 @@ class PathwayGrid(nn.Module):
         with torch.no_grad():
             return self.weighting(self.alpha)
 
-    def loss(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
-             arguments: Optional[Callable[[str], dict]] = None) -> Optional[Tensor]:
+    def loss(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
+             arguments: Callable[[str], dict] | None = None) -> Tensor | None:
         """Tensor: The weighted sum of the active pathways' losses; None if none is active. For the arguments, see
         :meth:`pathway_losses`."""
         if not self.live:
@@ -175,8 +175,8 @@ class PathwayGrid(nn.Module):
         """Tensor: Sum of weight times loss over the active pathways."""
         return (self.weights()[self.live] * losses).sum()
 
-    def pathway_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
-                       arguments: Optional[Callable[[str], dict]] = None, catch: bool = False) -> Tensor:
+    def pathway_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
+                       arguments: Callable[[str], dict] | None = None, catch: bool = False) -> Tensor:
         """Unweighted losses of the active pathways, in the unit of the weights.
 
         Args:
@@ -226,13 +226,13 @@ class PathwayGrid(nn.Module):
         """Number of pathways of the same kind, between features or between logits."""
         return len(self.transforms) if pathway.name in self.transforms else len(self.logit_losses)
 
-    def size(self, feature: Tensor, target: Tensor) -> Tuple[int, ...]:
+    def size(self, feature: Tensor, target: Tensor) -> tuple[int, ...]:
         """Height and width at which two maps are compared; empty for logits."""
         size = tuple(target.shape[2:])
         return size if self.compare_at == 'teacher' else tuple(map(min, size, feature.shape[2:]))
 
     def compare(self, pathway: Pathway, feature: Tensor, target: Tensor,
-                arguments: Optional[Callable[[str], dict]] = None) -> Tensor:
+                arguments: Callable[[str], dict] | None = None) -> Tensor:
         """The unweighted loss of one pathway, at the size of ``target``."""
         if pathway.name in self.transforms:
             transform = self.transforms[pathway.name]
@@ -246,7 +246,7 @@ class PathwayGrid(nn.Module):
         more = arguments(pathway.transform) if arguments else {}
         return self.logit_losses[pathway.transform](feature, target, **more)
 
-    def sensitivities(self) -> Iterator[Tuple[str, Optional[Tensor]]]:
+    def sensitivities(self) -> Iterator[tuple[str, Tensor | None]]:
         """Derivatives of the unweighted pathway losses, recorded in the last backward pass.
 
         Yields:
@@ -266,7 +266,7 @@ class PathwayGrid(nn.Module):
     def catch_sensitivities(self, catch: bool) -> None:
         """Start or stop recording gradients for :meth:`sensitivities`; clears the recorded gradients."""
         self.catching = catch
-        self._caught: Dict[str, Tensor] = {}  # gradients by pathway
+        self._caught: dict[str, Tensor] = {}  # gradients by pathway
         self._caught_order = []  # pathways that were computed
         self._caught_factors = torch.zeros(0)  # what their losses were multiplied by
 

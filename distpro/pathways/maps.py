@@ -1,18 +1,18 @@
 """Sizes and variances of maps [B, C, H, W]."""
-from typing import Callable, Optional, Tuple
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 
-def averaged(target: Tensor, size: Tuple[int, ...]) -> Tensor:
+def averaged(target: Tensor, size: tuple[int, ...]) -> Tensor:
     """A teacher's map at a size that is no larger; logits as they are."""
     return target if tuple(target.shape[2:]) == size else F.adaptive_avg_pool2d(target, size)
 
 
 @torch.no_grad()
-def variance_of(feature: Tensor, average: Optional[Callable[[Tensor], object]]) -> Tensor:
+def variance_of(feature: Tensor, average: Callable[[Tensor], object] | None) -> Tensor:
     """Mean variance of the channels of maps [B, C, H, W], over all processes; 1 where a map is constant."""
     feature = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
     mean, square = feature.mean((0, 2, 3)), feature.square().mean((0, 2, 3))

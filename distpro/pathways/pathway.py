@@ -1,7 +1,7 @@
 """Pathways: which teacher layer is compared with which student layer, through which transform."""
 import dataclasses
 import difflib
-from typing import List, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 from ..errors import ArgumentError
 from ..tracing import FeatureTap
@@ -29,7 +29,7 @@ class Pathway:
 
 
 def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
-            connections: Union[str, Sequence[Tuple]]) -> List[Tuple[FeatureTap, FeatureTap]]:
+            connections: str | Sequence[tuple]) -> list[tuple[FeatureTap, FeatureTap]]:
     """Choose the pairs of layers to compare.
 
     The depth of a layer is its relative position in its list, from 0 for the first to 1 for the last, so that lists of
@@ -75,17 +75,17 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
     return pairs
 
 
-def span(pairs: Sequence[Tuple[FeatureTap, FeatureTap]], transforms: Sequence[str]) -> List[Pathway]:
+def span(pairs: Sequence[tuple[FeatureTap, FeatureTap]], transforms: Sequence[str]) -> list[Pathway]:
     """Every pair with every transform: K transforms give K pathways per pair."""
     return [Pathway(transmitter, receiver, transform) for transmitter, receiver in pairs for transform in transforms]
 
 
-def depths(count: int) -> List[float]:
+def depths(count: int) -> list[float]:
     """Relative depths in [0, 1] of ``count`` layers, from shallow to deep; a single layer has depth 1."""
     return [index / (count - 1) if count > 1 else 1.0 for index in range(count)]
 
 
-def _named(taps: Sequence[FeatureTap], name: Union[str, int], key: str, where: str) -> FeatureTap:
+def _named(taps: Sequence[FeatureTap], name: str | int, key: str, where: str) -> FeatureTap:
     """The tap with this name, layer or index."""
     if isinstance(name, int) and -len(taps) <= name < len(taps):
         return taps[name]

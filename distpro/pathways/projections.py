@@ -3,7 +3,6 @@
 They have the same call as the release's, ``transform(feature, size)``, and the same nearest-neighbour resize, but no
 normalisation. Parameter counts are for 64 teacher and 32 student channels.
 """
-from typing import Optional
 
 from torch import nn
 
@@ -63,7 +62,7 @@ class MLPTransform(Transform):
         ArgumentError: If ``hidden_channels`` is not such a number.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: Optional[int] = None, **kwargs) -> None:
+    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int | None = None, **kwargs) -> None:
         if hidden_channels is not None and (not isinstance(hidden_channels, int) or hidden_channels < 1):
             raise ArgumentError(f'hidden_channels={hidden_channels!r} must be a whole number from 1')
         self.hidden_channels = hidden_channels

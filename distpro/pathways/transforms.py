@@ -3,7 +3,6 @@
 A transform is a trainable block that maps a student's feature to the shape of a teacher's. The release (ECCV 2022) defines
 all four but uses only the last. Parameter counts in the docstrings are for 64 teacher and 32 student channels.
 """
-from typing import List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -26,13 +25,13 @@ class SpatialAttention(nn.Module):
         return x * self.conv(x)
 
 
-def conv_bn(in_channels: int, out_channels: int, kernel_size: int) -> List[nn.Module]:
+def conv_bn(in_channels: int, out_channels: int, kernel_size: int) -> list[nn.Module]:
     """A convolution without bias that preserves the map's size, and a batch norm."""
     return [nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2, bias=False),
             nn.BatchNorm2d(out_channels)]
 
 
-def resize(x: Tensor, size: Optional[Tuple[int, int]]) -> Tensor:
+def resize(x: Tensor, size: tuple[int, int] | None) -> Tensor:
     """Nearest-neighbour resize of [B, C, H, W] to ``size``; None does not resize."""
     factors = _factors(x, size)
     if factors is None:
@@ -43,7 +42,7 @@ def resize(x: Tensor, size: Optional[Tuple[int, int]]) -> Tensor:
     return x
 
 
-def resize_and_convolve(x: Tensor, size: Optional[Tuple[int, int]], conv: nn.Module) -> Tensor:
+def resize_and_convolve(x: Tensor, size: tuple[int, int] | None, conv: nn.Module) -> Tensor:
     """``conv(resize(x, size))``; for a plain 3x3 convolution and an integer scale factor, without computing the large map.
 
     Enlarging a map by a factor a and convolving it equals one transposed convolution of the small map with stride a. Its
@@ -90,7 +89,7 @@ def _spread(x: Tensor, factor: int, dim: int) -> Tensor:
     return torch.cat([first, inner.repeat_interleave(factor - 2, dim + 1), last], dim + 1).flatten(dim, dim + 1)
 
 
-def _factors(x: Tensor, size: Optional[Tuple[int, int]]) -> Optional[Tuple[int, int]]:
+def _factors(x: Tensor, size: tuple[int, int] | None) -> tuple[int, int] | None:
     """Integer scale factors of height and width; None if they are not integers."""
     if size is None:
         return 1, 1
@@ -111,7 +110,7 @@ class Transform(nn.Module):
         size (tuple[int, int], optional): Default height and width to resize to. Defaults to None: no resize.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, size: Optional[Tuple[int, int]] = None) -> None:
+    def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.size = size
         before, after = self.build(in_channels, out_channels, min(512, in_channels, out_channels))
@@ -119,12 +118,12 @@ class Transform(nn.Module):
         self.conv = after[0] if after else None
         self.after = nn.Sequential(*after[1:])
 
-    def build(self, in_channels: int, out_channels: int, mid: int) -> Tuple[List[nn.Module], List[nn.Module]]:
+    def build(self, in_channels: int, out_channels: int, mid: int) -> tuple[list[nn.Module], list[nn.Module]]:
         """Build the layers before and after the resize. Either list may be empty; ``mid`` is the release's width of the
         inner maps."""
         raise NotImplementedError
 
-    def forward(self, feature: Tensor, size: Optional[Tuple[int, int]] = None) -> Tensor:
+    def forward(self, feature: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Transform a student's map.
 
         Args:

@@ -1,5 +1,5 @@
 """Ablations of a process: what is left of it without one of its properties."""
-from typing import Sequence
+from collections.abc import Sequence
 
 import numpy as np
 

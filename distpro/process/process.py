@@ -1,6 +1,7 @@
 """The process: the schedule of the pathways' weights over a training, found by a search and replayed in distillations."""
 import json
-from typing import Dict, List, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Union
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from ..weighting import OFF, Weighting
 FORMAT = 'distpro process'
 VERSION = 3
 READABLE = (1, 2, 3)
-Numbers = Union[Sequence[float], np.ndarray]
+Numbers = Sequence[float] | np.ndarray
 
 
 class DistillationProcess:
@@ -35,15 +36,15 @@ class DistillationProcess:
     """
 
     def __init__(self, names: Sequence[str], weighting: Weighting, progress: Numbers = (),
-                 alpha: Union[Sequence[Numbers], np.ndarray] = (), origin: Optional[dict] = None,
-                 layers: Optional[Dict[str, List[str]]] = None) -> None:
+                 alpha: Sequence[Numbers] | np.ndarray = (), origin: dict | None = None,
+                 layers: dict[str, list[str]] | None = None) -> None:
         self.names = list(names)
         self.weighting = weighting
-        self.progress: List[float] = [float(p) for p in progress]
-        self.alpha: List[np.ndarray] = [np.array(a, dtype=np.float64) for a in alpha]
+        self.progress: list[float] = [float(p) for p in progress]
+        self.alpha: list[np.ndarray] = [np.array(a, dtype=np.float64) for a in alpha]
         self.origin = dict(origin or {})
         self.layers = layers
-        self._weights: Optional[np.ndarray] = None
+        self._weights: np.ndarray | None = None
         if not self.names or len(set(self.names)) != len(self.names):
             raise ProcessError(f'a process needs one or more different pathways, got {self.names}')
         if len(self.alpha) != len(self.progress) or any(a.shape != (len(self.names), ) for a in self.alpha):
@@ -62,7 +63,7 @@ class DistillationProcess:
                                f'{layers}')
 
     @classmethod
-    def by_hand(cls, names: Sequence[str], progress: Sequence[float] = (), weights: Union[Sequence, dict] = (),
+    def by_hand(cls, names: Sequence[str], progress: Sequence[float] = (), weights: Sequence | dict = (),
                 unit: str = 'variance', **unknown) -> 'DistillationProcess':
         """A process with given weights.
 
@@ -188,7 +189,7 @@ class DistillationProcess:
                     progress=self.progress, alpha=[_shortest(a) for a in self.alpha], origin=self.origin)
 
     @classmethod
-    def from_dict(cls, data: Dict, source: str = 'the process') -> 'DistillationProcess':
+    def from_dict(cls, data: dict, source: str = 'the process') -> 'DistillationProcess':
         """Build a process from the result of :meth:`to_dict`.
 
         Args:
@@ -265,7 +266,7 @@ def _weighting(data: dict, version: int) -> Weighting:
     return Weighting.from_dict(data)
 
 
-def _shortest(alpha: np.ndarray) -> List[float]:
+def _shortest(alpha: np.ndarray) -> list[float]:
     """Convert numbers from float32 to the shortest decimals that give the same float32."""
     single = alpha.astype(np.float32)
     if (single == alpha).all():

@@ -1,7 +1,7 @@
 """Transfer of a process from one pair of networks to another."""
 import math
 import re
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -13,11 +13,11 @@ from .process import DistillationProcess
 TRANSFERS = ('by_depth', )
 SIDES = ('transmitters', 'receivers')
 LOGITS = 'logits>logits:'
-Point = Tuple[float, float]
+Point = tuple[float, float]
 
 
 def map_process(process: DistillationProcess, names: Sequence[str],
-                layers: Optional[Dict[str, List[str]]] = None) -> DistillationProcess:
+                layers: dict[str, list[str]] | None = None) -> DistillationProcess:
     """Map a process to other pathways, by the relative depth of their layers and by their transform.
 
     Depth is the relative position of a layer in its network, from 0 for the first to 1 for the last. At each knot, the
@@ -100,7 +100,7 @@ class PathwayDepths:
         ProcessError: If a name is invalid or its layer is not among ``layers``.
     """
 
-    def __init__(self, names: Sequence[str], layers: Optional[Dict[str, List[str]]], whose: str) -> None:
+    def __init__(self, names: Sequence[str], layers: dict[str, list[str]] | None, whose: str) -> None:
         self.logits = {name[len(LOGITS):]: column for column, name in enumerate(names) if name.startswith(LOGITS)}
         features = {}
         for column, name in enumerate(names):
@@ -113,7 +113,7 @@ class PathwayDepths:
         self.layers = layers or {side: list(dict.fromkeys(parts[place] for parts in features.values()))
                                  for place, side in enumerate(SIDES)}
         depth = [dict(zip(self.layers[side], depths(len(self.layers[side])))) for side in SIDES]
-        self.points: Dict[str, Dict[int, Point]] = {}
+        self.points: dict[str, dict[int, Point]] = {}
         for column, (*pair, transform) in features.items():
             for place, layer in enumerate(pair):
                 if layer not in depth[place]:
@@ -154,11 +154,11 @@ def interpolation(known: Sequence[Point], asked: Sequence[Point]) -> np.ndarray:
     return shares
 
 
-def _intervals(line: List[float]) -> List[Point]:
+def _intervals(line: list[float]) -> list[Point]:
     return list(zip(line[:-1], line[1:])) or [(line[0], line[0])]
 
 
-def _mixture(corners: np.ndarray, point: np.ndarray) -> Tuple[np.ndarray, float]:
+def _mixture(corners: np.ndarray, point: np.ndarray) -> tuple[np.ndarray, float]:
     """Interpolation weights of a cell's 1 to 4 known corners at the nearest point of their hull, and its distance.
 
     Four corners are sorted by x, then by y.
@@ -199,7 +199,7 @@ def _factors(before: np.ndarray, after: np.ndarray, progress: Sequence[float]) -
     return factors[:, None]
 
 
-def _check_labels(kind: str, source: Dict, target: Dict) -> None:
+def _check_labels(kind: str, source: dict, target: dict) -> None:
     """Refuse transforms, or labels of logits, that only one side has; a single transform is used for all."""
     one_serves_all = kind == 'transforms' and len(source) == 1 and target
     if set(source) != set(target) and not one_serves_all:

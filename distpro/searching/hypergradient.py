@@ -17,7 +17,7 @@ Source: DistPro (ECCV 2022). Its release keeps the virtual step, adds the traini
 factor for Nesterov momentum; none of that is done here.
 """
 import collections
-from typing import Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.autograd.forward_ad as forward_ad
@@ -55,7 +55,7 @@ class Hypergradient:
     """
 
     def __init__(self, student: nn.Module, optimizer: torch.optim.Optimizer, method: str = 'auto',
-                 radius: float = 1e-2, average: Optional[Callable[[List[Tensor]], None]] = None) -> None:
+                 radius: float = 1e-2, average: Callable[[list[Tensor]], None] | None = None) -> None:
         if method not in METHODS:
             raise ArgumentError(f"method='{method}' is not one of {', '.join(METHODS)}")
         if not radius > 0:
@@ -74,9 +74,9 @@ class Hypergradient:
         self.method = method
         self.radius = radius
         self.average = average or (lambda tensors: None)
-        self.fallback_reason: Optional[str] = None
+        self.fallback_reason: str | None = None
         self.passes: collections.Counter = collections.Counter()
-        self._before: Optional[StepSnapshot] = None
+        self._before: StepSnapshot | None = None
         self._watching = False
         self._handle = optimizer.register_step_pre_hook(self._keep)
 
@@ -90,8 +90,8 @@ class Hypergradient:
         self._before = None
         self._watching = True
 
-    def after_step(self, held_out_loss: Callable[[], Tensor], features: Callable[[Callable], Dict[str, Tensor]],
-                   sensitivities: Iterable[Tuple[str, Optional[Tensor]]]) -> Optional[Tensor]:
+    def after_step(self, held_out_loss: Callable[[], Tensor], features: Callable[[Callable], dict[str, Tensor]],
+                   sensitivities: Iterable[tuple[str, Tensor | None]]) -> Tensor | None:
         """The gradient of the held-out loss with respect to the weights of the step just taken.
 
         Both functions are run with the student's buffers and the random states kept.
@@ -126,7 +126,7 @@ class Hypergradient:
         self.average([derivative])
         return -derivative
 
-    def _tangents(self, theta: List[Tensor], u: List[Tensor], features: Callable) -> Dict[str, Tensor]:
+    def _tangents(self, theta: list[Tensor], u: list[Tensor], features: Callable) -> dict[str, Tensor]:
         """Directional derivatives of the features at theta along u, shaped like the features."""
         if self.method != 'differences' and self.fallback_reason is None:
             try:
@@ -142,7 +142,7 @@ class Hypergradient:
         replaced = dict(zip(self.names, parameters))
         return lambda *args, **kwargs: torch.func.functional_call(self.student, replaced, args, kwargs)
 
-    def _jvp(self, theta, u, features) -> Dict[str, Tensor]:
+    def _jvp(self, theta, u, features) -> dict[str, Tensor]:
         # Of torch's attention kernels the plain one alone has a forward mode.
         with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH):
             duals = [forward_ad.make_dual(p, t) for p, t in zip(theta, u)]
@@ -152,7 +152,7 @@ class Hypergradient:
             return {name: torch.zeros_like(feature) if tangent is None else tangent.contiguous()
                     for name, (feature, tangent) in pairs.items()}
 
-    def _differences(self, theta, u, features) -> Dict[str, Tensor]:
+    def _differences(self, theta, u, features) -> dict[str, Tensor]:
         length = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(u)))
         # Where the held-out loss is flat there is no direction, and whatever is multiplied by it is zero.
         epsilon = self.radius / length if length > 0 else length.new_ones(())

@@ -6,14 +6,15 @@ transposed derivative takes :math:`a = \partial J / \partial \theta'` and :math:
 import collections
 import copy
 import inspect
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
 
-State = Dict[str, Tensor]
+State = dict[str, Tensor]
 COUNTERS = ('step', 'mu_product')  # entries of a state that no gradient enters
 
 
@@ -50,8 +51,8 @@ class StepSnapshot:
         self.theta = [p.detach().clone() for p in parameters]
         self.groups = [{k: value for k, value in group_of[id(p)].items() if k != 'params'} for p in parameters]
         self.had_buffer = [optimizer.state.get(p, {}).get('momentum_buffer') is not None for p in parameters]
-        self.gradients: List[Optional[Tensor]] = []
-        self.states: List[dict] = []
+        self.gradients: list[Tensor | None] = []
+        self.states: list[dict] = []
         if not isinstance(optimizer, torch.optim.SGD):  # whose derivative depends on neither
             self.gradients = [None if p.grad is None else p.grad.detach().clone() for p in parameters]
             self.states = [_cloned(optimizer.state.get(p, {})) for p in parameters]
@@ -59,13 +60,13 @@ class StepSnapshot:
 
 class Transposed(NamedTuple):
     """What a step's transposed derivative gives, one entry a parameter."""
-    gradients: List[Tensor]
-    parameters: List[Tensor]
-    states: List[State]
+    gradients: list[Tensor]
+    parameters: list[Tensor]
+    states: list[State]
 
 
 def transposed(optimizer: torch.optim.Optimizer, before: StepSnapshot, a: Sequence[Tensor],
-               b: Optional[Sequence[State]] = None) -> Transposed:
+               b: Sequence[State] | None = None) -> Transposed:
     """Take the derivatives by what a step gave back to what it was given.
 
     SGD in closed form. Any other optimiser of ``torch.optim`` that can be differentiated: exactly, by taking its own step

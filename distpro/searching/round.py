@@ -1,7 +1,8 @@
 """One short training with given weights, which can be differentiated from its end to its start."""
 import copy
 import math
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Protocol, Tuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +37,7 @@ class Training(Protocol):
     def batches(self, iteration: int) -> Iterator[Any]:
         """The round's batches again, from an iteration on."""
 
-    def training_loss(self, parameters: Dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
+    def training_loss(self, parameters: dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
         """The loss of a step as a function of parameters and weights; images and random numbers as in the step."""
 
     def held_out_losses(self) -> Iterator[Tensor]:
@@ -45,7 +46,7 @@ class Training(Protocol):
     def any_process(self, flag: Tensor) -> bool:
         """Whether a boolean scalar is true in any process."""
 
-    def average(self, tensors: List[Tensor]) -> None:
+    def average(self, tensors: list[Tensor]) -> None:
         """Average tensors over processes in place."""
 
 
@@ -73,7 +74,7 @@ class Round:
         self.training, self.iterations = training, iterations
         self.memory, self.max_growth = memory, max_growth
         self.differentiates, self.diverged = differentiates, False
-        self.trajectory: Optional[Trajectory] = None
+        self.trajectory: Trajectory | None = None
 
     def open(self) -> None:
         """Start to watch the training's optimiser."""
@@ -90,8 +91,8 @@ class Round:
         """
         self.weights, self.store = weights, store and self.trajectory is not None
         self.diverged, self._iteration = False, 0
-        self._parts: List[Tuple[int, dict]] = []  # first iteration, and the state before it
-        self._settings: List[List[dict]] = []  # of the optimiser, by iteration
+        self._parts: list[tuple[int, dict]] = []  # first iteration, and the state before it
+        self._settings: list[list[dict]] = []  # of the optimiser, by iteration
         if self.trajectory is not None:
             self.trajectory.steps.clear()
 
@@ -158,7 +159,7 @@ class Round:
                 group.update(settings)
             self._take(iteration, next(batches))
 
-    def _training_loss(self, parameters: Dict[str, Tensor], weights: Tensor, stored: Tuple[int, Any]) -> Tensor:
+    def _training_loss(self, parameters: dict[str, Tensor], weights: Tensor, stored: tuple[int, Any]) -> Tensor:
         iteration, batch = stored
         return self.training.training_loss(parameters, weights, iteration, batch)
 

@@ -1,6 +1,6 @@
 """The default search: which process a short training ends best with on held-out images."""
 import math
-from typing import Dict, List, Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -36,12 +36,12 @@ class RoundSearch:
     """
 
     def __init__(self, grid: PathwayGrid, round: Round, searcher: Searcher, repeats: int = 1,
-                 price: Optional[Tensor] = None) -> None:
+                 price: Tensor | None = None) -> None:
         self.grid, self.round, self.searcher, self.repeats, self.price = grid, round, searcher, repeats, price
-        self.trial: Optional[Trial] = None
-        self._initial: Optional[dict] = None
-        self._losses: List[float] = []  # of the present trial's repeats that are done
-        self._gradients: List[Tensor] = []
+        self.trial: Trial | None = None
+        self._initial: dict | None = None
+        self._losses: list[float] = []  # of the present trial's repeats that are done
+        self._gradients: list[Tensor] = []
 
     @property
     def finished(self) -> bool:
@@ -68,7 +68,7 @@ class RoundSearch:
         with torch.no_grad():
             self.round.begin(self.weights(self.trial), self.stores)
 
-    def end(self) -> Optional[float]:
+    def end(self) -> float | None:
         """End a round.
 
         Returns:
@@ -97,7 +97,7 @@ class RoundSearch:
         alpha = self.trial.alpha.clone().requires_grad_()
         return torch.autograd.grad((self.weights(self.trial, alpha) * derivatives).sum(), alpha)[0]
 
-    def weights(self, trial: Trial, alpha: Optional[Tensor] = None) -> Tensor:
+    def weights(self, trial: Trial, alpha: Tensor | None = None) -> Tensor:
         """Weights of all iterations of a round [iterations, N], differentiable in alpha [knots, N], or of the trial's."""
         alpha = (trial.alpha if alpha is None else alpha).to(self.grid.alpha)
         knots = torch.stack([self._weighting(trial)(knot) for knot in alpha])
@@ -109,7 +109,7 @@ class RoundSearch:
     def _weighting(self, trial: Trial) -> Weighting:
         return reference_weighting(self.grid) if trial.kind in self.searcher.references else self.grid.weighting
 
-    def process(self) -> Optional[DistillationProcess]:
+    def process(self) -> DistillationProcess | None:
         """The best process so far, without an origin; None before the first trial is done."""
         best = self.searcher.best
         if best is None:
@@ -134,7 +134,7 @@ class RoundSearch:
             others += f', guessing {self.searcher.guessing:.4f}'
         return others
 
-    def warning(self) -> Optional[str]:
+    def warning(self) -> str | None:
         """What is wrong with the result, if it is no better than what needs no search."""
         searcher, best = self.searcher, self.searcher.best
         if best.kind in searcher.references:
@@ -195,7 +195,7 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
                 seed=seed, off=OFF, has_level=free, max_divisions=max_divisions, **arguments)
 
 
-def reference_alphas(grid: PathwayGrid, knots: int) -> Dict[str, Tensor]:
+def reference_alphas(grid: PathwayGrid, knots: int) -> dict[str, Tensor]:
     """alpha [knots, N] of the student alone and, if there are pathways between logits, of plain KD."""
     off = torch.full((knots, len(grid.pathways)), OFF)
     if not grid.logit_indices:

@@ -1,6 +1,6 @@
 """What lets a training loss be differentiated twice."""
 import contextlib
-from typing import Callable, Dict, Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -64,7 +64,7 @@ def _direction(input: Tensor, p=2, dim: int = 1, eps: float = 1e-12, **kwargs):
     return torch.where(length > eps, input / torch.where(length > eps, length, 1), 0)
 
 
-_REPLACED: Dict[Callable, Callable] = {
+_REPLACED: dict[Callable, Callable] = {
     torch.sqrt: _root, Tensor.sqrt: _root, torch.norm: _norm, Tensor.norm: _norm, torch.linalg.vector_norm: _vector_norm,
     torch.std: _deviation, Tensor.std: _deviation, F.normalize: _direction
 }

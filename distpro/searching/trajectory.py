@@ -14,7 +14,8 @@ from. DistPro (ECCV 2022) looks one step ahead.
 """
 import dataclasses
 import math
-from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class Step:
     """
     batch: Any
     weights: Tensor
-    before: Optional[StepSnapshot] = None
+    before: StepSnapshot | None = None
 
 
 class Trajectory:
@@ -53,16 +54,16 @@ class Trajectory:
         ArgumentError: If the optimiser cannot be differentiated.
     """
 
-    def __init__(self, parameters: Dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
-                 average: Optional[Callable[[List[Tensor]], None]] = None) -> None:
+    def __init__(self, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
+                 average: Callable[[list[Tensor]], None] | None = None) -> None:
         check_differentiable(optimizer)
         optimised = {id(p) for group in optimizer.param_groups for p in group['params']}
         self.parameters = {name: p for name, p in parameters.items() if p.requires_grad and id(p) in optimised}
         self.optimizer = optimizer
         self.average = average or (lambda tensors: None)
-        self.steps: List[Step] = []
+        self.steps: list[Step] = []
         self.swept = 0  # steps that were differentiated so far
-        self._next: Optional[Step] = None
+        self._next: Step | None = None
         self._handle = optimizer.register_step_pre_hook(self._before_step)
 
     def store(self, batch: Any, weights: Tensor) -> None:
@@ -102,7 +103,7 @@ class Trajectory:
         """float: Length of the derivative of J by the parameters that the way back has reached."""
         return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(self.a))).item()
 
-    def sweep(self, training_loss: Callable[[Dict[str, Tensor], Tensor, Any], Tensor], bound: float = math.inf) -> Tensor:
+    def sweep(self, training_loss: Callable[[dict[str, Tensor], Tensor, Any], Tensor], bound: float = math.inf) -> Tensor:
         """Go back through the stored steps, and delete them.
 
         Args:

@@ -1,12 +1,12 @@
 """Steps of gradient descent that can be differentiated through."""
-from typing import Callable, Dict, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 
-def unrolled(parameters: Dict[str, Tensor], losses: Sequence[Callable[[Dict[str, Tensor]], Tensor]], lr: float,
-             weight_decay: float = 0.0) -> Dict[str, Tensor]:
+def unrolled(parameters: dict[str, Tensor], losses: Sequence[Callable[[dict[str, Tensor]], Tensor]], lr: float,
+             weight_decay: float = 0.0) -> dict[str, Tensor]:
     """Take a step of plain gradient descent on each loss in turn, with a graph.
 
     Args:

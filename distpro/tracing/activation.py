@@ -1,5 +1,5 @@
 """Find the activation module that produced a feature."""
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from .trace import Call, Trace
 
 
-def activation_of(feature: Any, traced: Trace) -> Optional[Call]:
+def activation_of(feature: Any, traced: Trace) -> Call | None:
     """The call of the activation module that produced ``feature``; None if there is none."""
     if not isinstance(feature, Tensor):
         return None

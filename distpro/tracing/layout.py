@@ -5,7 +5,8 @@ The layout of a feature is determined from its shape and from the traced forward
 import dataclasses
 import functools
 import math
-from typing import Any, Dict, Iterable, List, Optional, Sequence, Tuple, Union
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,7 +26,7 @@ class Layout:
         after (int): Tokens after those of the image. Defaults to 0.
     """
     kind: str = 'map'
-    size: Tuple[int, int] = (1, 1)
+    size: tuple[int, int] = (1, 1)
     before: int = 0
     after: int = 0
 
@@ -69,7 +70,7 @@ class LayoutDetector:
         images = next((call.inputs[0] for call in calls if call.inputs and _is(call.inputs[0], 4)), None)
         self.count, self.image = (None, None) if images is None else (len(images), tuple(images.shape[2:]))
 
-    def layout(self, value: Any) -> Optional[Layout]:
+    def layout(self, value: Any) -> Layout | None:
         """Layout: How a tensor of the forward represents a map of each image; None if it does not."""
         if isinstance(value, Tensor) and len(value.shape) and len(value) != self.count:
             return None
@@ -82,7 +83,7 @@ class LayoutDetector:
             return self._tokens(value)
         return None
 
-    def maps(self, output: Any) -> List[Tuple[Union[None, int, str], Layout]]:
+    def maps(self, output: Any) -> list[tuple[None | int | str, Layout]]:
         """The elements of a module's output (or input) that are maps: key (None if not a container) and layout."""
         if isinstance(output, dict):
             entries: Iterable = output.items()
@@ -112,7 +113,7 @@ class LayoutDetector:
         return any(isinstance(module, (nn.Linear, nn.LayerNorm)) for module in inside) and not any(
             isinstance(module, (nn.Conv2d, nn.BatchNorm2d)) for module in inside)
 
-    def _tokens(self, value: Tensor) -> Optional[Layout]:
+    def _tokens(self, value: Tensor) -> Layout | None:
         """Layout of tokens. Extra tokens before and after those of the image are equal for all images in the first layer.
 
         Later layers mix them with the image, but their number stays the same.
@@ -125,9 +126,9 @@ class LayoutDetector:
         return None
 
     @functools.cached_property
-    def _fixed(self) -> Dict[int, Tuple[int, int]]:
+    def _fixed(self) -> dict[int, tuple[int, int]]:
         """By length: how many tokens at both ends of the first sequence of this length are equal for both images."""
-        fixed: Dict[int, Tuple[int, int]] = {}
+        fixed: dict[int, tuple[int, int]] = {}
         for call in self.calls:
             for value in (*call.inputs[:1], call.output):
                 if _is(value, 3) and len(value) > 1 and value.size(1) not in fixed:
@@ -136,7 +137,7 @@ class LayoutDetector:
                     fixed[value.size(1)] = ends
         return fixed
 
-    def _grid(self, count: int) -> Optional[Tuple[int, int]]:
+    def _grid(self, count: int) -> tuple[int, int] | None:
         """Height and width of ``count`` tokens with the images' aspect ratio."""
         if self.image is None or count < 1:
             return None

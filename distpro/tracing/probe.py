@@ -1,11 +1,11 @@
 """Random images to probe a model."""
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 
-def probe_input(model: nn.Module, shape: Optional[Sequence[int]] = None) -> Tensor:
+def probe_input(model: nn.Module, shape: Sequence[int] | None = None) -> Tensor:
     """A small batch of random images to probe a model.
 
     Args:

@@ -1,5 +1,5 @@
 """Read features during a forward."""
-from typing import Callable, Dict, List, Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -31,7 +31,7 @@ class FeatureReader:
         self.model = model
         self.taps = tuple(taps)
         self.stop_early = stop_early
-        self.features: Dict[str, Tensor] = {}
+        self.features: dict[str, Tensor] = {}
 
     def __enter__(self) -> 'FeatureReader':
         self.features = {}
@@ -41,7 +41,7 @@ class FeatureReader:
         self._handles = [module.register_forward_hook(hook) for module, hook in hooks.items()]
         return self
 
-    def _hook(self, taps: List[FeatureTap]) -> Callable:
+    def _hook(self, taps: list[FeatureTap]) -> Callable:
         calls = 0
 
         def read(module, inputs, output):

@@ -1,7 +1,8 @@
 """Resolve layers of a config into taps, with a trace of the model."""
 import dataclasses
 import difflib
-from typing import Any, List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,8 +17,8 @@ from .trace import Call, Trace
 LAST_CALL = -1
 
 
-def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, key: str, root: str = 'backbone',
-                 trained: bool = False) -> List[FeatureTap]:
+def resolve_taps(config: str | Sequence[str | dict], traced: Trace, key: str, root: str = 'backbone',
+                 trained: bool = False) -> list[FeatureTap]:
     """Resolve a list of layers into taps, with a traced forward.
 
     Args:
@@ -56,7 +57,7 @@ def resolve_taps(config: Union[str, Sequence[Union[str, dict]]], traced: Trace, 
     return taps
 
 
-def resolve_logits(traced: Trace, key: str, layer: Optional[str] = None) -> FeatureTap:
+def resolve_logits(traced: Trace, key: str, layer: str | None = None) -> FeatureTap:
     """The tap at a classifier's output.
 
     Args:
@@ -89,14 +90,14 @@ def resolve_logits(traced: Trace, key: str, layer: Optional[str] = None) -> Feat
     return FeatureTap('logits', call.name, 'output', call.index, shape=tuple(output.shape[1:]), layer=call.name)
 
 
-def _call_with_output(output: Tensor, traced: Trace) -> Optional[Call]:
+def _call_with_output(output: Tensor, traced: Trace) -> Call | None:
     """The last call that returned this tensor, else the last that returned an equal one."""
     tensors = [call for call in reversed(traced.calls) if isinstance(call.output, Tensor)]
     equal = (call for call in tensors if call.output.shape == output.shape and torch.equal(call.output, output))
     return next((call for call in tensors if call.output is output), None) or next(equal, None)
 
 
-def _calls_of(name: str, traced: Trace, key: str) -> List[Call]:
+def _calls_of(name: str, traced: Trace, key: str) -> list[Call]:
     """The calls of a layer, at least one."""
     if not isinstance(name, str) or name not in traced.modules or not name:
         nearest = difflib.get_close_matches(str(name), list(traced.modules), n=3, cutoff=0.3)
@@ -110,7 +111,7 @@ def _calls_of(name: str, traced: Trace, key: str) -> List[Call]:
     return calls
 
 
-def _auto_layers(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> List[dict]:
+def _auto_layers(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> list[dict]:
     """The layers of an entry 'auto', with its ``before_activation``."""
     if not set(spec) <= {'module', 'before_activation'}:
         raise ArgumentError(f"{key}: module='auto' stands for several layers and allows before_activation only, "
@@ -159,7 +160,7 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> F
     return dataclasses.replace(tap, shape=tuple(layout(value).shape[1:]))
 
 
-def _map_in(output: Any, spec: dict, traced: Trace, layer: str) -> Tuple[Union[None, int, str], Layout]:
+def _map_in(output: Any, spec: dict, traced: Trace, layer: str) -> tuple[None | int | str, Layout]:
     """The element of a layer's output to read, and its layout."""
     several = isinstance(output, (tuple, list, dict))
     places = list(output) if isinstance(output, dict) else list(range(len(output))) if several else [0]

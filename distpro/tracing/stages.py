@@ -1,7 +1,6 @@
 """Find the stages of a backbone."""
 import dataclasses
 import math
-from typing import List, Tuple, Union
 
 from torch import Tensor
 
@@ -12,7 +11,7 @@ from .trace import Call, Trace
 DEPTHS = 4  # layers of 'auto' if all maps have the same size
 
 
-def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> List[dict]:
+def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> list[dict]:
     """Find the stages of a backbone, whose features can be compared.
 
     The parts of the backbone are its children that are called, including those inside lists. Parts with at least two weight
@@ -60,7 +59,7 @@ def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> Li
 class _Part:
     """A part of a backbone that returns a map."""
     call: Call
-    element: Union[None, int, str]
+    element: None | int | str
     layout: Layout
 
     @property
@@ -69,7 +68,7 @@ class _Part:
         return element_of(self.call.output, self.element)
 
     @property
-    def size(self) -> Tuple[int, int]:
+    def size(self) -> tuple[int, int]:
         """tuple[int, int]: The map's height and width."""
         return tuple(self.layout(self.value).shape[2:])
 
@@ -79,13 +78,13 @@ class _Part:
         return dict(module=self.call.name, **({} if self.element is None else dict(element=self.element)))
 
 
-def _called_parts(traced: Trace, root: str) -> List[_Part]:
+def _called_parts(traced: Trace, root: str) -> list[_Part]:
     """Last calls of the outermost modules under ``root`` that return maps, in the order of the forward.
 
     The outputs after a global pooling (a module without weights whose output is 1 x 1) are not maps.
     """
     last = {call.name: (order, call) for order, call in enumerate(traced.calls)}
-    found: List[Tuple[int, _Part]] = []
+    found: list[tuple[int, _Part]] = []
 
     def collect(prefix: str) -> None:
         for child, _ in traced.modules[prefix].named_children():

@@ -1,6 +1,6 @@
 """The position in a model where a feature is read."""
 import dataclasses
-from typing import Any, Tuple, Union
+from typing import Any
 
 from torch import Tensor
 
@@ -27,18 +27,18 @@ class FeatureTap:
     module: str
     side: str = 'output'
     call: int = 0
-    element: Union[None, int, str] = None
-    shape: Tuple[int, ...] = ()
+    element: None | int | str = None
+    shape: tuple[int, ...] = ()
     layer: str = ''
     layout: Layout = Layout()
 
-    def pick(self, inputs: Tuple, output: Any) -> Any:
+    def pick(self, inputs: tuple, output: Any) -> Any:
         """The tensor at this tap, from the arguments of a forward hook."""
         if self.side == 'input':
             return element_of(inputs, self.element)
         return output if self.element is None else element_of(output, self.element)
 
-    def read(self, inputs: Tuple, output: Any) -> Tensor:
+    def read(self, inputs: tuple, output: Any) -> Tensor:
         """The feature as a map [B, C, H, W], or logits [B, K], from the arguments of a forward hook.
 
         Raises:

@@ -3,7 +3,8 @@
 Layers, their outputs and the ends of stages are found in the trace, for any network.
 """
 import dataclasses
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,10 +19,10 @@ class Call:
     name: str
     module: nn.Module
     index: int
-    inputs: Tuple
+    inputs: tuple
     output: Any
-    input_version: Optional[int]  # of the first input before the call; in-place operations increase a tensor's version
-    output_version: Optional[int]  # after the call
+    input_version: int | None  # of the first input before the call; in-place operations increase a tensor's version
+    output_version: int | None  # after the call
 
 
 class Trace:
@@ -33,13 +34,13 @@ class Trace:
         output (Any): Output of the forward.
     """
 
-    def __init__(self, calls: List[Call], model: nn.Module, output: Any) -> None:
+    def __init__(self, calls: list[Call], model: nn.Module, output: Any) -> None:
         self.calls = calls
         self.output = output
         self.modules = dict(model.named_modules())
         self.layouts = LayoutDetector(calls)
 
-    def of(self, name: str) -> List[Call]:
+    def of(self, name: str) -> list[Call]:
         """The calls of one module."""
         return [call for call in self.calls if call.name == name]
 
@@ -64,9 +65,9 @@ def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
     Returns:
         Trace: The calls.
     """
-    calls: List[Call] = []
-    counts: Dict[str, int] = {}
-    entered: List[Optional[int]] = []
+    calls: list[Call] = []
+    counts: dict[str, int] = {}
+    entered: list[int | None] = []
 
     def version_of(value):
         return value._version if isinstance(value, Tensor) else None

@@ -2,7 +2,8 @@
 import dataclasses
 import itertools
 import os
-from typing import Any, Dict, List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
+from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
@@ -37,14 +38,14 @@ class Method:
     """
     name: str
     config: str
-    options: Dict[str, Any] = dataclasses.field(default_factory=dict)
-    grid: Union[Dict[str, Sequence], List[Dict[str, Any]]] = dataclasses.field(default_factory=dict)
-    ablation_of: Optional[str] = None
-    budgets: Optional[Tuple[float, ...]] = None
-    seeds: Optional[Tuple[int, ...]] = None
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    grid: dict[str, Sequence] | list[dict[str, Any]] = dataclasses.field(default_factory=dict)
+    ablation_of: str | None = None
+    budgets: tuple[float, ...] | None = None
+    seeds: tuple[int, ...] | None = None
     shares_grid: bool = True
 
-    def choices(self) -> List[Dict[str, Any]]:
+    def choices(self) -> list[dict[str, Any]]:
         """list[dict]: All settings of the grid; at least one, which may be empty."""
         if isinstance(self.grid, list):
             return self.grid
@@ -87,8 +88,8 @@ class Benchmark:
         ConfigError: If a key is missing, unknown or out of range, or a config does not exist.
     """
 
-    def __init__(self, path: str, work_dir: Optional[str] = None, teacher_ckpt: Optional[str] = None,
-                 only: Optional[Sequence[str]] = None) -> None:
+    def __init__(self, path: str, work_dir: str | None = None, teacher_ckpt: str | None = None,
+                 only: Sequence[str] | None = None) -> None:
         if not os.path.isfile(path):
             raise ConfigError(f"there is no benchmark '{path}'; the project's benchmarks are in configs/benchmarks/")
         settings = Config.fromfile(path).get('benchmark')
@@ -98,13 +99,13 @@ class Benchmark:
         self.name = os.path.splitext(os.path.basename(path))[0]
         self.folder = os.path.dirname(path)
         self.work_dir = work_dir or os.path.join('work_dirs', f'benchmark_{self.name}')
-        self.pair: Optional[str] = settings.get('pair')
+        self.pair: str | None = settings.get('pair')
         self.teacher = self._existing(settings.teacher)
-        self.teacher_ckpt: Optional[str] = teacher_ckpt or settings.get('teacher_ckpt')
+        self.teacher_ckpt: str | None = teacher_ckpt or settings.get('teacher_ckpt')
         if self.teacher_ckpt is not None and not os.path.isfile(self.teacher_ckpt):
             raise ConfigError(f"benchmark.teacher_ckpt='{self.teacher_ckpt}': there is no such file; leave it out to train "
                               'the teacher')
-        self.seeds: List[int] = list(settings.seeds)
+        self.seeds: list[int] = list(settings.seeds)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f'benchmark.seeds={settings.seeds} must be one or more different numbers')
         self.budgets = _budgets(settings.get('budgets', (1, )), 'benchmark.budgets')
@@ -122,7 +123,7 @@ class Benchmark:
         if set(self.tuning['seeds']) & set(self.seeds):
             raise ConfigError(f"benchmark.tuning.seeds={list(self.tuning['seeds'])} are among benchmark.seeds: use "
                               'different ones, because settings must not be chosen by a run that is reported')
-        self.extended_to: Optional[ConfigDict] = settings.get('extended_to')
+        self.extended_to: ConfigDict | None = settings.get('extended_to')
         if self.extended_to is not None:
             if set(self.extended_to) != {'compute_of', 'best_of'}:
                 raise ConfigError(f"benchmark.extended_to={dict(self.extended_to)} must have 'compute_of' and 'best_of'")
@@ -143,7 +144,7 @@ class Benchmark:
                 self.extended_to = None
 
     @staticmethod
-    def _one_of(name: str, known: Dict[str, Method], key: str) -> None:
+    def _one_of(name: str, known: dict[str, Method], key: str) -> None:
         if name not in known:
             raise ConfigError(f"{key}='{name}' is not one of {list(known)}")
 
@@ -153,8 +154,8 @@ class Benchmark:
             raise ConfigError(f"benchmark names the config '{config}', and there is no file '{path}'")
         return path
 
-    def _methods(self, settings: dict, key: str) -> Dict[str, Method]:
-        methods: Dict[str, Method] = {}
+    def _methods(self, settings: dict, key: str) -> dict[str, Method]:
+        methods: dict[str, Method] = {}
         for name, given in settings.items():
             if name in RESERVED:
                 raise ConfigError(f"{key}: '{name}' is the name of a folder of every comparison: rename it")
@@ -185,7 +186,7 @@ class Benchmark:
         return methods
 
 
-def _budgets(given: Sequence[float], key: str) -> Tuple[float, ...]:
+def _budgets(given: Sequence[float], key: str) -> tuple[float, ...]:
     if not given or len(set(given)) < len(given) or not all(0 < budget <= 1 for budget in given):
         raise ConfigError(f'{key}={list(given)} must be one or more different shares in (0, 1]')
     return tuple(sorted(given))

@@ -1,6 +1,6 @@
 """A comparison from start to end: which trainings are done when, and which settings are chosen."""
 import dataclasses
-from typing import Callable, Dict, Iterator, List, Tuple
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -63,7 +63,7 @@ def _run(benchmark: Benchmark, workers: int, threads: int, log: Callable[[str], 
                 failed=sum(scheduler[job] is None for job in reported), choices=choices)
 
 
-def _runs(benchmark: Benchmark) -> Iterator[Tuple[Method, int, float]]:
+def _runs(benchmark: Benchmark) -> Iterator[tuple[Method, int, float]]:
     """Methods, seeds and budgets to report; seed by seed, so that a comparison that is stopped early has whole seeds."""
     for seed in benchmark.seeds:
         for method in benchmark.methods.values():
@@ -71,7 +71,7 @@ def _runs(benchmark: Benchmark) -> Iterator[Tuple[Method, int, float]]:
                 yield method, seed, budget
 
 
-def _choose(trials: Dict[Method, List[List[Job]]], scheduler: Scheduler) -> Tuple[Dict[str, dict], List[dict]]:
+def _choose(trials: dict[Method, list[list[Job]]], scheduler: Scheduler) -> tuple[dict[str, dict], list[dict]]:
     """The best settings by method, and a list of all that were tried."""
     chosen, choices = {}, []
     for method, tried in trials.items():
@@ -83,8 +83,8 @@ def _choose(trials: Dict[Method, List[List[Job]]], scheduler: Scheduler) -> Tupl
     return chosen, choices
 
 
-def _extended(benchmark: Benchmark, maker: JobMaker, scheduler: Scheduler, runs: List[Job],
-              chosen: Dict[str, dict]) -> List[Job]:
+def _extended(benchmark: Benchmark, maker: JobMaker, scheduler: Scheduler, runs: list[Job],
+              chosen: dict[str, dict]) -> list[Job]:
     """Runs of the best rival with as much compute as a method and its stage together."""
     full = {name: [job for job in runs if job.name == name and job.budget == 1 and scheduler[job]]
             for name in benchmark.methods}

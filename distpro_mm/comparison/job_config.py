@@ -1,6 +1,7 @@
 """Changes of a config for a training of a comparison: when it is evaluated, how long it is, and on which images."""
 import copy
-from typing import Any, Callable, List
+from collections.abc import Callable
+from typing import Any
 
 from mmengine.config import Config
 from mmpretrain.registry import DATASETS
@@ -57,7 +58,7 @@ def hold_out(cfg: Config, ratio: float) -> None:
     train, val = cfg.train_dataloader.dataset, cfg.val_dataloader.dataset
     in_memory = is_a(train['type'], InMemoryDataset, DATASETS)
     source = train['dataset'] if in_memory else train
-    parts: List[dict] = []
+    parts: list[dict] = []
     for part in ('train', 'held_out'):
         images = copy.deepcopy(source)
         if part == 'held_out':

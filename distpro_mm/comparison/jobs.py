@@ -4,7 +4,8 @@ import hashlib
 import inspect
 import json
 import os
-from typing import Any, Callable, Dict, Iterable, Iterator, Optional, Tuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
@@ -32,8 +33,8 @@ class JobMaker:
 
     def __init__(self, benchmark: Benchmark) -> None:
         self.benchmark = benchmark
-        self._parsed: Dict[Tuple[str, Optional[str]], Config] = {}
-        self._digests: Dict[str, str] = {}
+        self._parsed: dict[tuple[str, str | None], Config] = {}
+        self._digests: dict[str, str] = {}
         reference = self._config(benchmark.methods[benchmark.reference])
         self.student = student_config(reference)
         if stage_references(dict(init_cfg=self.student.model.get('init_cfg'))):
@@ -52,7 +53,7 @@ class JobMaker:
         network = _digest(self.student.model.to_dict())
         return os.path.join(self.benchmark.work_dir, 'initial', f'seed_{seed}_{network}.pth')
 
-    def run(self, method: Method, seed: int, budget: float = 1, settings: Optional[dict] = None) -> Job:
+    def run(self, method: Method, seed: int, budget: float = 1, settings: dict | None = None) -> Job:
         """The job of a run that is reported.
 
         Args:
@@ -118,8 +119,8 @@ class JobMaker:
         return self._job(stage.name, self._config(stage, shared), seed, os.path.join(folder, f'seed_{seed}'),
                          (self.teacher, ), **job)
 
-    def _job(self, name: str, cfg: Config, seed: int, folder: str, needs: Tuple[Job, ...] = (), budget: float = 1,
-             settings: Optional[dict] = None, tuning: bool = False) -> Job:
+    def _job(self, name: str, cfg: Config, seed: int, folder: str, needs: tuple[Job, ...] = (), budget: float = 1,
+             settings: dict | None = None, tuning: bool = False) -> Job:
         key = TEACHER if name == TEACHER else f'{"stages" if name in self.benchmark.stages else "methods"}.{name}'
         files = {reference: os.path.join(needed.work_dir, file) for needed in needs
                  for reference, file in _published(needed.name, needed.config).items()}
@@ -142,7 +143,7 @@ class JobMaker:
         digest = _digest([_of_a_training(cfg), [needed.key for needed in needs], *contents])
         return Job(name, seed, cfg, digest, needs, budget, settings or {}, tuning, reads=reads)
 
-    def _config(self, method: Method, settings: Optional[dict] = None) -> Config:
+    def _config(self, method: Method, settings: dict | None = None) -> Config:
         """The config of a method, a stage or the teacher. A file is read once, as there may be hundreds of jobs."""
         path, pair = method.config, None if method.name == TEACHER else self.benchmark.pair
         if (path, pair) not in self._parsed:
@@ -187,7 +188,7 @@ class JobMaker:
                                       f"comparison: put {' or '.join(map(repr, references))} in its place by options")
 
 
-def _published(name: str, cfg: Config) -> Dict[str, str]:
+def _published(name: str, cfg: Config) -> dict[str, str]:
     """Names of the files that a training publishes, by their reference."""
     return {f'{PREFIX}{name}/{artefact}': file for artefact, file in artefacts(cfg).items()}
 

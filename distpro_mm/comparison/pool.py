@@ -11,8 +11,9 @@ import socket
 import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from typing import IO, Any, Callable, Dict, Iterator, List, Optional, Set, Tuple
+from typing import IO, Any
 
 import torch
 
@@ -37,8 +38,8 @@ class Pool:
         self.threads = threads
         self.context = multiprocessing.get_context('spawn')
         self.idle = list(range(workers))
-        self.executors: Dict[int, futures.Executor] = {}
-        self.running: Dict[futures.Future, int] = {}
+        self.executors: dict[int, futures.Executor] = {}
+        self.running: dict[futures.Future, int] = {}
         self.others = set(multiprocessing.active_children())
 
     def __enter__(self) -> 'Pool':
@@ -62,7 +63,7 @@ class Pool:
         self.running[future] = worker
         return future
 
-    def wait(self) -> Set[futures.Future]:
+    def wait(self) -> set[futures.Future]:
         """Wait until at least one call has ended, and return all that have."""
         done = futures.wait(self.running, return_when=futures.FIRST_COMPLETED).done
         for future in done:
@@ -116,7 +117,7 @@ def usable_cores(cgroups: str = '/sys/fs/cgroup', of_process: str = '/proc/self/
     return max(1, cores)
 
 
-def _words(*path: str) -> List[str]:
+def _words(*path: str) -> list[str]:
     """The words of a file; an empty list if there is no such file."""
     try:
         return pathlib.Path(*path).read_text().split()
@@ -124,7 +125,7 @@ def _words(*path: str) -> List[str]:
         return []
 
 
-def requested_threads() -> Optional[int]:
+def requested_threads() -> int | None:
     """Threads of a training that the environment requests by ``OMP_NUM_THREADS``; None if it is not set.
 
     Raises:
@@ -144,7 +145,7 @@ def default_workers() -> int:
     return max(1, usable_cores() // (requested_threads() or 1))
 
 
-def share_cores(workers: int, taken: int = 0) -> Tuple[int, str]:
+def share_cores(workers: int, taken: int = 0) -> tuple[int, str]:
     """Divide the free cores among the workers.
 
     A training with more threads than free cores is many times slower than a training with a single thread, because all
@@ -175,7 +176,7 @@ def share_cores(workers: int, taken: int = 0) -> Tuple[int, str]:
 
 
 @contextlib.contextmanager
-def lock_work_dir(work_dir: str, cores: int) -> Iterator[List[dict]]:
+def lock_work_dir(work_dir: str, cores: int) -> Iterator[list[dict]]:
     """Lock the work_dir of a comparison, and list the comparisons in other work_dirs of this machine.
 
     The lock and the entry in the list end with the process, however it ends.
@@ -213,7 +214,7 @@ def lock_work_dir(work_dir: str, cores: int) -> Iterator[List[dict]]:
         yield others
 
 
-def _lock(path: str, note: dict) -> Tuple[Optional[IO], dict]:
+def _lock(path: str, note: dict) -> tuple[IO | None, dict]:
     """Lock a file until it is closed, and write a note to it; None and the holder's note if it is locked."""
     file = open(path, 'a+')
     try:
@@ -229,7 +230,7 @@ def _lock(path: str, note: dict) -> Tuple[Optional[IO], dict]:
     return file, note
 
 
-def _holder(path: str) -> Optional[dict]:
+def _holder(path: str) -> dict | None:
     """The note of the process that holds a lock. If none does, the file is removed and None is returned."""
     try:
         with open(path) as file:

@@ -1,8 +1,8 @@
 """Trains the jobs of a comparison on a pool of processes, each after the jobs that it needs, and reports progress."""
 import concurrent.futures as futures
 import time
+from collections.abc import Callable, Iterable
 from concurrent.futures.process import BrokenProcessPool
-from typing import Callable, Dict, Iterable, List, Optional, Set
 
 from distpro.errors import first_line
 
@@ -22,21 +22,21 @@ class Scheduler:
 
     def __init__(self, workers: int, threads: int, log: Callable[[str], None], planned: int) -> None:
         self.workers, self.threads, self.log, self.planned = workers, threads, log, planned
-        self.results: Dict[str, dict] = {}  # by the job's key; {} of a job that failed
-        self.killed: Set[str] = set()  # keys of jobs whose process was killed once
+        self.results: dict[str, dict] = {}  # by the job's key; {} of a job that failed
+        self.killed: set[str] = set()  # keys of jobs whose process was killed once
         self.started, self.trained = time.time(), 0
 
-    def __getitem__(self, job: Job) -> Optional[dict]:
+    def __getitem__(self, job: Job) -> dict | None:
         """The result of a job; None if it failed or has not been trained."""
         return self.results.get(job.key) or None
 
-    def values(self, jobs: Iterable[Job], name: str = 'accuracy') -> List[float]:
+    def values(self, jobs: Iterable[Job], name: str = 'accuracy') -> list[float]:
         """A value of each job's result; jobs that failed are left out."""
         return [self[job][name] for job in jobs if self[job]]
 
     def train(self, jobs: Iterable[Job]) -> None:
         """Train the jobs that are not done yet, and the jobs that they need."""
-        found: Dict[str, Job] = {}
+        found: dict[str, Job] = {}
 
         def collect(job: Job) -> None:
             for needed in job.needs:
@@ -54,9 +54,9 @@ class Scheduler:
         if waiting:
             self._train(waiting)
 
-    def _train(self, waiting: List[Job]) -> None:
+    def _train(self, waiting: list[Job]) -> None:
         with Pool(self.workers, self.threads) as pool:
-            running: Dict[futures.Future, Job] = {}
+            running: dict[futures.Future, Job] = {}
             while waiting or running:
                 self._give_up(waiting)
                 ready = [job for job in waiting if all(self[needed] for needed in job.needs)]
@@ -78,7 +78,7 @@ class Scheduler:
                     else:
                         self._store(job, future)
 
-    def _give_up(self, waiting: List[Job]) -> None:
+    def _give_up(self, waiting: list[Job]) -> None:
         """Remove the jobs that need a job that has failed."""
         for job in list(waiting):
             failed = [needed.name for needed in job.needs if self.results.get(needed.key) == {}]

@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 import traceback
-from typing import Any, Dict, Optional, Tuple
+from typing import Any
 
 import torch
 from mmengine.config import Config
@@ -47,12 +47,12 @@ class Job:
     seed: int
     config: Config = dataclasses.field(compare=False)
     key: str
-    needs: Tuple['Job', ...] = ()
+    needs: tuple['Job', ...] = ()
     budget: float = 1
-    settings: Dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
     tuning: bool = False
-    checkpoint: Optional[str] = None
-    reads: Tuple[str, ...] = ()
+    checkpoint: str | None = None
+    reads: tuple[str, ...] = ()
 
     @property
     def work_dir(self) -> str:
@@ -60,7 +60,7 @@ class Job:
         return self.config.work_dir
 
 
-def artefacts(cfg: Config) -> Dict[str, str]:
+def artefacts(cfg: Config) -> dict[str, str]:
     """Names of the files that a training leaves in its work_dir for other trainings.
 
     Args:
@@ -93,7 +93,7 @@ def write_initial_student(cfg: Config, seed: int, path: str) -> None:
         torch.save(dict(state_dict=student.state_dict()), temporary)
 
 
-def read_result(job: Job) -> Optional[dict]:
+def read_result(job: Job) -> dict | None:
     """The result of a job that is done; None if it is not, or was done with a different config."""
     result = _read(os.path.join(job.work_dir, RESULT))
     return result if result.get('key') == job.key else None

@@ -1,4 +1,4 @@
-from typing import Any, Optional, Tuple
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import _load_checkpoint
@@ -8,13 +8,13 @@ from ..errors import ConfigError
 LISTED = 5  # names in a message
 
 
-def class_names(metainfo: Any) -> Tuple[str, ...]:
+def class_names(metainfo: Any) -> tuple[str, ...]:
     """tuple[str]: The names of classes 0, 1, ... in a data set's ``metainfo``; empty if it has none."""
     names = metainfo.get('classes') if isinstance(metainfo, dict) else None
     return tuple(map(str, names)) if isinstance(names, (list, tuple)) else ()
 
 
-def class_names_of_checkpoint(path: str) -> Tuple[str, ...]:
+def class_names_of_checkpoint(path: str) -> tuple[str, ...]:
     """tuple[str]: The names of the classes that a network was trained on; empty if its checkpoint has none.
 
     Args:
@@ -25,7 +25,7 @@ def class_names_of_checkpoint(path: str) -> Tuple[str, ...]:
     return class_names((meta or {}).get('dataset_meta'))
 
 
-def check_class_names(known: Tuple[str, ...], of: str, found: Tuple[str, ...], key: str, hint: Optional[str] = None) -> None:
+def check_class_names(known: tuple[str, ...], of: str, found: tuple[str, ...], key: str, hint: str | None = None) -> None:
     """Check that classes with the same name have the same number.
 
     mmpretrain numbers the classes of a folder by the sorted names of its subfolders, so a data set that lacks a class

@@ -1,7 +1,7 @@
 import copy
 import difflib
 import functools
-from typing import Any, Dict, List, Optional, Tuple, Union
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import BaseDataset
@@ -43,8 +43,8 @@ class HeldOutSplit:
         DataError: If an image must be loaded for the comparison with others and cannot be.
     """
 
-    def __init__(self, dataset: Union[dict, BaseDataset], part: str, ratio: float = 0.2, seed: int = 0,
-                 stratified: Optional[bool] = None) -> None:
+    def __init__(self, dataset: dict | BaseDataset, part: str, ratio: float = 0.2, seed: int = 0,
+                 stratified: bool | None = None) -> None:
         if part not in PARTS:
             nearest = difflib.get_close_matches(str(part), PARTS, n=1, cutoff=0) or PARTS[:1]
             raise ConfigError(f"HeldOutSplit.part='{part}' is not one of {', '.join(PARTS)} (nearest: {nearest[0]})")
@@ -94,7 +94,7 @@ class HeldOutSplit:
         """dict: Annotation of the image."""
         return self.dataset.get_data_info(int(self.indices[index]))
 
-    def get_cat_ids(self, index: int) -> List[int]:
+    def get_cat_ids(self, index: int) -> list[int]:
         """list[int]: Classes of the image."""
         return self.dataset.get_cat_ids(int(self.indices[index]))
 
@@ -110,8 +110,8 @@ class HeldOutSplit:
         return len(self.indices)
 
 
-def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool, images: Optional[np.ndarray] = None
-          ) -> Dict[str, np.ndarray]:
+def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool, images: np.ndarray | None = None
+          ) -> dict[str, np.ndarray]:
     """Split items in two parts, with all items of an image in the same part.
 
     Args:
@@ -147,7 +147,7 @@ def split(labels: np.ndarray, ratio: float, seed: int, stratified: bool, images:
     return dict(train=np.flatnonzero(~held_out), held_out=np.flatnonzero(held_out))
 
 
-def _indices(dataset: Any, ratio: float, seed: int, stratified: Optional[bool], quiet: bool) -> Dict[str, np.ndarray]:
+def _indices(dataset: Any, ratio: float, seed: int, stratified: bool | None, quiet: bool) -> dict[str, np.ndarray]:
     """The indices of both parts of a data set."""
     labels, images = _labels(dataset), image_ids(dataset)[0]
     if labels is None and stratified:
@@ -165,13 +165,13 @@ def _indices(dataset: Any, ratio: float, seed: int, stratified: Optional[bool], 
     return parts
 
 
-def _labels(dataset: Any) -> Optional[np.ndarray]:
+def _labels(dataset: Any) -> np.ndarray | None:
     """The class of each item [M]; None if an item has no single class."""
     found = [_classes(dataset, index) for index in range(len(dataset))]
     return np.array(found)[:, 0] if found and all(len(classes) == 1 for classes in found) else None
 
 
-def _classes(dataset: Any, index: int) -> Tuple[int, ...]:
+def _classes(dataset: Any, index: int) -> tuple[int, ...]:
     try:
         classes = dataset.get_cat_ids(index)
     except (NotImplementedError, AttributeError, KeyError, TypeError):  # mmengine's RepeatDataset and ConcatDataset lack it

@@ -3,7 +3,8 @@ import collections
 import hashlib
 import os
 import pickle
-from typing import Any, Dict, Hashable, Iterator, List, Optional, Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ import torch
 from .loading import load_image, preserve_random_state, seed_all
 
 
-def image_ids(*datasets: Any) -> List[np.ndarray]:
+def image_ids(*datasets: Any) -> list[np.ndarray]:
     """Number the images of data sets: two items have the same number if and only if they are the same image.
 
     Images are compared by their file, through links and relative paths; copies of a file are recognized if they have the
@@ -29,7 +30,7 @@ def image_ids(*datasets: Any) -> List[np.ndarray]:
     """
     keys = [[_key(dataset, index) for index in range(len(dataset))] for dataset in datasets]
     files = _files({path for listed in keys for key in listed if key[0] == 'file' for path in key[1:]})
-    numbers: Dict[Hashable, int] = {}
+    numbers: dict[Hashable, int] = {}
 
     def number(key: tuple) -> int:
         key = tuple(files[path] for path in key[1:]) if key[0] == 'file' else key
@@ -38,7 +39,7 @@ def image_ids(*datasets: Any) -> List[np.ndarray]:
     return [np.array([number(key) for key in listed], dtype=int) for listed in keys]
 
 
-def item_info(dataset: Any, index: int) -> Optional[dict]:
+def item_info(dataset: Any, index: int) -> dict | None:
     """dict or None: The information that a data set has about an item, without its index; None if it has none."""
     try:
         info = dataset.get_data_info(index)
@@ -87,10 +88,10 @@ def _key(dataset: Any, index: int) -> tuple:
     return 'pixels', digest(item)
 
 
-def _files(paths: Sequence[str]) -> Dict[str, Hashable]:
+def _files(paths: Sequence[str]) -> dict[str, Hashable]:
     """The identity of each file by its path: device and inode, or the content if several files have its name and size."""
-    found: Dict[str, Hashable] = {}
-    alike: Dict[tuple, Dict[tuple, str]] = collections.defaultdict(dict)
+    found: dict[str, Hashable] = {}
+    alike: dict[tuple, dict[tuple, str]] = collections.defaultdict(dict)
     for path in paths:
         try:
             stat = os.stat(path)
@@ -99,7 +100,7 @@ def _files(paths: Sequence[str]) -> Dict[str, Hashable]:
             continue
         found[path] = stat.st_dev, stat.st_ino
         alike[os.path.basename(path), stat.st_size].setdefault(found[path], path)
-    content: Dict[Hashable, Hashable] = {}
+    content: dict[Hashable, Hashable] = {}
     for places in alike.values():
         if len(places) > 1:
             for place, path in places.items():

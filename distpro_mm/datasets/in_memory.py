@@ -1,5 +1,6 @@
 import json
-from typing import Any, Dict, List, Optional, Sequence, Union
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ def whole_batch(batch: Any) -> Any:
     return batch
 
 
-_cache: Dict[str, tuple] = {}  # loaded data sets by their config
+_cache: dict[str, tuple] = {}  # loaded data sets by their config
 _cache_size = 0
 
 
@@ -92,7 +93,7 @@ class InMemoryDataset:
         >>> data_preprocessor = dict(type='mmrazor.BatchPreprocessor', mean=..., std=...)
     """
 
-    def __init__(self, dataset: Union[dict, BaseDataset], augments: Sequence[dict] = ()) -> None:
+    def __init__(self, dataset: dict | BaseDataset, augments: Sequence[dict] = ()) -> None:
         key = None
         if isinstance(dataset, dict):
             key = json.dumps(dataset, sort_keys=True, default=str) if _cache_size else None
@@ -106,7 +107,7 @@ class InMemoryDataset:
                 while len(_cache) > _cache_size:
                     del _cache[next(iter(_cache))]
 
-    def _load(self, dataset: Union[dict, BaseDataset]) -> None:
+    def _load(self, dataset: dict | BaseDataset) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         self.dataset.full_init()
         items = self._load_items()
@@ -118,11 +119,11 @@ class InMemoryDataset:
         self.labels = torch.cat([item['data_samples'].gt_label for item in items])
 
     @property
-    def CLASSES(self) -> Optional[Sequence[str]]:  # noqa: N802
+    def CLASSES(self) -> Sequence[str] | None:  # noqa: N802
         """Sequence[str], optional: Names of the classes, as mmpretrain's data sets give them to its hooks."""
         return self.metainfo.get('classes')
 
-    def _load_items(self) -> List[dict]:
+    def _load_items(self) -> list[dict]:
         """All items.
 
         Raises:
@@ -149,18 +150,18 @@ class InMemoryDataset:
     def full_init(self) -> None:
         """Do nothing: all images are loaded when the data set is built."""
 
-    def __getitems__(self, indices: Sequence[int]) -> Dict[str, Any]:
+    def __getitems__(self, indices: Sequence[int]) -> dict[str, Any]:
         """A batch: ``inputs`` [B, C, H, W] as loaded, ``data_samples`` [B], and the ``augments`` to apply."""
         indices = [int(index) for index in indices]
         return dict(inputs=self.images[indices], data_samples=self._samples(indices), augments=self.augments)
 
-    def __getitem__(self, index: int) -> Dict[str, Any]:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         if not -len(self) <= index < len(self):
             raise IndexError(f'{index} of {len(self)} images')
         batch = self.__getitems__([index])
         return dict(inputs=batch['inputs'][0], data_samples=batch['data_samples'][0])
 
-    def _samples(self, indices: List[int]) -> List[DataSample]:
+    def _samples(self, indices: list[int]) -> list[DataSample]:
         samples = []
         for index, label in zip(indices, self.labels[indices].split(1)):
             sample = DataSample()
@@ -181,12 +182,12 @@ class InMemoryDataset:
         """dict: Annotation of the image."""
         return self.dataset.get_data_info(index)
 
-    def get_cat_ids(self, index: int) -> List[int]:
+    def get_cat_ids(self, index: int) -> list[int]:
         """list[int]: Classes of the image."""
         return self.dataset.get_cat_ids(index)
 
 
-def random_steps(dataset: Any, index: int) -> List[str]:
+def random_steps(dataset: Any, index: int) -> list[str]:
     """list[str]: Types of the pipeline steps, of wrapped data sets too, that draw random numbers for an image."""
     found = []
     for part in (dataset, *inside(dataset)):

@@ -1,7 +1,8 @@
 """Loading of single images, and the random state that it depends on."""
 import contextlib
 import random
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch

@@ -1,7 +1,8 @@
 """Loading of images with random numbers that depend only on the seed and the position in the training."""
 import collections
 import itertools
-from typing import Any, Callable, Iterator, List, Optional, Sized, Tuple
+from collections.abc import Callable, Iterator, Sized
+from typing import Any
 
 import numpy as np
 from mmengine.dataset import DefaultSampler, InfiniteSampler
@@ -23,7 +24,7 @@ class SeededIndex(int):
         key (tuple[int, ...]): Key for :func:`seed_all`: seed, epoch, index and, of a repeated index, its repeat.
     """
 
-    def __new__(cls, index: int, key: Tuple[int, ...]) -> 'SeededIndex':  # noqa: D102
+    def __new__(cls, index: int, key: tuple[int, ...]) -> 'SeededIndex':  # noqa: D102
         seeded = super().__new__(cls, index)
         seeded.key = key
         return seeded
@@ -101,7 +102,7 @@ class ReproducibleBatchSampler(Sampler):
         self.sampler, self.batch_size = sampler, batch_size
         self.start = 0
 
-    def __iter__(self) -> Iterator[List[SeededIndex]]:
+    def __iter__(self) -> Iterator[list[SeededIndex]]:
         batches = (batch for batch in self.batch_sampler if not self.drop_last or len(batch) == self.batch_size)
         seeded = self.sampler.seeder()  # applied here, because a batch sampler may repeat images or return plain indices
         for position, batch in enumerate(batches):
@@ -125,7 +126,7 @@ class EvenBatchSampler(Sampler):
     def __init__(self, sampler: Sampler, batch_size: int) -> None:
         self.sampler, self.batch_size = sampler, batch_size
 
-    def __iter__(self) -> Iterator[List[int]]:
+    def __iter__(self) -> Iterator[list[int]]:
         indices, count = list(self.sampler), len(self)
         for batch in range(count):
             yield indices[len(indices) * batch // count:len(indices) * (batch + 1) // count]
@@ -149,7 +150,7 @@ class ReproducibleDataset:
 
     def __init__(self, dataset) -> None:
         self.dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
-        self.numbers: Optional[np.ndarray] = None
+        self.numbers: np.ndarray | None = None
 
     def full_init(self) -> None:
         """Load the data set."""

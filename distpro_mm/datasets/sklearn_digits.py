@@ -1,4 +1,3 @@
-from typing import List, Optional
 
 import numpy as np
 from mmpretrain.datasets.base_dataset import BaseDataset
@@ -31,7 +30,7 @@ class SklearnDigits(BaseDataset):
 
     METAINFO = {'classes': tuple('zero one two three four five six seven eight nine'.split())}
 
-    def __init__(self, split: str = 'train', images_per_class: Optional[int] = None, **kwargs) -> None:
+    def __init__(self, split: str = 'train', images_per_class: int | None = None, **kwargs) -> None:
         if split not in ('train', 'test'):
             raise ConfigError(f"SklearnDigits.split='{split}' is neither 'train' nor 'test'")
         self.split = split
@@ -39,7 +38,7 @@ class SklearnDigits(BaseDataset):
         kwargs.setdefault('serialize_data', False)  # saves the memory of many workers, which so small a set does not need
         super().__init__(ann_file='', **kwargs)
 
-    def load_data_list(self) -> List[dict]:
+    def load_data_list(self) -> list[dict]:
         """list[dict]: ``img`` [8, 8, 1] uint8, ``gt_label`` and ``digits_index``, its place in scikit-learn's set."""
         from sklearn.datasets import load_digits
         digits = load_digits()
@@ -60,6 +59,6 @@ class SklearnDigits(BaseDataset):
         return [dict(img=images[i], img_shape=images[i].shape[:2], ori_shape=images[i].shape[:2],
                      gt_label=int(digits.target[i]), digits_index=int(i)) for i in sorted(chosen)]
 
-    def extra_repr(self) -> List[str]:
+    def extra_repr(self) -> list[str]:
         """list[str]: Lines for ``repr``."""
         return [f'Split: \t{self.split}', f'Images per class: \t{self.images_per_class or "all"}']

@@ -3,7 +3,7 @@ import argparse
 import re
 import signal
 import sys
-from typing import Callable
+from collections.abc import Callable
 
 from mmengine.config import DictAction
 

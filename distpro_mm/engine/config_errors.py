@@ -3,7 +3,8 @@ import contextlib
 import difflib
 import re
 import traceback
-from typing import Any, Iterator, List, Optional, Tuple
+from collections.abc import Iterator
+from typing import Any
 
 from mmengine.config import Config
 from mmpretrain.registry import OPTIMIZERS
@@ -56,7 +57,7 @@ def check_numbers(cfg: Config) -> None:
             raise ConfigError(f'{key}={value!r} must be a number: write {value.strip()} without quotes')
 
 
-def items(value: Any, key: str = '') -> Iterator[Tuple[str, Any]]:
+def items(value: Any, key: str = '') -> Iterator[tuple[str, Any]]:
     """Yield every value of a config, except dicts and lists, with its dotted key."""
     pairs = value.items() if hasattr(value, 'items') else enumerate(value)
     for name, item in pairs:
@@ -96,7 +97,7 @@ def config_errors(cfg: Config) -> Iterator[None]:
                           f'({type(error).__name__})') from error
 
 
-def _built(error: BaseException) -> Optional[Tuple[str, dict]]:
+def _built(error: BaseException) -> tuple[str, dict] | None:
     """The name and the config arguments of the class whose build raised an error; None if no registry was building."""
     innermost = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
@@ -108,7 +109,7 @@ def _built(error: BaseException) -> Optional[Tuple[str, dict]]:
     return name_of(kind), dict(innermost)
 
 
-def _keys_of(cfg: Any, name: str, arguments: dict, key: str = '') -> List[str]:
+def _keys_of(cfg: Any, name: str, arguments: dict, key: str = '') -> list[str]:
     """Config keys at which the class has these arguments."""
     found = []
     if isinstance(cfg, (dict, Config)):

@@ -4,7 +4,7 @@ import copy
 import difflib
 import logging
 import os
-from typing import Iterator, List, Optional
+from collections.abc import Iterator
 
 import torch
 from mmengine.config import Config
@@ -34,7 +34,7 @@ from .toolbox_options import check_toolbox_options
 from .unwrap import unwrap
 
 
-def load_config(path: str, options: Optional[dict] = None, pair: Optional[str] = None) -> Config:
+def load_config(path: str, options: dict | None = None, pair: str | None = None) -> Config:
     """Read a config file and override settings.
 
     Args:
@@ -94,7 +94,7 @@ def _drop_delete(value) -> None:
 
 
 @contextlib.contextmanager
-def _pair_in_environment(pair: Optional[str]) -> Iterator[None]:
+def _pair_in_environment(pair: str | None) -> Iterator[None]:
     """Set the environment variable ``PAIR`` for the configs, and restore it afterwards."""
     if pair is None:
         yield
@@ -111,7 +111,7 @@ def _pair_in_environment(pair: Optional[str]) -> Iterator[None]:
             os.environ['PAIR'] = before
 
 
-def _no_such_pair(error: FileNotFoundError, pair: Optional[str]) -> Optional[ConfigError]:
+def _no_such_pair(error: FileNotFoundError, pair: str | None) -> ConfigError | None:
     """The error for a missing file of a pair; None for other files."""
     pair, named = (os.environ.get('PAIR'), 'PAIR=') if pair is None else (pair, '--pair ')
     folder, name = os.path.split(error.filename or '')
@@ -125,7 +125,7 @@ def _no_such_pair(error: FileNotFoundError, pair: Optional[str]) -> Optional[Con
                        f"'{os.path.relpath(folder)}'")
 
 
-def build_trainer(cfg: Config, launcher: str = 'none', resume: Optional[str] = None, amp: bool = False) -> Runner:
+def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None, amp: bool = False) -> Runner:
     """Build the runner of a training.
 
     Args:
@@ -262,12 +262,12 @@ def _join_processes(cfg: Config) -> None:
                                              find_unused_parameters=unused))
 
 
-def replay_hooks(cfg: Config) -> List[dict]:
+def replay_hooks(cfg: Config) -> list[dict]:
     """list[dict]: The config's hooks that replay a process."""
     return [hook for hook in cfg.get('custom_hooks') or [] if is_a(hook['type'], ProcessReplayHook, HOOKS)]
 
 
-def _checkpoint_to_resume(cfg: Config, resume: str) -> Optional[str]:
+def _checkpoint_to_resume(cfg: Config, resume: str) -> str | None:
     """The checkpoint to resume from; None if the work_dir has none yet.
 
     Raises:

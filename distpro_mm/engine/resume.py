@@ -3,7 +3,8 @@ import ast
 import os
 import re
 import zipfile
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmengine.runner.checkpoint import _load_checkpoint
@@ -29,7 +30,7 @@ FOLLOWED = re.compile(
     r'train_cfg\.max_(epochs|iters)$|param_scheduler\b|optim_wrapper\.((alpha|meta)\.)?optimizer\.(?!type)')
 
 
-def missing_parts(checkpoint: Any) -> List[str]:
+def missing_parts(checkpoint: Any) -> list[str]:
     """Parts that are missing to resume a training from a checkpoint; empty if it is complete."""
     if not isinstance(checkpoint, dict):
         return list(PARTS)
@@ -38,7 +39,7 @@ def missing_parts(checkpoint: Any) -> List[str]:
         f"'{key}' in meta" for key in ('epoch', 'iter') if isinstance(meta, dict) and key not in meta]
 
 
-def why_not_resumable(path: str) -> Optional[str]:
+def why_not_resumable(path: str) -> str | None:
     """Why a training cannot resume from a checkpoint.
 
     Args:
@@ -60,7 +61,7 @@ def why_not_resumable(path: str) -> Optional[str]:
     return None
 
 
-def latest_training_checkpoint(folders: Sequence[str]) -> Tuple[Optional[str], Dict[str, str]]:
+def latest_training_checkpoint(folders: Sequence[str]) -> tuple[str | None, dict[str, str]]:
     """The latest valid checkpoint of a training.
 
     Checkpoints are ordered by the time and the iteration in their ``meta``. A copy changes the times and names of files.
@@ -95,7 +96,7 @@ def latest_training_checkpoint(folders: Sequence[str]) -> Tuple[Optional[str], D
     return None, refused
 
 
-def seed_of(path: str) -> Optional[int]:
+def seed_of(path: str) -> int | None:
     """int, optional: The seed of the run that wrote a checkpoint."""
     return _load_checkpoint(path, map_location='cpu')['meta'].get('seed')
 
@@ -105,7 +106,7 @@ def is_followed(key: str) -> bool:
     return FOLLOWED.match(key) is not None
 
 
-def changed_settings(before: Optional[str], now: str) -> Optional[Dict[str, tuple]]:
+def changed_settings(before: str | None, now: str) -> dict[str, tuple] | None:
     """Settings that affect the result of a training and differ between two configs.
 
     Args:
@@ -123,9 +124,9 @@ def changed_settings(before: Optional[str], now: str) -> Optional[Dict[str, tupl
             if old.get(key) != new.get(key) and not IRRELEVANT.match(key)}
 
 
-def _settings(text: str) -> Dict[str, Any]:
+def _settings(text: str) -> dict[str, Any]:
     """The settings of a config's text that affect the result, by dotted key."""
-    flat: Dict[str, Any] = {}
+    flat: dict[str, Any] = {}
 
     def add(key: str, value: Any) -> None:
         if isinstance(value, list) and any(isinstance(item, dict) for item in value):

@@ -1,6 +1,7 @@
 """Scale learning-rate schedules to a different training length."""
 import copy
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 from ..config_types import name_of
 

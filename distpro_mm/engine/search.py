@@ -1,5 +1,4 @@
 """Interface of the search loops for hooks."""
-from typing import Optional
 
 from distpro.process import DistillationProcess
 from distpro.searching import Hypergradient, Searcher, Trajectory
@@ -13,16 +12,16 @@ class Search:
         hypergradient (Hypergradient, optional): One-step derivatives of the held-out loss, if the search uses them.
         trajectory (Trajectory, optional): Derivatives through all steps of a round, if the search uses them.
     """
-    searcher: Optional[Searcher] = None
-    hypergradient: Optional[Hypergradient] = None
-    trajectory: Optional[Trajectory] = None
+    searcher: Searcher | None = None
+    hypergradient: Hypergradient | None = None
+    trajectory: Trajectory | None = None
 
     @property
     def in_rounds(self) -> bool:
         """bool: Whether the search trains the student in rounds, each from the start."""
         return self.searcher is not None
 
-    def process(self) -> Optional[DistillationProcess]:
+    def process(self) -> DistillationProcess | None:
         """The process that the search has found so far; None if there is none.
 
         ``origin`` of the process describes the search. Its entry ``complete`` is whether the search has finished.

@@ -1,5 +1,5 @@
 """References of a config to files that other trainings of a comparison write: ``stage://<stage>/<artefact>``."""
-from typing import Any, Dict, List, Tuple, Union
+from typing import Any
 
 from mmengine.config import Config
 
@@ -9,12 +9,12 @@ from .config_errors import items
 PREFIX = 'stage://'
 
 
-def stage_references(cfg: Union[Config, dict]) -> List[Tuple[str, str]]:
+def stage_references(cfg: Config | dict) -> list[tuple[str, str]]:
     """list[tuple[str, str]]: Dotted key and value of every reference in a config."""
     return [(key, value) for key, value in items(cfg) if isinstance(value, str) and value.startswith(PREFIX)]
 
 
-def resolve_stage_references(cfg: Config, files: Dict[str, str]) -> None:
+def resolve_stage_references(cfg: Config, files: dict[str, str]) -> None:
     """Replace the references in a config by paths.
 
     Args:

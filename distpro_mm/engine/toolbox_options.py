@@ -1,5 +1,5 @@
 """Options of mmengine and mmpretrain that a search or a distillation does not support; see docs/toolbox_options.md."""
-from typing import Iterator, Tuple
+from collections.abc import Iterator
 
 from mmengine.config import Config
 
@@ -23,7 +23,7 @@ def check_toolbox_options(cfg: Config) -> None:
         raise ConfigError(f'{key}: {refusal}')
 
 
-def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
+def _refusals(cfg: Config) -> Iterator[tuple[str, str]]:
     wrapper = cfg.get('optim_wrapper') or {}
     constructor, paramwise = _name(wrapper.get('constructor')), wrapper.get('paramwise_cfg') or {}
     unknown = [key for key in paramwise if key not in PARAMWISE]
@@ -63,7 +63,7 @@ def _refusals(cfg: Config) -> Iterator[Tuple[str, str]]:
                                           if is_a(cfg.model.type, DistPro) else ''))
 
 
-def _of_hook(cfg: Config, key: str, hook: dict, distils: bool) -> Iterator[Tuple[str, str]]:
+def _of_hook(cfg: Config, key: str, hook: dict, distils: bool) -> Iterator[tuple[str, str]]:
     kind = _name(hook['type'])
     if kind == 'SwitchRecipeHook':
         for recipe in hook.get('schedule') or []:

@@ -1,5 +1,4 @@
 """Access to the model and the pathways that a runner trains."""
-from typing import Optional
 
 from mmengine.model import is_model_wrapper
 from torch import nn
@@ -14,7 +13,7 @@ def unwrap(model: nn.Module) -> nn.Module:
     return model.module if is_model_wrapper(model) else model
 
 
-def grid_of(model: nn.Module) -> Optional[PathwayGrid]:
+def grid_of(model: nn.Module) -> PathwayGrid | None:
     """The grid of pathways of a DistPro model, wrapped or not; None for other models."""
     distiller = getattr(unwrap(model), 'distiller', None)
     return distiller.grid if isinstance(distiller, DistProDistiller) else None

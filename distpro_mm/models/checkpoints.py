@@ -1,7 +1,7 @@
 """Strict loading of a network's checkpoint."""
 import os
 import re
-from typing import Any, Dict, Optional
+from typing import Any
 
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import _load_checkpoint
@@ -43,7 +43,7 @@ def read_weights(path: str, key: str) -> dict:
     return state
 
 
-def weights_of(checkpoint: Any) -> Optional[Dict[str, Tensor]]:
+def weights_of(checkpoint: Any) -> dict[str, Tensor] | None:
     """The weights in a loaded checkpoint of mmengine, timm, torchvision's references, DeiT or RepDistiller.
 
     Args:

@@ -1,7 +1,6 @@
 """Estimated cost of the pathways in a training step, and advice to lower it."""
 import copy
 import functools
-from typing import Dict, List, Tuple
 
 import torch
 from mmpretrain.structures import DataSample
@@ -27,7 +26,7 @@ def pathway_costs(model: DistPro) -> Tensor:
         return torch.tensor(_costs(model)) / _student_cost(model)
 
 
-def cost_advice(model: DistPro) -> List[str]:
+def cost_advice(model: DistPro) -> list[str]:
     """A message for each overly expensive pathway, most expensive first, with cheaper settings and their costs."""
     grid = model.distiller.grid
     pathways = [pathway for pathway in grid.pathways if pathway.name in grid.transforms]
@@ -46,7 +45,7 @@ def cost_advice(model: DistPro) -> List[str]:
     return lines
 
 
-def _costs(model: DistPro) -> List[float]:
+def _costs(model: DistPro) -> list[float]:
     samples = [DataSample().set_gt_label(0) for _ in range(2)]
     return costs_of_grid(model.distiller.grid,
                          arguments=functools.partial(model.distiller.arguments_of_logit_loss, samples))
@@ -56,7 +55,7 @@ def _student_cost(model: DistPro) -> float:
     return probe(copy.deepcopy(model.student), model.input_shape, cost)
 
 
-def _advice(pathway: Pathway, own: float, changed: Dict[Tuple[str, ...], float]) -> str:
+def _advice(pathway: Pathway, own: float, changed: dict[tuple[str, ...], float]) -> str:
     """Settings that lower a pathway's cost by 10% or more; combinations only if no single change suffices."""
     alone = {settings: seen for settings, seen in changed.items() if len(settings) == 1}
     least = min(alone.values())

@@ -1,7 +1,6 @@
 """The loss of guessing: of a classifier that knows the class frequencies but ignores the images."""
 import collections
 import inspect
-from typing import Optional
 
 import torch
 from mmpretrain.models.heads import ArcFaceClsHead
@@ -25,7 +24,7 @@ class GuessingBaseline:
 
     def __init__(self, loss: nn.Module, window: int) -> None:
         self._losses: collections.deque = collections.deque(maxlen=window)  # [3]: of the classifier and both guesses
-        self._counts: Optional[Tensor] = None
+        self._counts: Tensor | None = None
         self._handle = loss.register_forward_hook(self._compare, with_kwargs=True)
 
     def _compare(self, loss: nn.Module, args: tuple, kwargs: dict, output: Tensor) -> None:
@@ -59,7 +58,7 @@ class GuessingBaseline:
         self._handle.remove()
 
 
-def single_label_loss(classifier: nn.Module) -> Optional[nn.Module]:
+def single_label_loss(classifier: nn.Module) -> nn.Module | None:
     """The softmax cross-entropy loss of a classifier.
 
     Args:

@@ -1,12 +1,13 @@
 """Run an OpenMMLab model once on random images, without annotations."""
-from typing import Any, Callable, Optional, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import nn
 
 from distpro.tracing import probe_input
 
 
-def probe(model: nn.Module, shape: Optional[Sequence[int]], observe: Callable[[Callable[[], Any]], Any]) -> Any:
+def probe(model: nn.Module, shape: Sequence[int] | None, observe: Callable[[Callable[[], Any]], Any]) -> Any:
     """Observe a forward of an OpenMMLab model on :func:`probe_input`, without annotations.
 
     If the model needs annotations (two-stage detectors and DETR need the original image sizes), ``extract_feat`` is observed

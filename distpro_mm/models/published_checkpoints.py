@@ -6,7 +6,7 @@ the weights change.
 import argparse
 import os
 import re
-from typing import Dict, List, NamedTuple, Tuple
+from typing import NamedTuple
 
 import torch
 from mmengine.config import Config
@@ -20,7 +20,7 @@ from ..errors import ConfigError
 
 _CLASSIFIER = r'^(fc|linear|classifier(\.0)?)\.'
 # By backbone class: substitutions in a published name, in order.
-RENAMES: Dict[str, List[Tuple[str, str]]] = {
+RENAMES: dict[str, list[tuple[str, str]]] = {
     'CIFARResNet': [],
     'CIFARShuffleNetV1': [],
     'CIFARWideResNet': [(r'^block(\d)\.layer\.', r'layer\1.'), (r'\.convShortcut\.', '.shortcut.')],
@@ -41,10 +41,10 @@ class Renamed(NamedTuple):
     """One weight of a converted checkpoint: its published name, the name here, and its shape."""
     published: str
     ours: str
-    shape: Tuple[int, ...]
+    shape: tuple[int, ...]
 
 
-def convert_teacher(cfg: Config, checkpoint: str, out: str) -> List[Renamed]:
+def convert_teacher(cfg: Config, checkpoint: str, out: str) -> list[Renamed]:
     """Convert a published checkpoint for ``teacher_ckpt`` and ``tools/test.py``.
 
     Args:
@@ -70,7 +70,7 @@ def convert_teacher(cfg: Config, checkpoint: str, out: str) -> List[Renamed]:
     return [Renamed(published, ours, tuple(state[published].shape)) for ours, published in names.items()]
 
 
-def read_published(path: str) -> Dict[str, Tensor]:
+def read_published(path: str) -> dict[str, Tensor]:
     """Read the weights from a file of RepDistiller or mdistiller without running code from it.
 
     The weights are under 'model', under 'state_dict' or at the top level. The file may also have an optimiser and the run's
@@ -108,7 +108,7 @@ def read_published(path: str) -> Dict[str, Tensor]:
     return {re.sub(r'^module\.', '', name): value for name, value in state.items()}
 
 
-def match_names(state: Dict[str, Tensor], model: nn.Module, key: str) -> Dict[str, str]:
+def match_names(state: dict[str, Tensor], model: nn.Module, key: str) -> dict[str, str]:
     """Find each weight of a network in a published checkpoint.
 
     Args:
@@ -127,7 +127,7 @@ def match_names(state: Dict[str, Tensor], model: nn.Module, key: str) -> Dict[st
         raise ConfigError(f"model.backbone.type='{backbone}': its published names are not known; supported are "
                           f"{', '.join(RENAMES)}")
     own = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found: Dict[str, str] = {}
+    found: dict[str, str] = {}
     left_over = []
     for published in state:
         ours = _rename(published, RENAMES[backbone])
@@ -148,7 +148,7 @@ def match_names(state: Dict[str, Tensor], model: nn.Module, key: str) -> Dict[st
     return {ours: found[ours] for ours in own}
 
 
-def _rename(published: str, rules: List[Tuple[str, str]]) -> str:
+def _rename(published: str, rules: list[tuple[str, str]]) -> str:
     """The name here of a published weight."""
     if re.match(_CLASSIFIER, published):
         return re.sub(_CLASSIFIER, 'head.fc.', published)

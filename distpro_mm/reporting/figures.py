@@ -1,5 +1,5 @@
 """Figures of finished runs."""
-from typing import Sequence
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np

@@ -1,6 +1,6 @@
 """Text tables of the layers and pathways of a config."""
 import pprint
-from typing import Dict, Iterable, List, Sequence
+from collections.abc import Iterable, Sequence
 
 from distpro.pathways import Pathway
 from distpro.tracing import FeatureTap
@@ -17,7 +17,7 @@ def as_config(tap: FeatureTap) -> dict:
     Returns:
         dict: An entry of ``transmitters`` or ``receivers`` that resolves to the same tap.
     """
-    spec: Dict[str, object] = dict(module=tap.layer, name=tap.name)
+    spec: dict[str, object] = dict(module=tap.layer, name=tap.name)
     if tap.side == 'output':
         spec['before_activation'] = False
         if tap.element is not None:
@@ -25,7 +25,7 @@ def as_config(tap: FeatureTap) -> dict:
     return spec
 
 
-def layer_rows(taps: Iterable[FeatureTap]) -> List[List[str]]:
+def layer_rows(taps: Iterable[FeatureTap]) -> list[list[str]]:
     """Rows of a table of layers; the first row has the column titles."""
     rows = [['layer', 'name', 'map [C, H, W]', 'read as']]
     for tap in taps:
@@ -41,7 +41,7 @@ def layer_rows(taps: Iterable[FeatureTap]) -> List[List[str]]:
 
 
 def pathway_rows(pathways: Sequence[Pathway], parameters: Sequence[int], costs: Sequence[float],
-                 weights: Sequence[float]) -> List[List[str]]:
+                 weights: Sequence[float]) -> list[list[str]]:
     """Rows of a table of pathways; the first row has the column titles.
 
     Args:

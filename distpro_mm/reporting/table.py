@@ -1,31 +1,31 @@
 """Tables of a benchmark's results."""
 import csv
-from typing import Dict, List, Optional, Sequence, Tuple
+from collections.abc import Sequence
 
 import numpy as np
 
 RESAMPLES = 10000
 
 
-def runs_of(results: Sequence[dict], name: str, budget: Optional[float] = None) -> List[dict]:
+def runs_of(results: Sequence[dict], name: str, budget: float | None = None) -> list[dict]:
     """The runs of one method, of all budgets or of one; without trials of settings."""
     return [result for result in results
             if result['name'] == name and budget in (None, result['budget']) and not result['tuning']]
 
 
-def budgets_of(results: Sequence[dict], name: str) -> List[float]:
+def budgets_of(results: Sequence[dict], name: str) -> list[float]:
     """The budgets of a method's runs, in ascending order."""
     return sorted({run['budget'] for run in runs_of(results, name)})
 
 
-def accuracies(results: Sequence[dict], name: str, budget: Optional[float] = None) -> Dict[int, float]:
+def accuracies(results: Sequence[dict], name: str, budget: float | None = None) -> dict[int, float]:
     """Accuracy in % by seed of one method, at one budget or at its largest."""
     if budget is None:
         budget = max(budgets_of(results, name), default=1)
     return {run['seed']: run['accuracy'] for run in runs_of(results, name, budget)}
 
 
-def paired_difference(mine: Dict[int, float], other: Dict[int, float]) -> Optional[Tuple[float, float, float]]:
+def paired_difference(mine: dict[int, float], other: dict[int, float]) -> tuple[float, float, float] | None:
     """Mean difference between runs of the same seed, with the 95% interval of a bootstrap over seeds.
 
     Args:
@@ -64,7 +64,7 @@ def comparison_table(results: Sequence[dict], methods: Sequence[str], reference:
         str: The table. "+-" is the standard deviation over seeds. The difference is paired by seed, with the 95%
         interval of a bootstrap over seeds.
     """
-    rows: List[List[str]] = [['method', 'top-1 (%)', f'against {reference}', '95% interval', 'runs', 'epochs',
+    rows: list[list[str]] = [['method', 'top-1 (%)', f'against {reference}', '95% interval', 'runs', 'epochs',
                               'compute (s)', 'with stage (s)']]
     base = accuracies(results, reference)
     for name in methods:

@@ -1,7 +1,6 @@
 """Refinement by the sign of the gradient."""
 import copy
 import math
-from typing import Optional
 
 import torch
 from torch import Tensor
@@ -43,8 +42,8 @@ class RpropSearcher(Searcher):
         self.tolerance = tolerance
         self.alpha = torch.zeros_like(self.initial, requires_grad=True)
         self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, step_size))
-        self._followed: Optional[dict] = None  # best step: alpha, loss, gradient and the optimiser's state before its step
-        self._next: Optional[Tensor] = None
+        self._followed: dict | None = None  # best step: alpha, loss, gradient and the optimiser's state before its step
+        self._next: Tensor | None = None
 
     def refine(self, step: int) -> Tensor:
         """Tensor: The best level again, to be differentiated, then where the gradient leads."""
@@ -58,7 +57,7 @@ class RpropSearcher(Searcher):
         """Whether a trial is one to follow; the last one is not."""
         return trial.kind == 'step' and self.steps_left > 1 and self._near(loss)
 
-    def tell(self, trial: Trial, loss: float, gradient: Optional[Tensor] = None) -> None:
+    def tell(self, trial: Trial, loss: float, gradient: Tensor | None = None) -> None:
         """Report a trial and take a step of alpha; arguments as in :meth:`Searcher.tell`."""
         super().tell(trial, loss, gradient)
         if trial.kind != 'step' or self.steps_left <= 0:

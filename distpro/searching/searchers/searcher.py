@@ -1,13 +1,13 @@
 """Search strategies: which process to try in the next round, given the held-out losses of those that were tried."""
 import dataclasses
 import math
-from typing import Dict, List, Optional, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 SCATTER = 2.0  # factor by which held-out losses of two trainings of one process differ, on a few hundred images
-SEARCHERS: Dict[str, type] = {}
+SEARCHERS: dict[str, type] = {}
 
 
 def register_searcher(searcher: type) -> type:
@@ -27,7 +27,7 @@ class Trial:
     """
     kind: str
     alpha: Tensor
-    loss: Optional[float] = None
+    loss: float | None = None
 
     @property
     def finite(self) -> bool:
@@ -68,16 +68,16 @@ class Searcher:
     differentiates = False
     minimum_rounds = 1
 
-    def __init__(self, initial: Tensor, references: Dict[str, Tensor], rounds: int, logits: Sequence[int] = (),
+    def __init__(self, initial: Tensor, references: dict[str, Tensor], rounds: int, logits: Sequence[int] = (),
                  guessing: float = math.inf, has_level: bool = True, factor: float = 4.0, max_divisions: int = 5,
                  seed: int = 0, off: float = -math.inf) -> None:
         self.off = off
         self.initial, self.references, self.rounds = initial.detach().clone(), references, rounds
         self.logits, self.guessing, self.factor, self.seed = list(logits), guessing, factor, seed
         self.max_divisions = max_divisions if has_level else 0
-        self.history: List[Trial] = []
+        self.history: list[Trial] = []
 
-    def of_kind(self, kind: str) -> List[Trial]:
+    def of_kind(self, kind: str) -> list[Trial]:
         """list[Trial]: The finished trials of a kind, in order."""
         return [trial for trial in self.history if trial.kind == kind]
 
@@ -93,17 +93,17 @@ class Searcher:
         return sum(same) / len(same)
 
     @property
-    def best(self) -> Optional[Trial]:
+    def best(self) -> Trial | None:
         """Trial: The process with the lowest mean loss, references included; None if none is finite."""
         finite = [trial for trial in self.history if math.isfinite(self.mean_loss(trial))]
         return min(finite, key=self.mean_loss, default=None)
 
     @property
-    def best_level(self) -> Optional[Trial]:
+    def best_level(self) -> Trial | None:
         """Trial: The trial with the lowest loss before the refinement, without references; None if none is finite."""
         return _lowest(self.of_kind('level') + self.of_kind('logits'))
 
-    def _next_level(self) -> Optional[Trial]:
+    def _next_level(self) -> Trial | None:
         """The next trial of all weights divided together; None if the level is known."""
         losses = [trial.loss if trial.finite else math.inf for trial in self.of_kind('level')]
         rises = [after >= before for before, after in zip(losses, losses[1:])]
@@ -112,7 +112,7 @@ class Searcher:
             len(rises) >= enough and all(rises[-enough:]) and min(losses) < math.inf
         return None if known else Trial('level', self.initial - len(losses) * math.log(self.factor))
 
-    def _next_logits(self) -> Optional[Trial]:
+    def _next_logits(self) -> Trial | None:
         """The next trial with the logits taken apart; None if there is none."""
         student, kd = (_lowest(self.of_kind(name)) for name in ('student', 'kd'))
         base, done = _lowest(self.of_kind('level')), self.of_kind('logits')
@@ -129,7 +129,7 @@ class Searcher:
         """int: Refinements that are still to come, the present one included."""
         return self.rounds - len(self.of_kind('step'))
 
-    def ask(self) -> Optional[Trial]:
+    def ask(self) -> Trial | None:
         """Trial: What to try next, the same until :meth:`tell`; None if the search is finished."""
         for name, alpha in self.references.items():
             if not self.of_kind(name):
@@ -140,7 +140,7 @@ class Searcher:
         return trial
 
     @property
-    def base(self) -> Optional[Tensor]:
+    def base(self) -> Tensor | None:
         """Tensor: alpha [knots, N] that the refinement starts from; None if no level comes near the bar."""
         if not self.max_divisions:
             return self.initial
@@ -170,7 +170,7 @@ class Searcher:
         """Whether the gradient of the held-out loss is wanted of a trial, given its loss."""
         return False
 
-    def tell(self, trial: Trial, loss: float, gradient: Optional[Tensor] = None) -> None:
+    def tell(self, trial: Trial, loss: float, gradient: Tensor | None = None) -> None:
         """Report the result of a trial.
 
         Args:
@@ -190,5 +190,5 @@ class Searcher:
         self.history = [Trial(**trial) for trial in state['history']]
 
 
-def _lowest(trials: Sequence[Trial]) -> Optional[Trial]:
+def _lowest(trials: Sequence[Trial]) -> Trial | None:
     return min((trial for trial in trials if trial.finite), key=lambda trial: trial.loss, default=None)

@@ -1,4 +1,3 @@
-from typing import Dict, List, Optional
 
 import torch
 from mmengine.hooks import Hook
@@ -37,7 +36,7 @@ class LoadCheckpointHook(Hook):
     priority = 'VERY_HIGH'  # before EMAHook, which copies the loaded weights
 
     def __init__(self) -> None:
-        self._options: Optional[Dict[str, List[dict]]] = None
+        self._options: dict[str, list[dict]] | None = None
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check the checkpoint; rename the weights of a student."""
@@ -114,7 +113,7 @@ def _wrappers(optim_wrapper) -> dict:
     return dict(optim_wrapper.items()) if isinstance(optim_wrapper, OptimWrapperDict) else {'': optim_wrapper}
 
 
-def _options(optim_wrapper) -> Dict[str, List[dict]]:
+def _options(optim_wrapper) -> dict[str, list[dict]]:
     """Options of the parameter groups of each optimiser, without the parameters."""
     return {name: [{key: value for key, value in group.items() if key != 'params'} for group in wrapper.param_groups]
             for name, wrapper in _wrappers(optim_wrapper).items()}

@@ -1,6 +1,5 @@
 import hashlib
 import os.path as osp
-from typing import Optional
 
 import mmengine
 import torch
@@ -39,7 +38,7 @@ class ProcessRecordHook(Hook):
             raise ConfigError(f'custom_hooks: ProcessRecordHook.interval={interval!r} must be a whole number from 1')
         self.interval = interval
         self.filename = filename
-        self._written: Optional[tuple] = None  # state of the written file: complete, number of knots, number of trials
+        self._written: tuple | None = None  # state of the written file: complete, number of knots, number of trials
 
     def before_train(self, runner) -> None:
         """Check the train loop."""
@@ -96,7 +95,7 @@ def origin(runner) -> dict:
     cfg, model = runner.cfg, unwrap(runner.model)
     configs = cfg.get('model') or {}  # none if the model was given as a module
 
-    def network(part: Optional[dict], built: nn.Module) -> str:
+    def network(part: dict | None, built: nn.Module) -> str:
         if not isinstance(part, dict):
             return type(getattr(built, 'module', built)).__name__
         backbone = part.get('backbone', {})

@@ -1,7 +1,6 @@
 import hashlib
 import json
 import os.path as osp
-from typing import Optional, Union
 
 import numpy as np
 from mmengine.hooks import Hook
@@ -50,8 +49,8 @@ class ProcessReplayHook(Hook):
     """
     priority = 'NORMAL'
 
-    def __init__(self, process: Union[str, dict], ablation: str = 'process', skip_below: float = 0.0, seed: int = 0,
-                 transfer: Optional[str] = None) -> None:
+    def __init__(self, process: str | dict, ablation: str = 'process', skip_below: float = 0.0, seed: int = 0,
+                 transfer: str | None = None) -> None:
         if ablation not in ABLATIONS:
             raise ConfigError(f"custom_hooks: ProcessReplayHook.ablation='{ablation}' is not one of {', '.join(ABLATIONS)}")
         if not is_number(skip_below) or skip_below < 0:
@@ -72,9 +71,9 @@ class ProcessReplayHook(Hook):
         self.skip_below = skip_below
         self.seed = seed
         self.transfer = transfer
-        self.schedule: Optional[np.ndarray] = None
-        self._replayed: Optional[dict] = None  # hash and length of the process, here and in the checkpoint
-        self._resumed: Optional[dict] = None
+        self.schedule: np.ndarray | None = None
+        self._replayed: dict | None = None  # hash and length of the process, here and in the checkpoint
+        self._resumed: dict | None = None
 
     def before_train(self, runner) -> None:
         """Read the process and compute the weights of all iterations [iterations, N]."""

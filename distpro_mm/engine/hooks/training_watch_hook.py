@@ -1,6 +1,5 @@
 import collections
 import math
-from typing import Optional, Tuple
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -74,7 +73,7 @@ class TrainingWatchHook(Hook):
         model = unwrap(runner.model)
         trained = getattr(model, 'calculate_student_loss', True) and getattr(model, 'student_trainable', True)
         loss = single_label_loss(getattr(model, 'architecture', model))
-        self._guessing: Optional[GuessingBaseline] = None
+        self._guessing: GuessingBaseline | None = None
         if trained and loss is not None and not runner.cfg.get('compile'):  # compiled steps skip the hooks of modules
             self._guessing = GuessingBaseline(loss, window)
 
@@ -181,7 +180,7 @@ class TrainingWatchHook(Hook):
                                   f"batches, {distillation / own:.0f} times the student's own loss of {own:.4g}; the "
                                   f'student may learn nothing from its labels; {_advice(runner, diverged=False)}')
 
-    def _means(self) -> Tuple[float, float]:
+    def _means(self) -> tuple[float, float]:
         """The mean cross-entropy of the student and of guessing over all processes."""
         means = self._guessing.means()
         all_reduce(means, op='mean')

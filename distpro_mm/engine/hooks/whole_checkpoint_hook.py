@@ -1,4 +1,3 @@
-from typing import List
 
 from mmengine.dist import master_only
 from mmengine.fileio import LocalBackend, register_backend
@@ -39,7 +38,7 @@ class WholeCheckpointHook(CheckpointHook):
             self.backend_args = dict(backend='distpro_atomic_write')
 
     def _save_checkpoint_with_step(self, runner, step, meta) -> None:
-        steps: List[int] = [old for old in getattr(self, 'keep_ckpt_ids', []) if old != step] + [step]
+        steps: list[int] = [old for old in getattr(self, 'keep_ckpt_ids', []) if old != step] + [step]
         limit, self.max_keep_ckpts = self.max_keep_ckpts, -1  # older checkpoints are removed below
         if limit > 0:
             runner.message_hub.update_info('keep_ckpt_ids', steps[-limit:])
@@ -52,7 +51,7 @@ class WholeCheckpointHook(CheckpointHook):
             self.keep_ckpt_ids = steps[-limit:]
 
     @master_only
-    def _remove(self, steps: List[int]) -> None:
+    def _remove(self, steps: list[int]) -> None:
         for step in steps:
             path = self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(step))
             if self.file_backend.isfile(path):

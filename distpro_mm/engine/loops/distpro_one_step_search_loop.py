@@ -1,5 +1,4 @@
 import functools
-from typing import Dict, List, Optional, Union
 
 from mmengine.dist import all_reduce_params, get_rank
 from mmengine.optim import OptimWrapperDict
@@ -48,7 +47,7 @@ class DistProOneStepSearchLoop(SearchLoop):
 
     def __init__(self,
                  runner,
-                 dataloader: Union[DataLoader, Dict],
+                 dataloader: DataLoader | dict,
                  max_epochs: int,
                  alpha_interval: int = 1,
                  method: str = 'auto',
@@ -61,9 +60,9 @@ class DistProOneStepSearchLoop(SearchLoop):
         self.method, self.radius = method, radius
         _check_constructor(runner.optim_wrapper)
         runner.param_schedulers = _student_schedulers(runner.param_schedulers)
-        self._process: Optional[DistillationProcess] = None  # alpha at every step that updates it
+        self._process: DistillationProcess | None = None  # alpha at every step that updates it
 
-    def process(self) -> Optional[DistillationProcess]:
+    def process(self) -> DistillationProcess | None:
         """DistillationProcess: alpha at every step that has updated it; None before the first."""
         process = self._process
         if process is not None:
@@ -154,19 +153,19 @@ class DistProOneStepSearchLoop(SearchLoop):
         self.check_finite(distiller.grid.alpha, 'alpha')
 
 
-def _student_schedulers(schedulers) -> Optional[dict]:
+def _student_schedulers(schedulers) -> dict | None:
     """Schedulers by optimiser: a plain list is the student's alone, and never alpha's."""
     if schedulers is None:
         return None
     if not isinstance(schedulers, dict) or 'type' in schedulers:
-        return dict(student=schedulers if isinstance(schedulers, List) else [schedulers], alpha=[])
+        return dict(student=schedulers if isinstance(schedulers, list) else [schedulers], alpha=[])
     unknown = set(schedulers) - {'student', 'alpha'}
     if unknown:
         raise ConfigError(f'param_scheduler has {sorted(unknown)}; the optimisers of a search are student and alpha')
     return {name: schedulers.get(name, []) for name in ('student', 'alpha')}
 
 
-def _check_constructor(wrapper: Union[dict, OptimWrapperDict]) -> None:
+def _check_constructor(wrapper: dict | OptimWrapperDict) -> None:
     """Check that the optimisers of student and alpha are built, or will be."""
     constructor = wrapper.get('constructor') if isinstance(wrapper, dict) else None
     if not (isinstance(wrapper, OptimWrapperDict) and {*wrapper.keys()} == {'student', 'alpha'}

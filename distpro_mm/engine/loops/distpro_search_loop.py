@@ -1,6 +1,6 @@
 import copy
 import math
-from typing import Dict, Optional, Sequence, Union
+from collections.abc import Sequence
 
 import torch
 from mmengine.dist import broadcast, get_rank
@@ -87,7 +87,7 @@ class DistProSearchLoop(SearchLoop):
 
     def __init__(self,
                  runner,
-                 dataloader: Union[DataLoader, Dict],
+                 dataloader: DataLoader | dict,
                  max_epochs: int,
                  round_share: float = 0.1,
                  min_iterations: int = 200,
@@ -149,7 +149,7 @@ class DistProSearchLoop(SearchLoop):
         self._max_epochs = self.val_begin = self.search.rounds * self.epochs
         self._max_iters = self._max_epochs * len(self.dataloader)
 
-    def _of_a_round(self, schedulers: Union[None, dict, list], share: float) -> Union[None, list]:
+    def _of_a_round(self, schedulers: None | dict | list, share: float) -> None | list:
         """The training's schedules, scaled to a round; one without an end ends with the round."""
         if schedulers is None:
             return None
@@ -167,7 +167,7 @@ class DistProSearchLoop(SearchLoop):
                 for schedule in scaled]
 
     @property
-    def trajectory(self) -> Optional[Trajectory]:
+    def trajectory(self) -> Trajectory | None:
         """Trajectory: Derivatives through rounds, if the search uses them."""
         return self.search.round.trajectory
 
@@ -267,7 +267,7 @@ class DistProSearchLoop(SearchLoop):
             logger.info(f'The best process has a held-out loss of {searcher.mean_loss(searcher.best):.4f} '
                         f'({self.search.summary()})')
 
-    def process(self) -> Optional[DistillationProcess]:
+    def process(self) -> DistillationProcess | None:
         """DistillationProcess: That of the best trial so far; None before the first one is done."""
         process, searcher = self.search.process(), self.searcher
         if process is not None:

@@ -1,4 +1,3 @@
-from typing import Dict, Union
 
 from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
@@ -26,7 +25,7 @@ class L2TTrainLoop(ReproducibleTrainLoop):
         ConfigError: If the config cannot be trained with; names the key.
     """
 
-    def __init__(self, runner, dataloader: Union[DataLoader, Dict], max_epochs: int, inner_steps: int = 2, **kwargs) -> None:
+    def __init__(self, runner, dataloader: DataLoader | dict, max_epochs: int, inner_steps: int = 2, **kwargs) -> None:
         if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 1:
             raise ConfigError(f'train_cfg.inner_steps={inner_steps!r} must be a whole number from 1')
         if not isinstance(runner.model, L2T):

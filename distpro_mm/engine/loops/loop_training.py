@@ -1,5 +1,5 @@
 """A search loop's training, as the rounds of :mod:`distpro.searching` see it."""
-from typing import Dict, Iterator, List
+from collections.abc import Iterator
 
 import torch
 from mmengine.dist import all_reduce, all_reduce_params, get_rank
@@ -55,7 +55,7 @@ class LoopTraining:
     def batches(self, iteration: int) -> Iterator[dict]:
         return endless(self.loop.dataloader, self.loop.round_start + iteration)
 
-    def training_loss(self, parameters: Dict[str, Tensor], weights: Tensor, iteration: int, batch: dict) -> Tensor:
+    def training_loss(self, parameters: dict[str, Tensor], weights: Tensor, iteration: int, batch: dict) -> Tensor:
         self._seed(iteration)
         return self.model.training_loss(batch, parameters, weights)
 
@@ -68,5 +68,5 @@ class LoopTraining:
         all_reduce(flag, op='max')  # processes skip the rest of a round together
         return bool(flag)
 
-    def average(self, tensors: List[Tensor]) -> None:
+    def average(self, tensors: list[Tensor]) -> None:
         all_reduce_params(tensors, op='mean')

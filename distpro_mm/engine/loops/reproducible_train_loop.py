@@ -1,5 +1,5 @@
 import errno
-from typing import Dict, Iterator, Union
+from collections.abc import Iterator
 
 import torch
 from mmengine.dist import get_rank
@@ -38,7 +38,7 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
 
     reproducible = True
 
-    def __init__(self, runner, dataloader: Union[DataLoader, Dict], max_epochs: int, **kwargs) -> None:
+    def __init__(self, runner, dataloader: DataLoader | dict, max_epochs: int, **kwargs) -> None:
         if not isinstance(dataloader, dict):
             raise ConfigError('train_dataloader must be a config, so that its sampler and its data set can be wrapped')
         super().__init__(runner, reproducible(dataloader), max_epochs, **kwargs)
@@ -98,7 +98,7 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         """
         return self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
 
-    def check_finite(self, value: Union[torch.Tensor, float], what: str) -> None:
+    def check_finite(self, value: torch.Tensor | float, what: str) -> None:
         """Stop where a value is not finite.
 
         Raises:

@@ -1,5 +1,6 @@
 import copy
-from typing import Any, Dict, Iterator, Optional, Tuple, Union
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,10 +56,10 @@ class SearchLoop(Search, ReproducibleTrainLoop):
 
     def __init__(self,
                  runner,
-                 dataloader: Union[DataLoader, Dict],
+                 dataloader: DataLoader | dict,
                  max_epochs: int,
-                 held_out: Optional[dict] = None,
-                 held_out_dataloader: Optional[dict] = None,
+                 held_out: dict | None = None,
+                 held_out_dataloader: dict | None = None,
                  teacher_kl_share: float = 0.0,
                  cost_penalty: float = 0.0,
                  **kwargs) -> None:
@@ -128,7 +129,7 @@ class SearchLoop(Search, ReproducibleTrainLoop):
         for batch in start_at(self.held_out_dataloader, 0, 0):
             yield self.held_out_loss(batch) * (len(batch['inputs']) / images)
 
-    def price(self) -> Optional[torch.Tensor]:
+    def price(self) -> torch.Tensor | None:
         """What a unit of weight costs on each pathway [N]; None if nothing."""
         return self.cost_penalty * pathway_costs(self.model) if self.cost_penalty else None
 
@@ -157,7 +158,7 @@ class SearchLoop(Search, ReproducibleTrainLoop):
         dismiss_workers(self.held_out_dataloader)
 
 
-def split_dataloader(dataloader: dict, held_out: dict) -> Tuple[dict, dict]:
+def split_dataloader(dataloader: dict, held_out: dict) -> tuple[dict, dict]:
     """Split the training set of a loader's config.
 
     Args:

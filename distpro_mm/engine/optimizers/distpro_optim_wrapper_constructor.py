@@ -1,4 +1,3 @@
-from typing import Optional
 
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS
@@ -32,7 +31,7 @@ class DistProOptimWrapperConstructor:
         ConfigError: If ``alpha`` has other keys, or the model is not a :class:`DistPro`.
     """
 
-    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None) -> None:
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         cfg = dict(optim_wrapper_cfg)
         alpha = cfg.pop('alpha', None) or DEFAULT_ALPHA
         if set(alpha) != {'optimizer'}:

@@ -1,4 +1,3 @@
-from typing import Optional
 
 from mmengine.optim import DefaultOptimWrapperConstructor, OptimWrapper, OptimWrapperDict
 from mmengine.registry import OPTIMIZERS
@@ -32,7 +31,7 @@ class L2TOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         ConfigError: If ``meta`` has other keys, or the model has no meta networks.
     """
 
-    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: Optional[dict] = None) -> None:
+    def __init__(self, optim_wrapper_cfg: dict, paramwise_cfg: dict | None = None) -> None:
         cfg = dict(optim_wrapper_cfg)
         meta = cfg.pop('meta', None) or DEFAULT_META
         if set(meta) != {'optimizer'}:

@@ -1,5 +1,5 @@
 import contextlib
-from typing import Callable, Dict, Iterator, List, Optional
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as functional
@@ -34,9 +34,9 @@ class DistPro(TapDistill):
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
         self._cache_batch = False
-        self._cached:  Optional[tuple] = None
+        self._cached:  tuple | None = None
 
-    def _transmit(self, batch_inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
+    def _transmit(self, batch_inputs: Tensor, data_samples: list | None) -> dict[str, Tensor]:
         features = super()._transmit(batch_inputs, data_samples)
         if self._cache_batch:  # the student runs next, with these random states
             self._cached = (batch_inputs, data_samples, random_states(batch_inputs.device))
@@ -47,7 +47,7 @@ class DistPro(TapDistill):
         self._cache_batch, self._cached = keep, None
         self.distiller.grid.catch_sensitivities(keep)
 
-    def kept_features(self, student: Callable) -> Dict[str, Tensor]:
+    def kept_features(self, student: Callable) -> dict[str, Tensor]:
         """The student's features of the cached batch, recomputed up to the deepest receiving layer.
 
         The features are the same function of the student's parameters as in the training step: with the same images, batch
@@ -65,7 +65,7 @@ class DistPro(TapDistill):
             student(batch_inputs, data_samples, mode='tensor')
         return reader.features
 
-    def training_loss(self, data: dict, parameters: Dict[str, Tensor], weights: Tensor) -> Tensor:
+    def training_loss(self, data: dict, parameters: dict[str, Tensor], weights: Tensor) -> Tensor:
         """The loss of a training step, as a function of parameters and weights.
 
         Args:

@@ -1,4 +1,3 @@
-from typing import Dict, List, Optional
 
 import torch
 from mmrazor.registry import MODELS
@@ -20,14 +19,14 @@ class L2T(TapDistill):
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**kwargs)
-        self._batch: Optional[tuple] = None
+        self._batch: tuple | None = None
 
-    def _transmit(self, batch_inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
+    def _transmit(self, batch_inputs: Tensor, data_samples: list | None) -> dict[str, Tensor]:
         features = super()._transmit(batch_inputs, data_samples)
         self._batch = batch_inputs, data_samples, features
         return features
 
-    def meta_gradient(self, lr: float, weight_decay: float, inner_steps: int) -> List[Tensor]:
+    def meta_gradient(self, lr: float, weight_decay: float, inner_steps: int) -> list[Tensor]:
         """The gradient of the meta networks on the last batch (the paper's algorithm 1).
 
         From the current student, ``inner_steps`` steps of gradient descent minimise the transfer loss, and one step the
@@ -50,18 +49,18 @@ class L2T(TapDistill):
         weights = distiller.meta_weights(transmitted)
         parts = dict(student=self.student, regressors=distiller.regressors)
 
-        def at(parameters: Dict[str, Tensor], part: str, *args):
+        def at(parameters: dict[str, Tensor], part: str, *args):
             """Call the student or the regressors with other parameters."""
             own = {name[len(part) + 1:]: p for name, p in parameters.items() if name.startswith(part)}
             return torch.func.functional_call(parts[part], own, *args)
 
-        def transfer(parameters: Dict[str, Tensor]) -> Tensor:
+        def transfer(parameters: dict[str, Tensor]) -> Tensor:
             with distiller.receiver_reader(self.student, stop_early=True) as reader:
                 at(parameters, 'student', (batch_inputs, data_samples), dict(mode='tensor'))
             regressed = at(parameters, 'regressors', (distiller.by_pair(reader.features), ))
             return distiller.transfer_loss(regressed, transmitted, weights)
 
-        def cross_entropy(parameters: Dict[str, Tensor]) -> Tensor:
+        def cross_entropy(parameters: dict[str, Tensor]) -> Tensor:
             return self.parse_losses(at(parameters, 'student', (batch_inputs, data_samples), dict(mode='loss')))[0]
 
         parameters = {f'{part}.{name}': p for part, module in parts.items()

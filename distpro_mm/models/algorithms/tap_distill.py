@@ -1,6 +1,6 @@
 import collections
 import functools
-from typing import Dict, List, Optional, Sequence, Union
+from collections.abc import Sequence
 
 import torch
 from mmengine.logging import print_log
@@ -51,9 +51,9 @@ class TapDistill(SingleTeacherDistill):
         ConfigError: If the checkpoint is missing or does not fit, or the layers do not fit the models.
     """
 
-    def __init__(self, distiller: dict, teacher: Union[dict, nn.Module], architecture: Union[dict, nn.Module],
-                 teacher_ckpt: Optional[str] = None, input_shape: Optional[Sequence[int]] = None,
-                 teacher_input: Optional[dict] = None, **kwargs) -> None:
+    def __init__(self, distiller: dict, teacher: dict | nn.Module, architecture: dict | nn.Module,
+                 teacher_ckpt: str | None = None, input_shape: Sequence[int] | None = None,
+                 teacher_input: dict | None = None, **kwargs) -> None:
         if kwargs.get('teacher_trainable'):
             raise ConfigError(f'model.teacher_trainable=True: the teacher of {type(self).__name__} is fixed')
         check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model')
@@ -86,7 +86,7 @@ class TapDistill(SingleTeacherDistill):
         self.passes: collections.Counter = collections.Counter()
         self.train()
 
-    def _check_channels(self, input_shape: Optional[Sequence[int]]) -> None:
+    def _check_channels(self, input_shape: Sequence[int] | None) -> None:
         """Refuse networks that need images with different numbers of channels."""
         networks = dict(architecture=self.student, teacher=self.teacher)
         wanted = {key: probe_input(network).size(1) for key, network in networks.items()}
@@ -114,7 +114,7 @@ class TapDistill(SingleTeacherDistill):
         self.teacher.eval()
         return self
 
-    def loss(self, batch_inputs: Tensor, data_samples: Optional[List] = None) -> Dict[str, Tensor]:
+    def loss(self, batch_inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
         """Losses of a batch.
 
         Args:
@@ -150,7 +150,7 @@ class TapDistill(SingleTeacherDistill):
             losses.update(add_prefix(distiller.compute_distill_losses(), 'distill'))
         return losses
 
-    def _transmit(self, batch_inputs: Tensor, data_samples: Optional[List]) -> Dict[str, Tensor]:
+    def _transmit(self, batch_inputs: Tensor, data_samples: list | None) -> dict[str, Tensor]:
         """Run the teacher, if needed, and return its features."""
         distiller = self.distiller
         if not distiller.taps('transmitter') and not distiller.loss_forward_mappings:

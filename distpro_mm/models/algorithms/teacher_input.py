@@ -1,5 +1,4 @@
 """Convert images for a teacher whose normalisation, colour order or size differs from the student's."""
-from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +41,7 @@ class TeacherInput(nn.Module):
                                    for entry, start in (('mean', 0.), ('std', 1.)))
         self.register_buffer('factor', (std / wanted_std).float()[:, None, None], persistent=False)
         self.register_buffer('offset', ((mean - wanted_mean) / wanted_std).float()[:, None, None], persistent=False)
-        self.size: Optional[Tuple[int, int]] = tuple(teacher['size']) if teacher.get('size') else None
+        self.size: tuple[int, int] | None = tuple(teacher['size']) if teacher.get('size') else None
 
     @property
     def changes(self) -> bool:
@@ -64,7 +63,7 @@ class TeacherInput(nn.Module):
         return images
 
 
-def teacher_input(student: nn.Module, own: Optional[nn.Module], given: Optional[dict]) -> Optional[TeacherInput]:
+def teacher_input(student: nn.Module, own: nn.Module | None, given: dict | None) -> TeacherInput | None:
     """Build the conversion of the teacher's images.
 
     Args:

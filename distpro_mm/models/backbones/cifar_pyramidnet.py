@@ -1,5 +1,5 @@
 # Imports mmpretrain only, because this file is copied into the export of a student.
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
@@ -98,7 +98,7 @@ class CIFARPyramidNet(BaseBackbone):
         self.bn2 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.bn1(self.conv1(x))
         outputs = []

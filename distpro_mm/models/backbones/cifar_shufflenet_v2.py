@@ -1,5 +1,5 @@
 # Imports mmpretrain only, because this file is copied into the export of a student.
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 import torch
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
@@ -86,7 +86,7 @@ class CIFARShuffleNetV2(BaseBackbone):
         self.bn2 = nn.BatchNorm2d(last_channels)
         self.relu2 = nn.ReLU(inplace=True)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.relu1(self.bn1(self.conv1(x)))
         outputs = []

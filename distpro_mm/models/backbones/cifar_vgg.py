@@ -1,5 +1,5 @@
 # Imports mmpretrain only, because this file is copied into the export of a student.
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.registry import MODELS
@@ -50,7 +50,7 @@ class CIFARVGG(BaseBackbone):
             self.add_module(f'layer{index + 1}', nn.Sequential(*layers))
         self.pool = nn.MaxPool2d(2)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         outputs = []
         for index in range(5):

@@ -1,5 +1,5 @@
 # Imports mmpretrain only, because this file is copied into the export of a student.
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.registry import MODELS
@@ -78,7 +78,7 @@ class CIFARWideResNet(BaseBackbone):
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.conv1(x)
         outputs = []

@@ -1,5 +1,5 @@
 # Imports mmpretrain only, because this file is copied into the export of a student.
-from typing import Sequence, Tuple
+from collections.abc import Sequence
 
 from mmpretrain.models.backbones.base_backbone import BaseBackbone
 from mmpretrain.registry import MODELS
@@ -60,7 +60,7 @@ class MobileNetV1(BaseBackbone):
                 width = out_channels
             self.add_module(f'layer{index + 1}', nn.Sequential(*blocks))
 
-    def forward(self, x: Tensor) -> Tuple[Tensor, ...]:
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the maps of the stages in ``out_indices``, each [B, C, H, W]."""
         x = self.relu(self.bn1(self.conv1(x)))
         outputs = []

@@ -1,4 +1,4 @@
-from typing import Callable, List, Optional, Union
+from collections.abc import Callable
 
 import torch
 from mmengine.model import BaseModel
@@ -24,8 +24,8 @@ class ModuleClassifier(BaseModel):
         data_preprocessor (dict, optional): As of any model of mmengine. Defaults to None.
     """
 
-    def __init__(self, module: nn.Module, get_logits: Optional[Callable[..., Tensor]] = None,
-                 loss: Optional[nn.Module] = None, data_preprocessor: Optional[dict] = None) -> None:
+    def __init__(self, module: nn.Module, get_logits: Callable[..., Tensor] | None = None,
+                 loss: nn.Module | None = None, data_preprocessor: dict | None = None) -> None:
         super().__init__(data_preprocessor)
         self.module, self.get_logits = module, get_logits or find_logits
         self.loss_module = nn.CrossEntropyLoss() if loss is None else loss
@@ -33,8 +33,8 @@ class ModuleClassifier(BaseModel):
     def init_weights(self) -> None:
         """Nothing: the module is given as it is."""
 
-    def forward(self, inputs: Tensor, data_samples: Optional[List[DataSample]] = None,
-                mode: str = 'tensor') -> Union[Tensor, dict, List[DataSample]]:
+    def forward(self, inputs: Tensor, data_samples: list[DataSample] | None = None,
+                mode: str = 'tensor') -> Tensor | dict | list[DataSample]:
         """Forward.
 
         Args:

@@ -1,4 +1,3 @@
-from typing import Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +23,7 @@ class ABFConnector(BaseConnector):
     """
 
     def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool,
-                 init_cfg: Optional[dict] = None) -> None:
+                 init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         self.reduce = nn.Sequential(
             nn.Conv2d(in_channels, mid_channels, 1, bias=False), nn.BatchNorm2d(mid_channels))
@@ -34,7 +33,7 @@ class ABFConnector(BaseConnector):
         for conv in (self.reduce[0], self.expand[0]):
             nn.init.kaiming_uniform_(conv.weight, a=1)
 
-    def forward(self, feature: Tensor, deeper: Optional[Tensor], size: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
+    def forward(self, feature: Tensor, deeper: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Fuse a map with the deeper one.
 
         Args:
@@ -47,7 +46,7 @@ class ABFConnector(BaseConnector):
         """
         return self.forward_train(feature, deeper, size)
 
-    def forward_train(self, feature: Tensor, deeper: Optional[Tensor], size: Tuple[int, int]) -> Tuple[Tensor, Tensor]:
+    def forward_train(self, feature: Tensor, deeper: Tensor | None, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """See :meth:`forward`."""
         x = self.reduce(feature)
         if self.attention is not None:

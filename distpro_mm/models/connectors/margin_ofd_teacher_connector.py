@@ -1,4 +1,3 @@
-from typing import Dict, Optional
 
 import torch
 from mmrazor.models.architectures.connectors import OFDTeacherConnector
@@ -21,7 +20,7 @@ class MarginOFDTeacherConnector(OFDTeacherConnector):
         init_cfg (dict, optional): Initialisation. Defaults to None.
     """
 
-    def __init__(self, channels: int, init_cfg: Optional[Dict] = None) -> None:
+    def __init__(self, channels: int, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
         del self.margin
         self.register_buffer('margin', torch.zeros(1, channels, 1, 1))

@@ -1,6 +1,5 @@
 """The transforms of :mod:`distpro.pathways` as connectors of mmrazor."""
 import copy
-from typing import Optional
 
 from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
@@ -18,7 +17,7 @@ def connector(transform: type) -> type:
         type: The connector, with the transform's name and arguments.
     """
 
-    def __init__(self, *args, init_cfg: Optional[dict] = None, **kwargs) -> None:
+    def __init__(self, *args, init_cfg: dict | None = None, **kwargs) -> None:
         transform.__init__(self, *args, **kwargs)
         self.init_cfg = copy.deepcopy(init_cfg)
 

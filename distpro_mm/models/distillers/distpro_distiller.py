@@ -1,6 +1,6 @@
 import functools
 import re
-from typing import Dict, List, Optional, Sequence, Union
+from collections.abc import Sequence
 
 from mmengine.dist import all_reduce
 from mmrazor.registry import MODELS
@@ -62,9 +62,9 @@ class DistProDistiller(TapDistiller):
     """
 
     def __init__(self,
-                 transmitters: Union[str, Sequence] = 'auto',
-                 receivers: Union[str, Sequence] = 'auto',
-                 connections: Union[str, Sequence] = 'student_not_shallower',
+                 transmitters: str | Sequence = 'auto',
+                 receivers: str | Sequence = 'auto',
+                 connections: str | Sequence = 'student_not_shallower',
                  transforms: Sequence[dict] = (dict(type='ConvAttentionTransform'), ),
                  distance: dict = dict(type='HCLLoss'),
                  logits: Sequence[dict] = (),
@@ -104,21 +104,21 @@ class DistProDistiller(TapDistiller):
             self.one_label = [label for label, loss in self.logit_losses.items() if assumes_one_label(loss, classes)]
         super().prepare(teacher, student)
 
-    def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
+    def build(self, transmitters: list[FeatureTap], receivers: list[FeatureTap]) -> None:
         """Build the grid of pathways."""
         self.grid = PathwayGrid(transmitters, receivers, logit_taps=self.logit_taps, **self._grid_arguments)
 
-    def taps(self, side: str) -> List[FeatureTap]:
+    def taps(self, side: str) -> list[FeatureTap]:
         """Taps of the 'transmitter' or 'receiver' side of the active pathways."""
         return self.grid.taps(side)
 
-    def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
-                   data_samples: Optional[List]) -> Dict[str, Tensor]:
+    def tap_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
+                   data_samples: list | None) -> dict[str, Tensor]:
         """dict[str, Tensor]: ``loss_pathways``, the weighted sum over the active pathways; empty if none is active."""
         loss = self.grid.loss(received, transmitted, functools.partial(self.arguments_of_logit_loss, data_samples))
         return {} if loss is None else dict(loss_pathways=loss)
 
-    def arguments_of_logit_loss(self, data_samples: Optional[List], label: str) -> dict:
+    def arguments_of_logit_loss(self, data_samples: list | None, label: str) -> dict:
         """dict: Annotations that the forward of a loss of logits has as arguments.
 
         Raises:
@@ -130,7 +130,7 @@ class DistProDistiller(TapDistiller):
         return annotations_for(loss, data_samples, LOGITS)
 
 
-def _labelled(cfgs: Sequence[dict], key: str, example: str) -> Dict[str, dict]:
+def _labelled(cfgs: Sequence[dict], key: str, example: str) -> dict[str, dict]:
     """Configs of transforms, or of losses of logits, by label."""
     if isinstance(cfgs, dict) or not cfgs:
         raise ConfigError(f"{key} must be a list of one or more dicts, e.g. [dict(type='{example}')], got {cfgs!r}")
@@ -149,7 +149,7 @@ def _labelled(cfgs: Sequence[dict], key: str, example: str) -> Dict[str, dict]:
     return labelled
 
 
-def _named_layers(cfgs: Dict[str, dict]) -> Dict[str, Optional[str]]:
+def _named_layers(cfgs: dict[str, dict]) -> dict[str, str | None]:
     """Remove the key ``layer`` from the configs of losses of logits; returns the layers of 'teacher' and 'student'."""
     layers = dict(teacher=None, student=None)
     for cfg in cfgs.values():

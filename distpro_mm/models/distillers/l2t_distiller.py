@@ -1,4 +1,4 @@
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from mmrazor.registry import MODELS
@@ -13,7 +13,7 @@ from .tap_distiller import TapDistiller
 class Regressors(ByName):
     """One module per pair, applied to the features by pair."""
 
-    def forward(self, features: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def forward(self, features: dict[str, Tensor]) -> dict[str, Tensor]:
         """Apply each module to the feature of its pair."""
         return {name: module(features[name]) for name, module in self.items()}
 
@@ -41,13 +41,13 @@ class L2TDistiller(TapDistiller):
         **kwargs: Arguments of mmrazor's :class:`~mmrazor.models.ConfigurableDistiller`.
     """
 
-    def __init__(self, transmitters: Union[str, Sequence] = AFTER, receivers: Union[str, Sequence] = AFTER,
-                 connections: Union[str, Sequence] = 'all', beta: float = 0.5, **kwargs) -> None:
+    def __init__(self, transmitters: str | Sequence = AFTER, receivers: str | Sequence = AFTER,
+                 connections: str | Sequence = 'all', beta: float = 0.5, **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
         self.connections = connections
         self.beta = beta
 
-    def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
+    def build(self, transmitters: list[FeatureTap], receivers: list[FeatureTap]) -> None:
         """Build a convolution and two meta networks for each pair."""
         self.pairs = {f'{transmitter.name}>{receiver.name}': (transmitter, receiver)
                       for transmitter, receiver in connect(transmitters, receivers, self.connections)}
@@ -60,15 +60,15 @@ class L2TDistiller(TapDistiller):
             nn.init.zeros_(self.what[name].bias)
             nn.init.ones_(self.where[name].bias)
 
-    def taps(self, side: str) -> List[FeatureTap]:
+    def taps(self, side: str) -> list[FeatureTap]:
         """Taps of the 'transmitter' or 'receiver' side of the pairs."""
         return list(dict.fromkeys(pair[side == 'receiver'] for pair in self.pairs.values()))
 
-    def meta_parameters(self) -> List[nn.Parameter]:
+    def meta_parameters(self) -> list[nn.Parameter]:
         """list[nn.Parameter]: Parameters of the meta networks."""
         return [*self.what.parameters(), *self.where.parameters()]
 
-    def meta_weights(self, transmitted: Dict[str, Tensor]) -> Dict[str, Tuple[Tensor, Tensor]]:
+    def meta_weights(self, transmitted: dict[str, Tensor]) -> dict[str, tuple[Tensor, Tensor]]:
         """Predict the weights of channels and pairs from the teacher's features.
 
         Args:
@@ -82,12 +82,12 @@ class L2TDistiller(TapDistiller):
                        F.relu6(self.where[name](pooled[transmitter.name]))[:, 0])
                 for name, (transmitter, _) in self.pairs.items()}
 
-    def by_pair(self, received: Dict[str, Tensor]) -> Dict[str, Tensor]:
+    def by_pair(self, received: dict[str, Tensor]) -> dict[str, Tensor]:
         """dict[str, Tensor]: The student's features by pair."""
         return {name: received[receiver.name] for name, (_, receiver) in self.pairs.items()}
 
-    def transfer_loss(self, regressed: Dict[str, Tensor], transmitted: Dict[str, Tensor],
-                      weights: Dict[str, Tuple[Tensor, Tensor]]) -> Tensor:
+    def transfer_loss(self, regressed: dict[str, Tensor], transmitted: dict[str, Tensor],
+                      weights: dict[str, tuple[Tensor, Tensor]]) -> Tensor:
         """Compute the loss of :class:`L2TDistiller`.
 
         Args:
@@ -108,8 +108,8 @@ class L2TDistiller(TapDistiller):
             total = total + ((error * of_channels).sum(1) * of_pair).mean()
         return self.beta * total
 
-    def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
-                   data_samples: Optional[List]) -> Dict[str, Tensor]:
+    def tap_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
+                   data_samples: list | None) -> dict[str, Tensor]:
         """dict[str, Tensor]: ``loss_transfer``, without gradient for the meta networks."""
         weights = {name: tuple(weight.detach() for weight in pair)
                    for name, pair in self.meta_weights(transmitted).items()}

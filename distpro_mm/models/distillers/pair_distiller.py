@@ -1,5 +1,5 @@
 import re
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from mmengine.model import Sequential
@@ -51,9 +51,9 @@ class PairDistiller(TapDistiller):
         ...     loss=dict(type='L2Loss', normalize=False, div_element=True, loss_weight=100))
     """
 
-    def __init__(self, loss: dict, connections: Union[str, Sequence] = 'same_depth',
-                 student_connector: Union[None, dict, List[dict]] = None,
-                 teacher_connector: Union[None, dict, List[dict]] = None, weights: Optional[Sequence[float]] = None,
+    def __init__(self, loss: dict, connections: str | Sequence = 'same_depth',
+                 student_connector: None | dict | list[dict] = None,
+                 teacher_connector: None | dict | list[dict] = None, weights: Sequence[float] | None = None,
                  compare_at: str = 'own', **kwargs) -> None:
         super().__init__(**kwargs)
         if compare_at not in COMPARE_AT:
@@ -62,7 +62,7 @@ class PairDistiller(TapDistiller):
         self.connector_cfgs = dict(student=student_connector, teacher=teacher_connector)
         self.weights, self.compare_at = weights, compare_at
 
-    def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
+    def build(self, transmitters: list[FeatureTap], receivers: list[FeatureTap]) -> None:
         """Pair the layers, and build connectors and a loss for each pair."""
         self.pairs = {f'{transmitter.name}>{receiver.name}': (transmitter, receiver)
                       for transmitter, receiver in connect(transmitters, receivers, self.connections)}
@@ -80,12 +80,12 @@ class PairDistiller(TapDistiller):
                 name: _connector(cfg, found, f'model.distiller.{side}_connector') for name, found in channels.items()})
             for side, cfg in self.connector_cfgs.items()})
 
-    def taps(self, side: str) -> List[FeatureTap]:
+    def taps(self, side: str) -> list[FeatureTap]:
         """Taps of the 'transmitter' or 'receiver' side of the pairs."""
         return list(dict.fromkeys(pair[side == 'receiver'] for pair in self.pairs.values()))
 
-    def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
-                   data_samples: Optional[List]) -> Dict[str, Tensor]:
+    def tap_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
+                   data_samples: list | None) -> dict[str, Tensor]:
         """dict[str, Tensor]: ``loss_<transmitter>><receiver>`` of each pair, weighted."""
         losses = {}
         for name, (transmitter, receiver) in self.pairs.items():
@@ -100,7 +100,7 @@ class PairDistiller(TapDistiller):
         return losses
 
 
-def filled_in(cfg: dict, channels: Dict[str, int]) -> dict:
+def filled_in(cfg: dict, channels: dict[str, int]) -> dict:
     """Replace the placeholders for a pair's channels in a config.
 
     Args:
@@ -118,11 +118,11 @@ def filled_in(cfg: dict, channels: Dict[str, int]) -> dict:
     return {key: filled_in(value, channels) if isinstance(value, dict) else number(value) for key, value in cfg.items()}
 
 
-def _built(cfg: dict, channels: Dict[str, int], key: str) -> nn.Module:
+def _built(cfg: dict, channels: dict[str, int], key: str) -> nn.Module:
     return MODELS.build(filled_in(checked(cfg, key), channels))
 
 
-def _connector(cfg: Union[None, dict, List[dict]], channels: Dict[str, int], key: str) -> nn.Module:
+def _connector(cfg: None | dict | list[dict], channels: dict[str, int], key: str) -> nn.Module:
     if cfg is None:
         return nn.Identity()
     if isinstance(cfg, (list, tuple)):
@@ -130,7 +130,7 @@ def _connector(cfg: Union[None, dict, List[dict]], channels: Dict[str, int], key
     return _built(cfg, channels, key)
 
 
-def averaged_to_smaller(student: Tensor, teacher: Tensor) -> Tuple[Tensor, Tensor]:
+def averaged_to_smaller(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Two maps [B, C, H, W] averaged to the smaller height and width of the two."""
     size = tuple(map(min, student.shape[-2:], teacher.shape[-2:]))
     return tuple(feature if feature.shape[-2:] == size else F.adaptive_avg_pool2d(feature, size)

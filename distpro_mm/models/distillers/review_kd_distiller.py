@@ -1,4 +1,4 @@
-from typing import Dict, List, Optional, Sequence, Union
+from collections.abc import Sequence
 
 import torch.nn.functional as F
 from mmengine.model import ModuleList
@@ -35,10 +35,10 @@ class ReviewKDDistiller(TapDistiller):
         **kwargs: Arguments of mmrazor's :class:`~mmrazor.models.ConfigurableDistiller`.
     """
 
-    def __init__(self, transmitters: Union[str, Sequence] = 'auto',
-                 receivers: Union[str, Sequence] = (dict(module='auto', before_activation=False), ),
-                 connections: Union[str, Sequence] = ((-3, -3), (-2, -2), (-1, -1)),
-                 loss: dict = dict(type='HCLLoss'), max_mid_channels: int = 512, pooled: Optional[str] = None,
+    def __init__(self, transmitters: str | Sequence = 'auto',
+                 receivers: str | Sequence = (dict(module='auto', before_activation=False), ),
+                 connections: str | Sequence = ((-3, -3), (-2, -2), (-1, -1)),
+                 loss: dict = dict(type='HCLLoss'), max_mid_channels: int = 512, pooled: str | None = None,
                  **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
         self.connections = connections
@@ -58,17 +58,17 @@ class ReviewKDDistiller(TapDistiller):
         self.fusions = ModuleList(ABFConnector(own, mid, wanted, fuse=True) for own, wanted in widths[:-1])
         self.fusions.append(ABFConnector(widths[-1][0], mid, widths[-1][1], fuse=False))  # of the pooled maps
 
-    def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
+    def build(self, transmitters: list[FeatureTap], receivers: list[FeatureTap]) -> None:
         """Pair the layers."""
         self.pairs = connect(transmitters, receivers, self.connections)
 
-    def taps(self, side: str) -> List[FeatureTap]:
+    def taps(self, side: str) -> list[FeatureTap]:
         """Taps of the 'transmitter' or 'receiver' side."""
         index = int(side == 'receiver')
         return list(dict.fromkeys([pair[index] for pair in self.pairs] + [self.last[index]]))
 
-    def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
-                   data_samples: Optional[List]) -> Dict[str, Tensor]:
+    def tap_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
+                   data_samples: list | None) -> dict[str, Tensor]:
         """dict[str, Tensor]: The loss of each level, by the student's layer, from deep to shallow."""
         levels = [(receiver.name, received[receiver.name], transmitted[transmitter.name])
                   for transmitter, receiver in self.pairs]

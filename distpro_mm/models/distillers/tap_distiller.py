@@ -1,4 +1,4 @@
-from typing import Dict, Iterator, List, Optional, Sequence, Union
+from collections.abc import Iterator, Sequence
 
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ class TapDistiller(ConfigurableDistiller):
         **kwargs: Arguments of :class:`~mmrazor.models.ConfigurableDistiller`.
     """
 
-    def __init__(self, transmitters: Union[str, Sequence] = 'auto', receivers: Union[str, Sequence] = 'auto',
+    def __init__(self, transmitters: str | Sequence = 'auto', receivers: str | Sequence = 'auto',
                  **kwargs) -> None:
         super().__init__(**kwargs)
         self.layers = dict(transmitters=transmitters, receivers=receivers)
@@ -49,16 +49,16 @@ class TapDistiller(ConfigurableDistiller):
             if not getattr(part, 'is_init', False):
                 part.init_weights()
 
-    def build(self, transmitters: List[FeatureTap], receivers: List[FeatureTap]) -> None:
+    def build(self, transmitters: list[FeatureTap], receivers: list[FeatureTap]) -> None:
         """Build the distiller's modules for the taps, whose shapes are known."""
         raise NotImplementedError
 
-    def taps(self, side: str) -> List[FeatureTap]:
+    def taps(self, side: str) -> list[FeatureTap]:
         """Taps of the 'transmitter' or 'receiver' side that :meth:`tap_losses` currently needs."""
         raise NotImplementedError
 
-    def tap_losses(self, received: Dict[str, Tensor], transmitted: Dict[str, Tensor],
-                   data_samples: Optional[List]) -> Dict[str, Tensor]:
+    def tap_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
+                   data_samples: list | None) -> dict[str, Tensor]:
         """Losses of a batch.
 
         Args:

@@ -1,6 +1,6 @@
 """Annotations for the losses that use them."""
 import inspect
-from typing import Dict, List, Mapping, Optional
+from collections.abc import Mapping
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ def has_one_label(sample) -> bool:
     return 'gt_label' in sample and 'gt_score' not in sample and not has_several_labels(sample)
 
 
-def annotations_for(loss: nn.Module, data_samples: Optional[List], key: str) -> Dict[str, object]:
+def annotations_for(loss: nn.Module, data_samples: list | None, key: str) -> dict[str, object]:
     """The annotations for a loss, by the names of its forward's arguments.
 
     Args:
@@ -40,7 +40,7 @@ def annotations_for(loss: nn.Module, data_samples: Optional[List], key: str) -> 
         ConfigError: If the loss uses labels, and images have none or several, or are mixed.
     """
     names = arguments_of(loss)
-    wanted: Dict[str, object] = {}
+    wanted: dict[str, object] = {}
     if DATA in names:
         wanted[DATA] = data_samples
     if LABELS in names:

@@ -1,6 +1,6 @@
 """Refuse losses of logits that assume one label per image for networks with several labels per image."""
 import copy
-from typing import Iterable
+from collections.abc import Iterable
 
 import torch
 from mmpretrain.models.heads import MultiLabelClsHead

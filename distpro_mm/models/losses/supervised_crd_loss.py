@@ -1,4 +1,3 @@
-from typing import List
 
 import torch
 from mmrazor.models.losses import CRDLoss
@@ -33,7 +32,7 @@ class SupervisedCRDLoss(CRDLoss):
         super().__init__(sample_n=sample_n, neg_num=neg_num, **kwargs)
         self.register_buffer('labels', torch.full((sample_n, ), -1))
 
-    def forward(self, s_feats: Tensor, t_feats: Tensor, data_samples: List, gt_labels: Tensor) -> Tensor:
+    def forward(self, s_feats: Tensor, t_feats: Tensor, data_samples: list, gt_labels: Tensor) -> Tensor:
         """Forward.
 
         Args:
@@ -56,7 +55,7 @@ class SupervisedCRDLoss(CRDLoss):
         self.contrast.params = self.contrast.params.detach()
         return self.loss_weight * (self.criterion_s_t(out_s) + self.criterion_s_t(out_t))
 
-    def _indices(self, data_samples: List) -> Tensor:
+    def _indices(self, data_samples: list) -> Tensor:
         """Indices of the images in the memory bank [B]."""
         indices = [sample.get('sample_idx') for sample in data_samples]
         size = len(self.labels)

@@ -1,5 +1,4 @@
 # Imports mmpretrain only, as the networks do.
-from typing import Tuple, Union
 
 import torch
 from mmengine.model import BaseModule
@@ -32,7 +31,7 @@ class NORMNeck(BaseModule):
         self.contract = nn.Sequential(nn.Conv2d(wide, in_channels, 1, bias=False), nn.BatchNorm2d(in_channels))
         self.residual = residual
 
-    def forward(self, inputs: Union[Tensor, Tuple[Tensor, ...]]) -> Tuple[Tensor]:
+    def forward(self, inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor]:
         """Transform the last map [B, C, H, W]; the shape does not change."""
         x = inputs[-1] if isinstance(inputs, tuple) else inputs
         y = self.contract(self.expand(x))
@@ -54,7 +53,7 @@ class NORMNeck(BaseModule):
         linear.weight.copy_(weight @ matrix)
 
 
-def _affine(layer: nn.Sequential) -> Tuple[Tensor, Tensor]:
+def _affine(layer: nn.Sequential) -> tuple[Tensor, Tensor]:
     """A 1x1 convolution and a batch norm in eval mode as a matrix and an offset, in double precision."""
     conv, bn = layer
     scale = bn.weight.double() / (bn.running_var.double() + bn.eps).sqrt()

@@ -1,5 +1,4 @@
 # Imports mmpretrain only: this file is copied into the export of a student.
-from typing import Tuple, Union
 
 from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
@@ -27,6 +26,6 @@ class SimKDNeck(BaseModule):
             layer for width, wanted, side in ((in_channels, mid, 1), (mid, mid, 3), (mid, out_channels, 1))
             for layer in (nn.Conv2d(width, wanted, side, padding=side // 2, bias=False), nn.BatchNorm2d(wanted), nn.ReLU())])
 
-    def forward(self, inputs: Union[Tensor, Tuple[Tensor, ...]]) -> Tuple[Tensor]:
+    def forward(self, inputs: Tensor | tuple[Tensor, ...]) -> tuple[Tensor]:
         """Project the last map [B, C_s, H, W] to [B, C_t, H, W]."""
         return (self.layers(inputs[-1] if isinstance(inputs, tuple) else inputs), )
