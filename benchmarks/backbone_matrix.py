@@ -74,7 +74,7 @@ def config(kind: str, teacher: str, student: str, shape, folder: str, searched: 
     two_steps(cfg, shape)
     cfg.test_pipeline = [dict(type='PackInputs')]
     cfg.optim_wrapper.optimizer.lr = 1e-3
-    cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=1)
+    cfg.default_hooks.checkpoint = dict(type='mmrazor.AtomicCheckpointHook', interval=1)
     if kind == 'search':
         # One round is differentiated, one is not.
         cfg.train_cfg.update(rounds=2, initial_bump=0, feature_weight=1, max_divisions=0, references=[], round_share=1,

@@ -19,7 +19,7 @@ import torch
 from matplotlib.figure import Figure
 from mmrazor.registry import LOOPS
 
-from distpro.random_state import untouched
+from distpro.random_state import without_side_effects
 from distpro.searching.round import copied
 from distpro_mm.datasets import seed_all
 from distpro_mm.engine import DistProSearchLoop
@@ -70,7 +70,7 @@ class HorizonLoop(DistProSearchLoop):
     def _look_back(self, first: int) -> torch.Tensor:
         """dJ / d log w of all steps so far, from a first one on [K, N]."""
         stored, self.trajectory.steps = self.trajectory.steps, self.trajectory.steps[first:]
-        with untouched(self.model):
+        with without_side_effects(self.model):
             self._loss()
             derivatives = self.trajectory.sweep(
                 lambda parameters, weights, step: self.training.training_loss(parameters, weights, *step))
@@ -85,7 +85,7 @@ class HorizonLoop(DistProSearchLoop):
             weights = self.search.round.weights[0].clone()
             weights[pathway] *= np.exp(change)
             batches = self.training.batches(self._iter)
-            with untouched(self.model):
+            with without_side_effects(self.model):
                 for iteration in range(self._iter, self._iter + AHEAD[-1]):
                     for group in self.training.optimizer.param_groups:
                         group['lr'] = self.lr(iteration)

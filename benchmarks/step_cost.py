@@ -214,7 +214,7 @@ def loading(batch: int) -> list[dict]:
         'image by image, this process': dict(dataset=single, num_workers=0, collate_fn=dict(type='default_collate')),
         'image by image, 2 workers': dict(dataset=single, num_workers=2, persistent_workers=True,
                                           collate_fn=dict(type='default_collate')),
-        'in memory, whole batches': dict(dataset=whole, num_workers=0, collate_fn=dict(type='whole_batch'))}
+        'in memory, whole batches': dict(dataset=whole, num_workers=0, collate_fn=dict(type='collate_free'))}
 
     def read(loader) -> None:
         for data in loader:

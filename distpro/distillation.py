@@ -1,7 +1,7 @@
 """Distillation of any two torch modules, for a training loop of one's own."""
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Union
+from typing import Any
 
 import torch
 from torch import Tensor, nn

@@ -246,7 +246,7 @@ class _Training(nn.Module):
 
     def training_loss(self, parameters: dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
         self._seed(iteration)
-        with self.kd.grid.weights_in_place(weights):
+        with self.kd.grid.using_weights(weights):
             return torch.func.functional_call(self, parameters, (batch, ))
 
     def held_out_losses(self) -> Iterator[Tensor]:

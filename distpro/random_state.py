@@ -13,7 +13,7 @@ def gpus(*modules: nn.Module) -> list[torch.device]:
 
 
 @contextlib.contextmanager
-def untouched(*modules: nn.Module) -> Iterator[None]:
+def without_side_effects(*modules: nn.Module) -> Iterator[None]:
     """Run forwards in training mode without side effects.
 
     Inside the context, the modules' buffers (e.g. running statistics) are copies. On exit, the original buffers and the
@@ -35,7 +35,7 @@ def untouched(*modules: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def fixed_random_states(device: torch.device) -> Iterator[None]:
+def preserve_random_states(device: torch.device) -> Iterator[None]:
     """Restore the random states of the CPU and of a device on exit."""
     states = random_states(device)
     try:

@@ -17,7 +17,7 @@ from .config_types import is_a
 from .engine.launch import student_config
 from .errors import ConfigError
 from .models import BatchPreprocessor, backbones, necks
-from .models.checkpoints import load_whole
+from .models.checkpoints import load_strict
 
 
 def export_student(cfg: Config, checkpoint: str, out_dir: str) -> dict[str, str]:
@@ -50,7 +50,7 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> dict[str, str]
             preprocessor['type'] = 'ClsDataPreprocessor'  # both are the same at test time
     init_default_scope(toolbox)
     model = MODELS.build(ConfigDict(model_cfg))  # a plain dict is not enough for mmsegmentation
-    load_whole(model, checkpoint, 'checkpoint')
+    load_strict(model, checkpoint, 'checkpoint')
     model, model_cfg = _merged(model, model_cfg)
     os.makedirs(out_dir, exist_ok=True)
     paths = {name: os.path.join(out_dir, f'student.{end}') for name, end in (('checkpoint', 'pth'), ('config', 'py'))}

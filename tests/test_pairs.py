@@ -37,7 +37,7 @@ def config(path, pair, folder, options):
     size = min(size, 64)
     two_steps(cfg, (channels, size, size))
     first = any(pathlib.Path(path).stem == stage for stage, _ in FIRST_STAGES.values())
-    cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=1) if first else None
+    cfg.default_hooks.checkpoint = dict(type='mmrazor.AtomicCheckpointHook', interval=1) if first else None
     if 'teacher' in cfg.model:
         cfg.model.teacher_ckpt = None
     cfg.merge_from_dict(options)

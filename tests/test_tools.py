@@ -12,7 +12,7 @@ import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
-from distpro_mm.models.checkpoints import load_whole
+from distpro_mm.models.checkpoints import load_strict
 
 ROOT = pathlib.Path(__file__).parent.parent
 SEARCH = 'configs/distpro/published_search.py'
@@ -61,7 +61,7 @@ def test_a_published_teacher_is_converted_name_by_name(tmp_path, tool):
     assert done.stdout.splitlines()[-1] == f'56 weights converted: {tmp_path / "teacher.pth"}'
     assert len(done.stdout.splitlines()) == 57
     converted = MODELS.build(NETWORKS.resnet8)
-    load_whole(converted, str(tmp_path / 'teacher.pth'), 'model.teacher_ckpt')
+    load_strict(converted, str(tmp_path / 'teacher.pth'), 'model.teacher_ckpt')
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in converted.state_dict().items())
     done = tool('convert_teacher', tmp_path / 'resnet8_last.pth', 'configs/teachers/resnet56_cifar100.py', '--out',
                 tmp_path / 'not.pth')

@@ -144,7 +144,7 @@ def base_config(setting: Setting, file: str, work_dir: str, seed: int, part: str
     pipeline = [dict(type='PackInputs')]
 
     def loader(name: str, batch_size: int, augments: list, **kwargs) -> dict:
-        return dict(batch_size=batch_size, num_workers=0, collate_fn=dict(type='whole_batch'),
+        return dict(batch_size=batch_size, num_workers=0, collate_fn=dict(type='collate_free'),
                     sampler=dict(type='DefaultSampler', shuffle=name == train),
                     dataset=dict(type='InMemoryDataset', augments=augments,
                                  dataset=dict(type='ArrayImages', file=file, part=name, pipeline=pipeline)), **kwargs)
@@ -163,7 +163,7 @@ def base_config(setting: Setting, file: str, work_dir: str, seed: int, part: str
         default_hooks=dict(
             timer=dict(type='IterTimerHook'), logger=dict(type='LoggerHook', interval=1000000),
             param_scheduler=dict(type='ParamSchedulerHook'), sampler_seed=dict(type='DistSamplerSeedHook'),
-            checkpoint=dict(type='mmrazor.WholeCheckpointHook', interval=1000000, max_keep_ckpts=1)),
+            checkpoint=dict(type='mmrazor.AtomicCheckpointHook', interval=1000000, max_keep_ckpts=1)),
         env_cfg=dict(cudnn_benchmark=False, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
                      dist_cfg=dict(backend='nccl')),
         visualizer=dict(type='UniversalVisualizer', vis_backends=[dict(type='LocalVisBackend')]),

@@ -95,7 +95,7 @@ class PathwayGrid(nn.Module):
         self._measured: set[int] = set()
         self._weights: Tensor | None = None
         self.live = list(range(len(self.pathways)))
-        self.catch_sensitivities(False)
+        self.record_sensitivities(False)
 
     def _logit_pathways(self) -> list[Pathway]:
         """A pathway between the logits for each of their losses."""
@@ -147,7 +147,7 @@ class PathwayGrid(nn.Module):
         self.live = [index for index, weight in enumerate(given.tolist()) if not (weight == 0 or weight < skip_below)]
 
     @contextlib.contextmanager
-    def weights_in_place(self, weights: Tensor) -> Iterator[None]:
+    def using_weights(self, weights: Tensor) -> Iterator[None]:
         """Use weights [N], whose graph is preserved, inside the context."""
         own = self._weights, self.live, self.unit
         self.set_weights(weights, unit=self.unit)
@@ -263,7 +263,7 @@ class PathwayGrid(nn.Module):
             else:
                 yield pathway.receiver.name, gradient.to(self.alpha.dtype) / factor
 
-    def catch_sensitivities(self, catch: bool) -> None:
+    def record_sensitivities(self, catch: bool) -> None:
         """Start or stop recording gradients for :meth:`sensitivities`; clears the recorded gradients."""
         self.catching = catch
         self._caught: dict[str, Tensor] = {}  # gradients by pathway

@@ -1,7 +1,6 @@
 """The process: the schedule of the pathways' weights over a training, found by a search and replayed in distillations."""
 import json
 from collections.abc import Sequence
-from typing import Union
 
 import numpy as np
 import torch

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..errors import ArgumentError, first_line
-from ..random_state import untouched
+from ..random_state import without_side_effects
 from .optimizer_step import StepSnapshot, check_differentiable, transposed
 
 METHODS = ('auto', 'jvp', 'differences')
@@ -111,13 +111,13 @@ class Hypergradient:
         if before is None:
             return None
         full_precision = torch.autocast(self.parameters[0].device.type, enabled=False)
-        with untouched(self.student), full_precision, torch.enable_grad():
+        with without_side_effects(self.student), full_precision, torch.enable_grad():
             v = torch.autograd.grad(held_out_loss(), self.parameters, allow_unused=True)
         self.passes['held_out_forward_backward'] += 1
         v = [torch.zeros_like(p) if g is None else g.detach() for g, p in zip(v, self.parameters)]
         self.average(v)
         u = [-c for c in transposed(self.optimizer, before, v).gradients]  # the step moves against it
-        with untouched(self.student), full_precision, torch.no_grad():
+        with without_side_effects(self.student), full_precision, torch.no_grad():
             tangents = self._tangents(before.theta, u, features)
         products = [tangents[name].new_zeros(()) if sensitivity is None else
                     torch.dot(sensitivity.flatten().to(tangents[name].dtype), tangents[name].flatten())

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..random_state import untouched
+from ..random_state import without_side_effects
 from .trajectory import Step, Trajectory
 
 
@@ -178,7 +178,7 @@ class Round:
         self.weights = weights[None]
         try:
             self._take(0, batch)
-            with untouched(self.training.model), self._full_precision():
+            with without_side_effects(self.training.model), self._full_precision():
                 self.trajectory.start(losses())
                 if self.trajectory.steps:  # else a loss scaler skipped the step
                     self.trajectory.sweep(self._training_loss)

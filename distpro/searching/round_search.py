@@ -8,7 +8,7 @@ from torch import Tensor
 from ..errors import ArgumentError
 from ..pathways import PathwayGrid
 from ..process import DistillationProcess
-from ..random_state import untouched
+from ..random_state import without_side_effects
 from ..weighting import OFF, Weighting
 from .round import Round, copied
 from .searchers import SEARCHERS, Searcher, Trial
@@ -75,7 +75,7 @@ class RoundSearch:
             float: The mean held-out loss if it was the last repeat of its process; None if there are more.
         """
         searcher, trial, weights = self.searcher, self.trial, self.round.weights
-        with untouched(self.round.training.model):
+        with without_side_effects(self.round.training.model):
             loss = self.round.measure()
             if self.price is not None:
                 loss += (self.price.to(weights) * weights.mean(0)).sum().item()

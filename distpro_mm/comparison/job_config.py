@@ -24,7 +24,7 @@ def evaluate_at_the_end(cfg: Config) -> None:
     for entry in ('val_begin', 'dynamic_intervals'):
         cfg.train_cfg.pop(entry, None)
     hooks = cfg.get('default_hooks') or {}
-    checkpoint = dict(hooks.get('checkpoint') or dict(type='mmrazor.WholeCheckpointHook', max_keep_ckpts=1))
+    checkpoint = dict(hooks.get('checkpoint') or dict(type='mmrazor.AtomicCheckpointHook', max_keep_ckpts=1))
     for entry in ('filename_tmpl', 'out_dir'):  # others read work_dir/epoch_<number>.pth
         checkpoint.pop(entry, None)
     checkpoint['interval'] = max(1, epochs // 20)

@@ -17,7 +17,7 @@ TRIED = 32  # images that are loaded twice if loading draws no random numbers
 
 
 @FUNCTIONS.register_module()
-def whole_batch(batch: Any) -> Any:
+def collate_free(batch: Any) -> Any:
     """Return the batch unchanged: an :class:`InMemoryDataset` returns batches that need no collating."""
     return batch
 
@@ -70,7 +70,7 @@ class InMemoryDataset:
     """Holds small images of one size in memory and returns batches without a loop over images.
 
     A batch contains the augmentations, which :class:`~distpro_mm.models.BatchPreprocessor` applies on the device of the
-    training. The loader needs ``collate_fn=dict(type='whole_batch')``, and no workers.
+    training. The loader needs ``collate_fn=dict(type='collate_free')``, and no workers.
 
     Args:
         dataset (dict or BaseDataset): The data set. Its pipelines, those of wrapped data sets included, load and pack an
@@ -84,7 +84,7 @@ class InMemoryDataset:
 
     Example:
         >>> train_dataloader = dict(
-        ...     batch_size=128, num_workers=0, collate_fn=dict(type='whole_batch'),
+        ...     batch_size=128, num_workers=0, collate_fn=dict(type='collate_free'),
         ...     sampler=dict(type='DefaultSampler', shuffle=True),
         ...     dataset=dict(
         ...         type='InMemoryDataset',

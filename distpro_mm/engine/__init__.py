@@ -1,5 +1,6 @@
 """Train loops, hooks and optimiser constructors."""
 from .hooks import (
+    AtomicCheckpointHook,
     ChannelsLastHook,
     DistillWarmUpHook,
     InitialStudentHook,
@@ -8,7 +9,6 @@ from .hooks import (
     ProcessReplayHook,
     ProfileHook,
     TrainingWatchHook,
-    WholeCheckpointHook,
 )
 from .loops import DistProOneStepSearchLoop, DistProSearchLoop, L2TTrainLoop, ReproducibleTrainLoop
 from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor, L2TOptimWrapperConstructor
@@ -17,5 +17,5 @@ __all__ = [
     'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProOneStepSearchLoop',
     'DistProSearchLoop', 'DistillWarmUpHook', 'InitialStudentHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop',
     'LoadCheckpointHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'ReproducibleTrainLoop',
-    'TrainingWatchHook', 'WholeCheckpointHook'
+    'TrainingWatchHook', 'AtomicCheckpointHook'
 ]

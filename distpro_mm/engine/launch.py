@@ -23,7 +23,7 @@ from ..config_types import check_arguments, class_of, is_a, name_of
 from ..datasets.class_names import check_class_names, class_names, class_names_of_checkpoint
 from ..errors import ConfigError
 from ..models import TapDistill
-from ..models.checkpoints import load_whole
+from ..models.checkpoints import load_strict
 from ..models.losses.one_label import refuse_recorded_one_label
 from .config_errors import check_numbers, check_optimizers, config_errors
 from .hooks import ProcessReplayHook, add_checks
@@ -82,7 +82,7 @@ def load_config(path: str, options: dict | None = None, pair: str | None = None)
 def _check_teacher(cfg: Config, model: nn.Module) -> None:
     """Load a teacher's checkpoint strictly; mmrazor's own distillations ignore weights that do not fit."""
     if cfg.model.get('teacher_ckpt') and not isinstance(model, TapDistill):
-        load_whole(model.teacher, cfg.model.teacher_ckpt, 'model.teacher_ckpt')
+        load_strict(model.teacher, cfg.model.teacher_ckpt, 'model.teacher_ckpt')
 
 
 def _drop_delete(value) -> None:
@@ -325,7 +325,7 @@ def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> di
     check_numbers(cfg)
     with config_errors(cfg):
         runner = Runner.from_cfg(cfg)
-    load_whole(runner.model, checkpoint, 'checkpoint')
+    load_strict(runner.model, checkpoint, 'checkpoint')
     check_class_names(class_names_of_checkpoint(checkpoint), f"checkpoint='{checkpoint}'",
                       class_names(getattr(runner.test_loop.dataloader.dataset, 'metainfo', None)), 'test_dataloader')
     return runner.test()

@@ -59,7 +59,7 @@ def weights_of(checkpoint: Any) -> dict[str, Tensor] | None:
     return state or None
 
 
-def load_whole(model: nn.Module, path: str, key: str) -> None:
+def load_strict(model: nn.Module, path: str, key: str) -> None:
     """Load a checkpoint that must have all weights of the network.
 
     Args:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from distpro.pathways import OUT_OF_PROPORTION, Pathway, changed_costs, cost
 from distpro.pathways.cost import pathway_costs as costs_of_grid
-from distpro.random_state import fixed_random_states
+from distpro.random_state import preserve_random_states
 
 from .algorithms import DistPro
 from .probing import probe
@@ -22,7 +22,7 @@ def pathway_costs(model: DistPro) -> Tensor:
 
     For a student that cannot run without annotations, only ``extract_feat`` counts as a step.
     """
-    with fixed_random_states(model.distiller.grid.alpha.device):
+    with preserve_random_states(model.distiller.grid.alpha.device):
         return torch.tensor(_costs(model)) / _student_cost(model)
 
 
@@ -30,7 +30,7 @@ def cost_advice(model: DistPro) -> list[str]:
     """A message for each overly expensive pathway, most expensive first, with cheaper settings and their costs."""
     grid = model.distiller.grid
     pathways = [pathway for pathway in grid.pathways if pathway.name in grid.transforms]
-    with fixed_random_states(grid.alpha.device):
+    with preserve_random_states(grid.alpha.device):
         student = _student_cost(model)
         costs = {pathway: seen / student for pathway, seen in zip(pathways, costs_of_grid(grid, pathways))}
         expensive = sorted((pathway for pathway in pathways if costs[pathway] > OUT_OF_PROPORTION), key=costs.get)[::-1]

@@ -20,7 +20,7 @@ DIGITS = dict(type='SklearnDigits', split='train', images_per_class=5, pipeline=
 
 
 def loader(dataset, **options):
-    return Runner.build_dataloader(dict(batch_size=8, num_workers=0, collate_fn=dict(type='whole_batch'), dataset=dataset,
+    return Runner.build_dataloader(dict(batch_size=8, num_workers=0, collate_fn=dict(type='collate_free'), dataset=dataset,
                                         sampler=dict(type='DefaultSampler', shuffle=False), **options), seed=0)
 
 

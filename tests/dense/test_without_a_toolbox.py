@@ -43,7 +43,7 @@ def config(folder, task, kind, **options):
         optim_wrapper=dict(optimizer=dict(type='Adam', lr=0.01)),
         val_dataloader=loader(10, 2, False), val_evaluator=dict(type=METRIC[task]), val_cfg=dict(),
         test_dataloader=loader(10, 2, False), test_evaluator=dict(type=METRIC[task]), test_cfg=dict(),
-        default_hooks=dict(checkpoint=dict(type='mmrazor.WholeCheckpointHook', interval=1)))
+        default_hooks=dict(checkpoint=dict(type='mmrazor.AtomicCheckpointHook', interval=1)))
     if kind == 'search':
         cfg['optim_wrapper']['constructor'] = 'mmrazor.DistProOptimWrapperConstructor'
         cfg['train_cfg']['type'] = 'mmrazor.DistProOneStepSearchLoop'

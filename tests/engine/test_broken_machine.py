@@ -18,7 +18,7 @@ from distpro_mm.engine.resume import why_not_resumable
 from distpro_mm.errors import TrainingError
 from distpro_mm.models import CIFARResNet
 
-FRESH = dict(type='mmrazor.WholeCheckpointHook', interval=2, by_epoch=False, max_keep_ckpts=-1)
+FRESH = dict(type='mmrazor.AtomicCheckpointHook', interval=2, by_epoch=False, max_keep_ckpts=-1)
 
 
 def check_what_stays(folder, checkpoints, knots):

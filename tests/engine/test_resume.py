@@ -91,7 +91,7 @@ def config(make_config, tmp_path):
     def make(kind, name, in_memory=False, **options):
         cfg = make_config(kind, name, **{'train_cfg__max_epochs': 3, **options})
         if in_memory:
-            cfg.train_dataloader.collate_fn = dict(type='whole_batch')
+            cfg.train_dataloader.collate_fn = dict(type='collate_free')
             cfg.train_dataloader.dataset = dict(
                 type='InMemoryDataset', dataset=cfg.train_dataloader.dataset,
                 augments=[dict(type='BatchRandomCrop', padding=1), dict(type='BatchRandomFlip', prob=0.5)])
@@ -101,7 +101,8 @@ def config(make_config, tmp_path):
         cfg.model.architecture.backbone.type = 'CIFARResNetWithDropout'
         if kind == 'distill':
             cfg.custom_hooks[0].process = process
-        cfg.default_hooks.checkpoint = dict(type='mmrazor.WholeCheckpointHook', interval=3, by_epoch=False, max_keep_ckpts=2)
+        cfg.default_hooks.checkpoint = dict(type='mmrazor.AtomicCheckpointHook', interval=3, by_epoch=False,
+                                            max_keep_ckpts=2)
         return cfg
 
     return make
@@ -170,19 +171,19 @@ def test_another_seed_is_another_run(config, tmp_path):
 
 @pytest.mark.parametrize('moment', ['while the bytes are written', 'before the file is moved', 'after it was moved'])
 def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(config, tmp_path, moment):
-    from distpro_mm.engine.hooks import whole_checkpoint_hook
+    from distpro_mm.engine.hooks import atomic_checkpoint_hook
 
     def train_and_die():
         written = []
         if moment == 'while the bytes are written':
             def put(self, obj, path):
-                with whole_checkpoint_hook.atomic_write(str(path)) as beside, open(beside, 'wb') as file:
+                with atomic_checkpoint_hook.atomic_write(str(path)) as beside, open(beside, 'wb') as file:
                     written.append(path)
                     file.write(obj if len(written) < 3 else obj[:len(obj) // 2])
                     file.flush()
                     if len(written) == 3:
                         os.kill(os.getpid(), signal.SIGKILL)
-            whole_checkpoint_hook.AtomicFileBackend.put = put
+            atomic_checkpoint_hook.AtomicFileBackend.put = put
         else:
             move = os.replace
 

@@ -469,12 +469,12 @@ def test_the_kept_step_gives_the_derivative_of_a_real_one(dropout):
         step(model, optimizer, data)
     weights = model.distiller.grid.weights().tolist()
     hypergradient = Hypergradient(model.student, optimizer, 'jvp')
-    model.keep_batch(True)
+    model.cache_batch(True)
     hypergradient.watch()
     step(model, optimizer, data)
     forwards = []
     model.student.head.register_forward_hook(lambda *_: forwards.append('head'))
-    measured = hypergradient.after_step(lambda: held_out_loss(model, held), model.kept_features,
+    measured = hypergradient.after_step(lambda: held_out_loss(model, held), model.cached_features,
                                         model.distiller.grid.sensitivities())
     assert forwards == ['head'], 'only the held-out pass reaches the head: the derivative stops at the deepest receiver'
     truth = []
@@ -517,7 +517,7 @@ def test_mixed_precision_has_the_derivative_of_the_step_it_took(kind, dtype):
         for network, its_optimizer, kind_of_float in ((model, optimizer, torch.float32),
                                                       (twin, twin_optimizer, torch.float64)):
             hypergradient = Hypergradient(network.student, its_optimizer, 'jvp')
-            network.keep_batch(True)
+            network.cache_batch(True)
             hypergradient.watch()
             its_optimizer.zero_grad()
             with torch.autocast('cpu', dtype, enabled=network is model):
@@ -533,7 +533,7 @@ def test_mixed_precision_has_the_derivative_of_the_step_it_took(kind, dtype):
             held = take(1000, kind_of_float)
             with torch.autocast('cpu', dtype, enabled=network is model):  # a caller's autocast must not reach it
                 measured.append(hypergradient.after_step(lambda: network.student(*held, mode='loss')['loss'],  # noqa: B023
-                                                         network.kept_features, network.distiller.grid.sensitivities()))
+                                                         network.cached_features, network.distiller.grid.sensitivities()))
         assert measured[0].dtype == torch.float32
         assert (measured[0] - measured[1]).norm() / measured[1].norm() < 0.02
 
@@ -543,13 +543,13 @@ def test_sensitivities_are_those_of_each_unweighted_pathway():
     data = batch(dtype=torch.float64)
     with torch.no_grad():
         model.distiller.grid.alpha.copy_(torch.randn(10))
-    model.keep_batch(True)
+    model.cache_batch(True)
     loss = 8 * sum(model(*data, mode='loss').values())  # 8: as a loss scaler does
     loss.backward()
     caught = list(model.distiller.grid.sensitivities())
     assert [name for name, _ in caught] == [pathway.receiver.name for pathway in model.distiller.grid.pathways]
     # Each by a backward pass of its own.
-    model.keep_batch(False)
+    model.cache_batch(False)
     with model.distiller.receiver_reader(model.student) as received:
         model.student(*data, mode='tensor')
     with model.distiller.transmitter_reader(model.teacher) as sent, torch.no_grad():
@@ -566,7 +566,7 @@ def test_sensitivities_are_each_pathways_own_where_others_are_not_computed():
     x, samples = batch(dtype=torch.float64)
 
     def caught(weights, skip_below=0.0):
-        model.keep_batch(True)
+        model.cache_batch(True)
         model.distiller.grid.set_weights(weights, skip_below)
         sum(model(x, samples, mode='loss').values()).backward()
         return [sensitivity for _, sensitivity in model.distiller.grid.sensitivities()]
@@ -594,7 +594,7 @@ def test_a_weight_that_is_no_number_shows_in_the_loss():
 
 def test_a_weight_of_zero_leaves_no_sensitivity():
     model = build(distiller=dict(connections='same_depth'))
-    model.keep_batch(True)
+    model.cache_batch(True)
     model.distiller.grid.weights = lambda: torch.tensor([1.0, 0.0, 2.0, 3.0])
     sum(model(*batch(), mode='loss').values()).backward()
     assert [sensitivity is None for _, sensitivity in model.distiller.grid.sensitivities()] == [False, True, False, False]
@@ -615,7 +615,7 @@ def test_compiled_transforms_have_the_losses_and_sensitivities_of_plain_ones():
     data = batch()
     caught = []
     for model in (plain, compiled):
-        model.keep_batch(True)
+        model.cache_batch(True)
         loss = model(*data, mode='loss')['distill.loss_pathways']
         loss.backward()
         caught.append([loss.detach(), *(sensitivity for _, sensitivity in model.distiller.grid.sensitivities())])

@@ -9,7 +9,7 @@ from mmrazor.registry import MODELS
 from torch import nn
 
 from distpro.process import DistillationProcess
-from distpro.random_state import untouched
+from distpro.random_state import without_side_effects
 from distpro.searching import Hypergradient
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
@@ -120,7 +120,7 @@ def through_the_whole_update(model, optimizer, data, held):
     w = model.distiller.grid.weights().clone().requires_grad_()
     theta = {f'architecture.{name}': p.detach().clone().requires_grad_() for name, p in model.student.named_parameters()}
     model.distiller.grid.set_weights(w)
-    with untouched(model):
+    with without_side_effects(model):
         losses = torch.func.functional_call(model, theta, data, dict(mode='loss'))
         gradients = torch.autograd.grad(sum(losses.values()), list(theta.values()), create_graph=True)
         stepped = {}
@@ -141,10 +141,10 @@ def test_the_hypergradient_equals_autograd_through_the_whole_update(method, tole
         step(model, optimizer, data)
     truth = through_the_whole_update(model, optimizer, data, held)
     hypergradient = Hypergradient(model.student, optimizer, method, radius=1e-6)  # no ReLU turns within that
-    model.keep_batch(True)
+    model.cache_batch(True)
     hypergradient.watch()
     step(model, optimizer, data)
-    measured = hypergradient.after_step(lambda: model.student(*held, mode='loss')['loss'], model.kept_features,
+    measured = hypergradient.after_step(lambda: model.student(*held, mode='loss')['loss'], model.cached_features,
                                         model.distiller.grid.sensitivities())
     assert (truth != 0).all() and (measured - truth).norm() / truth.norm() < tolerance
     for index in range(3):  # every pathway, not only the largest
@@ -154,11 +154,11 @@ def test_the_hypergradient_equals_autograd_through_the_whole_update(method, tole
 def test_sensitivities_of_logits_are_those_of_each_unweighted_loss():
     model = build().double()
     data = batch()
-    model.keep_batch(True)
+    model.cache_batch(True)
     sum(model(*data, mode='loss').values()).backward()
     caught = list(model.distiller.grid.sensitivities())
     assert [(name, tuple(gradient.shape)) for name, gradient in caught][1:] == [('logits', (8, CLASSES))] * 2
-    model.keep_batch(False)
+    model.cache_batch(False)
     s, t = model.student(data[0], mode='tensor').detach().requires_grad_(), model.teacher(data[0], mode='tensor')
     kl = 16 * F.kl_div((s / 4).log_softmax(1), (t / 4).softmax(1), reduction='batchmean')
     torch.testing.assert_close(caught[1][1], torch.autograd.grad(kl, s)[0], rtol=1e-9, atol=1e-14)
@@ -166,10 +166,10 @@ def test_sensitivities_of_logits_are_those_of_each_unweighted_loss():
 
 def test_the_search_s_extra_pass_runs_to_the_classifier_s_output():
     model = build().double()
-    model.keep_batch(True)
+    model.cache_batch(True)
     data = batch()
     model(*data, mode='loss')
-    features = model.kept_features(model.student)
+    features = model.cached_features(model.student)
     torch.testing.assert_close(features['logits'], model.student(data[0], mode='tensor'))
 
 

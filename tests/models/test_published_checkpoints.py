@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 from torch.nn import functional
 
 from distpro_mm.errors import ConfigError
-from distpro_mm.models.checkpoints import load_whole
+from distpro_mm.models.checkpoints import load_strict
 from distpro_mm.models.published_checkpoints import convert_teacher, read_published
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -199,7 +199,7 @@ def test_a_converted_teacher_computes_what_was_published(name, images, tmp_path)
     weights = convert_teacher(config(name), str(tmp_path / 'published.pth'), str(tmp_path / 'ours' / 'teacher.pth'))
     model = MODELS.build(NETWORKS[name]).double()
     model.eval()
-    load_whole(model, str(tmp_path / 'ours' / 'teacher.pth'), 'model.teacher_ckpt')
+    load_strict(model, str(tmp_path / 'ours' / 'teacher.pth'), 'model.teacher_ckpt')
     own = model(images, mode='tensor')
     assert logits.std() > 1e-3
     torch.testing.assert_close(own, logits, rtol=1e-9, atol=0)

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from distpro.random_state import untouched
+from distpro.random_state import without_side_effects
 from distpro.searching import Hypergradient
 from distpro.searching.optimizer_step import StepSnapshot, transposed
 
@@ -58,7 +58,7 @@ class Problem:
     def sensitivities(self):
         """At the present student and transforms, each by a backward pass of its own."""
         states = torch.get_rng_state()
-        with untouched(self.student, self.transforms):
+        with without_side_effects(self.student, self.transforms):
             torch.set_rng_state(states)
             losses = self.pathway_losses(self.student)
             return [(index, torch.autograd.grad(loss, self.student.maps[index], retain_graph=True)[0])
@@ -89,7 +89,7 @@ class Problem:
         """Autograd through loss, gradient, the hand-written update and the held-out loss."""
         w = self.w.clone().requires_grad_()
         theta = {name: p.detach().clone().requires_grad_() for name, p in self.student.named_parameters()}
-        with untouched(self.student, self.transforms):
+        with without_side_effects(self.student, self.transforms):
 
             def at(parameters):
                 return lambda x: torch.func.functional_call(self.student, parameters, (x, ))
@@ -290,7 +290,7 @@ def test_the_bit_identity_check_tells_a_kept_virtual_step_and_moved_statistics()
     plain, kept, moved = (Problem(OPTIMIZERS['sgd'][0], 7) for _ in range(3))
     with torch.no_grad():
         kept.student.fc.bias.add_(1e-9)
-    moved.held_out_loss()  # a training-mode forward outside of untouched()
+    moved.held_out_loss()  # a training-mode forward outside of without_side_effects()
     assert not identical(snapshot(plain), snapshot(kept))
     assert not identical(snapshot(plain), snapshot(moved))
 
@@ -303,7 +303,7 @@ def test_v_is_the_gradient_of_the_held_out_loss_alone():
     hypergradient.watch()
     problem.step()  # leaves .grad filled
     hypergradient.after_step(problem.held_out_loss, problem.features, problem.sensitivities())
-    with untouched(problem.student):
+    with without_side_effects(problem.student):
         truth = torch.autograd.grad(problem.held_out_loss(), list(problem.student.parameters()))
     assert all(torch.allclose(v, t, rtol=0, atol=1e-14) for v, t in zip(seen[0], truth))
     polluted = [t + p.grad for t, p in zip(truth, problem.student.parameters())]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from distpro.errors import ArgumentError
-from distpro.random_state import untouched
+from distpro.random_state import without_side_effects
 from distpro.searching import Trajectory
 
 STEPS, LR, WEIGHT_DECAY = 4, 0.2, 0.02
@@ -79,7 +79,7 @@ class Problem:
                 states[index] = copy.deepcopy((self.model.state_dict(), self.optimizer.state_dict()))
             trajectory.store(self.batches[index], self.weights[index])
             self.step(index)
-        with untouched(self.model):
+        with without_side_effects(self.model):
             self.loss = trajectory.start([self.held_out_loss(dict(self.model.named_parameters()))])
             found = [trajectory.sweep(self.training_loss)]
             for begin in sorted(states)[-2::-1]:
@@ -126,7 +126,7 @@ def sgd(**options):
 @pytest.mark.parametrize('name', SGD)
 def test_equals_autograd_through_the_whole_run(name, before):
     problem = Problem(sgd(**SGD[name]), before=before)
-    with untouched(problem.model):
+    with without_side_effects(problem.model):
         expected = through_sgd(problem, **SGD[name])
     measured = problem.measured()
     assert measured.shape == (STEPS, 2) and measured.abs().max() > 1e-4
@@ -135,7 +135,7 @@ def test_equals_autograd_through_the_whole_run(name, before):
 
 def test_the_comparison_tells_a_neighbouring_formula():
     problem = Problem(sgd(**SGD['momentum']))
-    with untouched(problem.model):
+    with without_side_effects(problem.model):
         wrong = through_sgd(problem, **SGD['nesterov'])
     assert (problem.measured() - wrong).abs().max() > 1e-3 * wrong.abs().max()
 

@@ -11,7 +11,7 @@ train_dataloader = dict(
     num_workers=0,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='whole_batch'),
+    collate_fn=dict(type='collate_free'),
     dataset=dict(
         type='InMemoryDataset',
         dataset=dict(type='CIFAR100', data_root='data/cifar100', split='train', pipeline=test_pipeline),
@@ -20,7 +20,7 @@ val_dataloader = dict(
     batch_size=500,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='whole_batch'),
+    collate_fn=dict(type='collate_free'),
     dataset=dict(
         type='InMemoryDataset',
         dataset=dict(type='CIFAR100', data_root='data/cifar100', split='test', pipeline=test_pipeline)))

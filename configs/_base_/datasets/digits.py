@@ -7,7 +7,7 @@ train_dataloader = dict(
     num_workers=0,
     drop_last=True,
     sampler=dict(type='DefaultSampler', shuffle=True),
-    collate_fn=dict(type='whole_batch'),
+    collate_fn=dict(type='collate_free'),
     dataset=dict(
         type='InMemoryDataset',
         dataset=dict(type='SklearnDigits', split='train', images_per_class=30, pipeline=test_pipeline),
@@ -16,7 +16,7 @@ val_dataloader = dict(
     batch_size=350,
     num_workers=0,
     sampler=dict(type='DefaultSampler', shuffle=False),
-    collate_fn=dict(type='whole_batch'),
+    collate_fn=dict(type='collate_free'),
     dataset=dict(type='InMemoryDataset', dataset=dict(type='SklearnDigits', split='test', pipeline=test_pipeline)))
 val_evaluator = dict(type='Accuracy', topk=(1, ))
 val_cfg = dict()

@@ -5,7 +5,7 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50),
     param_scheduler=dict(type='ParamSchedulerHook'),
     # The last checkpoint is stored. There is no save_best, which would choose by the test set.
-    checkpoint=dict(type='mmrazor.WholeCheckpointHook', interval=10, max_keep_ckpts=1),
+    checkpoint=dict(type='mmrazor.AtomicCheckpointHook', interval=10, max_keep_ckpts=1),
     sampler_seed=dict(type='DistSamplerSeedHook'))
 env_cfg = dict(
     cudnn_benchmark=False,

@@ -10,4 +10,4 @@ train_cfg = dict(_delete_=True, type='mmrazor.DistProOneStepSearchLoop', max_epo
 log_processor = dict(by_epoch=True)
 default_hooks = dict(
     logger=dict(log_metric_by_epoch=True),
-    checkpoint=dict(_delete_=True, type='mmrazor.WholeCheckpointHook', interval=1, max_keep_ckpts=1))
+    checkpoint=dict(_delete_=True, type='mmrazor.AtomicCheckpointHook', interval=1, max_keep_ckpts=1))

@@ -1,3 +1,4 @@
+from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .channels_last_hook import ChannelsLastHook
 from .class_count_hook import ClassCountHook
 from .class_names_hook import ClassNamesHook
@@ -8,7 +9,6 @@ from .process_record_hook import ProcessRecordHook
 from .process_replay_hook import ProcessReplayHook
 from .profile_hook import ProfileHook
 from .training_watch_hook import TrainingWatchHook
-from .whole_checkpoint_hook import WholeCheckpointHook
 
 CHECKS = (LoadCheckpointHook, TrainingWatchHook, ClassNamesHook, ClassCountHook)
 
@@ -23,5 +23,5 @@ def add_checks(runner) -> None:
 __all__ = [
     'ChannelsLastHook', 'ClassCountHook', 'ClassNamesHook', 'DistillWarmUpHook', 'InitialStudentHook',
     'LoadCheckpointHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'TrainingWatchHook',
-    'WholeCheckpointHook', 'add_checks'
+    'AtomicCheckpointHook', 'add_checks'
 ]

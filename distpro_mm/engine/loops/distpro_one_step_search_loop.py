@@ -120,13 +120,13 @@ class DistProOneStepSearchLoop(SearchLoop):
         updates_alpha = self._iter % self.alpha_interval == 0
         if updates_alpha:
             self._record()
-            self.model.keep_batch(True)
+            self.model.cache_batch(True)
             self.hypergradient.watch()
         outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper['student'])
         self.check_finite(outputs['loss'], 'the training loss')
         if updates_alpha:
             self._update_alpha(next(self._held_out))
-            self.model.keep_batch(False)
+            self.model.cache_batch(False)
         return outputs
 
     def _update_alpha(self, held_out_batch: dict) -> None:
@@ -134,7 +134,7 @@ class DistProOneStepSearchLoop(SearchLoop):
         model = self.model
         seed_all(self.runner.seed, get_rank(), self._iter, 1)  # loading a batch in this process has left another state
         had_fallback = self.hypergradient.fallback_reason
-        gradient = self.hypergradient.after_step(lambda: self.held_out_loss(held_out_batch), model.kept_features,
+        gradient = self.hypergradient.after_step(lambda: self.held_out_loss(held_out_batch), model.cached_features,
                                                  model.distiller.grid.sensitivities())
         if self.hypergradient.fallback_reason != had_fallback:
             self.runner.logger.warning('The student has an operation without forward-mode derivative, so the search uses '

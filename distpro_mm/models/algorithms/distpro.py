@@ -42,12 +42,12 @@ class DistPro(TapDistill):
             self._cached = (batch_inputs, data_samples, random_states(batch_inputs.device))
         return features
 
-    def keep_batch(self, keep: bool) -> None:
-        """Cache (or drop) the next training batch for :meth:`kept_features`, and record the sensitivities."""
+    def cache_batch(self, keep: bool) -> None:
+        """Cache (or drop) the next training batch for :meth:`cached_features`, and record the sensitivities."""
         self._cache_batch, self._cached = keep, None
-        self.distiller.grid.catch_sensitivities(keep)
+        self.distiller.grid.record_sensitivities(keep)
 
-    def kept_features(self, student: Callable) -> dict[str, Tensor]:
+    def cached_features(self, student: Callable) -> dict[str, Tensor]:
         """The student's features of the cached batch, recomputed up to the deepest receiving layer.
 
         The features are the same function of the student's parameters as in the training step: with the same images, batch
@@ -77,7 +77,7 @@ class DistPro(TapDistill):
             Tensor: The loss, a scalar with a graph to parameters and weights.
         """
         data = self.data_preprocessor(data, True)
-        with self.distiller.grid.weights_in_place(weights):
+        with self.distiller.grid.using_weights(weights):
             losses = torch.func.functional_call(self, parameters, kwargs=dict(data, mode='loss'), args=())
         return self.parse_losses(losses)[0]
 

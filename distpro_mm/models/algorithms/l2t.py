@@ -3,7 +3,7 @@ import torch
 from mmrazor.registry import MODELS
 from torch import Tensor
 
-from distpro.random_state import untouched
+from distpro.random_state import without_side_effects
 from distpro.searching import twice_differentiable, unrolled
 
 from .tap_distill import TapDistill
@@ -65,6 +65,6 @@ class L2T(TapDistill):
 
         parameters = {f'{part}.{name}': p for part, module in parts.items()
                       for name, p in module.named_parameters() if p.requires_grad}
-        with untouched(self.student), torch.enable_grad(), twice_differentiable():
+        with without_side_effects(self.student), torch.enable_grad(), twice_differentiable():
             ended = unrolled(parameters, [transfer] * inner_steps + [cross_entropy], lr, weight_decay)
             return list(torch.autograd.grad(cross_entropy(ended), distiller.meta_parameters()))

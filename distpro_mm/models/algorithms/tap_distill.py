@@ -15,7 +15,7 @@ from distpro.tracing import in_place_off, probe_input, trace
 
 from ...config_types import check_arguments, checked, class_of
 from ...errors import ConfigError
-from ..checkpoints import load_whole
+from ..checkpoints import load_strict
 from ..classifiers import ModuleClassifier
 from ..distillers.tap_distiller import TapDistiller
 from ..losses.one_label import refuse_recorded_one_label
@@ -69,7 +69,7 @@ class TapDistill(SingleTeacherDistill):
             raise ConfigError(f'model.distiller.type={type(self.distiller).__name__} reads no taps: use it with '
                               "model.type='SingleTeacherDistill'")
         if teacher_ckpt is not None:
-            load_whole(self.teacher, teacher_ckpt, 'model.teacher_ckpt')
+            load_strict(self.teacher, teacher_ckpt, 'model.teacher_ckpt')
             self.teacher._is_init = True  # else the runner would re-initialise the teacher
         own = self.teacher.data_preprocessor if isinstance(teacher, dict) and teacher.get('data_preprocessor') else None
         self.teacher_images = images_for_teacher(self.data_preprocessor, own, teacher_input)

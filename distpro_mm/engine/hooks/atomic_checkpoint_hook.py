@@ -20,7 +20,7 @@ register_backend('distpro_atomic_write', AtomicFileBackend, force=True)
 
 
 @HOOKS.register_module()
-class WholeCheckpointHook(CheckpointHook):
+class AtomicCheckpointHook(CheckpointHook):
     """Writes mmengine's checkpoints atomically, so that a valid checkpoint exists at any time.
 
     A checkpoint is written to a temporary file and renamed. Older checkpoints are removed afterwards.
@@ -29,7 +29,7 @@ class WholeCheckpointHook(CheckpointHook):
         *args, **kwargs: Arguments of mmengine's ``CheckpointHook``.
 
     Example:
-        >>> default_hooks = dict(checkpoint=dict(type='mmrazor.WholeCheckpointHook', interval=10, max_keep_ckpts=1))
+        >>> default_hooks = dict(checkpoint=dict(type='mmrazor.AtomicCheckpointHook', interval=10, max_keep_ckpts=1))
     """
 
     def __init__(self, *args, **kwargs) -> None:
