@@ -127,7 +127,7 @@ def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_i
     process.origin = dict(
         epochs=epochs, iterations=training.iterations, best=strategy.best.kind, complete=True,
         guessing=strategy.guessing if math.isfinite(strategy.guessing) else None, seed=seed,
-        trials=[dict(kind=trial.kind, loss=trial.loss if trial.finite else None) for trial in strategy.history])
+        trials=[trial.to_dict() for trial in strategy.history])
     return process
 
 

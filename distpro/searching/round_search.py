@@ -120,6 +120,9 @@ class RoundSearch:
 
     def describe(self, trial: Trial) -> str:
         """A trial in words."""
+        if trial.confirms:
+            first = next(other for other in self.searcher.history if torch.equal(other.alpha, trial.alpha))
+            return f'{self.describe(first)}, again'
         if trial.kind == 'level':
             divisions = [id(other) for other in self.searcher.of_kind('level')].index(id(trial))
             return f'initial weights divided by {self.searcher.factor**divisions:g}' if divisions else 'initial weights'

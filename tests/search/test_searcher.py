@@ -80,6 +80,38 @@ def test_a_level_near_the_bar_is_refined_too_and_wins_if_it_gets_below():
         assert kinds[-3:] == ['step'] * 3 and searcher.best.kind == best
 
 
+def test_a_process_that_is_ahead_by_luck_is_tried_again_beside_the_reference():
+    """Level 0.5 and 0.9 in two trainings of one process: a refinement with 0.45 says little against a reference with 0.6."""
+    for again, best in (([0.9, 0.8], 'student'), ([0.5, 0.55], 'step')):
+        searcher = make()
+        kinds = run(searcher, scripted(student=[0.6, 0.62, 0.58], kd=[2.0], level=[0.5, 0.7], logits=[0.8],
+                                       step=[0.9, 0.45, 1.0, *again]), lambda trial: torch.ones(KNOTS, PATHWAYS))
+        assert searcher.scatter == pytest.approx(0.9 / 0.5)
+        assert kinds[-4:] == ['step', 'student', 'step', 'student']
+        assert [trial.confirms for trial in searcher.history[-5:]] == [False] + [True] * 4
+        assert searcher.best.kind == best and searcher.best.loss == dict(student=0.6, step=0.45)[best]
+        again = make()
+        again.load_state_dict(copy.deepcopy(searcher.state_dict()))
+        assert again.finished and again.best.kind == best
+
+
+def test_a_clear_result_and_one_without_references_are_not_tried_again():
+    searcher = make()
+    run(searcher, scripted(student=[1.0], kd=[2.0], level=[0.5, 0.7], logits=[0.8], step=[0.51, 0.45, 0.5]),
+        lambda trial: torch.ones(KNOTS, PATHWAYS))
+    assert searcher.best.kind == 'step' and not any(trial.confirms for trial in searcher.history)
+    searcher = make(confirmations=0)
+    run(searcher, scripted(student=[0.6], kd=[2.0], level=[0.5, 0.7], logits=[0.8], step=[0.9, 0.45, 1.0]), no_gradient)
+    assert not any(trial.confirms for trial in searcher.history)
+
+
+def test_where_all_that_confirms_diverges_the_lowest_mean_is_the_result():
+    searcher = make()
+    run(searcher, scripted(student=[0.6, math.nan, math.nan], kd=[2.0], level=[0.5, 0.7], logits=[0.8],
+                           step=[0.9, 0.45, 1.0, math.nan, math.nan]), lambda trial: torch.ones(KNOTS, PATHWAYS))
+    assert searcher.finished and searcher.best.loss == 0.45
+
+
 def test_a_student_that_only_guesses_does_not_end_the_division():
     searcher = make(guessing=1.6)
     run(searcher, scripted(student=[1.7], kd=[1.8], level=[4, 3, 2.5, 2, 1.5, 1.7], logits=[1.9], step=[1.5, 1.4, 1.45]),
@@ -96,7 +128,7 @@ def test_levels_that_diverge_are_divided_on_and_never_chosen():
 
 
 def test_a_process_that_was_tried_twice_has_its_mean_loss():
-    searcher = make()
+    searcher = make(confirmations=0)
     run(searcher, scripted(student=[1.0], kd=[1.0], level=[0.3, 0.6], logits=[0.5], step=[0.9, 0.55, 0.58]),
         lambda trial: torch.ones(KNOTS, PATHWAYS))
     assert searcher.best is searcher.of_kind('logits')[0]  # the level had 0.3 and 0.9
@@ -157,7 +189,7 @@ def test_a_random_search_draws_for_knots_and_pathways():
 
 @pytest.mark.parametrize('name', ['RandomSearcher', 'CMAESSearcher'])
 def test_what_is_switched_off_stays_off(name):
-    searcher = make(name, rounds=8, off=OFF)
+    searcher = make(name, confirmations=0, rounds=8, off=OFF)
     run(searcher, scripted(student=[0.9], kd=[1.0], level=[0.8, 0.85], logits=[0.7, 0.75], step=[0.6] * 8))
     assert all((trial.alpha[:, -1] == OFF).all() for trial in searcher.of_kind('step'))
     assert all((trial.alpha[:, :-1] > OFF).all() for trial in searcher.of_kind('step'))

@@ -24,15 +24,22 @@ class Trial:
         kind (str): Name of a reference; 'level': a total weight; or 'step': a refinement of the best level.
         alpha (Tensor): Free parameters [knots, N].
         loss (float, optional): Held-out loss, NaN if training diverged. Defaults to None: not known yet.
+        confirms (bool): Whether it repeats an earlier process, to confirm the result. Defaults to False.
     """
     kind: str
     alpha: Tensor
     loss: float | None = None
+    confirms: bool = False
 
     @property
     def finite(self) -> bool:
         """bool: Whether it has a finite held-out loss."""
         return self.loss is not None and math.isfinite(self.loss)
+
+    def to_dict(self) -> dict:
+        """dict: Kind and loss, None if it is not finite, for the origin of a process."""
+        found = dict(kind=self.kind, loss=self.loss if self.finite else None)
+        return {**found, 'confirms': True} if self.confirms else found
 
 
 class Searcher:
@@ -47,6 +54,8 @@ class Searcher:
        without logits if not. While that is the best so far, the other weights are divided further.
     4. 'step': the best of these is refined in ``rounds`` trials by :meth:`refine`, unless it is above ``SCATTER`` times the
        bar, from where the refinement does not come down.
+    5. If the best process and the best reference differ by less than two trials of one process do, both are tried
+       ``confirmations`` times more, and the means of these trials decide. The lowest of many losses is partly luck.
 
     Use: :meth:`ask` for a trial, train with it, then :meth:`tell` its held-out loss, with the gradient where
     :meth:`wants_gradient` returns True, until ``finished``. A strategy of one's own overrides :meth:`refine`.
@@ -64,39 +73,88 @@ class Searcher:
             Defaults to 5.
         seed (int): Seed of random searchers. Defaults to 0.
         off (float): alpha of a pathway that is switched off and stays so. Defaults to minus infinity.
+        confirmations (int): See above, >= 0. Defaults to 2.
     """
     differentiates = False
     minimum_rounds = 1
 
     def __init__(self, initial: Tensor, references: dict[str, Tensor], rounds: int, logits: Sequence[int] = (),
                  guessing: float = math.inf, has_level: bool = True, factor: float = 4.0, max_divisions: int = 5,
-                 seed: int = 0, off: float = -math.inf) -> None:
-        self.off = off
+                 seed: int = 0, off: float = -math.inf, confirmations: int = 2) -> None:
+        self.off, self.confirmations = off, confirmations
         self.initial, self.references, self.rounds = initial.detach().clone(), references, rounds
         self.logits, self.guessing, self.factor, self.seed = list(logits), guessing, factor, seed
         self.max_divisions = max_divisions if has_level else 0
         self.history: list[Trial] = []
 
     def of_kind(self, kind: str) -> list[Trial]:
-        """list[Trial]: The finished trials of a kind, in order."""
-        return [trial for trial in self.history if trial.kind == kind]
+        """list[Trial]: The finished trials of a kind, in order, without those that confirm a result."""
+        return [trial for trial in self.history if trial.kind == kind and not trial.confirms]
 
     @property
     def bar(self) -> float:
         """float: The loss that a process must beat."""
-        reference = _lowest([trial for trial in self.history if trial.kind in self.references])
+        reference = _lowest([trial for name in self.references for trial in self.of_kind(name)])
         return min(self.guessing, math.inf if reference is None else reference.loss)
 
     def mean_loss(self, trial: Trial) -> float:
         """float: Mean loss of all trials of the same process: trainings scatter, and a lucky one must not win by that."""
-        same = [other.loss for other in self.history if torch.equal(other.alpha, trial.alpha)]
+        same = self._losses_of(trial, confirms=False)
         return sum(same) / len(same)
+
+    def _losses_of(self, trial: Trial, confirms: bool) -> list[float]:
+        """Losses of all trials of the same process; those that confirm the result, or the others."""
+        return [other.loss for other in self.history
+                if other.confirms == confirms and torch.equal(other.alpha, trial.alpha)]
 
     @property
     def best(self) -> Trial | None:
-        """Trial: The process with the lowest mean loss, references included; None if none is finite."""
-        finite = [trial for trial in self.history if math.isfinite(self.mean_loss(trial))]
+        """Trial: The process with the lowest mean loss, references included; None if none is finite.
+
+        If the result was confirmed, the mean of the confirming trials decides between the two that were repeated.
+        """
+        contenders = self._contenders()
+        if contenders and self._to_confirm(contenders) is None:
+            found = {index: self._losses_of(trial, confirms=True) for index, trial in enumerate(contenders)}
+            means = {index: sum(losses) / len(losses) for index, losses in found.items()}
+            finite = {index: mean for index, mean in means.items() if math.isfinite(mean)}
+            if finite:
+                return contenders[min(finite, key=finite.get)]
+        return self._lowest_mean([trial for trial in self.history if not trial.confirms])
+
+    def _lowest_mean(self, trials: Sequence[Trial]) -> Trial | None:
+        finite = [trial for trial in trials if math.isfinite(self.mean_loss(trial))]
         return min(finite, key=self.mean_loss, default=None)
+
+    @property
+    def scatter(self) -> float:
+        """float: Largest ratio of the losses of two trials of one process; ``SCATTER`` if none was tried twice."""
+        ratios = []
+        for trial in self.history:
+            losses = [loss for loss in self._losses_of(trial, confirms=False) if math.isfinite(loss) and loss > 0]
+            if len(losses) > 1:
+                ratios.append(max(losses) / min(losses))
+        return max(ratios, default=SCATTER)
+
+    def _contenders(self) -> tuple[Trial, Trial] | None:
+        """The best process and the best reference, if their losses differ by less than two trials of one process do."""
+        if not self.confirmations or self._propose() is not None:
+            return None
+        trials = [trial for trial in self.history if not trial.confirms]
+        process = self._lowest_mean([trial for trial in trials if trial.kind not in self.references])
+        reference = self._lowest_mean([trial for trial in trials if trial.kind in self.references])
+        if process is None or reference is None:
+            return None
+        low, high = sorted(map(self.mean_loss, (process, reference)))
+        return (process, reference) if high < low * self.scatter else None
+
+    def _to_confirm(self, contenders: tuple[Trial, Trial]) -> Trial | None:
+        """The next trial that confirms the result: both processes in turn."""
+        done = [len(self._losses_of(trial, confirms=True)) for trial in contenders]
+        if min(done) >= self.confirmations:
+            return None
+        trial = contenders[0 if done[0] <= done[1] else 1]
+        return Trial(trial.kind, trial.alpha.clone(), confirms=True)
 
     @property
     def best_level(self) -> Trial | None:
@@ -131,6 +189,12 @@ class Searcher:
 
     def ask(self) -> Trial | None:
         """Trial: What to try next, the same until :meth:`tell`; None if the search is finished."""
+        trial = self._propose()
+        contenders = self._contenders() if trial is None else None
+        return self._to_confirm(contenders) if contenders else trial
+
+    def _propose(self) -> Trial | None:
+        """The next trial of the references, the levels and the refinement."""
         for name, alpha in self.references.items():
             if not self.of_kind(name):
                 return Trial(name, alpha.clone())

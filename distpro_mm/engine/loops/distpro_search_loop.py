@@ -271,7 +271,7 @@ class DistProSearchLoop(SearchLoop):
         """DistillationProcess: That of the best trial so far; None before the first one is done."""
         process, searcher = self.search.process(), self.searcher
         if process is not None:
-            trials = [dict(kind=trial.kind, loss=trial.loss if trial.finite else None) for trial in searcher.history]
+            trials = [trial.to_dict() for trial in searcher.history]
             process.origin = dict(
                 epochs=self.epochs, iterations=self.iterations, trials=trials, best=searcher.best.kind,
                 guessing=searcher.guessing if math.isfinite(searcher.guessing) else None, complete=searcher.finished)

@@ -15,7 +15,8 @@ from ..hooks import DistillWarmUpHook
 
 # What changes the training loss from epoch to epoch, which a derivative at the end of a round does not see.
 CHANGING = (StopDistillHook, DistillWarmUpHook, SwitchRecipeHook)
-BASE_ARGUMENTS = list(inspect.signature(Searcher).parameters)  # of any strategy; the search gives them
+# Of any strategy; the search gives them.
+BASE_ARGUMENTS = [name for name in inspect.signature(Searcher).parameters if name != 'confirmations']
 
 
 def check_numbers(**values: Any) -> None:
