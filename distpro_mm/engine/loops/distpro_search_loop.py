@@ -247,7 +247,7 @@ class DistProSearchLoop(SearchLoop):
         if loss is None:
             return
         found = f'held-out loss {loss:.4f}' if math.isfinite(loss) else 'training diverged'
-        if math.isfinite(loss) and (lowest is None or loss < lowest):
+        if not trial.confirms and math.isfinite(loss) and (lowest is None or loss < lowest):
             found += ', the lowest so far'
         self.runner.logger.info(f'Trial {len(searcher.history)}, {self.search.describe(trial)}: {found}')
         self._expect_another_round()
