@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from .distillation import Distillation
-from .errors import ArgumentError, SearchError, first_line, is_number
+from .errors import ArgumentError, SearchError, first_line
 from .process import DistillationProcess
-from .random_state import random_states, set_random_states
-from .searching import REFERENCES, Round, RoundSearch, Trial, build_searcher, round_epochs
+from .random_state import preserve_random_states
+from .searching import REFERENCES, Round, RoundSearch, build_searcher, round_epochs
+from .searching.arguments import check_numbers
 from .searching.round import copied
 
 Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -76,20 +77,20 @@ def search(student: nn.Module,
         ArgumentError: If an argument is out of range, or something has no second derivative.
         SearchError: If the student alone does not learn, or no trial has a finite held-out loss.
     """
-    _check(epochs=epochs, rounds=rounds, knots=knots, min_iterations=min_iterations, round_share=round_share)
+    check_numbers(epochs=epochs, rounds=rounds, knots=knots, min_iterations=min_iterations, round_share=round_share,
+                  max_divisions=max_divisions, max_growth=max_growth, memory=memory)
     if 'process' in distillation or 'example' in distillation:
         raise ArgumentError('process and example are not arguments of a search: it finds the process, and takes the example '
                             'from train_loader')
-    states = random_states(next(student.parameters()).device)
-    training = _Training(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
-                         distillation)
-    try:
-        length = round_epochs(epochs, training.epoch_iterations, round_share, min_iterations)
-        return _searched(training, length, knots, rounds, min_iterations, searcher or dict(type='RpropSearcher'),
-                         references, max_divisions, max_growth, memory, seed, report)
-    finally:
-        training.close()
-        set_random_states(states, next(student.parameters()).device)
+    with preserve_random_states(next(student.parameters()).device):
+        training = _Training(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
+                             distillation)
+        try:
+            length = round_epochs(epochs, training.epoch_iterations, round_share, min_iterations)
+            return _searched(training, length, knots, rounds, min_iterations, searcher or dict(type='RpropSearcher'),
+                             references, max_divisions, max_growth, memory, seed, report)
+        finally:
+            training.close()
 
 
 def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_iterations: int, searcher: dict,
@@ -114,8 +115,7 @@ def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_i
             if trial.kind == 'student' and current.diverged:
                 raise SearchError('the training loss of the student alone is not finite: lower the learning rate')
             if loss is not None:
-                report(f'Trial {len(strategy.history)}, {found.describe(trial)}: '
-                       + (f'held-out loss {loss:.4f}' if math.isfinite(loss) else 'training diverged'))
+                report(found.report(trial))
     finally:
         current.close()
     if strategy.best is None:
@@ -124,10 +124,7 @@ def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_i
     if warning:
         report(f'warning: {warning}')
     process = found.process()
-    process.origin = dict(
-        epochs=epochs, iterations=training.iterations, best=strategy.best.kind, complete=True,
-        guessing=strategy.guessing if math.isfinite(strategy.guessing) else None, seed=seed,
-        trials=[trial.to_dict() for trial in strategy.history])
+    process.origin.update(epochs=epochs, seed=seed)
     return process
 
 
@@ -135,10 +132,9 @@ def _try(found: RoundSearch, training: '_Training') -> None:
     """Differentiate one step before the first round."""
     if not found.searcher.differentiates:
         return
-    weights = found.weights(Trial('step', found.searcher.initial)).detach()[0]
     training.begin(1)
     try:
-        found.round.try_derivatives(weights, next(training.batches(0)), lambda: [next(training.held_out_losses())])
+        found.try_derivatives(next(training.batches(0)), lambda: [next(training.held_out_losses())])
     except (NotImplementedError, RuntimeError) as error:
         raise ArgumentError("searcher=dict(type='RpropSearcher') differentiates training steps, and something in the "
                             "student, the transforms or the losses has no second derivative: use "
@@ -227,15 +223,14 @@ class _Training(nn.Module):
             yield from itertools.islice(map(self._moved, self.train_loader), start, None)
 
     def take_step(self, iteration: int, batch: Any, weights: Tensor) -> Tensor:
-        states = random_states(self.device)  # the loader goes on with its own
-        self._seed(iteration)
-        self.kd.grid.set_weights(weights)
-        loss = self(batch)
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        self.scheduler.step()
-        set_random_states(states, self.device)
+        with preserve_random_states(self.device):  # the loader draws its order from them
+            self._seed(iteration)
+            self.kd.grid.set_weights(weights)
+            loss = self(batch)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step()
         return loss
 
     def forward(self, batch: Any) -> Tensor:
@@ -265,11 +260,3 @@ class _Training(nn.Module):
 
 def _cosine(optimizer: torch.optim.Optimizer, iterations: int) -> torch.optim.lr_scheduler.LRScheduler:
     return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
-
-
-def _check(**values: Any) -> None:
-    for name, least in (('epochs', 1), ('rounds', 1), ('knots', 2), ('min_iterations', 1)):
-        if not is_number(values[name]) or not isinstance(values[name], int) or values[name] < least:
-            raise ArgumentError(f'{name}={values[name]!r} must be a whole number from {least}')
-    if not is_number(values['round_share']) or not 0 < values['round_share'] <= 1:
-        raise ArgumentError(f'round_share={values["round_share"]!r} must be a number above 0, up to 1')

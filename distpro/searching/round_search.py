@@ -1,6 +1,7 @@
 """The default search: which process a short training ends best with on held-out images."""
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -110,13 +111,25 @@ class RoundSearch:
         return reference_weighting(self.grid) if trial.kind in self.searcher.references else self.grid.weighting
 
     def process(self) -> DistillationProcess | None:
-        """The best process so far, without an origin; None before the first trial is done."""
-        best = self.searcher.best
+        """The best process so far, with the trials as its origin; None before the first trial is done."""
+        searcher, best = self.searcher, self.searcher.best
         if best is None:
             return None
         knots = len(best.alpha)
+        origin = dict(
+            iterations=self.round.iterations, trials=[trial.to_dict() for trial in searcher.history], best=best.kind,
+            guessing=searcher.guessing if math.isfinite(searcher.guessing) else None, complete=searcher.finished)
         return DistillationProcess(self.grid.names, self._weighting(best), [knot / (knots - 1) for knot in range(knots)],
-                                   best.alpha.tolist(), layers=self.grid.layer_names)
+                                   best.alpha.tolist(), origin, self.grid.layer_names)
+
+    def report(self, trial: Trial) -> str:
+        """The last trial and its result in words."""
+        found = f'held-out loss {trial.loss:.4f}' if trial.finite else 'training diverged'
+        return f'Trial {len(self.searcher.history)}, {self.describe(trial)}: {found}'
+
+    def try_derivatives(self, batch: Any, losses: Callable[[], Iterable[Tensor]]) -> None:
+        """Differentiate one step with the initial process; arguments as in :meth:`Round.try_derivatives`."""
+        self.round.try_derivatives(self.weights(Trial('step', self.searcher.initial)).detach()[0], batch, losses)
 
     def describe(self, trial: Trial) -> str:
         """A trial in words."""

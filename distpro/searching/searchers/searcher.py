@@ -89,7 +89,12 @@ class Searcher:
 
     def of_kind(self, kind: str) -> list[Trial]:
         """list[Trial]: The finished trials of a kind, in order, without those that confirm a result."""
-        return [trial for trial in self.history if trial.kind == kind and not trial.confirms]
+        return [trial for trial in self._tried if trial.kind == kind]
+
+    @property
+    def _tried(self) -> list[Trial]:
+        """The finished trials without those that confirm a result."""
+        return [trial for trial in self.history if not trial.confirms]
 
     @property
     def bar(self) -> float:
@@ -99,8 +104,7 @@ class Searcher:
 
     def mean_loss(self, trial: Trial) -> float:
         """float: Mean loss of all trials of the same process: trainings scatter, and a lucky one must not win by that."""
-        same = self._losses_of(trial, confirms=False)
-        return sum(same) / len(same)
+        return _mean(self._losses_of(trial, confirms=False))
 
     def _losses_of(self, trial: Trial, confirms: bool) -> list[float]:
         """Losses of all trials of the same process; those that confirm the result, or the others."""
@@ -115,12 +119,11 @@ class Searcher:
         """
         contenders = self._contenders()
         if contenders and self._to_confirm(contenders) is None:
-            found = {index: self._losses_of(trial, confirms=True) for index, trial in enumerate(contenders)}
-            means = {index: sum(losses) / len(losses) for index, losses in found.items()}
-            finite = {index: mean for index, mean in means.items() if math.isfinite(mean)}
-            if finite:
-                return contenders[min(finite, key=finite.get)]
-        return self._lowest_mean([trial for trial in self.history if not trial.confirms])
+            confirmed = _lowest([dataclasses.replace(trial, loss=_mean(self._losses_of(trial, confirms=True)))
+                                 for trial in contenders])
+            if confirmed is not None:
+                return next(trial for trial in contenders if trial.alpha is confirmed.alpha)
+        return self._lowest_mean(self._tried)
 
     def _lowest_mean(self, trials: Sequence[Trial]) -> Trial | None:
         finite = [trial for trial in trials if math.isfinite(self.mean_loss(trial))]
@@ -138,11 +141,10 @@ class Searcher:
 
     def _contenders(self) -> tuple[Trial, Trial] | None:
         """The best process and the best reference, if their losses differ by less than two trials of one process do."""
-        if not self.confirmations or self._propose() is not None:
+        if not self.confirmations or self._explore() is not None or self._refines:
             return None
-        trials = [trial for trial in self.history if not trial.confirms]
-        process = self._lowest_mean([trial for trial in trials if trial.kind not in self.references])
-        reference = self._lowest_mean([trial for trial in trials if trial.kind in self.references])
+        process = self._lowest_mean([trial for trial in self._tried if trial.kind not in self.references])
+        reference = self._lowest_mean([trial for trial in self._tried if trial.kind in self.references])
         if process is None or reference is None:
             return None
         low, high = sorted(map(self.mean_loss, (process, reference)))
@@ -189,19 +191,23 @@ class Searcher:
 
     def ask(self) -> Trial | None:
         """Trial: What to try next, the same until :meth:`tell`; None if the search is finished."""
-        trial = self._propose()
+        trial = self._explore()
+        if trial is None and self._refines:
+            return Trial('step', self.refine(len(self.of_kind('step'))))
         contenders = self._contenders() if trial is None else None
         return self._to_confirm(contenders) if contenders else trial
 
-    def _propose(self) -> Trial | None:
-        """The next trial of the references, the levels and the refinement."""
+    def _explore(self) -> Trial | None:
+        """The next trial of the references and the levels; None if these are over."""
         for name, alpha in self.references.items():
             if not self.of_kind(name):
                 return Trial(name, alpha.clone())
-        trial = self._next_level() or self._next_logits()
-        if trial is None and self.base is not None and self.steps_left > 0:
-            trial = Trial('step', self.refine(len(self.of_kind('step'))))
-        return trial
+        return self._next_level() or self._next_logits()
+
+    @property
+    def _refines(self) -> bool:
+        """Whether refinements are left, once the levels are over."""
+        return self.base is not None and self.steps_left > 0
 
     @property
     def base(self) -> Tensor | None:
@@ -252,6 +258,10 @@ class Searcher:
     def load_state_dict(self, state: dict) -> None:
         """Go on with what :meth:`state_dict` gave."""
         self.history = [Trial(**trial) for trial in state['history']]
+
+
+def _mean(losses: Sequence[float]) -> float:
+    return sum(losses) / len(losses)
 
 
 def _lowest(trials: Sequence[Trial]) -> Trial | None:

@@ -16,10 +16,10 @@ from distpro.searching import (
     RoundSearch,
     Searcher,
     Trajectory,
-    Trial,
     build_searcher,
     round_epochs,
 )
+from distpro.searching.arguments import check_numbers
 
 from ...datasets import seed_all
 from ...errors import ConfigError, TrainingError
@@ -27,7 +27,7 @@ from ...models.guessing import single_label_loss
 from ..schedules import scaled_schedules
 from .loop_training import LoopTraining
 from .reproducible_train_loop import start_at
-from .search_arguments import check_numbers, check_runner, check_searcher
+from .search_arguments import check_runner, check_searcher
 from .search_loop import SearchLoop, usable
 
 
@@ -101,9 +101,11 @@ class DistProSearchLoop(SearchLoop):
                  max_growth: float = 2.0,
                  memory: float = 4.0,
                  **kwargs) -> None:
-        check_numbers(max_epochs=max_epochs, round_share=round_share, min_iterations=min_iterations, rounds=rounds,
-                       knots=knots, initial_bump=initial_bump, feature_weight=feature_weight, max_divisions=max_divisions,
-                       max_growth=max_growth, memory=memory)
+        with argument_prefix('train_cfg.', ConfigError):
+            check_numbers(
+                max_epochs=max_epochs, round_share=round_share, min_iterations=min_iterations, rounds=rounds, knots=knots,
+                initial_bump=initial_bump, feature_weight=feature_weight, max_divisions=max_divisions,
+                max_growth=max_growth, memory=memory)
         kind = check_searcher(searcher, rounds)
         if not isinstance(references, (list, tuple)) or not set(references) <= set(REFERENCES):
             raise ConfigError(f'train_cfg.references={references!r} must be a list with some of {", ".join(REFERENCES)}')
@@ -220,15 +222,14 @@ class DistProSearchLoop(SearchLoop):
     def _try_derivatives(self, data_batch: dict) -> None:
         """Differentiate a step with the initial weights before the first round."""
         search, passes = self.search, copy.copy(self.model.passes)
-        weights = search.weights(Trial('step', self.searcher.initial)).detach()[0]
         try:
-            search.round.try_derivatives(weights, data_batch, lambda: [
+            search.try_derivatives(data_batch, lambda: [
                 self.held_out_loss(next(iter(start_at(self.held_out_dataloader, 0, 0))))])
         except (NotImplementedError, RuntimeError) as error:
             raise ConfigError('train_cfg.type=DistProSearchLoop differentiates training steps, and something in the '
                               'student, the transforms or the losses has no second derivative; use '
                               "searcher=dict(type='CMAESSearcher') with more rounds, or DistProOneStepSearchLoop "
-                              f' ({first_line(error)})') from error
+                              f'({first_line(error)})') from error
         finally:
             self.model.passes = passes
             with torch.no_grad():
@@ -246,10 +247,8 @@ class DistProSearchLoop(SearchLoop):
             self.check_finite(trial.loss if loss is not None else 0., 'the held-out loss')
         if loss is None:
             return
-        found = f'held-out loss {loss:.4f}' if math.isfinite(loss) else 'training diverged'
-        if not trial.confirms and math.isfinite(loss) and (lowest is None or loss < lowest):
-            found += ', the lowest so far'
-        self.runner.logger.info(f'Trial {len(searcher.history)}, {self.search.describe(trial)}: {found}')
+        is_lowest = not trial.confirms and trial.finite and (lowest is None or loss < lowest)
+        self.runner.logger.info(self.search.report(trial) + ', the lowest so far' * is_lowest)
         self._expect_another_round()
         if searcher.finished:
             self._report()
@@ -269,12 +268,9 @@ class DistProSearchLoop(SearchLoop):
 
     def process(self) -> DistillationProcess | None:
         """DistillationProcess: That of the best trial so far; None before the first one is done."""
-        process, searcher = self.search.process(), self.searcher
+        process = self.search.process()
         if process is not None:
-            trials = [trial.to_dict() for trial in searcher.history]
-            process.origin = dict(
-                epochs=self.epochs, iterations=self.iterations, trials=trials, best=searcher.best.kind,
-                guessing=searcher.guessing if math.isfinite(searcher.guessing) else None, complete=searcher.finished)
+            process.origin['epochs'] = self.epochs
         return process
 
     def state_dict(self) -> dict:

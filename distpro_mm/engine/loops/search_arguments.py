@@ -6,7 +6,6 @@ from mmengine.optim import OptimWrapperDict
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmrazor.engine import StopDistillHook
 
-from distpro.errors import is_number
 from distpro.searching import SEARCHERS, Searcher
 
 from ...config_types import check_arguments, nearest
@@ -17,21 +16,6 @@ from ..hooks import DistillWarmUpHook
 CHANGING = (StopDistillHook, DistillWarmUpHook, SwitchRecipeHook)
 # Of any strategy; the search gives them.
 BASE_ARGUMENTS = [name for name in inspect.signature(Searcher).parameters if name != 'confirmations']
-
-
-def check_numbers(**values: Any) -> None:
-    """Refuse arguments that are out of range."""
-    for name, least in (('rounds', 1), ('knots', 2), ('max_epochs', 1), ('min_iterations', 1), ('max_divisions', 0)):
-        if not is_number(values[name]) or not isinstance(values[name], int) or values[name] < least:
-            raise ConfigError(f'train_cfg.{name}={values[name]!r} must be a whole number from {least}')
-    for name in ('max_growth', 'memory', 'feature_weight'):
-        if not is_number(values[name]) or not values[name] > 0:
-            raise ConfigError(f'train_cfg.{name}={values[name]!r} must be a number above 0')
-    if not is_number(values['round_share']) or not 0 < values['round_share'] <= 1:
-        raise ConfigError(f'train_cfg.round_share={values["round_share"]!r} must be a number above 0, up to 1')
-    if not is_number(values['initial_bump']):
-        raise ConfigError(f'train_cfg.initial_bump={values["initial_bump"]!r} must be a finite number, such as 0 for '
-                          'constant weights at first')
 
 
 def check_searcher(searcher: Any, rounds: int) -> type:
