@@ -136,6 +136,30 @@ def test_a_student_that_diverges_stops_the_search(data, teacher):
         search(data, teacher, optimizer=lambda parameters: torch.optim.SGD(parameters, 1e20))
 
 
+def test_a_student_that_diverges_only_where_it_confirms_does_not_lose_the_search(data, teacher, monkeypatch):
+    measure, confirming = distpro.searching.Round.measure, []
+
+    def diverge(current):
+        measure(current)
+        confirming.append(confirmed.trial.confirms)
+        current.diverged = confirmed.trial.confirms and confirmed.trial.kind == 'student'
+        return float('nan') if current.diverged else 1.0  # all processes are alike, so the result is confirmed
+
+    begin = distpro.searching.RoundSearch.begin
+
+    def note(found):
+        nonlocal confirmed
+        confirmed = found
+        begin(found)
+
+    confirmed = None
+    monkeypatch.setattr(distpro.searching.RoundSearch, 'begin', note)
+    monkeypatch.setattr(distpro.searching.Round, 'measure', diverge)
+    process = search(data, teacher, searcher=dict(type='RandomSearcher'), rounds=1, references=['student'])
+    assert sum(confirming) > 0 and process.origin['complete']
+    assert None in [trial['loss'] for trial in process.origin['trials']]
+
+
 def test_a_loader_that_gives_no_pairs_is_named(teacher):
     loader = DataLoader(torch.randn(8, 3, 16, 16), 4)
     with pytest.raises(distpro.ArgumentError, match='^train_loader: a batch must be a pair'):

@@ -215,9 +215,14 @@ class DistProSearchLoop(SearchLoop):
             self._try_derivatives(data_batch)
         self.training.outputs = dict(loss=torch.tensor(math.nan))
         current.step(data_batch)
-        if self.search.trial.kind == 'student':  # nothing distils: lower weights would not help
+        if self._must_learn:
             self.check_finite(math.nan if current.diverged else 0., 'the training loss')
         return self.training.outputs
+
+    @property
+    def _must_learn(self) -> bool:
+        """bool: Whether the search stops if the present trial diverges: nothing distils, so lower weights would not help."""
+        return self.search.trial.kind == 'student' and not self.search.trial.confirms
 
     def _try_derivatives(self, data_batch: dict) -> None:
         """Differentiate a step with the initial weights before the first round."""
@@ -243,7 +248,7 @@ class DistProSearchLoop(SearchLoop):
         searcher, trial = self.searcher, self.search.trial
         lowest = searcher.best and searcher.mean_loss(searcher.best)
         loss = self.search.end()
-        if trial.kind == 'student':
+        if self._must_learn:
             self.check_finite(trial.loss if loss is not None else 0., 'the held-out loss')
         if loss is None:
             return
