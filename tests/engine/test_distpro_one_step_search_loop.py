@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
 from torch import nn
+from watching import AfterEach, load
 
 from distpro.process import DistillationProcess
 from distpro_mm.engine.loops.reproducible_train_loop import endless, start_at
@@ -24,27 +25,13 @@ def search(cfg, before=None):
     return runner
 
 
-def load(runner):
-    return DistillationProcess.load(os.path.join(runner.work_dir, 'process.json'))
-
-
-class Watch(Hook):
-    """Calls a function in every iteration."""
-
-    def __init__(self, after):
-        self.after = after
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.after(runner)
-
-
 def test_every_alpha_is_recorded_from_start_to_end(make_config):
     alphas = []
 
     def note(runner):
         alphas.append(runner.model.distiller.grid.alpha.detach().clone())
 
-    runner = search(make_config('search'), lambda r: (note(r), r.register_hook(Watch(note))))
+    runner = search(make_config('search'), lambda r: (note(r), r.register_hook(AfterEach(note))))
     process = load(runner)
     assert len(process) == runner.max_iters == 8
     assert np.allclose(process.progress, np.arange(8) / 7)
@@ -57,7 +44,7 @@ def test_every_alpha_is_recorded_from_start_to_end(make_config):
 def test_alpha_interval_moves_alpha_every_kth_step_and_makes_no_other_extra_pass(make_config):
     counted = []
     runner = search(make_config('search', train_cfg__alpha_interval=3),
-                    lambda r: r.register_hook(Watch(lambda r: counted.append(dict(r.train_loop.hypergradient.passes)))))
+                    lambda r: r.register_hook(AfterEach(lambda r: counted.append(dict(r.train_loop.hypergradient.passes)))))
     assert np.allclose(load(runner).progress, [0, 3 / 7, 6 / 7])
     assert counted[-1] == dict(held_out_forward_backward=3, dual_forward=3)
     assert runner.model.passes == dict(teacher=8, student=8)
@@ -79,7 +66,7 @@ def test_the_student_is_bit_identical_to_one_trained_without_a_search(make_confi
 def test_the_teacher_does_not_change(make_config):
     before = {}
     runner = search(make_config('search'), lambda r: r.register_hook(
-        Watch(lambda r: before or before.update({k: v.clone() for k, v in r.model.teacher.state_dict().items()}))))
+        AfterEach(lambda r: before or before.update({k: v.clone() for k, v in r.model.teacher.state_dict().items()}))))
     assert all(torch.equal(value, before[key]) for key, value in runner.model.teacher.state_dict().items())
     assert not any(module.training for module in runner.model.teacher.modules())
 
@@ -142,8 +129,8 @@ def test_a_list_of_schedulers_is_the_students_alone(make_config):
     lrs = []
     cfg = make_config('search')
     cfg.param_scheduler = [dict(type='MultiStepLR', milestones=[1], gamma=0.1)]
-    search(cfg, lambda r: r.register_hook(Watch(lambda r: lrs.append({k: v[0] for k, v in r.optim_wrapper.get_lr().items()
-                                                                       if k.endswith('lr')}))))
+    hook = AfterEach(lambda r: lrs.append({k: v[0] for k, v in r.optim_wrapper.get_lr().items() if k.endswith('lr')}))
+    search(cfg, lambda r: r.register_hook(hook))
     assert lrs[0] == {'student.lr': 0.05, 'alpha.lr': 0.1}
     assert lrs[-1]['student.lr'] == pytest.approx(0.005) and lrs[-1]['alpha.lr'] == 0.1
 
@@ -162,7 +149,7 @@ def test_a_resumed_search_goes_on_with_its_process(make_config):
     alpha = first.model.distiller.grid.alpha.detach().clone()
     cfg = make_config('search', train_cfg__max_epochs=3, resume=True)
     starts = []
-    cfg_hook = Watch(lambda r: None)
+    cfg_hook = AfterEach(lambda r: None)
     cfg_hook.before_train = lambda r: starts.append((r.iter, r.model.distiller.grid.alpha.detach().clone(),
                                                     len(r.optim_wrapper['alpha'].optimizer.state)))
     runner = search(cfg, lambda r: r.register_hook(cfg_hook))

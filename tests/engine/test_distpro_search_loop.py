@@ -6,8 +6,8 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from watching import load
 
-from distpro.process import DistillationProcess
 from distpro.searching import Round, RoundSearch
 from distpro_mm.engine.hooks import DistillWarmUpHook
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
@@ -23,10 +23,6 @@ def search(cfg, hook=None):
         runner.register_hook(hook, priority='LOWEST')
     runner.train()
     return runner
-
-
-def load(runner):
-    return DistillationProcess.load(os.path.join(runner.work_dir, 'process.json'))
 
 
 class Watch(Hook):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from watching import AfterEach
 
 from distpro.process import DistillationProcess, ablation
 from distpro.weighting import Weighting
@@ -260,23 +261,13 @@ def test_channels_last_changes_the_format_and_the_numbers_by_rounding_alone(make
         cfg.custom_hooks = hooks
         runner = Runner.from_cfg(cfg)
         seen = []
-        runner.register_hook(Each(lambda r: seen.append(r.message_hub.get_scalar('train/loss').current())))  # noqa: B023
+        runner.register_hook(AfterEach(lambda r: seen.append(r.message_hub.get_scalar('train/loss').current())))  # noqa: B023
         runner.train()
         losses.append(seen)
         runners.append(runner)
     weight = runners[1].model.student.backbone.layer3[0].conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
     assert losses[0] != losses[1] and np.allclose(*losses, rtol=1e-3)
-
-
-class Each(Hook):
-    """Calls a function after each iteration."""
-
-    def __init__(self, call):
-        self.call = call
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.call(runner)
 
 
 def test_compiling_the_whole_step_is_refused(make_config):

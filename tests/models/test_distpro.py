@@ -306,7 +306,7 @@ def test_costs_are_counted_and_leave_the_model_alone():
 # ---- pathways whose cost is out of proportion
 
 
-def dear(pairs, transform='ConvAttentionTransform', compare_at='teacher', **kwargs):
+def expensive(pairs, transform='ConvAttentionTransform', compare_at='teacher', **kwargs):
     return build(student=network(8), teacher=network(64), distiller=dict(
         connections=pairs, compare_at=compare_at, transforms=[dict(type=transform, name='it')]), **kwargs)
 
@@ -314,11 +314,11 @@ def dear(pairs, transform='ConvAttentionTransform', compare_at='teacher', **kwar
 def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_how_much():
     """What the sentence promises is what a model costs that follows it."""
     pair = [('stem', 'layer3')]
-    model = dear(pair)
+    model = expensive(pair)
     state, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     sentence, = cost_advice(model)
     assert torch.equal(torch.get_rng_state(), random_state) and model.distiller.grid.compare_at == 'teacher'
-    cost, smaller, pointwise = (pathway_costs(dear(pair, **change)).item() for change in (
+    cost, smaller, pointwise = (pathway_costs(expensive(pair, **change)).item() for change in (
         {}, dict(compare_at='smaller'), dict(transform='PointwiseTransform')))
     assert 0 < smaller < pointwise < 0.9 * cost
     assert sentence == (
@@ -330,19 +330,19 @@ def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_
 
 
 def test_what_does_not_help_is_not_advised():
-    sentence, = cost_advice(dear([('layer1', 'layer1')]))  # maps of one size
+    sentence, = cost_advice(expensive([('layer1', 'layer1')]))  # maps of one size
     assert 'PointwiseTransform' in sentence and 'compare_at' not in sentence
-    sentence, = cost_advice(dear([('layer1', 'layer1')], transform='PointwiseTransform'))
+    sentence, = cost_advice(expensive([('layer1', 'layer1')], transform='PointwiseTransform'))
     assert sentence.endswith("(estimated): removing ('layer1', 'layer1') from connections saves the full cost")
     assert cost_advice(build()) == []
 
 
 def test_the_cost_after_changes_is_that_of_a_model_with_them():
     pair = [('stem', 'layer3')]
-    grid = dear(pair).distiller.grid
+    grid = expensive(pair).distiller.grid
     pointwise, smaller = dict(transform='PointwiseTransform'), dict(compare_at='smaller')
     changes = smaller, pointwise, {**pointwise, **smaller}
-    costs = [costs_of_grid(dear(pair, **change).distiller.grid)[0] for change in changes]
+    costs = [costs_of_grid(expensive(pair, **change).distiller.grid)[0] for change in changes]
     assert list(changed_costs(grid, grid.pathways[0]).values()) == costs
 
 
