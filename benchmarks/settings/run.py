@@ -138,30 +138,61 @@ class Bench:
         print(f'{self.name} {method} {seed}: {outcome} ({result["seconds"]:.0f} s)', flush=True)
         return result
 
-    def run_all(self, methods=METHODS) -> None:
-        """Every run of the setting that is not done."""
+    def needed(self) -> dict[str, dict]:
+        """Results of the teacher and the search, as far as they are done."""
+        found = dict(teacher=self.done('teacher', 0, ''))
+        needs = self.needs('search', found)
+        if needs is not None:
+            found['search'] = self.done('search', self.seeds[0], needs)
+        return {name: result for name, result in found.items() if result is not None}
+
+    def run_one(self, method: str, seed: int) -> None:
+        """A run, if it is not done and what it needs is there."""
         torch.set_num_threads(1)
-        if not os.path.exists(self.file):
-            data.save(self.setting.data(), self.file)
-        before = dict(teacher=self.run('teacher', 0))
-        for method in methods:
-            if method == 'distpro' and self.needs('equal', before) is not None:
-                before['search'] = self.run('search', self.seeds[0], self.needs('equal', before))
-            needs = self.needs(method, before)
-            for seed in self.seeds if needs is not None else ():
-                self.run(method, seed, needs)
+        needs = '' if method == 'teacher' else self.needs(method, self.needed())
+        if needs is not None:
+            self.run(method, seed, needs)
+
+    def followers(self, method: str, methods=METHODS) -> list[tuple[str, int]]:
+        """Method and seed of the runs that need this one, most expensive first; of None, those that need nothing."""
+        after: dict[str | None, list[str]] = {None: ['teacher', 'student'], 'search': ['distpro'],
+                                              'teacher': ['search', 'equal', 'ramp', 'kd']}
+        runs = []
+        for follower in after.get(method, []):
+            once = dict(teacher=0, search=self.seeds[0])
+            wanted = dict(teacher=True, search='distpro' in methods).get(follower, follower in methods)
+            runs += [(follower, seed) for seed in ([once[follower]] if follower in once else self.seeds) if wanted]
+        return runs
 
     def results(self) -> list[dict]:
         """Results of the runs that are done."""
-        before = dict(teacher=self.done('teacher', 0, ''))
-        needs = self.needs('equal', before)
-        if needs is not None:
-            before['search'] = self.done('search', self.seeds[0], needs)
-        found = [result for result in before.values() if result is not None]
+        before = self.needed()
+        found: list[dict | None] = list(before.values())
         for method in METHODS:
             needs = self.needs(method, before)
             found += [self.done(method, seed, needs) for seed in self.seeds if needs is not None]
         return [result for result in found if result is not None]
+
+
+def run_all(benches: list[Bench], methods: tuple[str, ...], jobs: int) -> None:
+    """Every run that is not done, several at once, each as soon as what it needs is there."""
+    context = multiprocessing.get_context('spawn')
+    with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        running: dict[concurrent.futures.Future, tuple[Bench, str]] = {}
+
+        def follow(bench: Bench, method: str | None) -> None:
+            for follower, seed in bench.followers(method, methods):
+                running[pool.submit(bench.run_one, follower, seed)] = bench, follower
+
+        for bench in benches:
+            if not os.path.exists(bench.file):
+                data.save(bench.setting.data(), bench.file)
+            follow(bench, None)
+        while running:
+            for done in concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED).done:
+                bench, method = running.pop(done)
+                done.result()
+                follow(bench, method)
 
 
 def table(benches: list[Bench]) -> str:
@@ -196,7 +227,7 @@ def main() -> None:
     parser.add_argument('--which', choices=('choosing', 'held_out', 'all'), default='all', help='which settings')
     parser.add_argument('--methods', nargs='+', choices=METHODS, default=METHODS)
     parser.add_argument('--seeds', nargs='+', type=int, default=SEEDS)
-    parser.add_argument('--jobs', type=int, default=2, help='settings at once, one thread each')
+    parser.add_argument('--jobs', type=int, default=2, help='trainings at once, one thread each')
     parser.add_argument('--work-dir', default='work_dirs/settings')
     parser.add_argument('--table', action='store_true', help='print the table of what is done; train nothing')
     args = parser.parse_args()
@@ -206,10 +237,7 @@ def main() -> None:
     benches = [Bench(name, args.work_dir, tuple(args.seeds)) for name in names]
     if not args.table:
         os.environ['OMP_NUM_THREADS'] = '1'
-        context = multiprocessing.get_context('spawn')
-        with concurrent.futures.ProcessPoolExecutor(args.jobs, mp_context=context, max_tasks_per_child=1) as pool:
-            for done in [pool.submit(bench.run_all, tuple(args.methods)) for bench in benches]:
-                done.result()
+        run_all(benches, tuple(args.methods), args.jobs)
     print(f'{machine.describe()}\n\n{table(benches)}')
 
 
