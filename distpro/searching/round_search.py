@@ -139,7 +139,7 @@ class RoundSearch:
         if trial.kind == 'level':
             divisions = [id(other) for other in self.searcher.of_kind('level')].index(id(trial))
             return f'initial weights divided by {self.searcher.factor**divisions:g}' if divisions else 'initial weights'
-        return dict(student='student alone', kd='plain KD', logits='other weight of the logits',
+        return dict(student='student alone', kd='plain KD', logits='other weight of the logits', shape='rising weights',
                     step='refinement')[trial.kind]
 
     def summary(self) -> str:
@@ -185,7 +185,7 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
         rounds (int): Refinements, >= 1. Defaults to 3.
         knots (int): Evenly spaced points of the run, >= 2, at which alpha is free. Defaults to 4.
         initial_bump (float): Offset added to the initial alpha at every interior knot. Defaults to 3: exp(3) = 20 times the
-            weight at the ends.
+            weight at the ends. Weights that rise by as much from the first knot to the last are tried as well.
         feature_weight (float): Factor of the feature pathways' initial weights exp(alpha), > 0. Defaults to 16.
         references (Sequence[str]): Some of :data:`REFERENCES`. 'kd' is left out where no pathway is between logits.
         guessing (float): Loss of a classifier that guesses. Defaults to infinity: unknown.
@@ -200,15 +200,18 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
     if isinstance(kind, str) and kind not in SEARCHERS:
         raise ArgumentError(f"searcher.type='{kind}' is not one of {', '.join(SEARCHERS)}")
     kind = SEARCHERS[kind] if isinstance(kind, str) else kind
-    initial = grid.alpha.detach().cpu().repeat(knots, 1)
-    initial[1:-1] += initial_bump
     free = grid.weighting.type == 'exponential'
+    constant = grid.alpha.detach().cpu().repeat(knots, 1)
     if free:
-        features = [index for index in range(initial.shape[1]) if index not in grid.logit_indices]
-        initial[:, features] += math.log(feature_weight)
+        features = [index for index in range(constant.shape[1]) if index not in grid.logit_indices]
+        constant[:, features] += math.log(feature_weight)
+    initial = constant.clone()
+    initial[1:-1] += initial_bump
+    rising = constant + initial_bump * torch.linspace(0, 1, knots)[:, None]
     known = reference_alphas(grid, knots)
     return kind(initial, {name: known[name] for name in references if name in known}, rounds, grid.logit_indices, guessing,
-                seed=seed, off=OFF, has_level=free, max_divisions=max_divisions, **arguments)
+                has_level=free, max_divisions=max_divisions, seed=seed, off=OFF,
+                other_shape=rising if initial_bump else None, **arguments)
 
 
 def reference_alphas(grid: PathwayGrid, knots: int) -> dict[str, Tensor]:

@@ -361,19 +361,21 @@ DEFAULTS = dict(train_cfg__references=['student', 'kd'], train_cfg__max_division
 
 
 def test_references_and_levels_are_trained_with_their_own_weights(make_config, monkeypatch):
-    monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.5, 3.0, 1.2, 1.3, 1.25, 1.1, 1.05])))
+    monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.5, 3.0, 1.2, 1.3, 1.25, 1.22, 1.15, 1.05])))
     rounds = Watch(lambda runner: (runner.train_loop.search.trial.kind, runner.model.distiller.grid.weights(),
                                    runner.model.passes))
     runner = search(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS), rounds)
     kinds = [trial.kind for trial in runner.train_loop.searcher.history]
-    assert kinds == ['student', 'kd', *['level'] * 3, 'logits', 'step', 'step']
-    first = {place: rounds.seen[place * ITERATIONS // 2 + 1] for place in range(len(kinds))}  # the second iteration of each
+    assert kinds == ['student', 'kd', *['level'] * 3, 'logits', 'shape', 'step', 'step']
+    first = {place: rounds.seen[place * ITERATIONS // 2 + 1] for place in range(len(kinds))}  # before the second iteration
     assert not first[0][1].any() and first[0][2]['teacher'] == 0, 'the student alone needs no teacher'
     assert first[1][1].tolist() == [0, 0, 0, 0, 1]
-    for place in (2, 3, 4):  # a third into the run, where the first interior knot is
+    for place in (2, 3, 4):
         weights = first[place][1]
         assert torch.allclose(weights[:4], 16 * weights[4]) and torch.allclose(4**(place - 2) * weights, first[2][1])
     assert torch.allclose(first[5][1], torch.cat([first[3][1][:4], torch.ones(1)])), 'KD was better than the student alone'
+    level, rising = (torch.stack([seen[1] for seen in rounds.seen[place * ITERATIONS // 2 + 1:][:4]]) for place in (3, 6))
+    assert torch.allclose(rising, level * torch.tensor([0., -2, -1, 3]).exp()[:, None])
     origin = load(runner).origin
     assert origin['best'] == 'step' and origin['trials'][1] == dict(kind='kd', loss=1.5)
     assert origin['guessing'] == pytest.approx(np.log(10))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ...errors import ArgumentError, is_number
-from .searcher import Searcher, Trial, register_searcher
+from .searcher import SCATTER, Searcher, Trial, register_searcher
 
 HALF_STEP_AT = 0.25  # of the median absolute gradient
 TINY = torch.finfo(torch.float32).tiny
@@ -54,8 +54,11 @@ class RpropSearcher(Searcher):
         return math.isfinite(loss) and (best is None or loss <= best['loss'] + self.tolerance * abs(best['loss']))
 
     def wants_gradient(self, trial: Trial, loss: float) -> bool:
-        """Whether a trial is one to follow; the last one is not."""
-        return trial.kind == 'step' and self.steps_left > 1 and self._near(loss)
+        """Whether a trial is one to follow; the last one is not, nor one after which the refinement ends."""
+        if trial.kind != 'step' or self.steps_left <= 1 or not self._near(loss):
+            return False
+        same = [other.loss for other in self._tried if torch.equal(other.alpha, trial.alpha) and other.finite]
+        return not same or max(same) <= SCATTER * loss and loss <= SCATTER * min(same)
 
     def tell(self, trial: Trial, loss: float, gradient: Tensor | None = None) -> None:
         """Report a trial and take a step of alpha; arguments as in :meth:`Searcher.tell`."""

@@ -6,7 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-SCATTER = 2.0  # factor by which held-out losses of two trainings of one process differ, on a few hundred images
+from .confirmation import Confirmation, Contender
+
+SCATTER = 2.0  # factor between held-out losses of two trainings of one process above which a refinement is blind
+NEAR_REFERENCE = 1.25  # a reference whose loss is within this factor of the best process's is tried again
+CONTENDERS = 3  # processes that are tried again at most
+EXPLORED = ('level', 'logits', 'shape')  # kinds of trials of processes before the refinement
 SEARCHERS: dict[str, type] = {}
 
 
@@ -16,7 +21,7 @@ def register_searcher(searcher: type) -> type:
     return searcher
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Trial:
     """A process that was tried, or is to be.
 
@@ -52,10 +57,14 @@ class Searcher:
        most ``max_divisions``.
     3. 'logits': the best level is tried with the logits as plain KD has them if that was better than the student alone, and
        without logits if not. While that is the best so far, the other weights are divided further.
-    4. 'step': the best of these is refined in ``rounds`` trials by :meth:`refine`, unless it is above ``SCATTER`` times the
-       bar, from where the refinement does not come down.
-    5. If the best process and the best reference differ by less than two trials of one process do, both are tried
-       ``confirmations`` times more, and the means of these trials decide. The lowest of many losses is partly luck.
+    4. 'shape': the best of these is tried with the course over time of ``other_shape``. While that is the best so far, the
+       weights are divided further.
+    5. 'step': the best of these is refined in ``rounds`` trials by :meth:`refine`, unless it is above ``SCATTER`` times the
+       bar, from where the refinement does not come down. The refinement ends if two trials of one process differ by more
+       than this factor.
+    6. The lowest of many losses is partly luck. Processes and a reference that are as close to the best one as two trials
+       of one process are to each other, or a reference and a process within a factor of ``NEAR_REFERENCE``, are tried up to
+       ``confirmations`` times more, ``CONTENDERS`` at most, and these trials decide; see :class:`Confirmation`.
 
     Use: :meth:`ask` for a trial, train with it, then :meth:`tell` its held-out loss, with the gradient where
     :meth:`wants_gradient` returns True, until ``finished``. A strategy of one's own overrides :meth:`refine`.
@@ -73,15 +82,17 @@ class Searcher:
             Defaults to 5.
         seed (int): Seed of random searchers. Defaults to 0.
         off (float): alpha of a pathway that is switched off and stays so. Defaults to minus infinity.
-        confirmations (int): See above, >= 0. Defaults to 2.
+        confirmations (int): See above, >= 0. Defaults to 3.
+        other_shape (Tensor, optional): See above, alpha [knots, N] of another initial process. Defaults to None.
     """
     differentiates = False
     minimum_rounds = 1
 
     def __init__(self, initial: Tensor, references: dict[str, Tensor], rounds: int, logits: Sequence[int] = (),
                  guessing: float = math.inf, has_level: bool = True, factor: float = 4.0, max_divisions: int = 5,
-                 seed: int = 0, off: float = -math.inf, confirmations: int = 2) -> None:
-        self.off, self.confirmations = off, confirmations
+                 seed: int = 0, off: float = -math.inf, confirmations: int = 3,
+                 other_shape: Tensor | None = None) -> None:
+        self.off, self.confirmations, self.other_shape = off, confirmations, other_shape
         self.initial, self.references, self.rounds = initial.detach().clone(), references, rounds
         self.logits, self.guessing, self.factor, self.seed = list(logits), guessing, factor, seed
         self.max_divisions = max_divisions if has_level else 0
@@ -115,53 +126,53 @@ class Searcher:
     def best(self) -> Trial | None:
         """Trial: The process with the lowest mean loss, references included; None if none is finite.
 
-        If the result was confirmed, the mean of the confirming trials decides between the two that were repeated.
+        If the result was confirmed, the trials for that decide among the processes that were repeated.
         """
-        contenders = self._contenders()
-        if contenders and self._to_confirm(contenders) is None:
-            confirmed = _lowest([dataclasses.replace(trial, loss=_mean(self._losses_of(trial, confirms=True)))
-                                 for trial in contenders])
-            if confirmed is not None:
-                return next(trial for trial in contenders if trial.alpha is confirmed.alpha)
-        return self._lowest_mean(self._tried)
+        confirmation = self._confirmation()
+        if confirmation is not None and confirmation.asks is None and confirmation.winner is not None:
+            return next(trial for trial in self._tried if torch.equal(trial.alpha, confirmation.winner.alpha))
+        return self._lowest_means(self._tried, 1)[0] if any(trial.finite for trial in self._tried) else None
 
-    def _lowest_mean(self, trials: Sequence[Trial]) -> Trial | None:
-        finite = [trial for trial in trials if math.isfinite(self.mean_loss(trial))]
-        return min(finite, key=self.mean_loss, default=None)
+    def _lowest_means(self, trials: Sequence[Trial], count: int) -> list[Trial]:
+        """The first trials of different processes, lowest mean loss first, without those that diverged."""
+        different: list[Trial] = []
+        for trial in sorted((trial for trial in trials if math.isfinite(self.mean_loss(trial))), key=self.mean_loss):
+            if not any(torch.equal(trial.alpha, other.alpha) for other in different):
+                different.append(trial)
+        return different[:count]
 
     @property
-    def scatter(self) -> float:
-        """float: Largest ratio of the losses of two trials of one process; ``SCATTER`` if none was tried twice."""
+    def scatter(self) -> float | None:
+        """float: Largest ratio of the losses of two trials of one process; None if none was tried twice."""
         ratios = []
-        for trial in self.history:
+        for trial in self._tried:
             losses = [loss for loss in self._losses_of(trial, confirms=False) if math.isfinite(loss) and loss > 0]
             if len(losses) > 1:
                 ratios.append(max(losses) / min(losses))
-        return max(ratios, default=SCATTER)
+        return max(ratios, default=None)
 
-    def _contenders(self) -> tuple[Trial, Trial] | None:
-        """The best process and the best reference, if their losses differ by less than two trials of one process do."""
+    def _confirmation(self) -> Confirmation | None:
+        """How the result is confirmed; None before the refinement is over, and where the result is clear."""
         if not self.confirmations or self._explore() is not None or self._refines:
             return None
-        process = self._lowest_mean([trial for trial in self._tried if trial.kind not in self.references])
-        reference = self._lowest_mean([trial for trial in self._tried if trial.kind in self.references])
-        if process is None or reference is None:
+        of_processes = [trial for trial in self._tried if trial.kind not in self.references]
+        processes = self._lowest_means(of_processes, CONTENDERS - 1)
+        references = self._lowest_means([trial for trial in self._tried if trial.kind in self.references], 1)
+        ranked = sorted(processes + references, key=self.mean_loss)
+        known = self.scatter is not None
+        narrow, wide = (self.scatter, max(self.scatter, NEAR_REFERENCE)) if known else (1.0, SCATTER)
+        between = processes[:1] + references  # luck between these two does most harm
+        near = [trial for trial in ranked
+                if self.mean_loss(trial) <= self.mean_loss(ranked[0]) * (wide if trial in between else narrow)]
+        if len(near) < 2:
             return None
-        low, high = sorted(map(self.mean_loss, (process, reference)))
-        return (process, reference) if high < low * self.scatter else None
-
-    def _to_confirm(self, contenders: tuple[Trial, Trial]) -> Trial | None:
-        """The next trial that confirms the result: both processes in turn."""
-        done = [len(self._losses_of(trial, confirms=True)) for trial in contenders]
-        if min(done) >= self.confirmations:
-            return None
-        trial = contenders[0 if done[0] <= done[1] else 1]
-        return Trial(trial.kind, trial.alpha.clone(), confirms=True)
+        return Confirmation([Contender(trial.alpha, self._losses_of(trial, confirms=True)) for trial in near],
+                            self.confirmations)
 
     @property
     def best_level(self) -> Trial | None:
         """Trial: The trial with the lowest loss before the refinement, without references; None if none is finite."""
-        return _lowest(self.of_kind('level') + self.of_kind('logits'))
+        return _lowest([trial for kind in EXPLORED for trial in self.of_kind(kind)])
 
     def _next_level(self) -> Trial | None:
         """The next trial of all weights divided together; None if the level is known."""
@@ -175,14 +186,31 @@ class Searcher:
     def _next_logits(self) -> Trial | None:
         """The next trial with the logits taken apart; None if there is none."""
         student, kd = (_lowest(self.of_kind(name)) for name in ('student', 'kd'))
-        base, done = _lowest(self.of_kind('level')), self.of_kind('logits')
-        if not self.max_divisions or None in (student, kd, base) or len(self.logits) == self.initial.shape[1]:
+        base = _lowest(self.of_kind('level'))
+        if None in (student, kd, base) or len(self.logits) == self.initial.shape[1]:
             return None
-        if done and (len(done) > self.max_divisions or done[-1] is not self.best_level):
-            return None
-        alpha = base.alpha - len(done) * math.log(self.factor)
+        alpha = base.alpha.clone()
         alpha[:, self.logits] = self.references['kd' if kd.loss < student.loss else 'student'][:, self.logits]
-        return Trial('logits', alpha)
+        return self._next_variant('logits', alpha, self.logits)
+
+    def _next_shape(self) -> Trial | None:
+        """The next trial with the other course over time; None if there is none."""
+        base = _lowest(self.of_kind('level') + self.of_kind('logits'))
+        if self.other_shape is None or base is None:
+            return None
+        apart = self.logits if base.kind == 'logits' else []
+        change = self.other_shape - self.initial
+        change[:, apart] = 0
+        return self._next_variant('shape', self.shift(base.alpha, change), apart)
+
+    def _next_variant(self, kind: str, alpha: Tensor, apart: list[int]) -> Trial | None:
+        """The next trial of a kind: its first, then divided on without the columns apart while that is the best so far."""
+        done = self.of_kind(kind)
+        if not self.max_divisions or done and (len(done) > self.max_divisions or done[-1] is not self.best_level):
+            return None
+        change = torch.full_like(alpha, -len(done) * math.log(self.factor))
+        change[:, apart] = 0
+        return Trial(kind, self.shift(alpha, change))
 
     @property
     def steps_left(self) -> int:
@@ -194,20 +222,26 @@ class Searcher:
         trial = self._explore()
         if trial is None and self._refines:
             return Trial('step', self.refine(len(self.of_kind('step'))))
-        contenders = self._contenders() if trial is None else None
-        return self._to_confirm(contenders) if contenders else trial
+        if trial is not None:
+            return trial
+        confirmation = self._confirmation()
+        if confirmation is None or confirmation.asks is None:
+            return None
+        kind = next(trial.kind for trial in self._tried if torch.equal(trial.alpha, confirmation.asks.alpha))
+        return Trial(kind, confirmation.asks.alpha.clone(), confirms=True)
 
     def _explore(self) -> Trial | None:
         """The next trial of the references and the levels; None if these are over."""
         for name, alpha in self.references.items():
             if not self.of_kind(name):
                 return Trial(name, alpha.clone())
-        return self._next_level() or self._next_logits()
+        return self._next_level() or self._next_logits() or self._next_shape()
 
     @property
     def _refines(self) -> bool:
         """Whether refinements are left, once the levels are over."""
-        return self.base is not None and self.steps_left > 0
+        blind = self.scatter is not None and self.scatter > SCATTER
+        return self.base is not None and self.steps_left > 0 and not blind
 
     @property
     def base(self) -> Tensor | None:
