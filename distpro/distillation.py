@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .checks import check_number
 from .errors import ArgumentError, argument_prefix, is_number
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .process import DistillationProcess, map_process
@@ -96,8 +97,7 @@ class Distillation(nn.Module):
                  get_logits: Callable[[Any], Tensor] | None = None,
                  **kwargs) -> None:
         super().__init__()
-        if not is_number(skip_below) or skip_below < 0:
-            raise ArgumentError(f'skip_below={skip_below!r} must be a number, 0 or more')
+        check_number('skip_below', skip_below, least=0)
         self._networks = student, teacher  # a tuple, so that they are no submodules
         self.skip_below, self.get_logits = skip_below, get_logits or find_logits
         self._in_place = [module for network in self._networks for module in network.modules()

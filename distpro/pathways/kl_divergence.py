@@ -2,7 +2,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import ArgumentError, is_number
+from ..checks import check_number
 
 
 class KLDivergence(nn.Module):
@@ -20,8 +20,7 @@ class KLDivergence(nn.Module):
 
     def __init__(self, tau: float = 4.0) -> None:
         super().__init__()
-        if not is_number(tau) or tau <= 0:
-            raise ArgumentError(f'tau={tau!r} must be a number above 0')
+        check_number('tau', tau, above=0)
         self.tau = tau
 
     def forward(self, s_logits: Tensor, t_logits: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ normalisation. Parameter counts are for 64 teacher and 32 student channels.
 
 from torch import nn
 
+from ..checks import check_whole
 from ..errors import ArgumentError
 from .transforms import Transform
 
@@ -63,8 +64,8 @@ class MLPTransform(Transform):
     """
 
     def __init__(self, in_channels: int, out_channels: int, hidden_channels: int | None = None, **kwargs) -> None:
-        if hidden_channels is not None and (not isinstance(hidden_channels, int) or hidden_channels < 1):
-            raise ArgumentError(f'hidden_channels={hidden_channels!r} must be a whole number from 1')
+        if hidden_channels is not None:
+            check_whole('hidden_channels', hidden_channels)
         self.hidden_channels = hidden_channels
         super().__init__(in_channels, out_channels, **kwargs)
 

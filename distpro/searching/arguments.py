@@ -1,6 +1,7 @@
 """Checks of the numbers that a search in rounds is given."""
 from typing import Any
 
+from ..checks import check_number, check_whole
 from ..errors import ArgumentError, is_number
 
 LEAST = dict(rounds=1, knots=2, max_epochs=1, epochs=1, min_iterations=1, max_divisions=0)  # of whole numbers
@@ -18,11 +19,11 @@ def check_numbers(**values: Any) -> None:
         ArgumentError: If one is out of range.
     """
     for name, value in values.items():
-        if name in LEAST and not (is_number(value) and isinstance(value, int) and value >= LEAST[name]):
-            raise ArgumentError(f'{name}={value!r} must be a whole number from {LEAST[name]}')
-        if name in POSITIVE and not (is_number(value) and value > 0):
-            raise ArgumentError(f'{name}={value!r} must be a number above 0')
-        if name == 'round_share' and not (is_number(value) and 0 < value <= 1):
-            raise ArgumentError(f'round_share={value!r} must be a number above 0, up to 1')
+        if name in LEAST:
+            check_whole(name, value, LEAST[name])
+        if name in POSITIVE:
+            check_number(name, value, above=0)
+        if name == 'round_share':
+            check_number(name, value, above=0, most=1)
         if name == 'initial_bump' and not is_number(value):
             raise ArgumentError(f'initial_bump={value!r} must be a finite number, such as 0 for constant weights at first')

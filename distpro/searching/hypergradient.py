@@ -24,6 +24,7 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from ..checks import check_number
 from ..errors import ArgumentError, first_line
 from ..random_state import without_side_effects
 from .optimizer_step import StepSnapshot, check_differentiable, transposed
@@ -58,8 +59,7 @@ class Hypergradient:
                  radius: float = 1e-2, average: Callable[[list[Tensor]], None] | None = None) -> None:
         if method not in METHODS:
             raise ArgumentError(f"method='{method}' is not one of {', '.join(METHODS)}")
-        if not radius > 0:
-            raise ArgumentError(f'radius={radius} must be above 0')
+        check_number('radius', radius, above=0)
         check_differentiable(optimizer)
         optimised = {id(p) for group in optimizer.param_groups for p in group['params']}
         self.names, self.parameters = [], []

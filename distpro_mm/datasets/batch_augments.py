@@ -4,6 +4,8 @@ import torch.nn.functional as F
 from mmpretrain.registry import BATCH_AUGMENTS
 from torch import Tensor
 
+from distpro.checks import check_number, check_whole
+
 from ..errors import ConfigError
 
 
@@ -17,8 +19,7 @@ class BatchRandomCrop:
     """
 
     def __init__(self, padding: int, pad_val: int = 0) -> None:
-        if not isinstance(padding, int) or padding < 1:
-            raise ConfigError(f'BatchRandomCrop.padding={padding!r} must be a whole number from 1')
+        check_whole('BatchRandomCrop.padding', padding, error=ConfigError)
         self.padding, self.pad_val = padding, pad_val
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -44,8 +45,7 @@ class BatchRandomFlip:
     """
 
     def __init__(self, prob: float = 0.5) -> None:
-        if not 0 <= prob <= 1:
-            raise ConfigError(f'BatchRandomFlip.prob={prob!r} must be between 0 and 1')
+        check_number('BatchRandomFlip.prob', prob, least=0, most=1, error=ConfigError)
         self.prob = prob
 
     def __call__(self, images: Tensor) -> Tensor:

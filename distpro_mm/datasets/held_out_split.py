@@ -8,7 +8,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
-from distpro.errors import is_number
+from distpro.checks import MAX_SEED, check_number, check_whole
 
 from ..errors import ConfigError
 from .image_identity import digest, image_ids, inside, item_info
@@ -48,10 +48,8 @@ class HeldOutSplit:
         if part not in PARTS:
             nearest = difflib.get_close_matches(str(part), PARTS, n=1, cutoff=0) or PARTS[:1]
             raise ConfigError(f"HeldOutSplit.part='{part}' is not one of {', '.join(PARTS)} (nearest: {nearest[0]})")
-        if not is_number(ratio) or not 0 < ratio < 1:
-            raise ConfigError(f'train_cfg.held_out.ratio={ratio!r} must be between 0 and 1')
-        if not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise ConfigError(f'train_cfg.held_out.seed={seed!r} must be a whole number from 0 to 2 ** 32 - 1')
+        check_number('train_cfg.held_out.ratio', ratio, above=0, below=1, error=ConfigError)
+        check_whole('train_cfg.held_out.seed', seed, least=0, most=MAX_SEED, error=ConfigError)
         dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset
         if hasattr(dataset, 'full_init'):
             dataset.full_init()

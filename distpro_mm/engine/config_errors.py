@@ -1,26 +1,26 @@
 """Checks of a config before the toolbox reads it; the toolbox's errors as one message with the config key."""
 import contextlib
 import difflib
+import functools
 import re
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mmengine.config import Config
 from mmpretrain.registry import OPTIMIZERS
 
-from distpro.errors import ArgumentError, first_line, is_number
+from distpro.checks import check_number, check_whole
+from distpro.errors import ArgumentError, first_line
 
 from ..config_types import name_of
 from ..errors import ConfigError, DataError
 
-# Pattern of keys that must be numbers: the check, and the valid values.
-NUMBERS = {
-    r'optim_wrapper\.(\w+\.)?optimizer\.(lr|momentum|weight_decay)': (lambda value: value >= 0, 'a number, 0 or more'),
-    r'(train|val|test)_dataloader\.batch_size|train_cfg\.(max_epochs|max_iters|val_interval|val_begin)':
-        (lambda value: isinstance(value, int) and value > 0, 'a whole number from 1'),
-    r'(train|val|test)_dataloader\.num_workers':
-        (lambda value: isinstance(value, int) and value >= 0, 'a whole number from 0'),
+# Pattern of keys that must be numbers, and the check of key and value.
+NUMBERS: dict[str, Callable[..., None]] = {
+    r'optim_wrapper\.(\w+\.)?optimizer\.(lr|momentum|weight_decay)': functools.partial(check_number, least=0),
+    r'(train|val|test)_dataloader\.batch_size|train_cfg\.(max_epochs|max_iters|val_interval|val_begin)': check_whole,
+    r'(train|val|test)_dataloader\.num_workers': functools.partial(check_whole, least=0),
 }
 NUMERIC_PARTS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'default_hooks', 'custom_hooks', 'auto_scale_lr',
                  'randomness')
@@ -50,9 +50,9 @@ def check_numbers(cfg: Config) -> None:
         ConfigError: If a value is not a number in the valid range. The message has the first such key.
     """
     for key, value in items(cfg):
-        for pattern, (fits, wanted) in NUMBERS.items():
-            if re.fullmatch(pattern, key) and value is not None and not (is_number(value) and fits(value)):
-                raise ConfigError(f'{key}={value!r} must be {wanted}')
+        for pattern, check in NUMBERS.items():
+            if re.fullmatch(pattern, key) and value is not None:
+                check(key, value, error=ConfigError)
         if isinstance(value, str) and key.partition('.')[0] in NUMERIC_PARTS and NUMBER.fullmatch(value):
             raise ConfigError(f'{key}={value!r} must be a number: write {value.strip()} without quotes')
 

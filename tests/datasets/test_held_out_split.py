@@ -119,11 +119,11 @@ def test_images_without_one_label_each_are_split_all_together_which_is_said_once
 
 @pytest.mark.parametrize('arguments, message', [
     (dict(part='val'), r"part='val' is not one of train, held_out"),
-    (dict(part='train', ratio=0), r'held_out\.ratio=0 must be between 0 and 1'),
-    (dict(part='train', ratio='a fifth'), r"held_out\.ratio='a fifth' must be between 0 and 1"),
+    (dict(part='train', ratio=0), r'held_out\.ratio=0 must be a number above 0 and below 1'),
+    (dict(part='train', ratio='a fifth'), r"held_out\.ratio='a fifth' must be a number above 0 and below 1"),
     (dict(part='train', seed='x'), r"held_out\.seed='x' must be a whole number"),
     (dict(part='train', seed=-1), r'held_out\.seed=-1 must be a whole number'),
-    (dict(part='train', ratio=1.5), r'held_out\.ratio=1\.5 must be between 0 and 1'),
+    (dict(part='train', ratio=1.5), r'held_out\.ratio=1\.5 must be a number above 0 and below 1'),
     (dict(part='train', ratio=0.01), 'ratio=0.01 holds out none of the 150 images of 10 classes, each split by itself'),
 ])
 def test_a_split_that_cannot_work_is_refused(arguments, message):

@@ -15,14 +15,14 @@ WARM_UP = [dict(type='mmrazor.DistillWarmUpHook', epochs='20')]
 
 @pytest.mark.parametrize('kind, options, message', [
     ('distill', {'custom_hooks.0.skip_below': '0.5'}, "custom_hooks.0.skip_below='0.5' must be a number: write 0.5 without"),
-    ('distill', {'custom_hooks.0.skip_below': 'low'}, "ProcessReplayHook.skip_below='low' must be a number, 0 or more"),
+    ('distill', {'custom_hooks.0.skip_below': 'low'}, "ProcessReplayHook.skip_below='low' must be a number at least 0"),
     ('distill', {'custom_hooks.0.seed': 0.5}, 'ProcessReplayHook.seed=0.5 must be a whole number'),
     ('distill', {'custom_hooks.0.process': 5}, 'ProcessReplayHook.process=5 must be the path of a process file'),
     ('search', {'custom_hooks': RECORD}, "custom_hooks: ProcessRecordHook.interval='often' must be a whole number from 1"),
     ('kd', {'custom_hooks': WARM_UP}, "custom_hooks.0.epochs='20' must be a number: write 20 without quotes"),
-    ('student', {'optim_wrapper.optimizer.lr': '0.1'}, "optim_wrapper.optimizer.lr='0.1' must be a number, 0 or more"),
+    ('student', {'optim_wrapper.optimizer.lr': '0.1'}, "optim_wrapper.optimizer.lr='0.1' must be a number at least 0"),
     ('student', {'optim_wrapper.optimizer.lr': '1e-3'}, "optimizer.lr='1e-3' must be a number"),  # as YAML reads it
-    ('whole_run', {'optim_wrapper.optimizer.lr': True}, 'optimizer.lr=True must be a number, 0 or more'),
+    ('whole_run', {'optim_wrapper.optimizer.lr': True}, 'optimizer.lr=True must be a number at least 0'),
     ('search', {'optim_wrapper.alpha': dict(optimizer=dict(type='Adam', lr='fast'))}, "optimizer.lr='fast' must be a numb"),
     ('kd', {'train_dataloader.batch_size': '20'}, "train_dataloader.batch_size='20' must be a whole number from 1"),
     ('kd', {'val_dataloader.batch_size': 0}, 'val_dataloader.batch_size=0 must be a whole number from 1'),

@@ -41,7 +41,7 @@ def test_a_resumed_run_goes_on_at_its_place(make_config):
 
 
 def test_what_cannot_be_warmed_up_is_refused(make_config):
-    with pytest.raises(ConfigError, match='custom_hooks: DistillWarmUpHook.epochs=0 must be a number from 1'):
+    with pytest.raises(ConfigError, match='custom_hooks: DistillWarmUpHook.epochs=0 must be a number at least 1'):
         Runner.from_cfg(make_config('kd', custom_hooks=[dict(WARM_UP, epochs=0)]))
     with pytest.raises(ConfigError, match='custom_hooks: DistillWarmUpHook finds no loss with a loss_weight'):
         Runner.from_cfg(make_config('student', custom_hooks=[WARM_UP])).train()

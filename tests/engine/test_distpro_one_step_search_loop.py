@@ -236,11 +236,11 @@ def test_an_interrupted_search_keeps_its_process(make_config):
 
 @pytest.mark.parametrize('options, message', [
     (dict(train_cfg__alpha_interval=0), 'train_cfg.alpha_interval=0'),
-    (dict(train_cfg__cost_penalty=-1.0), 'train_cfg.cost_penalty=-1.0 must be 0 or more'),
-    (dict(train_cfg__teacher_kl_share=1.5), 'train_cfg.teacher_kl_share=1.5 must be a number from 0 to 1'),
-    (dict(train_cfg__teacher_kl_share='teacher'), "train_cfg.teacher_kl_share='teacher' must be a number from 0 to 1"),
-    (dict(train_cfg__cost_penalty='low'), "train_cfg.cost_penalty='low' must be 0 or more"),
-    (dict(train_cfg__cost_penalty=float('inf')), 'train_cfg.cost_penalty=inf must be 0 or more'),
+    (dict(train_cfg__cost_penalty=-1.0), 'train_cfg.cost_penalty=-1.0 must be a number at least 0'),
+    (dict(train_cfg__teacher_kl_share=1.5), 'train_cfg.teacher_kl_share=1.5 must be a number at least 0 and at most 1'),
+    (dict(train_cfg__teacher_kl_share='teacher'), "train_cfg.teacher_kl_share='teacher' must be a number at least 0 and at most 1"),
+    (dict(train_cfg__cost_penalty='low'), "train_cfg.cost_penalty='low' must be a number at least 0"),
+    (dict(train_cfg__cost_penalty=float('inf')), 'train_cfg.cost_penalty=inf must be a number at least 0'),
     (dict(train_cfg__teacher_kl_share=0.5), 'train_cfg.teacher_kl_share=0.5: without model.distiller.logits'),
     (dict(train_cfg__method='hvp'), "train_cfg.method='hvp'"),
     (dict(train_cfg__held_out=dict(ratio=1.5)), 'train_cfg.held_out.ratio=1.5'),

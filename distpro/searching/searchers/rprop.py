@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor
 
-from ...errors import ArgumentError, is_number
+from ...checks import check_number
 from .searcher import SCATTER, Searcher, Trial, register_searcher
 
 HALF_STEP_AT = 0.25  # of the median absolute gradient
@@ -35,10 +35,8 @@ class RpropSearcher(Searcher):
 
     def __init__(self, *args, step_size: float = 0.7, tolerance: float = 0.05, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        if not is_number(step_size) or step_size <= 0:
-            raise ArgumentError(f'step_size={step_size!r} must be a number above 0')
-        if not is_number(tolerance) or tolerance < 0:
-            raise ArgumentError(f'tolerance={tolerance!r} must be a number, 0 or more')
+        check_number('step_size', step_size, above=0)
+        check_number('tolerance', tolerance, least=0)
         self.tolerance = tolerance
         self.alpha = torch.zeros_like(self.initial, requires_grad=True)
         self.optimizer = torch.optim.Rprop([self.alpha], lr=step_size, step_sizes=(0, step_size))

@@ -2,7 +2,7 @@ from mmengine.hooks import Hook
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import HOOKS
 
-from distpro.errors import is_number
+from distpro.checks import check_number
 
 from ...errors import ConfigError
 from ..unwrap import unwrap
@@ -30,8 +30,7 @@ class DistillWarmUpHook(Hook):
     """
 
     def __init__(self, epochs: int) -> None:
-        if not is_number(epochs) or epochs < 1:
-            raise ConfigError(f'custom_hooks: DistillWarmUpHook.epochs={epochs!r} must be a number from 1')
+        check_number('custom_hooks: DistillWarmUpHook.epochs', epochs, least=1, error=ConfigError)
         self.epochs = epochs
 
     def before_train(self, runner) -> None:

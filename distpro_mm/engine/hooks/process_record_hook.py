@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
 from torch import nn
 
+from distpro.checks import check_whole
 from distpro.process import DistillationProcess
 
 from ...config_types import name_of
@@ -34,8 +35,7 @@ class ProcessRecordHook(Hook):
     """
 
     def __init__(self, interval: int = 50, filename: str = 'process.json') -> None:
-        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
-            raise ConfigError(f'custom_hooks: ProcessRecordHook.interval={interval!r} must be a whole number from 1')
+        check_whole('custom_hooks: ProcessRecordHook.interval', interval, error=ConfigError)
         self.interval = interval
         self.filename = filename
         self._written: tuple | None = None  # state of the written file: complete, number of knots, number of trials

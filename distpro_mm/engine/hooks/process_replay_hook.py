@@ -6,7 +6,8 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
 
-from distpro.errors import argument_prefix, is_number
+from distpro.checks import MAX_SEED, check_number, check_whole
+from distpro.errors import argument_prefix
 from distpro.pathways import PathwayGrid
 from distpro.process import ABLATIONS, TRANSFERS, DistillationProcess, ablation as ablated, map_process
 
@@ -53,10 +54,8 @@ class ProcessReplayHook(Hook):
                  transfer: str | None = None) -> None:
         if ablation not in ABLATIONS:
             raise ConfigError(f"custom_hooks: ProcessReplayHook.ablation='{ablation}' is not one of {', '.join(ABLATIONS)}")
-        if not is_number(skip_below) or skip_below < 0:
-            raise ConfigError(f'custom_hooks: ProcessReplayHook.skip_below={skip_below!r} must be a number, 0 or more')
-        if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
-            raise ConfigError(f'custom_hooks: ProcessReplayHook.seed={seed!r} must be a whole number from 0 to 2 ** 32 - 1')
+        check_number('custom_hooks: ProcessReplayHook.skip_below', skip_below, least=0, error=ConfigError)
+        check_whole('custom_hooks: ProcessReplayHook.seed', seed, least=0, most=MAX_SEED, error=ConfigError)
         if not isinstance(process, (str, dict)):
             raise ConfigError(f'custom_hooks: ProcessReplayHook.process={process!r} must be the path of a process file or a '
                               'dict of progress and weights')

@@ -6,6 +6,8 @@ import torch
 from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
 
+from distpro.checks import check_whole
+
 from ...errors import ConfigError
 from ...models import DistPro, TapDistill
 from ...models.cost import pathway_costs
@@ -23,8 +25,7 @@ class ProfileHook(Hook):
     priority = 'LOW'
 
     def __init__(self, interval: int = 50) -> None:
-        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
-            raise ConfigError(f'custom_hooks: ProfileHook.interval={interval!r} must be a whole number from 1')
+        check_whole('custom_hooks: ProfileHook.interval', interval, error=ConfigError)
         self.interval = interval
 
     def before_train(self, runner) -> None:

@@ -6,6 +6,8 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
 from mmrazor.registry import HOOKS
 
+from distpro.checks import check_whole
+
 from ...errors import ConfigError, NotLearnedError, TrainingError
 from ...models import DistProDistiller
 from ...models.guessing import GuessingBaseline, single_label_loss
@@ -55,8 +57,7 @@ class TrainingWatchHook(Hook):
     priority = 'LOW'  # after the log of the step, before checkpoints
 
     def __init__(self, interval: int = 50, must_learn: bool = True) -> None:
-        if not isinstance(interval, int) or isinstance(interval, bool) or interval < 1:
-            raise ConfigError(f'custom_hooks: TrainingWatchHook.interval={interval!r} must be a whole number from 1')
+        check_whole('custom_hooks: TrainingWatchHook.interval', interval, error=ConfigError)
         if not isinstance(must_learn, bool):
             raise ConfigError(f'custom_hooks: TrainingWatchHook.must_learn={must_learn!r} must be True or False')
         self.interval = interval

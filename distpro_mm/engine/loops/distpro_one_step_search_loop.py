@@ -5,6 +5,7 @@ from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch.utils.data import DataLoader
 
+from distpro.checks import check_whole
 from distpro.errors import argument_prefix
 from distpro.process import DistillationProcess
 from distpro.searching import Hypergradient
@@ -53,8 +54,7 @@ class DistProOneStepSearchLoop(SearchLoop):
                  method: str = 'auto',
                  radius: float = 1e-2,
                  **kwargs) -> None:
-        if isinstance(alpha_interval, bool) or not isinstance(alpha_interval, int) or alpha_interval < 1:
-            raise ConfigError(f'train_cfg.alpha_interval={alpha_interval!r} must be a whole number from 1')
+        check_whole('train_cfg.alpha_interval', alpha_interval, error=ConfigError)
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         self.alpha_interval = alpha_interval
         self.method, self.radius = method, radius

@@ -3,6 +3,8 @@ from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch.utils.data import DataLoader
 
+from distpro.checks import check_whole
+
 from ...config_types import is_a
 from ...errors import ConfigError
 from ...models import L2T
@@ -26,8 +28,7 @@ class L2TTrainLoop(ReproducibleTrainLoop):
     """
 
     def __init__(self, runner, dataloader: DataLoader | dict, max_epochs: int, inner_steps: int = 2, **kwargs) -> None:
-        if isinstance(inner_steps, bool) or not isinstance(inner_steps, int) or inner_steps < 1:
-            raise ConfigError(f'train_cfg.inner_steps={inner_steps!r} must be a whole number from 1')
+        check_whole('train_cfg.inner_steps', inner_steps, error=ConfigError)
         if not isinstance(runner.model, L2T):
             raise ConfigError('train_cfg.type=L2TTrainLoop needs model.type=L2T in one process, got '
                               f'{type(runner.model).__name__}')

@@ -10,7 +10,8 @@ from mmengine.optim import OptimWrapper
 from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
-from distpro.errors import argument_prefix, first_line, is_number
+from distpro.checks import check_number
+from distpro.errors import argument_prefix, first_line
 from distpro.searching.optimizer_step import check_differentiable
 
 from ...config_types import is_a
@@ -63,10 +64,8 @@ class SearchLoop(Search, ReproducibleTrainLoop):
                  teacher_kl_share: float = 0.0,
                  cost_penalty: float = 0.0,
                  **kwargs) -> None:
-        if not is_number(teacher_kl_share) or not 0 <= teacher_kl_share <= 1:
-            raise ConfigError(f'train_cfg.teacher_kl_share={teacher_kl_share!r} must be a number from 0 to 1')
-        if not is_number(cost_penalty) or cost_penalty < 0:
-            raise ConfigError(f'train_cfg.cost_penalty={cost_penalty!r} must be 0 or more')
+        check_number('train_cfg.teacher_kl_share', teacher_kl_share, least=0, most=1, error=ConfigError)
+        check_number('train_cfg.cost_penalty', cost_penalty, least=0, error=ConfigError)
         own_split = False
         if held_out_dataloader is None:
             own_split = True

@@ -1,0 +1,47 @@
+"""Checks of arguments that are numbers."""
+from typing import Any
+
+from .errors import ArgumentError, is_number
+
+MAX_SEED = 2**32 - 1  # of numpy
+
+
+def check_whole(name: str, value: Any, least: int = 1, most: int | None = None, error: type = ArgumentError) -> None:
+    """Refuse what is not a whole number in a range.
+
+    Args:
+        name (str): The argument's name, as the message gives it.
+        value (Any): Its value.
+        least (int): Least value. Defaults to 1.
+        most (int, optional): Largest value. Defaults to None: no limit.
+        error (type): Class of the error. Defaults to :class:`ArgumentError`.
+
+    Raises:
+        ArgumentError: If it is no such number; of the class ``error``.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or most is not None and value > most:
+        raise error(f'{name}={value!r} must be a whole number from {least}' + (f' to {most}' if most is not None else ''))
+
+
+def check_number(name: str, value: Any, least: float | None = None, above: float | None = None, most: float | None = None,
+                 below: float | None = None, error: type = ArgumentError) -> None:
+    """Refuse what is not a finite number in a range.
+
+    Args:
+        name (str): The argument's name, as the message gives it.
+        value (Any): Its value.
+        least (float, optional): Least value. Defaults to None: no limit.
+        above (float, optional): Limit that must be exceeded. Defaults to None.
+        most (float, optional): Largest value. Defaults to None.
+        below (float, optional): Limit that must not be reached. Defaults to None.
+        error (type): Class of the error. Defaults to :class:`ArgumentError`.
+
+    Raises:
+        ArgumentError: If it is no such number; of the class ``error``.
+    """
+    if is_number(value) and not (least is not None and value < least or above is not None and value <= above or
+                                 most is not None and value > most or below is not None and value >= below):
+        return
+    limits = [f'{words} {limit}' for words, limit in
+              (('at least', least), ('above', above), ('at most', most), ('below', below)) if limit is not None]
+    raise error(f'{name}={value!r} must be a number' + ' ' * bool(limits) + ' and '.join(limits))
