@@ -25,7 +25,8 @@ def test_whole_numbers_in_the_range_pass():
     (math.nan, {}, 'share=nan must be a number$'),
     (math.inf, dict(least=0), 'share=inf must be a number at least 0$'),
     ('0.5', dict(least=0, most=1), "share='0.5' must be a number at least 0 and at most 1$"),
-    (-0.1, dict(least=0), 'at least 0$'), (0, dict(above=0), 'above 0$'), (1.1, dict(above=0, most=1), 'above 0 and at most 1$'),
+    (-0.1, dict(least=0), 'at least 0$'), (0, dict(above=0), 'above 0$'),
+    (1.1, dict(above=0, most=1), 'above 0 and at most 1$'),
     (1, dict(above=0, below=1), 'above 0 and below 1$')])
 def test_what_is_no_number_in_the_range_is_refused(value, limits, message):
     with pytest.raises(ArgumentError, match=message):
@@ -33,5 +34,6 @@ def test_what_is_no_number_in_the_range_is_refused(value, limits, message):
 
 
 def test_numbers_in_the_range_pass():
-    for value, limits in ((-3, {}), (0, dict(least=0, most=1)), (1.0, dict(above=0, most=1)), (np.float64(0.5), dict(below=1))):
+    for value, limits in ((-3, {}), (0, dict(least=0, most=1)), (1.0, dict(above=0, most=1)),
+                          (np.float64(0.5), dict(below=1))):
         check_number('share', value, **limits)
