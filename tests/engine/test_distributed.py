@@ -238,6 +238,16 @@ def test_processes_that_nobody_started_are_refused(make_config, monkeypatch):
         build_trainer(make_config('equal'), 'pytorch')
 
 
+@pytest.mark.parametrize('variables', [dict(LOCAL_WORLD_SIZE='2', LOCAL_RANK='0'), dict(LOCAL_RANK='1')])
+def test_more_processes_than_gpus_are_refused(make_config, monkeypatch, variables):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    for name, value in dict(variables, RANK='0').items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match='--launcher pytorch: 2 processes on this machine, which has 1 GPU'):
+        build_trainer(make_config('equal'), 'pytorch')
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
 def test_slurm_needs_gpus(make_config):
     with pytest.raises(ConfigError, match='--launcher slurm needs a GPU.*pytorch'):

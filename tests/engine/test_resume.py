@@ -161,6 +161,17 @@ def test_workers_make_no_difference(config, tmp_path):
     assert same(result(tmp_path / 'none', 3)[0], result(tmp_path / 'two', 3)[0])
 
 
+def test_a_deterministic_run_sets_what_cublas_needs(config, monkeypatch):
+    monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', '')
+    monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG')
+    try:
+        train(config('distill', 'deterministic', randomness=dict(deterministic=True), train_cfg__max_epochs=1))
+        assert torch.are_deterministic_algorithms_enabled() and os.environ['CUBLAS_WORKSPACE_CONFIG'] == ':4096:8'
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+
+
 def test_another_seed_is_another_run(config, tmp_path):
     for seed in (0, 1):
         cfg = config('distill', f'seed_{seed}')
