@@ -28,10 +28,10 @@ for name in $PARTS; do
         WORKERS=$([ -n "$REHEARSE" ] && echo 0 || echo 14)
         TESTS="$PYTHON -m pytest -q -p no:cacheprovider -n $WORKERS --timeout 60"
         part "${LIMIT_GPU_TESTS:-45}" gpu_tests $TESTS -m gpu tests/gpu
-        [ -s .gpu/failed.txt ] && [ -z "$REHEARSE" ] && part "${LIMIT_TESTS:-60}" tests $TESTS @.gpu/failed.txt
+        [ -s .gpu/failed.txt ] && [ -z "$REHEARSE" ] && part "${LIMIT_TESTS:-50}" tests $TESTS @.gpu/failed.txt
         ;;
     steps) part "${LIMIT_STEPS:-90}" steps "$PYTHON" benchmarks/gpu/steps.py --out "$OUT" $REHEARSE ;;
-    train) part "${LIMIT_TRAIN:-210}" train "$PYTHON" benchmarks/gpu/train.py --out "$OUT" $REHEARSE ;;
+    train) part "${LIMIT_TRAIN:-230}" train "$PYTHON" benchmarks/gpu/train.py --out "$OUT" $REHEARSE ;;
     *) echo "error: '$name' is not one of tests, steps, train"; exit 2 ;;
     esac
 done

@@ -24,44 +24,51 @@ sys.path[:0] = [str(HERE), str(HERE.parent / 'settings'), str(HERE.parent)]
 
 import torch  # noqa: E402
 from mmengine.config import Config  # noqa: E402
+
+import data  # noqa: E402  first: makes the toolbox importable
+import run as settings_run  # noqa: E402
+import settings as known  # noqa: E402
 from packed import unpack  # noqa: E402
 
-import data  # noqa: E402
-import run as settings_run  # noqa: E402  first: makes the toolbox importable
-import settings as known  # noqa: E402
-
-NAME, TEACHER_BATCH = 'cifar100_gpu', 256
+NAME = 'cifar100_gpu'
 METHODS = ('student', 'kd', 'equal', 'ramp')
 COLUMNS = ('method', 'seed', 'accuracy', 'epochs', 'seconds', 'finished', 'failed')
 
 
 def setting(packed: str, epochs: int, teacher_epochs: int, limit: int | None, tiny: bool) -> known.Setting:
     """The setting, for :class:`benchmarks.settings.run.Bench`."""
-    teacher, student = (known.cifar_resnet(depth) for depth in ((8, 8) if tiny else (56, 20)))
+    def network(depth: int, width: int) -> dict:  # resnet32x4 and resnet8x4 of the literature
+        backbone = dict(type='CIFARResNet', depth=depth, stem_channels=width // 2, channels=(width, 2 * width, 4 * width))
+        return known.classifier(backbone, 4 * width)
+
+    teacher, student = (network(8, 8), network(8, 8)) if tiny else (network(32, 64), network(8, 64))
     return known.Setting(data=functools.partial(unpack, packed, limit), size=(3, 32, 32), classes=100, teacher=teacher,
-                         student=student, epochs=epochs, teacher_epochs=teacher_epochs, batch_size=20 if tiny else 128,
+                         student=student, epochs=epochs, teacher_epochs=teacher_epochs, batch_size=20 if tiny else 256,
                          optimizer=known.SGD_HIGH)
 
 
 class GPUBench(settings_run.Bench):
-    """The runs of the setting; the teacher in bfloat16 and large batches.
+    """The runs of the setting; the teacher in bfloat16.
 
     Args:
         setting (Setting): The setting.
         work_dir (str): Folder of all results.
         seeds (Sequence[int]): Seeds of the students.
+        min_iterations (int): Of the search; the package's default is 200.
     """
 
-    def __init__(self, setting: known.Setting, work_dir: str, seeds) -> None:
+    def __init__(self, setting: known.Setting, work_dir: str, seeds, min_iterations: int = 100) -> None:
         known.SETTINGS[NAME] = setting
         super().__init__(NAME, work_dir, seeds)
+        self.min_iterations = min_iterations
 
     def config(self, method: str, seed: int) -> Config:
         """The config of a run."""
         cfg = super().config(method, seed)
         if method == 'teacher':
             cfg.optim_wrapper.type = 'mmrazor.BFloat16OptimWrapper'
-            cfg.train_dataloader.batch_size = min(TEACHER_BATCH, 2 * self.setting.batch_size)
+        elif method == 'search':
+            cfg.train_cfg.min_iterations = self.min_iterations
         return cfg
 
     def key(self, method: str, seed: int, needs: str) -> str:
@@ -87,9 +94,9 @@ def warm() -> None:
 
 
 def teacher_epochs(bench: GPUBench, seconds: float) -> int:
-    """Epochs that fit a time, by the seconds of two short runs on this device."""
+    """Epochs that fit a time, by the seconds of three short runs on this device."""
     times = []
-    for epochs in (1, 3):  # the first one also pays for the start of the GPU
+    for epochs in (1, 1, 4):  # the first one also pays for the start of the GPU
         setting = dataclasses.replace(bench.setting, teacher_epochs=epochs)
         trial = GPUBench(setting, os.path.join(bench.folder, 'timing'), (0, ))
         os.makedirs(trial.folder, exist_ok=True)
@@ -98,7 +105,7 @@ def teacher_epochs(bench: GPUBench, seconds: float) -> int:
         settings_run.train(trial.config('teacher', 0))
         times.append(time.perf_counter() - start)
     known.SETTINGS[NAME] = bench.setting
-    epoch = max((times[1] - times[0]) / 2, times[1] / 6)
+    epoch = max((times[2] - times[1]) / 3, times[2] / 8)
     print(f'an epoch of the teacher takes {epoch:.2f} s', flush=True)
     return max(2, int((seconds - sum(times)) / epoch))
 
@@ -109,16 +116,18 @@ def main() -> None:
     parser.add_argument('--out', default='work_dirs/gpu')
     parser.add_argument('--packed', default='.gpu/cifar100.npz', help='a file of packed.py')
     parser.add_argument('--epochs', type=int, default=10, help='epochs of a student')
+    parser.add_argument('--min-iterations', type=int, default=100, help='of a round; the package has 200')
     parser.add_argument('--seeds', nargs='+', type=int, default=[0, 1, 2])
-    parser.add_argument('--jobs', type=int, default=12, help='processes at once')
-    parser.add_argument('--teacher-seconds', type=float, default=55)
+    parser.add_argument('--jobs', type=int, default=8, help='processes at once')
+    parser.add_argument('--teacher-seconds', type=float, default=50)
     parser.add_argument('--rehearse', action='store_true', help='tiny networks on a few images, one seed, two epochs')
     args = parser.parse_args()
     if args.rehearse:
-        args.epochs, args.seeds, args.jobs, args.teacher_seconds = 2, [0], 2, 0
-    limit = 200 if args.rehearse else None
+        args.epochs, args.seeds, args.jobs, args.teacher_seconds, args.min_iterations = 2, [0], 2, 0, 4
+    limit = 500 if args.rehearse else None
     work_dir = os.path.join(args.out, 'runs')
-    bench = GPUBench(setting(args.packed, args.epochs, 1, limit, args.rehearse), work_dir, tuple(args.seeds))
+    rest = work_dir, tuple(args.seeds), args.min_iterations
+    bench = GPUBench(setting(args.packed, args.epochs, 1, limit, args.rehearse), *rest)
     context = multiprocessing.get_context('spawn')
     started = time.time()
     with open(os.path.join(args.out, 'train.csv'), 'w', newline='') as file, \
@@ -135,7 +144,7 @@ def main() -> None:
             pool.submit(warm)
         data.save(bench.setting.data(), bench.file)
         epochs = teacher_epochs(bench, args.teacher_seconds)
-        bench = GPUBench(dataclasses.replace(bench.setting, teacher_epochs=epochs), work_dir, tuple(args.seeds))
+        bench = GPUBench(dataclasses.replace(bench.setting, teacher_epochs=epochs), *rest)
         write(bench.run('teacher', 0))
         weights = {name: value.half() if value.is_floating_point() else value for name, value in
                    torch.load(bench.teacher_ckpt)['state_dict'].items()}

@@ -11,9 +11,8 @@ from mmengine.runner import Runner
 from mmpretrain.datasets.transforms.processing import RandomCrop
 from mmpretrain.registry import DATASETS, TRANSFORMS
 
-from distpro_mm.datasets import (BatchRandomCrop, BatchRandomFlip, HeldOutSplit, InMemoryDataset, ReproducibleDataset,
-                                 image_ids)
-from distpro_mm.datasets.reproducible import SeededIndex
+from distpro_mm.datasets import BatchRandomCrop, BatchRandomFlip, HeldOutSplit, InMemoryDataset, image_ids
+from distpro_mm.datasets.reproducible import ReproducibleDataset, SeededIndex
 from distpro_mm.errors import ConfigError, DataError
 from distpro_mm.models import BatchPreprocessor
 

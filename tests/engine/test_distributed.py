@@ -89,6 +89,8 @@ def free_port():
 
 def together(count, function):
     """Run function(rank) in forked processes that torchrun might have started."""
+    if torch.cuda.is_available():
+        pytest.skip('forked processes on the CPU; with a GPU, set CUDA_VISIBLE_DEVICES= to run this test')
     port = free_port()
     children = []
     for rank in range(count):
