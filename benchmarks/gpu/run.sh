@@ -17,21 +17,24 @@ export CUBLAS_WORKSPACE_CONFIG=:4096:8
 part() {  # part SECONDS NAME COMMAND...
     local limit=$1 name=$2 start=$SECONDS
     shift 2
-    timeout -k 5 "$limit" "$@" > "$OUT/$name.log" 2>&1
+    [ -n "$REHEARSE" ] && limit=$((10 * limit))
+    timeout $HOW "$limit" "$@" > "$OUT/$name.log" 2>&1
     echo "$name: exit code $? after $((SECONDS - start)) s; $OUT/$name.log"
     tail -n 25 "$OUT/$name.log" | cut -c1-180
 }
 
 for name in $PARTS; do
+    HOW='-k 5'
     case $name in
     tests)
         WORKERS=$([ -n "$REHEARSE" ] && echo 0 || echo 14)
-        TESTS="$PYTHON -m pytest -q -p no:cacheprovider -n $WORKERS --timeout 60"
-        part "${LIMIT_GPU_TESTS:-45}" gpu_tests $TESTS -m gpu tests/gpu
-        [ -s .gpu/failed.txt ] && [ -z "$REHEARSE" ] && part "${LIMIT_TESTS:-50}" tests $TESTS @.gpu/failed.txt
+        HOW='--foreground -s INT -k 15'  # pytest reports the tests that it has run
+        TESTS="$PYTHON -m pytest -v -p no:cacheprovider -n $WORKERS --timeout 100"
+        part "${LIMIT_GPU_TESTS:-50}" gpu_tests $TESTS -m gpu tests/gpu
+        [ -s .gpu/failed.txt ] && [ -z "$REHEARSE" ] && part "${LIMIT_TESTS:-70}" tests $TESTS @.gpu/failed.txt
         ;;
-    steps) part "${LIMIT_STEPS:-90}" steps "$PYTHON" benchmarks/gpu/steps.py --out "$OUT" $REHEARSE ;;
-    train) part "${LIMIT_TRAIN:-230}" train "$PYTHON" benchmarks/gpu/train.py --out "$OUT" $REHEARSE ;;
+    steps) part "${LIMIT_STEPS:-80}" steps "$PYTHON" benchmarks/gpu/steps.py --out "$OUT" $REHEARSE ;;
+    train) part "${LIMIT_TRAIN:-215}" train "$PYTHON" benchmarks/gpu/train.py --out "$OUT" $REHEARSE ;;
     *) echo "error: '$name' is not one of tests, steps, train"; exit 2 ;;
     esac
 done

@@ -137,7 +137,8 @@ def main() -> None:
 
         def write(result: dict) -> None:
             epochs = bench.setting.teacher_epochs if result['method'] == 'teacher' else args.epochs
-            writer.writerow(dict(result, epochs=epochs, finished=round(time.time() - started, 1)))
+            figures = {key: round(result[key], 2) for key in ('accuracy', 'seconds') if result.get(key) is not None}
+            writer.writerow({**result, **figures, 'epochs': epochs, 'finished': round(time.time() - started, 1)})
             file.flush()
 
         for _ in range(args.jobs):

@@ -83,19 +83,25 @@ def test_mixed_precision(make_config, device, kind, precision):
     cfg = make_config(kind, **SMALL, **(dict(train_cfg__rounds=2) if kind == 'whole_run' else {}))
     if precision == 'bfloat16':
         cfg.optim_wrapper.type = 'mmrazor.BFloat16OptimWrapper'
+    elif kind == 'whole_run' and device.type == 'cuda':
+        cfg.optim_wrapper.loss_scale = dict(init_scale=256.)  # or its few steps may all be skipped
     runner = trained(cfg, device, amp=precision == 'float16')
     wrapper = runner.optim_wrapper['student'] if kind == 'search' else runner.optim_wrapper
     expected = AmpOptimWrapper if precision == 'float16' and device.type == 'cuda' else BFloat16OptimWrapper
     assert type(wrapper) is expected
     if kind != 'equal':
         process = DistillationProcess.load(os.path.join(cfg.work_dir, 'process.json'))
-        assert np.isfinite(process.weights).all() and np.ptp(np.array(process.alpha)) > 0
+        assert np.isfinite(process.weights).all()
+    if kind == 'search':
+        assert np.ptp(np.array(process.alpha)) > 0
     if kind == 'whole_run':
-        assert np.isfinite([trial.loss for trial in runner.train_loop.searcher.history]).all()
+        first, second = runner.train_loop.searcher.history
+        assert np.isfinite([first.loss, second.loss]).all() and not torch.equal(first.alpha, second.alpha)
 
 
 def test_resuming_in_float16_restores_the_scaler(make_config, device):
-    options = dict(train_cfg__max_epochs=2, randomness=dict(seed=0, deterministic=True))
+    options = dict(train_cfg__max_epochs=2, randomness=dict(seed=0, deterministic=True),
+                   default_hooks__checkpoint__max_keep_ckpts=-1)
     whole = trained(make_config('equal', **options), device, amp=True)
     cfg = make_config('equal', **options)
     cfg.experiment_name += '_resumed'
