@@ -124,7 +124,7 @@ def check_export(cfg: Config, runner: Runner, shape, folder: str) -> None:
     load_checkpoint(plain, paths['checkpoint'], map_location='cpu')  # some drop buffers while they load
     images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        mine, its = (model.eval()(images, mode='tensor') for model in (runner.model.student, plain))
+        mine, its = (model.cpu().eval()(images, mode='tensor') for model in (runner.model.student, plain))
     for one, other in zip(*([x] if isinstance(x, torch.Tensor) else x for x in (mine, its))):
         torch.testing.assert_close(one, other)
 

@@ -13,7 +13,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 def describe() -> str:
     """str: The command, the commit of this checkout, and the machine, in one line of Markdown."""
     def told(*command: str) -> str:
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        try:
+            return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        except FileNotFoundError:  # a machine without git
+            return ''
 
     processor = platform.processor()
     if os.path.exists('/proc/cpuinfo'):

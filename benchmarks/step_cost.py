@@ -50,8 +50,11 @@ class Variant(NamedTuple):
 class Bench:
     """Builds the variants for one pair of networks."""
 
-    def __init__(self, teacher: str, student: str, batch: int, folder: str) -> None:
-        networks = Config.fromfile(str(ROOT / 'configs/_base_/networks/cifar_networks.py'))
+    def __init__(self, teacher: str, student: str, batch: int, folder: str, side: int = 32) -> None:
+        """Networks by their names in ``configs/_base_/networks``, and the images' side in pixels."""
+        self.shape, data = (3, side, side), 'imagenet' if side > 64 else 'cifar'
+        self.classes = 1000 if side > 64 else 100
+        networks = Config.fromfile(str(ROOT / f'configs/_base_/networks/{data}_networks.py'))
         self.teacher, self.student, self.batch, self.folder = networks[teacher], networks[student], batch, folder
         self.count = itertools.count()
 
@@ -63,11 +66,15 @@ class Bench:
             cfg.model = self.student
         else:
             cfg.model.update(architecture=self.student, teacher=self.teacher, teacher_ckpt=None)
+        if 'input_shape' in cfg.model:
+            cfg.model.input_shape = self.shape
         if 'distiller' in cfg.model and cfg.model.type == 'DistPro':
             cfg.model.distiller.update(grid(pathways))
         cfg.train_dataloader.batch_size = self.batch
-        cfg.train_dataloader.dataset.dataset = dict(type='MadeUpImages', shape=(3, 32, 32), classes=100,
-                                                    count=max(10 * self.batch, 1000), pipeline=[dict(type='PackInputs')])
+        count = max(10 * self.batch, 1000) if self.shape[1] <= 64 else 2 * self.batch
+        cfg.train_dataloader.dataset.dataset = dict(type='MadeUpImages', shape=self.shape, classes=self.classes, count=count,
+                                                    pipeline=[dict(type='PackInputs')])
+        cfg.data_preprocessor.num_classes = self.classes
         for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
             cfg[key] = None
         cfg.pop('param_scheduler')
@@ -153,19 +160,19 @@ def pathway_names(pathways: int) -> list[str]:
     return [f'{transmitter}>{receiver}:t{number}' for transmitter, receiver in pairs for number in range(pathways // 10)]
 
 
-def measure(variants: dict[str, Variant], rounds: int) -> dict[str, list[float]]:
-    """Seconds a step: each variant takes its turn in every round, after one turn that is not counted."""
+def measure(variants: dict[str, Variant], rounds: int, steps: int = 1) -> dict[str, list[float]]:
+    """Seconds a step: each variant takes a turn of some steps in every round, after one turn that is not counted."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(rounds + 1):
         for name, variant in variants.items():
             start = time.perf_counter()
-            for _ in range(variant.every):
+            for _ in range(variant.every * steps):
                 variant.step()
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             if turn:
-                seconds[name].append((time.perf_counter() - start) / variant.every)
-        told = ', '.join(f'{name} {times[-1]:.2f}' for name, times in seconds.items() if times)
+                seconds[name].append((time.perf_counter() - start) / variant.every / steps)
+        told = ', '.join(f'{name} {times[-1]:.3g}' for name, times in seconds.items() if times)
         print(f'round {turn} of {rounds}: {told}', flush=True)
     return seconds
 
@@ -193,8 +200,8 @@ def rows_of(section: str, variants: dict[str, Variant], seconds: dict[str, list[
     for name, variant in variants.items():
         ratios = [mine / its for mine, its in zip(seconds[name], seconds[reference])]
         median = statistics.median(seconds[name])
-        rows.append(dict(section=section, variant=name, seconds=round(median, 4), fastest=round(min(seconds[name]), 4),
-                         slowest=round(max(seconds[name]), 4), ratio=round(statistics.median(ratios), 3),
+        rows.append(dict(section=section, variant=name, seconds=round(median, 5), fastest=round(min(seconds[name]), 5),
+                         slowest=round(max(seconds[name]), 5), ratio=round(statistics.median(ratios), 3),
                          images_a_second=round(batch / median, 1), peak_mb=round(peak_memory(variant), 1)))
     return rows
 

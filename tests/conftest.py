@@ -9,12 +9,15 @@ import types
 
 # Several threads on tensors this small cost more than they save, and many times that where cores are shared.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
+os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # what a deterministic run on a GPU needs
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 from mmengine.runner import Runner
+from plain_configs import plain_text
+from processes import deterministic
 
 import distpro_mm  # noqa: F401  registers everything
 from distpro_mm.engine.launch import load_config
@@ -31,6 +34,13 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
+def the_same_results_on_a_gpu():
+    """Tests compare runs bit for bit, which a GPU gives only if it is asked to."""
+    if torch.cuda.is_available():
+        deterministic()
+
+
+@pytest.fixture(autouse=True)
 def no_pair_from_outside(monkeypatch):
     monkeypatch.delenv('PAIR', raising=False)
 
@@ -43,10 +53,8 @@ def bases_are_read_once():
 
 @pytest.fixture(scope='session', autouse=True)
 def configs_are_logged_plainly():
-    """Formatting a config takes mmengine longer than a few iterations."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Config, 'pretty_text', property(
-            lambda self: '\n'.join(f'{key} = {value!r}' for key, value in self._cfg_dict.to_dict().items())))
+        patch.setattr(Config, 'pretty_text', property(plain_text))
         yield
 
 

@@ -42,7 +42,7 @@ def test_a_missing_toolbox_is_named_with_the_extra_that_installs_it():
 def test_the_core_imports_torch_and_numpy_alone():
     done = python("""
 import importlib, pkgutil, sys
-import numpy, torch, torch.func, torch.fx
+import numpy, torch, torch.func, torch.fx, torch._dynamo  # the last one imports Triton where there is one
 before = {name.partition('.')[0] for name in sys.modules}
 import distpro
 for module in pkgutil.walk_packages(distpro.__path__, 'distpro.'):

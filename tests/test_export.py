@@ -67,7 +67,7 @@ def logits_of_both(model, paths, tmp_path):
     script = tmp_path / 'stock.py'
     script.write_text(STOCK.format(patch=TORCHVISION_PATCH))
     run_stock(tmp_path, script, paths['config'], paths['checkpoint'], tmp_path / 'images.pt', tmp_path / 'logits.pt')
-    model.eval()
+    model.cpu().eval()  # like stock mmpretrain
     own = model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
     return torch.load(tmp_path / 'logits.pt'), own
 

@@ -52,7 +52,8 @@ def _settle(teacher, shape):
         norm.momentum = None  # of this one batch
         norm.train()
     with torch.no_grad():
-        teacher.backbone(torch.randn(4, shape[0], *[min(size, 64) for size in shape[1:]]))
+        images = torch.randn(4, shape[0], *[min(size, 64) for size in shape[1:]])
+        teacher.backbone(images.to(next(teacher.parameters()).device))
     for norm in norms:
         norm.eval()
 

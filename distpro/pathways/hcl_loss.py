@@ -3,6 +3,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ArgumentError
+from .maps import adaptive_average
 
 
 class HCLLoss(nn.Module):
@@ -66,7 +67,7 @@ class HCLLoss(nn.Module):
             if all(side.is_integer() for side in bins):
                 pooled = nested = F.avg_pool2d(nested, [int(side) for side in bins])
             else:
-                pooled = F.adaptive_avg_pool2d(difference, size)
+                pooled = adaptive_average(difference, size)
             weight /= 2
             total += weight
             loss = loss + weight * _mean_square(pooled)

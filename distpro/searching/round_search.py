@@ -216,7 +216,7 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
 
 def reference_alphas(grid: PathwayGrid, knots: int) -> dict[str, Tensor]:
     """alpha [knots, N] of the student alone and, if there are pathways between logits, of plain KD."""
-    off = torch.full((knots, len(grid.pathways)), OFF)
+    off = torch.full((knots, len(grid.pathways)), OFF, dtype=grid.alpha.dtype)
     if not grid.logit_indices:
         return dict(student=off)
     kd = off.clone()

@@ -127,7 +127,7 @@ class JobMaker:
         self._check_references(f'benchmark.{key}', cfg, files)
         resolve_stage_references(cfg, files)
         cfg.work_dir = os.path.normpath(os.path.join(self.benchmark.work_dir, folder))
-        cfg.randomness = dict(seed=seed)
+        cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed)
         if name != TEACHER:
             self._refuse_earlier_results(f'benchmark.{key}', cfg)
         if budget != 1:

@@ -11,7 +11,7 @@ from mmpretrain.structures import DataSample
 
 from ..errors import ConfigError
 from .image_identity import inside
-from .loading import load_image, preserve_random_state, seed_all, watch_random_state
+from .loading import load_image, preserve_random_state, seed_loading, watch_random_state
 
 TRIED = 32  # images that are loaded twice if loading draws no random numbers
 
@@ -131,7 +131,7 @@ class InMemoryDataset:
         """
         count = len(self.dataset)
         with preserve_random_state():
-            seed_all(0)
+            seed_loading(0)
             with watch_random_state() as drawn:
                 items = [load_image(self.dataset, index) for index in range(count)]
             # A step may have random numbers of its own, which are not watched, or draw numbers that it does not use.
@@ -139,7 +139,7 @@ class InMemoryDataset:
             if drawn():
                 again += [(seed, index) for seed in (2, 3, 4) for index in range(count)]
             for seed, index in again:
-                seed_all(seed, index)
+                seed_loading(seed, index)
                 if _differ(items[index], load_image(self.dataset, index)):
                     steps = ', '.join(random_steps(self.dataset, index)) or 'a step'
                     raise ConfigError(f'InMemoryDataset.dataset: {steps} in the pipeline of {type(self.dataset).__name__} '

@@ -14,10 +14,19 @@ from ..errors import DataError
 
 def seed_all(*key: int) -> None:
     """Seed the random numbers of Python, numpy and torch by a key of numbers, e.g. (seed, rank, iteration)."""
+    torch.manual_seed(seed_loading(*key))
+
+
+def seed_loading(*key: int) -> int:
+    """Seed the random numbers of Python, numpy and torch on the CPU, which images are loaded with; returns the seed.
+
+    The random numbers of a GPU belong to the training: loading an image must not change them.
+    """
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)
+    return seed
 
 
 @contextlib.contextmanager

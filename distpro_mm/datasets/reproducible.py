@@ -13,7 +13,7 @@ from torch.utils.data import Sampler
 
 from ..errors import ConfigError
 from .image_identity import image_ids, inside
-from .loading import load_image, seed_all
+from .loading import load_image, seed_loading
 
 
 class SeededIndex(int):
@@ -21,7 +21,7 @@ class SeededIndex(int):
 
     Args:
         index (int): The index.
-        key (tuple[int, ...]): Key for :func:`seed_all`: seed, epoch, index and, of a repeated index, its repeat.
+        key (tuple[int, ...]): Key for :func:`seed_loading`: seed, epoch, index and, of a repeated index, its repeat.
     """
 
     def __new__(cls, index: int, key: tuple[int, ...]) -> 'SeededIndex':  # noqa: D102
@@ -168,7 +168,7 @@ class ReproducibleDataset:
         if not -len(self) <= index < len(self):
             raise IndexError(f'{int(index)} of {len(self)} images')
         if isinstance(index, SeededIndex):
-            seed_all(*index.key)
+            seed_loading(*index.key)
         item = load_image(self.dataset, int(index))
         if self.numbers is not None and isinstance(item, dict) and 'sample_idx' in item.get('data_samples', ()):
             item['data_samples'].set_field(int(self.numbers[index]), 'sample_idx', field_type='metainfo')

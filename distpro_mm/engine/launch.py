@@ -252,6 +252,11 @@ def _join_processes(cfg: Config) -> None:
     unused = cfg.get('find_unused_parameters', rounds or bool(replay_hooks(cfg)))
     cfg.find_unused_parameters = unused
     if torch.cuda.is_available():
+        processes = max(int(os.environ.get('LOCAL_WORLD_SIZE', 1)), int(os.environ.get('LOCAL_RANK', 0)) + 1)
+        gpus = torch.cuda.device_count()
+        if cfg.launcher == 'pytorch' and processes > gpus:
+            raise ConfigError(f'--launcher pytorch: {processes} processes on this machine, which has {gpus} GPU(s): start '
+                              'one process for each GPU, or hide the GPUs by CUDA_VISIBLE_DEVICES= to train on CPUs')
         return
     if cfg.launcher != 'pytorch':
         raise ConfigError(f"--launcher {cfg.launcher} needs a GPU, and torch finds none; on CPUs use --launcher pytorch")

@@ -26,6 +26,12 @@ def config_of(folder, method='kd', changes=(), **entries):
     return lambda budget=1: (maker.run(method, 0, budget) if budget else maker.trial(method, {}, 100)).config
 
 
+def test_a_run_has_its_seed_and_stays_deterministic(folder):
+    folder.append('kd', "randomness = dict(seed=9, deterministic=True)\n")
+    maker = make(folder.write())
+    assert maker.run(maker.benchmark.methods['kd'], 1, 1).config.randomness == dict(seed=1, deterministic=True)
+
+
 def test_another_network_has_other_initial_weights(folder):
     before = make().initial_student(0)
     assert make().initial_student(0) == before

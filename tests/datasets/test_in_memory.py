@@ -11,7 +11,8 @@ from mmengine.runner import Runner
 from mmpretrain.datasets.transforms.processing import RandomCrop
 from mmpretrain.registry import DATASETS, TRANSFORMS
 
-from distpro_mm.datasets import BatchRandomCrop, BatchRandomFlip, HeldOutSplit, InMemoryDataset
+from distpro_mm.datasets import BatchRandomCrop, BatchRandomFlip, HeldOutSplit, InMemoryDataset, image_ids
+from distpro_mm.datasets.reproducible import ReproducibleDataset, SeededIndex
 from distpro_mm.errors import ConfigError, DataError
 from distpro_mm.models import BatchPreprocessor
 
@@ -181,3 +182,14 @@ def test_a_random_step_is_refused_at_any_depth(wrap):
 def test_steps_that_change_nothing_at_random_are_held_in_memory():
     steps = [dict(type='RandomFlip', prob=0.0), dict(type='Resize', scale=(6, 6)), *PACK]
     assert InMemoryDataset({**DIGITS, 'pipeline': steps}).images.shape == (50, 1, 6, 6)
+
+
+def test_loading_images_does_not_seed_the_gpu(monkeypatch):
+    """Its random numbers belong to the training, which did not seed them again in mmengine's own loops."""
+    def seeded(seed):
+        raise AssertionError('the GPU was seeded')
+
+    monkeypatch.setattr(torch.cuda, 'manual_seed_all', seeded)
+    single = ReproducibleDataset(DATASETS.build(DIGITS))
+    assert torch.equal(InMemoryDataset(DIGITS)[7]['inputs'], single[SeededIndex(7, (0, 1, 7))]['inputs'])
+    assert image_ids(single)[0].shape == (50, )

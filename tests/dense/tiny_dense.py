@@ -113,7 +113,7 @@ class TinyDetector(_Dense):
             for box, label in zip(sample.gt_instances.bboxes, sample.gt_instances.labels):
                 column, row = ((box[:2] + box[2:]) / 2 / CELL).long().tolist()
                 wanted[index, label, row, column] = 1
-                middle = (torch.tensor([column, row] * 2) + 0.5) * CELL
+                middle = (torch.tensor([column, row] * 2, device=box.device) + 0.5) * CELL
                 corners.append((outputs[index, len(THINGS):, row, column], (box - middle) / SIDE))
         found, right = (torch.stack(part) for part in zip(*corners))
         scores = F.binary_cross_entropy_with_logits(outputs[:, :len(THINGS)], wanted, reduction='none')

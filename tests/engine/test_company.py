@@ -31,10 +31,10 @@ def test_an_average_of_the_weights_is_kept_beside(tmp_path):
 
     runners = run(tmp_path, change)
     for kind, runner in runners.items():
-        saved = torch.load(os.path.join(runner.cfg.work_dir, f'epoch_{runner.epoch}.pth'), weights_only=False)
+        saved = torch.load(os.path.join(runner.cfg.work_dir, f'epoch_{runner.epoch}.pth'), 'cpu', weights_only=False)
         key = 'architecture.head.fc.weight'  # the hook puts the average where evaluation looks, and the weights beside it
         assert not torch.equal(saved['state_dict'][key], saved['ema_state_dict'][f'module.{key}'])
-        assert torch.equal(saved['ema_state_dict'][f'module.{key}'], runner.model.state_dict()[key]), kind
+        assert torch.equal(saved['ema_state_dict'][f'module.{key}'], runner.model.state_dict()[key].cpu()), kind
 
 
 def test_frozen_stages_are_left_out_and_stay_as_they_are(tmp_path):

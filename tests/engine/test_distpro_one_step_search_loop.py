@@ -29,7 +29,7 @@ def test_every_alpha_is_recorded_from_start_to_end(make_config):
     alphas = []
 
     def note(runner):
-        alphas.append(runner.model.distiller.grid.alpha.detach().clone())
+        alphas.append(runner.model.distiller.grid.alpha.detach().cpu().clone())
 
     runner = search(make_config('search'), lambda r: (note(r), r.register_hook(AfterEach(note))))
     process = load(runner)
@@ -110,7 +110,7 @@ def test_one_held_out_loader_serves_the_whole_search(make_config):
 
 def test_a_uniform_weighting_is_searched_in_vain(make_config):
     runner = search(make_config('search', model__distiller__weighting=dict(_delete_=True, type='uniform')))
-    assert torch.equal(runner.model.distiller.grid.alpha, torch.ones(4)) and (load(runner).weights == 1).all()
+    assert torch.equal(runner.model.distiller.grid.alpha.cpu(), torch.ones(4)) and (load(runner).weights == 1).all()
 
 
 def test_a_price_takes_weight_from_dear_pathways(make_config):

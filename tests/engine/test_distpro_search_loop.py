@@ -45,8 +45,9 @@ def derivatives(monkeypatch):
     seen, plain = [], Round.derivatives
 
     def noting(loop):
-        seen.append(plain(loop))
-        return seen[-1]
+        found = plain(loop)
+        seen.append(found.cpu())
+        return found
 
     monkeypatch.setattr(Round, 'derivatives', noting)
     return seen
@@ -135,7 +136,8 @@ def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_los
     def run(change=0.0, rounds=1):
         plain = RoundSearch.weights
         with monkeypatch.context() as patch:
-            patch.setattr(RoundSearch, 'weights', lambda loop, *args: plain(loop, *args).double() + change)
+            patch.setattr(RoundSearch, 'weights', lambda loop, *args: plain(loop, *args).double() + torch.as_tensor(
+                change, device=loop.grid.alpha.device))
             return search(make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9,
                                       train_cfg__max_epochs=1), InDoublePrecision()).train_loop.searcher.history[0].loss
 
@@ -308,7 +310,7 @@ def test_weights_begin_higher_inside_the_run(make_config):
     runner = search(make_config('whole_run', train_cfg__rounds=1, train_cfg__initial_bump=1.5, train_cfg__knots=3), weights)
     assert np.allclose(runner.train_loop.searcher.history[0].alpha.tolist(), [[0] * 5, [1.5] * 5, [0] * 5])
     middle = np.interp(np.arange(ITERATIONS), [0, (ITERATIONS - 1) / 2, ITERATIONS - 1], [1, np.exp(1.5), 1])
-    assert np.allclose(weights.seen[0], np.tile(middle[:, None], 5))
+    assert np.allclose(weights.seen[0].cpu(), np.tile(middle[:, None], 5))
 
 
 def test_a_price_takes_weight_from_dear_pathways(make_config):
@@ -373,9 +375,10 @@ def test_references_and_levels_are_trained_with_their_own_weights(make_config, m
     for place in (2, 3, 4):
         weights = first[place][1]
         assert torch.allclose(weights[:4], 16 * weights[4]) and torch.allclose(4**(place - 2) * weights, first[2][1])
-    assert torch.allclose(first[5][1], torch.cat([first[3][1][:4], torch.ones(1)])), 'KD was better than the student alone'
+    one = first[5][1].new_ones(1)
+    assert torch.allclose(first[5][1], torch.cat([first[3][1][:4], one])), 'KD was better than the student alone'
     level, rising = (torch.stack([seen[1] for seen in rounds.seen[place * ITERATIONS // 2 + 1:][:4]]) for place in (3, 6))
-    assert torch.allclose(rising, level * torch.tensor([0., -2, -1, 3]).exp()[:, None])
+    assert torch.allclose(rising, level * level.new_tensor([0, -2, -1, 3]).exp()[:, None])
     origin = load(runner).origin
     assert origin['best'] == 'step' and origin['trials'][1] == dict(kind='kd', loss=1.5)
     assert origin['guessing'] == pytest.approx(np.log(10))

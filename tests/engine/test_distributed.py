@@ -89,6 +89,8 @@ def free_port():
 
 def together(count, function):
     """Run function(rank) in forked processes that torchrun might have started."""
+    if torch.cuda.is_available():
+        pytest.skip('forked processes on the CPU; with a GPU, set CUDA_VISIBLE_DEVICES= to run this test')
     port = free_port()
     children = []
     for rank in range(count):
@@ -235,6 +237,16 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_both(make_config, tmp_pa
 def test_processes_that_nobody_started_are_refused(make_config, monkeypatch):
     monkeypatch.delenv('RANK', raising=False)
     with pytest.raises(ConfigError, match='use tools/dist_train.sh'):
+        build_trainer(make_config('equal'), 'pytorch')
+
+
+@pytest.mark.parametrize('variables', [dict(LOCAL_WORLD_SIZE='2', LOCAL_RANK='0'), dict(LOCAL_RANK='1')])
+def test_more_processes_than_gpus_are_refused(make_config, monkeypatch, variables):
+    monkeypatch.setattr(torch.cuda, 'is_available', lambda: True)
+    monkeypatch.setattr(torch.cuda, 'device_count', lambda: 1)
+    for name, value in dict(variables, RANK='0').items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match='--launcher pytorch: 2 processes on this machine, which has 1 GPU'):
         build_trainer(make_config('equal'), 'pytorch')
 
 

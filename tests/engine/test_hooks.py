@@ -34,7 +34,7 @@ class Watch(Hook):
         self.weights, self.live = [], []
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.weights.append(runner.model.distiller.grid.weights().clone())
+        self.weights.append(runner.model.distiller.grid.weights().cpu().clone())
         self.live.append(list(runner.model.distiller.grid.live))
 
 

@@ -11,7 +11,7 @@ class Begin(Hook):
     """Notes the weights that training begins with, and ends it."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.weights = {name: value.clone() for name, value in runner.model.state_dict().items()}
+        self.weights = {name: value.cpu().clone() for name, value in runner.model.state_dict().items()}
         raise KeyboardInterrupt
 
 

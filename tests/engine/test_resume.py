@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
+from mmpretrain.registry import MODELS
+from processes import in_a_process_of_its_own
 
 from distpro.process import DistillationProcess
 from distpro.weighting import Weighting
@@ -19,8 +21,17 @@ from distpro_mm.engine.launch import build_model, build_trainer
 from distpro_mm.engine.resume import latest_training_checkpoint, why_not_resumable
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
+from distpro_mm.models import CIFARResNet
 
 NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointwise', 'layer3>layer3:pointwise']
+
+
+@MODELS.register_module(force=True)
+class CIFARResNetWithDropout(CIFARResNet):
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.layer1.add_module('dropout', torch.nn.Dropout(0.2))
 
 
 class KillAt(Hook):
@@ -34,23 +45,6 @@ class KillAt(Hook):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def in_a_process_of_its_own(function):
-    """Run a function in a forked process; whether that was killed."""
-    child = os.fork()
-    if not child:
-        try:
-            torch.set_num_threads(1)
-            function()
-            os._exit(0)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
-    return os.WIFSIGNALED(status)
-
-
 def train(cfg, kill_at=None, resume=None):
     runner = build_trainer(cfg, resume=resume)
     runner.register_hook(SaveAtTheEnd())
@@ -61,7 +55,7 @@ def train(cfg, kill_at=None, resume=None):
 
 def result(folder, epochs):
     """The student, alpha and the optimisers at the end, and the process if one was searched."""
-    checkpoint = torch.load(pathlib.Path(folder) / f'epoch_{epochs}.pth')
+    checkpoint = torch.load(pathlib.Path(folder) / f'epoch_{epochs}.pth', 'cpu')
     path = pathlib.Path(folder) / 'process.json'
     process = json.loads(path.read_text()) if path.exists() else {}
     process.get('origin', {}).pop('config_hash', None)  # of the config with its work_dir
@@ -114,35 +108,21 @@ class SaveAtTheEnd(Hook):
         runner.save_checkpoint(runner.work_dir, 'epoch_3.pth', by_epoch=True)
 
 
-@pytest.fixture(autouse=True)
-def dropout_network():
-    from mmpretrain.registry import MODELS
-
-    from distpro_mm.models import CIFARResNet
-
-    @MODELS.register_module(force=True)
-    class CIFARResNetWithDropout(CIFARResNet):
-
-        def __init__(self, **kwargs):
-            super().__init__(**kwargs)
-            self.layer1.add_module('dropout', torch.nn.Dropout(0.2))
-
-
 @pytest.mark.parametrize('kind, trials, options', [
     ('search', 1, {}), ('search', 1, dict(train_cfg__alpha_interval=3)), ('distill', 2, {}),
     ('search', 1, dict(in_memory=True)),
     ('search', 1, dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
 ])
 def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, trials, options):
-    assert not in_a_process_of_its_own(lambda: train(config(kind, 'whole', **options)))
+    assert not in_a_process_of_its_own(train, config(kind, 'whole', **options))
     whole = result(tmp_path / 'whole', 3)
     iterations = 15 if kind == 'distill' else 12
     for trial in range(trials):
         first, second = sorted(random.sample(range(3, iterations), 2))
         make = functools.partial(config, kind, f'killed_{trial}', **options)
-        assert in_a_process_of_its_own(functools.partial(train, make(), first))
-        assert in_a_process_of_its_own(functools.partial(train, make(), second, 'auto'))
-        assert not in_a_process_of_its_own(functools.partial(train, make(), resume='auto'))
+        assert in_a_process_of_its_own(train, make(), first)
+        assert in_a_process_of_its_own(train, make(), second, 'auto')
+        assert not in_a_process_of_its_own(train, make(), None, 'auto')
         for part, mine, theirs in zip(('model', 'optimisers', 'process'), result(tmp_path / f'killed_{trial}', 3), whole):
             assert same(mine, theirs), f'{part} differs after kills at {first} and {second}'
 
@@ -161,6 +141,17 @@ def test_workers_make_no_difference(config, tmp_path):
     assert same(result(tmp_path / 'none', 3)[0], result(tmp_path / 'two', 3)[0])
 
 
+def test_a_deterministic_run_sets_what_cublas_needs(config, monkeypatch):
+    monkeypatch.setenv('CUBLAS_WORKSPACE_CONFIG', '')
+    monkeypatch.delenv('CUBLAS_WORKSPACE_CONFIG')
+    try:
+        train(config('distill', 'deterministic', randomness=dict(deterministic=True), train_cfg__max_epochs=1))
+        assert torch.are_deterministic_algorithms_enabled() and os.environ['CUBLAS_WORKSPACE_CONFIG'] == ':4096:8'
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.deterministic = False
+
+
 def test_another_seed_is_another_run(config, tmp_path):
     for seed in (0, 1):
         cfg = config('distill', f'seed_{seed}')
@@ -169,35 +160,35 @@ def test_another_seed_is_another_run(config, tmp_path):
     assert not same(result(tmp_path / 'seed_0', 3)[0], result(tmp_path / 'seed_1', 3)[0])
 
 
-@pytest.mark.parametrize('moment', ['while the bytes are written', 'before the file is moved', 'after it was moved'])
-def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(config, tmp_path, moment):
+def train_and_die(cfg, moment):
     from distpro_mm.engine.hooks import atomic_checkpoint_hook
-
-    def train_and_die():
-        written = []
-        if moment == 'while the bytes are written':
-            def put(self, obj, path):
-                with atomic_checkpoint_hook.atomic_write(str(path)) as beside, open(beside, 'wb') as file:
-                    written.append(path)
-                    file.write(obj if len(written) < 3 else obj[:len(obj) // 2])
-                    file.flush()
-                    if len(written) == 3:
-                        os.kill(os.getpid(), signal.SIGKILL)
-            atomic_checkpoint_hook.AtomicFileBackend.put = put
-        else:
-            move = os.replace
-
-            def replace(source, target):
-                written.append(target) if target.endswith('.pth') else None
-                if len(written) == 3 and moment == 'before the file is moved':
-                    os.kill(os.getpid(), signal.SIGKILL)
-                move(source, target)
+    written = []
+    if moment == 'while the bytes are written':
+        def put(self, obj, path):
+            with atomic_checkpoint_hook.atomic_write(str(path)) as beside, open(beside, 'wb') as file:
+                written.append(path)
+                file.write(obj if len(written) < 3 else obj[:len(obj) // 2])
+                file.flush()
                 if len(written) == 3:
                     os.kill(os.getpid(), signal.SIGKILL)
-            os.replace = replace
-        train(config('search', 'killed'))
+        atomic_checkpoint_hook.AtomicFileBackend.put = put
+    else:
+        move = os.replace
 
-    assert in_a_process_of_its_own(train_and_die)
+        def replace(source, target):
+            written.append(target) if target.endswith('.pth') else None
+            if len(written) == 3 and moment == 'before the file is moved':
+                os.kill(os.getpid(), signal.SIGKILL)
+            move(source, target)
+            if len(written) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)
+        os.replace = replace
+    train(cfg)
+
+
+@pytest.mark.parametrize('moment', ['while the bytes are written', 'before the file is moved', 'after it was moved'])
+def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(config, tmp_path, moment):
+    assert in_a_process_of_its_own(train_and_die, config('search', 'killed'), moment)
     folder = tmp_path / 'killed'
     checkpoints = sorted(path.name for path in folder.glob('iter_*.pth'))
     moved = moment == 'after it was moved'
@@ -380,25 +371,27 @@ def test_the_checkpoint_of_another_model_is_refused(config, tmp_path):
         train(cfg, resume='auto')
 
 
-def test_a_terminated_search_writes_its_process_first(config, tmp_path):
+class Terminate(Hook):
 
-    class Terminate(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 4:
+            os.kill(os.getpid(), signal.SIGTERM)
 
-        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-            if runner.iter == 4:
-                os.kill(os.getpid(), signal.SIGTERM)
+
+def train_until_terminated(cfg):
 
     def main():
-        runner = build_trainer(config('search', 'run'))
+        runner = build_trainer(cfg)
         runner.register_hook(Terminate())
         runner.train()
 
-    def tool():
-        with pytest.raises(SystemExit) as end:
-            run(main)
-        assert end.value.code == 128 + signal.SIGTERM
+    with pytest.raises(SystemExit) as end:
+        run(main)
+    assert end.value.code == 128 + signal.SIGTERM
 
-    assert not in_a_process_of_its_own(tool)
+
+def test_a_terminated_search_writes_its_process_first(config, tmp_path):
+    assert not in_a_process_of_its_own(train_until_terminated, config('search', 'run'))
     assert len(DistillationProcess.load(str(tmp_path / 'run' / 'process.json'))) == 5
 
 

@@ -216,7 +216,7 @@ def test_checkpoints_of_a_student_initialise_it(make_config, tmp_path):
         runner = build_trainer(cfg)
         runner.model.init_weights()
         for name, value in model.backbone.state_dict().items():
-            assert torch.equal(runner.model.student.backbone.state_dict()[name], value)
+            assert torch.equal(runner.model.student.backbone.state_dict()[name].cpu(), value)
 
 
 @pytest.mark.parametrize('kind', ['kd', 'equal'])

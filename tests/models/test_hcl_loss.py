@@ -109,3 +109,29 @@ def test_has_a_second_derivative_where_the_maps_are_equal(shape):
         found.append(torch.autograd.grad((gradient * direction).sum(), student)[0])
     assert found[0].any()
     torch.testing.assert_close(*found, rtol=1e-12, atol=1e-15)
+
+
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize('shape, sizes', [
+    ((7, 7), [(4, 4), (2, 2), (1, 1)]), ((14, 14), [(4, 4), (2, 2), (1, 1)]), ((7, 3), [(4, 3), (2, 2), (1, 1)])])
+def test_equals_the_formula_where_torch_is_to_be_deterministic(shape, sizes, deterministic, monkeypatch):
+    """On a GPU, torch's adaptive pooling has no deterministic derivative, and raises."""
+    student, teacher = torch.randn(2, 3, 4, *shape, dtype=torch.float64)
+
+    def refused(*args):
+        raise AssertionError('adaptive_avg_pool2d is not deterministic on a GPU')
+
+    student.requires_grad_()
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.functional, 'adaptive_avg_pool2d', refused)
+        loss = HCLLoss()(student, teacher)
+    assert loss.item() == pytest.approx(by_hand(student.detach().numpy(), teacher.numpy(), sizes), rel=1e-12)
+    torch.use_deterministic_algorithms(False)
+    gradients = [torch.autograd.grad(value, student)[0] for value in (loss, HCLLoss()(student, teacher))]
+    torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-15)

@@ -71,8 +71,8 @@ def test_training_leaves_the_classifier_alone_and_a_resumed_run_too(make_config,
     teacher = torch.load(teacher_ckpt)['state_dict']
     model = Runner.from_cfg(cfg).train()
     for run in range(2):
-        assert torch.equal(model.student.head.fc.weight, teacher['head.fc.weight'])
-        assert torch.equal(model.student.head.fc.bias, teacher['head.fc.bias'])
+        assert torch.equal(model.student.head.fc.weight.cpu(), teacher['head.fc.weight'])
+        assert torch.equal(model.student.head.fc.bias.cpu(), teacher['head.fc.bias'])
         if run == 0:
             cfg.load_from, cfg.resume = os.path.join(cfg.work_dir, 'epoch_2.pth'), True
             cfg.train_cfg.max_epochs = 3

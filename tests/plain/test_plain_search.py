@@ -165,3 +165,10 @@ def test_a_loader_that_gives_no_pairs_is_named(teacher):
     loader = DataLoader(torch.randn(8, 3, 16, 16), 4)
     with pytest.raises(distpro.ArgumentError, match='^train_loader: a batch must be a pair'):
         search((loader, loader), teacher)
+
+
+def test_networks_in_double_precision_are_searched(data, teacher):
+    double = [DataLoader([(image.double(), label) for image, label in loader.dataset], loader.batch_size)
+              for loader in data]
+    process = search(double, copy.deepcopy(teacher).double(), network().double())
+    assert 'logits' in [trial['kind'] for trial in process.origin['trials']] and np.isfinite(process.weights).all()

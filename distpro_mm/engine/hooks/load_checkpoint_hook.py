@@ -89,6 +89,9 @@ class LoadCheckpointHook(Hook):
             runner.logger.warning(f'--resume: {type(loop).__name__} restores neither the order of the images nor random '
                                   'numbers, so the result differs from an uninterrupted run; '
                                   "train_cfg.type='mmrazor.ReproducibleTrainLoop' restores both")
+        elif next(runner.model.parameters()).is_cuda and not torch.are_deterministic_algorithms_enabled():
+            runner.logger.info('--resume: on a GPU, the result equals that of an uninterrupted run up to rounding; '
+                               'randomness=dict(deterministic=True) makes it the same bit for bit')
         if meta['iter'] >= loop.max_iters and follows:
             runner.logger.warning(f"--resume: '{runner._load_from}' is at iteration {meta['iter']}, and train_cfg ends at "
                                   f'{loop.max_iters}: no iterations are left to train')

@@ -1,4 +1,5 @@
 import errno
+import os
 from collections.abc import Iterator
 
 import torch
@@ -21,7 +22,8 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
 
     The order of the images, their augmentations, dropout and whatever else is random depend on the run's seed, the epoch,
     the image and the iteration, and on nothing that came before. So a run that was killed and resumed from any
-    checkpoint, within an epoch too, ends bit for bit like one that was not, and the number of workers does not matter.
+    checkpoint, within an epoch too, ends bit for bit like one that was not, and the number of workers does not matter. On a
+    GPU this needs ``randomness=dict(deterministic=True)``, without which its kernels add in any order.
 
     It stops with a sentence, and leaves what was learned on disk, where a loss is not finite, an image cannot be loaded,
     a worker dies or the disk is full.
@@ -42,6 +44,8 @@ class ReproducibleTrainLoop(EpochBasedTrainLoop):
         if not isinstance(dataloader, dict):
             raise ConfigError('train_dataloader must be a config, so that its sampler and its data set can be wrapped')
         super().__init__(runner, reproducible(dataloader), max_epochs, **kwargs)
+        if torch.are_deterministic_algorithms_enabled():  # randomness.deterministic=True; cuBLAS reads it at its first call
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         add_checks(runner)
 
     def run(self) -> torch.nn.Module:

@@ -1,12 +1,12 @@
 import re
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from mmengine.model import Sequential
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from distpro.pathways import ByName, connect
+from distpro.pathways.maps import adaptive_average
 from distpro.tracing import FeatureTap
 
 from ...config_types import checked
@@ -133,5 +133,5 @@ def _connector(cfg: None | dict | list[dict], channels: dict[str, int], key: str
 def averaged_to_smaller(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
     """Two maps [B, C, H, W] averaged to the smaller height and width of the two."""
     size = tuple(map(min, student.shape[-2:], teacher.shape[-2:]))
-    return tuple(feature if feature.shape[-2:] == size else F.adaptive_avg_pool2d(feature, size)
+    return tuple(feature if feature.shape[-2:] == size else adaptive_average(feature, size)
                  for feature in (student, teacher))

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# What a GPU machine without a network needs besides torch, in .gpu: packages, a part of CIFAR-100, tests to repeat.
+#   bash benchmarks/gpu/pack.sh [LOG]     LOG: output of pytest whose failed tests are run again
+set -eu
+cd "$(dirname "$0")/../.."
+PYTHON=${PYTHON:-.venv/bin/python}
+mkdir -p .gpu
+if [ ! -d .gpu/site/mmrazor ]; then
+    "$PYTHON" -m pip install --quiet --no-deps --no-compile --target .gpu/site --constraint requirements/constraints.txt \
+        addict cmaes importlib-metadata lazy-importer mat4py mmcv-lite mmengine mmpretrain mmrazor model-index ordered-set \
+        platformdirs rich termcolor yapf
+fi
+find .gpu/site -name __pycache__ -prune -exec rm -rf {} +
+[ -f .gpu/cifar100.npz ] || "$PYTHON" benchmarks/gpu/packed.py data/cifar100 .gpu/cifar100.npz
+if [ $# -gt 0 ]; then
+    sed -nE 's/^(FAILED|ERROR) (.*::[^ ]*(\[.*\])?)( - .*)?$/\2/p' "$1" | sed 's/ - .*//' | sort -u > .gpu/failed.txt
+    wc -l .gpu/failed.txt
+fi
+du -sh .gpu
