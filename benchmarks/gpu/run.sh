@@ -27,7 +27,7 @@ for name in $PARTS; do
     HOW='-k 5'
     case $name in
     tests)
-        WORKERS=$([ -n "$REHEARSE" ] && echo 0 || echo 14)
+        WORKERS=$([ -n "$REHEARSE" ] && echo 0 || echo "${WORKERS:-14}")
         HOW='--foreground -s INT -k 15'  # pytest reports the tests that it has run
         TESTS="$PYTHON -m pytest -v -p no:cacheprovider -n $WORKERS --timeout 100"
         part "${LIMIT_GPU_TESTS:-50}" gpu_tests $TESTS -m gpu tests/gpu
