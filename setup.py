@@ -32,7 +32,7 @@ class BuildWithMim(build_py):
 EVOLUTION = ['cmaes>=0.13,<1']
 MM = [
     *EVOLUTION,
-    'torchvision>=0.28,<0.29',  # that of torch 2.13
+    'torchvision>=0.26,<0.29',  # those of torch 2.11 to 2.13
     'mmengine>=0.10.7,<0.11',
     'mmcv-lite>=2.1,<2.1.1',  # mmrazor refuses later ones; the full mmcv 2.1.0 may stand in its place
     'mmpretrain>=1.2,<1.3',
@@ -67,7 +67,7 @@ setup(
     package_data={'distpro': ['py.typed'], 'distpro_mm': ['py.typed']},
     python_requires='>=3.11,<3.14',
     install_requires=[  # of the package distpro; distpro_mm needs the extra mm
-        'torch>=2.13,<2.14',
+        'torch>=2.11,<2.14',
         'numpy>=1.26,<3',
     ],
     extras_require=dict(

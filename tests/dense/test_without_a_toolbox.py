@@ -99,7 +99,7 @@ def test_the_way_from_the_search_to_the_exported_student(teacher):
     cfg = config(folder, task, 'distill')
     replay, weights = build_trainer(cfg), []
     replay.register_hook(Watch(after=lambda runner: weights.append(runner.model.distiller.grid.weights().cpu().numpy())))
-    student = replay.train().student.eval()
+    student = replay.train().cpu().student.eval()
     assert replay.max_iters == EPOCHS['distill'] * (TRAINED + HELD_OUT) // BATCH
     np.testing.assert_allclose([weights[0], weights[-1]], process.weights[[0, -1]], rtol=1e-5)
 
