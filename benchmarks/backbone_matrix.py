@@ -30,7 +30,7 @@ from mmengine.runner import Runner, load_checkpoint
 from mmpretrain.registry import MODELS
 
 from backbones import BACKBONES, CLASSES, NOTES, REFUSED
-from distpro_mm.engine.launch import load_config
+from distpro_mm.engine.config_file import load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.reporting.table import markdown

@@ -23,7 +23,8 @@ from distpro.random_state import without_side_effects
 from distpro.searching.round import copied
 from distpro_mm.datasets import seed_all
 from distpro_mm.engine import DistProSearchLoop
-from distpro_mm.engine.launch import build_trainer, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_trainer
 from distpro_mm.reporting.figures import save_figure
 from distpro_mm.reporting.table import markdown
 from machine import ROOT, describe

@@ -30,7 +30,8 @@ from torch.autograd.profiler import profile
 
 from distpro.process import DistillationProcess
 from distpro.weighting import Weighting
-from distpro_mm.engine.launch import build_trainer, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_trainer
 from distpro_mm.reporting.figures import save_figure
 from distpro_mm.reporting.table import markdown
 from machine import ROOT, describe

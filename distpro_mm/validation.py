@@ -13,7 +13,8 @@ from mmengine.registry import HOOKS, LOOPS, PARAM_SCHEDULERS, init_default_scope
 from distpro.errors import ArgumentError, first_line
 
 from .comparison import Benchmark, JobMaker
-from .engine.launch import build_model, load_config
+from .engine.config_file import load_config
+from .engine.launch import build_model
 from .engine.stage_references import refuse_stage_references
 from .errors import ConfigError
 

@@ -20,7 +20,7 @@ from plain_configs import plain_text
 from processes import deterministic
 
 import distpro_mm  # noqa: F401  registers everything
-from distpro_mm.engine.launch import load_config
+from distpro_mm.engine.config_file import load_config
 from distpro_mm.validation import bases_read_once
 
 ROOT = pathlib.Path(__file__).parent.parent

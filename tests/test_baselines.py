@@ -8,7 +8,7 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
-from distpro_mm.engine.launch import load_config
+from distpro_mm.engine.config_file import load_config
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAIR = 'resnet20_resnet8-half_digits'

@@ -15,7 +15,7 @@ from mmpretrain.registry import DATASETS, MODELS
 
 from distpro.process import DistillationProcess
 from distpro_mm.comparison import Benchmark, JobMaker
-from distpro_mm.engine.launch import load_config
+from distpro_mm.engine.config_file import load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.validation import check_benchmarks, check_methods
 

@@ -10,7 +10,8 @@ from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
 from distpro_mm import compat
-from distpro_mm.engine.launch import evaluate_student, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import evaluate_student
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.models import backbones

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from mmengine.hooks import Hook
 from torch import nn
 
-from distpro_mm.engine.launch import build_trainer, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_trainer
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 

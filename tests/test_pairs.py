@@ -9,7 +9,7 @@ from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 
 from distpro.process import DistillationProcess
-from distpro_mm.engine.launch import load_config
+from distpro_mm.engine.config_file import load_config
 from made_up import two_steps
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 import pytest
 
+from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.hooks import ProcessReplayHook, TrainingWatchHook
-from distpro_mm.engine.launch import build_trainer, load_config
+from distpro_mm.engine.launch import build_trainer
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ['my_data', 'my_teacher', 'my_pair', 'my_search', 'my_distill']

@@ -3,7 +3,7 @@ import argparse
 import sys
 
 from distpro_mm.engine.command_line import add_config_options, run
-from distpro_mm.engine.launch import load_config
+from distpro_mm.engine.config_file import load_config
 from distpro_mm.export import export_student
 
 

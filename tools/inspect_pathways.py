@@ -3,7 +3,8 @@ import argparse
 import sys
 
 from distpro_mm.engine.command_line import add_config_options, run
-from distpro_mm.engine.launch import build_model, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_model
 from distpro_mm.errors import ConfigError
 from distpro_mm.models import DistPro
 from distpro_mm.models.cost import cost_advice, pathway_costs

@@ -4,7 +4,8 @@ import os
 import sys
 
 from distpro_mm.engine.command_line import add_config_options, run
-from distpro_mm.engine.launch import evaluate_student, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import evaluate_student
 
 
 def main() -> None:

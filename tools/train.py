@@ -5,7 +5,8 @@ import sys
 
 from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.config_errors import config_errors
-from distpro_mm.engine.launch import build_trainer, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_trainer
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from ..engine.launch import load_config
+from ..engine.config_file import load_config
 from ..errors import ConfigError
 
 REQUIRED = {'teacher', 'methods', 'reference', 'seeds'}

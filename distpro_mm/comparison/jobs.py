@@ -10,7 +10,8 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from ..engine.launch import load_config, student_config
+from ..engine.config_file import load_config
+from ..engine.launch import student_config
 from ..engine.stage_references import PREFIX, resolve_stage_references, stage_references
 from ..errors import ConfigError
 from .benchmark import TEACHER, Benchmark, Method

@@ -1,14 +1,9 @@
-"""Load a config, build its runner, and evaluate a student; used by the tools."""
-import contextlib
+"""Build the runner or the model of a config, and evaluate a student; used by the tools."""
 import copy
-import difflib
-import logging
 import os
-from collections.abc import Iterator
 
 import torch
 from mmengine.config import Config
-from mmengine.logging import print_log
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -16,8 +11,6 @@ from mmpretrain.registry import MODELS
 from mmrazor.models import SingleTeacherDistill
 from mmrazor.registry import HOOKS, OPTIM_WRAPPERS
 from torch import nn
-
-from distpro.errors import first_line
 
 from ..config_types import check_arguments, class_of, is_a, name_of
 from ..datasets.class_names import check_class_names, class_names, class_names_of_checkpoint
@@ -28,101 +21,16 @@ from ..models.losses.one_label import refuse_recorded_one_label
 from .config_errors import check_numbers, check_optimizers, config_errors
 from .hooks import ProcessReplayHook, add_checks
 from .optimizers import BFloat16OptimWrapper
-from .resume import latest_training_checkpoint, seed_of, why_not_resumable
+from .resume import checkpoint_to_resume, seed_of
 from .stage_references import refuse_stage_references
 from .toolbox_options import check_toolbox_options
 from .unwrap import unwrap
-
-
-def load_config(path: str, options: dict | None = None, pair: str | None = None) -> Config:
-    """Read a config file and override settings.
-
-    Args:
-        path (str): The config file.
-        options (dict, optional): Settings by dotted key. Defaults to None.
-        pair (str, optional): Name of a pair of networks in ``_base_/pairs``. Defaults to None: the environment variable
-            ``PAIR``, else the pair of the config.
-
-    Returns:
-        Config: The config. ``work_dir`` defaults to ``work_dirs/<pair>/<name of the file>``, or to
-        ``work_dirs/<name of the file>`` for a config without a pair.
-
-    Raises:
-        ConfigError: If the file or the pair does not exist, the config does not support pairs or does not fit its base
-            configs, or its toolbox is not installed.
-    """
-    if not os.path.isfile(path):
-        raise ConfigError(f"there is no config file '{path}'; the project's configs are in configs/")
-    with _pair_in_environment(pair):
-        try:
-            cfg = Config.fromfile(path)
-        except FileNotFoundError as error:
-            raise _no_such_pair(error, pair) or error
-        except TypeError as error:
-            if 'cannot inherit from base' not in str(error):  # mmengine's message if a list overrides a dict
-                raise
-            raise ConfigError(f"'{path}'{f' with --pair {pair}' if pair else ''}: {first_line(error)} A pair with a "
-                              'list as param_scheduler needs lists in search_stage, ab_stage and ft_stage '
-                              'too') from error
-        except ModuleNotFoundError as error:
-            if 'please install' not in str(error):  # mmengine's message for _base_='toolbox::...'
-                raise
-            raise ConfigError(f"'{path}' is based on a config of a toolbox: {error}; mmsegmentation and mmdetection come "
-                              "with pip install '.[dense]'") from error
-    if pair is not None and cfg.get('pair') != pair:
-        raise ConfigError(f"--pair {pair}: '{path}' " + (f"is of the pair '{cfg.pair}' alone" if 'pair' in cfg else
-                                                         'is of no pair') + '; leave --pair out')
-    cfg.merge_from_dict(options or {})
-    _drop_delete(cfg._cfg_dict)
-    if cfg.get('work_dir') is None:
-        cfg.work_dir = os.path.join('work_dirs', cfg.get('pair', ''), os.path.splitext(os.path.basename(path))[0])
-    return cfg
 
 
 def _check_teacher(cfg: Config, model: nn.Module) -> None:
     """Load a teacher's checkpoint strictly; mmrazor's own distillations ignore weights that do not fit."""
     if cfg.model.get('teacher_ckpt') and not isinstance(model, TapDistill):
         load_strict(model.teacher, cfg.model.teacher_ckpt, 'model.teacher_ckpt')
-
-
-def _drop_delete(value) -> None:
-    """Drop ``_delete_`` keys that mmengine leaves if the base config has nothing to delete."""
-    if isinstance(value, dict):
-        value.pop('_delete_', None)
-    for item in value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ():
-        _drop_delete(item)
-
-
-@contextlib.contextmanager
-def _pair_in_environment(pair: str | None) -> Iterator[None]:
-    """Set the environment variable ``PAIR`` for the configs, and restore it afterwards."""
-    if pair is None:
-        yield
-        return
-    before, quiet = os.environ.get('PAIR'), logging.root.manager.disable
-    os.environ['PAIR'] = pair
-    logging.disable(logging.INFO)  # mmengine logs every variable that it reads
-    try:
-        yield
-    finally:
-        logging.disable(quiet)
-        os.environ.pop('PAIR')
-        if before is not None:
-            os.environ['PAIR'] = before
-
-
-def _no_such_pair(error: FileNotFoundError, pair: str | None) -> ConfigError | None:
-    """The error for a missing file of a pair; None for other files."""
-    pair, named = (os.environ.get('PAIR'), 'PAIR=') if pair is None else (pair, '--pair ')
-    folder, name = os.path.split(error.filename or '')
-    folder = os.path.realpath(folder)
-    if pair is None or name != f'{pair}.py' or not folder.endswith(os.path.join('_base_', 'pairs')) or \
-            not os.path.isdir(folder):
-        return None
-    pairs = sorted(name[:-3] for name in os.listdir(folder) if name.endswith('.py'))
-    nearest = difflib.get_close_matches(pair, pairs, n=3, cutoff=0)
-    return ConfigError(f"{named}{pair}: there is no such pair; nearest: {', '.join(nearest)}; a pair is a file in "
-                       f"'{os.path.relpath(folder)}'")
 
 
 def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None, amp: bool = False) -> Runner:
@@ -159,7 +67,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     if resume is None and cfg.get('resume'):
         resume = cfg.get('load_from') or 'auto'
     if resume is not None:
-        cfg.load_from = _checkpoint_to_resume(cfg, resume)
+        cfg.load_from = checkpoint_to_resume(cfg, resume)
         cfg.resume = cfg.load_from is not None
     if cfg.get('resume') and (cfg.get('randomness') or {}).get('seed') is None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed_of(cfg.load_from))
@@ -187,8 +95,6 @@ def _check_model(cfg: Config) -> None:
         raise ConfigError(f"the config '{cfg.filename}' {lacks}: give model=dict(type=..., ...), a network, or "
                           "type='DistPro' with architecture, teacher and distiller")
     _merge_preprocessor(cfg)
-
-
 
 
 def _merge_preprocessor(cfg: Config) -> None:
@@ -270,34 +176,6 @@ def _join_processes(cfg: Config) -> None:
 def replay_hooks(cfg: Config) -> list[dict]:
     """list[dict]: The config's hooks that replay a process."""
     return [hook for hook in cfg.get('custom_hooks') or [] if is_a(hook['type'], ProcessReplayHook, HOOKS)]
-
-
-def _checkpoint_to_resume(cfg: Config, resume: str) -> str | None:
-    """The checkpoint to resume from; None if the work_dir has none yet.
-
-    Raises:
-        ConfigError: If the checkpoint is missing, damaged or not of a training. The message has the latest valid one.
-    """
-    if resume == 'auto':
-        folders = [cfg.work_dir]
-        out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
-        if out_dir is not None:  # mmengine makes a folder for each work_dir there
-            folders.append(os.path.join(out_dir, os.path.basename(cfg.work_dir.rstrip('/'))))
-        latest, others = latest_training_checkpoint(folders)
-        if latest is None:
-            listed = ''.join(f"; '{path}': {reason}" for path, reason in list(others.items())[:3])
-            print_log(f"--resume: no checkpoint of a training is in {' or '.join(map(repr, folders))}{listed}: training "
-                      'starts from the beginning', 'current', 30)
-        return latest
-    latest, _ = latest_training_checkpoint([os.path.dirname(os.path.abspath(resume))])
-    instead = f"the latest checkpoint of a training there is '{latest}'" if latest else 'there is no other in its folder'
-    if not os.path.isfile(resume):
-        raise ConfigError(f"--resume '{resume}': there is no such checkpoint; {instead}; --resume without a value takes the "
-                          'latest in the work_dir')
-    wrong = why_not_resumable(resume)
-    if wrong is not None:
-        raise ConfigError(f"--resume '{resume}': {wrong}; {instead}")
-    return resume
 
 
 def student_config(cfg: Config) -> Config:

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.runner.checkpoint import _load_checkpoint
 
 from distpro.errors import first_line
 
 from ..config_types import name_of
+from ..errors import ConfigError
 
 PARTS = ('state_dict', 'optimizer', 'message_hub', 'meta')
 # Config keys that affect the result of a training. IRRELEVANT: keys inside them that do not, or whose content is compared.
@@ -160,3 +163,31 @@ def _value(node: ast.AST) -> Any:
         return ast.literal_eval(node)
     except ValueError:
         return ast.unparse(node)
+
+
+def checkpoint_to_resume(cfg: Config, resume: str) -> str | None:
+    """The checkpoint to resume from; None if the work_dir has none yet.
+
+    Raises:
+        ConfigError: If the checkpoint is missing, damaged or not of a training. The message has the latest valid one.
+    """
+    if resume == 'auto':
+        folders = [cfg.work_dir]
+        out_dir = ((cfg.get('default_hooks') or {}).get('checkpoint') or {}).get('out_dir')
+        if out_dir is not None:  # mmengine makes a folder for each work_dir there
+            folders.append(os.path.join(out_dir, os.path.basename(cfg.work_dir.rstrip('/'))))
+        latest, others = latest_training_checkpoint(folders)
+        if latest is None:
+            listed = ''.join(f"; '{path}': {reason}" for path, reason in list(others.items())[:3])
+            print_log(f"--resume: no checkpoint of a training is in {' or '.join(map(repr, folders))}{listed}: training "
+                      'starts from the beginning', 'current', 30)
+        return latest
+    latest, _ = latest_training_checkpoint([os.path.dirname(os.path.abspath(resume))])
+    instead = f"the latest checkpoint of a training there is '{latest}'" if latest else 'there is no other in its folder'
+    if not os.path.isfile(resume):
+        raise ConfigError(f"--resume '{resume}': there is no such checkpoint; {instead}; --resume without a value takes the "
+                          'latest in the work_dir')
+    wrong = why_not_resumable(resume)
+    if wrong is not None:
+        raise ConfigError(f"--resume '{resume}': {wrong}; {instead}")
+    return resume

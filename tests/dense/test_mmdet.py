@@ -13,7 +13,8 @@ from mmengine.utils import get_installed_path
 
 from distpro.process import DistillationProcess
 from distpro_mm import compat
-from distpro_mm.engine.launch import build_model, build_trainer, evaluate_student, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_model, build_trainer, evaluate_student
 from distpro_mm.export import export_student
 
 pytest.importorskip('mmdet', reason='mmdetection is not installed: see docs/dense.md')

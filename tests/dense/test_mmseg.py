@@ -11,7 +11,8 @@ import yaml
 from mmengine.utils import get_installed_path
 
 from distpro.process import DistillationProcess
-from distpro_mm.engine.launch import build_model, build_trainer, evaluate_student, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_model, build_trainer, evaluate_student
 from distpro_mm.export import export_student
 
 mmseg = pytest.importorskip('mmseg', reason='mmsegmentation is not installed: see docs/dense.md')

@@ -10,7 +10,8 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 
 from distpro.process import DistillationProcess
-from distpro_mm.engine.launch import build_trainer, evaluate_student, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_trainer, evaluate_student
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from distpro_mm.engine.config_errors import config_errors
-from distpro_mm.engine.launch import build_model, build_trainer, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_model, build_trainer
 from distpro_mm.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]

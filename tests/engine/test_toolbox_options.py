@@ -4,7 +4,8 @@ import torch
 from mmengine.hooks import Hook
 from mmpretrain.datasets.transforms import PackInputs
 
-from distpro_mm.engine.launch import build_model, build_trainer, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_model, build_trainer
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 

@@ -10,7 +10,7 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import nn
 
-from distpro_mm.engine.launch import load_config
+from distpro_mm.engine.config_file import load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.models import NORMLoss, NORMNeck
 

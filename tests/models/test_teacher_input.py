@@ -9,7 +9,8 @@ from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 
-from distpro_mm.engine.launch import build_trainer, load_config
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
 from distpro_mm.models.algorithms.teacher_input import teacher_input
 
