@@ -3,12 +3,13 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
 from ..pathways import PathwayGrid
-from ..process import DistillationProcess
+from ..process import DistillationProcess, interpolate
 from ..random_state import without_side_effects
 from ..weighting import OFF, Weighting
 from .round import Round, copied
@@ -102,10 +103,9 @@ class RoundSearch:
         """Weights of all iterations of a round [iterations, N], differentiable in alpha [knots, N], or of the trial's."""
         alpha = (trial.alpha if alpha is None else alpha).to(self.grid.alpha)
         knots = torch.stack([self._weighting(trial)(knot) for knot in alpha])
-        places = torch.linspace(0, len(knots) - 1, self.round.iterations, device=knots.device)
-        before = places.floor().long().clamp(max=len(knots) - 2)
-        share = (places - before).to(knots)[:, None]
-        return (1 - share) * knots[before] + share * knots[before + 1]
+        progress = np.linspace(0, 1, self.round.iterations)
+        shares = interpolate(np.linspace(0, 1, len(knots)), np.eye(len(knots)), progress)  # of the knots in an iteration
+        return torch.from_numpy(shares).to(knots) @ knots
 
     def _weighting(self, trial: Trial) -> Weighting:
         return reference_weighting(self.grid) if trial.kind in self.searcher.references else self.grid.weighting

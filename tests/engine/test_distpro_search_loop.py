@@ -413,7 +413,7 @@ def test_plain_kd_has_the_weight_of_one_logit_loss(make_config, unit, weight):
 @pytest.mark.parametrize('losses, weights', [([2.0, 1.0], [0, 0, 0, 0, 1]), ([1.0, 2.0], [0] * 5)])
 def test_where_nothing_beats_a_reference_the_file_holds_the_reference_and_a_warning_is_logged(
         make_config, monkeypatch, losses, weights):
-    monkeypatch.setattr(Round, 'measure', _with_loss(iter([*losses, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95])))
+    monkeypatch.setattr(Round, 'measure', _with_loss(iter([*losses, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95, 3.1])))
     cfg = make_config('whole_run', train_cfg__rounds=2, **DEFAULTS)
     cfg.log_level = 'WARNING'
     runner = search(cfg)
@@ -426,7 +426,7 @@ def test_where_nothing_beats_a_reference_the_file_holds_the_reference_and_a_warn
 
 
 def test_a_reference_can_be_replayed(make_config, monkeypatch):
-    monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.0, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95])))
+    monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.0, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95, 3.1])))
     found = search(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS))
     cfg = make_config('equal', model=dict(distiller=found.cfg.model.distiller), custom_hooks=[
         dict(type='mmrazor.ProcessReplayHook', process=os.path.join(found.work_dir, 'process.json'))])
