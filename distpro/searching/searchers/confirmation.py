@@ -22,6 +22,11 @@ class Contender:
     alpha: Tensor
     losses: Sequence[float]
 
+    @property
+    def mean(self) -> float:
+        """float: The geometric mean of the losses."""
+        return math.exp(statistics.fmean(self.logs(len(self.losses))))
+
     def logs(self, passes: int) -> list[float]:
         """list[float]: Logarithms of the first losses, infinite where training diverged."""
         return [math.log(max(loss, TINY)) if math.isfinite(loss) else math.inf for loss in self.losses[:passes]]
@@ -58,9 +63,9 @@ class Confirmation:
 
     @property
     def winner(self) -> Contender | None:
-        """Contender: The one left with the lowest mean logarithm of its losses; None if all diverge or were not tried."""
+        """Contender: The one left with the lowest mean of its losses; None if all diverge or were not tried."""
         tried = [contender for contender in self.left if contender.losses]
-        best = min(tried, key=lambda contender: statistics.fmean(contender.logs(len(contender.losses))), default=None)
+        best = min(tried, key=lambda contender: contender.mean, default=None)
         return best if best is not None and all(map(math.isfinite, best.losses)) else None
 
 

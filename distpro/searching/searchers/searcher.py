@@ -63,8 +63,9 @@ class Searcher:
        bar, from where the refinement does not come down. The refinement ends if two trials of one process differ by more
        than this factor.
     6. The lowest of many losses is partly luck. Processes and a reference that are as close to the best one as two trials
-       of one process are to each other, or a reference and a process within a factor of ``NEAR_REFERENCE``, are tried up to
-       ``confirmations`` times more, ``CONTENDERS`` at most, and these trials decide; see :class:`Confirmation`.
+       of one process are to each other are tried up to ``confirmations`` times more, ``CONTENDERS`` at most, and these
+       trials decide; see :class:`Confirmation`. Between a reference and the best process the factor is the square of
+       that, at least ``NEAR_REFERENCE``; a reference that comes as close to the winner joins later.
 
     Use: :meth:`ask` for a trial, train with it, then :meth:`tell` its held-out loss, with the gradient where
     :meth:`wants_gradient` returns True, until ``finished``. A strategy of one's own overrides :meth:`refine`.
@@ -157,17 +158,21 @@ class Searcher:
             return None
         of_processes = [trial for trial in self._tried if trial.kind not in self.references]
         processes = self._lowest_means(of_processes, CONTENDERS - 1)
-        references = self._lowest_means([trial for trial in self._tried if trial.kind in self.references], 1)
-        ranked = sorted(processes + references, key=self.mean_loss)
-        known = self.scatter is not None
-        narrow, wide = (self.scatter, max(self.scatter, NEAR_REFERENCE)) if known else (1.0, SCATTER)
-        between = processes[:1] + references  # luck between these two does most harm
-        near = [trial for trial in ranked
-                if self.mean_loss(trial) <= self.mean_loss(ranked[0]) * (wide if trial in between else narrow)]
-        if len(near) < 2:
-            return None
-        return Confirmation([Contender(trial.alpha, self._losses_of(trial, confirms=True)) for trial in near],
-                            self.confirmations)
+        reference = self._lowest_means([trial for trial in self._tried if trial.kind in self.references], 1)
+        ranked = sorted(processes + reference, key=self.mean_loss)
+        # Luck between the best process and a reference does most harm, and the lowest of many losses is a lucky one.
+        narrow, wide = (1.0, SCATTER) if self.scatter is None else (self.scatter, max(self.scatter**2, NEAR_REFERENCE))
+        near = [trial for trial in ranked if self.mean_loss(trial) <= self.mean_loss(ranked[0]) * (
+            wide if trial in processes[:1] + reference else narrow)]
+        race = self._race(near)
+        missed = race is not None and race.asks is None and race.winner is not None and reference and \
+            reference[0] not in near and self.mean_loss(reference[0]) <= race.winner.mean * wide
+        return self._race(near + reference) if missed else race
+
+    def _race(self, trials: Sequence[Trial]) -> Confirmation | None:
+        """The race of some processes; None if there are fewer than two."""
+        contenders = [Contender(trial.alpha, self._losses_of(trial, confirms=True)) for trial in trials]
+        return Confirmation(contenders, self.confirmations) if len(contenders) > 1 else None
 
     @property
     def best_level(self) -> Trial | None:
