@@ -1,6 +1,5 @@
 """The grid of pathways: their transforms, losses and current weights."""
 import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -12,8 +11,11 @@ from ..tracing import FeatureTap
 from ..weighting import Weighting
 from .by_name import ByName
 from .hcl_loss import HCLLoss
+from .linear import LinearLayers, linear_layers
 from .maps import averaged, variance_of
+from .moments import LinearPathways
 from .pathway import Pathway, connect, span
+from .sensitivities import SensitivityRecorder
 
 COMPARE_AT = ('teacher', 'smaller')
 
@@ -41,7 +43,12 @@ class PathwayGrid(nn.Module):
         compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
             'smaller': the larger map is resized to the smaller size (a teacher's by averaging). Defaults to
             'teacher'.
-        compile_transforms (bool): Compile the transforms with ``torch.compile``. Defaults to False.
+        compile_transforms (bool): Compile the transforms with ``torch.compile``, but not those whose pathways are computed
+            from moments. Defaults to False.
+        from_moments (bool): Compute pathways with a linear transform (1x1 convolution, with or without batch norm) and HCL
+            from second moments, which needs less time and memory and gives the same loss up to rounding. Where the
+            teacher's map is not a whole number of times as large as the student's, and for all other transforms and
+            distances, maps are transformed and compared in any case. Defaults to True.
         average (Callable, optional): Averages a tensor over processes in place. Defaults to None: one process.
 
     Attributes:
@@ -68,11 +75,13 @@ class PathwayGrid(nn.Module):
                  weighting: Weighting | None = None,
                  compare_at: str = 'teacher',
                  compile_transforms: bool = False,
+                 from_moments: bool = True,
                  average: Callable[[Tensor], object] | None = None) -> None:
         super().__init__()
         if compare_at not in COMPARE_AT:
             raise ArgumentError(f"compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
         self.compare_at, self.compile_transforms, self.average = compare_at, compile_transforms, average
+        self.from_moments = from_moments
         self.weighting = weighting or Weighting('exponential')
         self.unit = self.weighting.unit
         pairs = connect(transmitters, receivers, connections)
@@ -189,34 +198,52 @@ class PathwayGrid(nn.Module):
         Returns:
             Tensor: Losses, one for each index in :attr:`live`.
         """
-        losses, targets = [], {}
+        losses: dict[int, Tensor] = {}
+        targets: dict[tuple, Tensor] = {}  # the teacher's part, once per batch
+        linear = LinearPathways(self.distance)
         for index in self.live:
             pathway = self.pathways[index]
-            feature = received[pathway.receiver.name]
-            key = pathway.transmitter.name, self.size(feature, transmitted[pathway.transmitter.name])
-            if key not in targets:  # the teacher's part, once per batch
-                targets[key] = self._scaled(key[0], averaged(transmitted[key[0]], key[1]), transmitted[key[0]])
-            target = targets[key]
+            feature, target = received[pathway.receiver.name], transmitted[pathway.transmitter.name]
             if catch:
-                feature = feature.view_as(feature)  # a view per pathway, to separate its gradient
-                feature.register_hook(functools.partial(self._caught.__setitem__, pathway.name))
-            loss = self.compare(pathway, feature, target, arguments)
-            losses.append(loss if self.unit == 'loss' else loss / self._count(pathway))
-        losses = torch.stack(losses) if losses else self.alpha.new_zeros(0)
+                feature = self._recorder.view_of(pathway.name, feature)
+            divisor = self._divisor(pathway.transmitter.name, target)
+            size = self.size(feature, target)
+            layers = self.layers_for_moments(pathway, feature, size)
+            key = pathway.transmitter.name, size, layers is None
+            if key not in targets:
+                scaled = averaged(target, size)
+                targets[key] = scaled / divisor if divisor is not None and layers is None else scaled
+            if layers is None:
+                losses[index] = self.compare(pathway, feature, targets[key], arguments)
+            else:
+                linear.add(index, layers, feature, targets[key], divisor)
+        losses.update(linear.losses())
+        if not losses:
+            return self.alpha.new_zeros(0)
+        found = torch.stack([losses[index] if self.unit == 'loss' else losses[index] / self._count(self.pathways[index])
+                             for index in self.live])
         if catch:
-            self._caught_order = [self.pathways[index].name for index in self.live]
-            losses.register_hook(functools.partial(setattr, self, '_caught_factors'))
-        return losses
+            self._recorder.watch([self.pathways[index].name for index in self.live], found)
+        return found
 
-    def _scaled(self, name: str, target: Tensor, feature: Tensor) -> Tensor:
-        """Divide a teacher's map by the standard deviation of its layer's feature, in the unit 'variance'."""
+    def layers_for_moments(self, pathway: Pathway, feature: Tensor, size: tuple[int, ...]) -> LinearLayers | None:
+        """The layers of a pathway's transform if its loss is computed from moments, else None."""
+        if not self.from_moments or pathway.name not in self.transforms or type(self.distance).forward is not HCLLoss.forward:
+            return None
+        layers = linear_layers(self.transforms[pathway.name])
+        if layers is None or any(side % part for side, part in zip(size, feature.shape[2:])):
+            return None
+        return None if feature.numel() == feature.size(1) else layers  # torch's batch norm refuses a single pixel
+
+    def _divisor(self, name: str, feature: Tensor) -> Tensor | None:
+        """What a teacher's map is divided by: in the unit 'variance', the standard deviation of its layer's feature."""
         if self.unit == 'loss' or name == 'logits':
-            return target
+            return None
         layer = self.layer_names['transmitters'].index(name)
         if layer not in self._measured:
             self.variances[layer] = variance_of(feature, self.average)
             self._measured.add(layer)
-        return target / self._deviation(name)
+        return self._deviation(name)
 
     def _deviation(self, name: str) -> Tensor:
         """The measured standard deviation of a teacher's feature."""
@@ -254,21 +281,11 @@ class PathwayGrid(nn.Module):
             layer's feature, of the feature's shape. None for a pathway with weight 0, which has no gradient; in every
             weighting, a weight of 0 has derivative 0 with respect to alpha.
         """
-        # The recorded gradients are multiplied by the pathway's weight, and by the loss scale if there is one.
-        factors = dict(zip(self._caught_order, self._caught_factors.tolist()))
-        for pathway in self.pathways:
-            gradient, factor = self._caught.get(pathway.name), factors.get(pathway.name, 0)
-            if gradient is None or factor == 0:
-                yield pathway.receiver.name, None
-            else:
-                yield pathway.receiver.name, gradient.to(self.alpha.dtype) / factor
+        return self._recorder.derivatives(self.pathways, self.alpha.dtype)
 
     def record_sensitivities(self, catch: bool) -> None:
         """Start or stop recording gradients for :meth:`sensitivities`; clears the recorded gradients."""
-        self.catching = catch
-        self._caught: dict[str, Tensor] = {}  # gradients by pathway
-        self._caught_order = []  # pathways that were computed
-        self._caught_factors = torch.zeros(0)  # what their losses were multiplied by
+        self.catching, self._recorder = catch, SensitivityRecorder()
 
     def get_extra_state(self) -> Tensor:
         """Tensor: alpha [N] and the variances, for the checkpoint."""

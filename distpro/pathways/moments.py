@@ -1,0 +1,190 @@
+r"""Losses of linear pathways from second moments, without maps of the teacher's width.
+
+A linear transform gives :math:`x = A (f - \bar f) + b` for each pixel f of the student (:mod:`distpro.pathways.linear`).
+With the teacher's map t, averaged over the block of pixels that one pixel of the student is enlarged to, the squared
+distance is a quadratic form of A and b:
+
+.. math:: \mathrm{mean} \lVert x - t \rVert^2 = \mathrm{tr}(A S A^\top) - 2\, \mathrm{tr}(A K) + \lVert b - \bar t \rVert^2
+    + \mathrm{var}(t), \qquad S = \mathrm{cov}(f), \quad K = \mathrm{cov}(f, t)
+
+The levels of HCL are squared distances of averaged maps, so S and K are their weighted sums over the levels. S is shared by
+all pathways of a receiving layer, and the teacher's averaged maps by all pathways of a transmitting layer. Everything is
+plain torch operations and can be differentiated twice.
+"""
+import functools
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .hcl_loss import HCLLoss
+from .linear import LinearLayers, kind, stacked_affine
+from .pooling import Pooling
+
+
+class StudentMoments:
+    """Mean and covariance of the pixels of a receiving layer, with a graph.
+
+    Args:
+        feature (Tensor): The student's map [B, C, h, w].
+    """
+
+    def __init__(self, feature: Tensor) -> None:
+        self.given = feature  # as long as it lives, no other feature has its id
+        feature = single(feature)
+        self.size = tuple(feature.shape[2:])
+        self.mean = feature.mean((0, 2, 3))
+        # Before the products, because a covariance is a small difference of large products otherwise.
+        self.centred = feature - self.mean[:, None, None]
+        self._averaged: dict[Pooling, Tensor] = {}
+
+    @functools.cached_property
+    def pixels(self) -> Tensor:
+        """Tensor: The centred pixels [C, M]; a view of a map in channels_last."""
+        return self.centred.transpose(0, 1).flatten(1)
+
+    @functools.cached_property
+    def covariance(self) -> Tensor:
+        """Tensor: Their covariance [C, C]."""
+        return _Gram.apply(self.pixels) / self.pixels.size(1)
+
+    def averaged(self, pooling: Pooling) -> Tensor:
+        """Tensor: The centred pixels of all averaged maps [C, M'], see :class:`Pooling`."""
+        if pooling not in self._averaged:
+            self._averaged[pooling] = pooling(self.centred)
+        return self._averaged[pooling]
+
+
+class TeacherMap:
+    """A transmitting layer, whose moments are computed once for all receiving layers of one size; without a graph.
+
+    Args:
+        target (Tensor): The teacher's map [B, C_t, H, W], at the size at which maps are compared.
+        deviation (Tensor, optional): A number that the map is divided by. Defaults to None: 1.
+    """
+
+    def __init__(self, target: Tensor, deviation: Tensor | None) -> None:
+        self.given = target  # as long as it lives, no other map has its id
+        with torch.no_grad():
+            self.map = single(target)
+            self.scale = self.map.new_ones(()) if deviation is None else 1 / deviation.to(self.map.dtype)
+            self.mean = self.map.mean((0, 2, 3))
+            self.variance = F.mse_loss(self.map, self.mean[:, None, None].expand_as(self.map)) * self.scale**2
+        self._at: dict[tuple[int, ...], TeacherMoments] = {}
+
+    def at(self, size: tuple[int, ...], levels: list[tuple[tuple[int, int], float]]) -> 'TeacherMoments':
+        """TeacherMoments: The moments for student's maps of a size [h, w]."""
+        if size not in self._at:
+            with torch.no_grad(), torch.autocast(self.map.device.type, enabled=False):
+                self._at[size] = TeacherMoments(self, size, levels)
+        return self._at[size]
+
+
+class TeacherMoments:
+    """The teacher's side of the quadratic forms, for student's maps of one size.
+
+    Args:
+        teacher (TeacherMap): The transmitting layer.
+        size (tuple[int, int]): Size [h, w] of the student's maps; whole fractions of the teacher's.
+        levels (list): Sizes of HCL's maps, the full one first, and their weights, see :meth:`HCLLoss.levels_of`.
+    """
+
+    def __init__(self, teacher: TeacherMap, size: tuple[int, ...], levels: list[tuple[tuple[int, int], float]]) -> None:
+        (full, self.share), averaged = levels[0], tuple(levels[1:])
+        block = full[0] // size[0], full[1] // size[1]
+        blocks = teacher.map if block == (1, 1) else F.avg_pool2d(teacher.map, block)
+        self.mean = teacher.mean * teacher.scale
+        self.pixels = (blocks.transpose(0, 1).flatten(1) - teacher.mean[:, None]).mul_(teacher.scale)  # [C_t, M]
+        # Where averages over the teacher's pixels are averages over the student's, both are computed from blocks.
+        self.pooling = Pooling(size, block, averaged)
+        own = Pooling(full, (1, 1), averaged)
+        if self.pooling.aligned:
+            self.pooling = own = Pooling(size, (1, 1), averaged)
+        self.uneven = own.uneven
+        maps = blocks if self.pooling.aligned else teacher.map
+        self.averaged = (own(maps) - own.centres(teacher.mean, len(maps))).mul_(teacher.scale)  # [C_t, M']
+        self.constant = self.share * teacher.variance + self.averaged.square().sum() / len(self.mean)
+
+
+class LinearPathways:
+    """Losses of the linear pathways of a batch.
+
+    Use: :meth:`add` each pathway, then :meth:`losses`.
+
+    Args:
+        distance (HCLLoss): The distance of all pathways.
+    """
+
+    def __init__(self, distance: HCLLoss) -> None:
+        self.distance = distance
+        self._students: dict[int, StudentMoments] = {}
+        self._teachers: dict[int, TeacherMap] = {}
+        self._groups: dict[tuple, list[tuple[int, LinearLayers, StudentMoments, TeacherMoments]]] = {}
+
+    def add(self, index: int, layers: LinearLayers, feature: Tensor, target: Tensor, divisor: Tensor | None) -> None:
+        """Add a pathway.
+
+        Args:
+            index (int): Its index in :meth:`losses`.
+            layers (LinearLayers): The layers of its transform.
+            feature (Tensor): The student's map [B, C, h, w]. Pathways that share the object share its moments.
+            target (Tensor): The teacher's map [B, C_t, H, W], likewise; H and W are multiples of h and w.
+            divisor (Tensor, optional): A number that the teacher's map is divided by. None: 1.
+        """
+        if id(feature) not in self._students:
+            self._students[id(feature)] = StudentMoments(feature)
+        if id(target) not in self._teachers:
+            self._teachers[id(target)] = TeacherMap(target, divisor)
+        student = self._students[id(feature)]
+        teacher = self._teachers[id(target)].at(student.size, self.distance.levels_of(*target.shape[2:]))
+        key = id(feature), teacher.pooling, teacher.share, teacher.uneven, kind(layers)
+        self._groups.setdefault(key, []).append((index, layers, student, teacher))
+
+    def losses(self) -> dict[int, Tensor]:
+        """dict[int, Tensor]: The distance of each pathway, a scalar, by index."""
+        found: dict[int, Tensor] = {}
+        for pathways in self._groups.values():
+            indices, layers, students, teachers = zip(*pathways)
+            with torch.autocast(students[0].mean.device.type, enabled=False):
+                losses = self.distance.loss_weight * _distances(students[0], layers, teachers)
+            found.update(zip(indices, losses.unbind()))
+        return found
+
+
+def _distances(student: StudentMoments, layers: tuple[LinearLayers, ...], teachers: tuple[TeacherMoments, ...]) -> Tensor:
+    """Squared distances [n] of pathways that differ in transform and teacher alone."""
+    pooling, share, count = teachers[0].pooling, teachers[0].share, student.pixels.size(1)
+    matrix, mean = stacked_affine(layers, student.mean, student.covariance, count)
+    averaged = student.averaged(pooling)
+    own = share * student.covariance + averaged @ averaged.t()
+    # One product for each teacher's map: maps of several teachers side by side would be copies.
+    cross = torch.cat([torch.addmm(teacher.averaged @ averaged.t(), teacher.pixels, student.pixels.t(), alpha=share / count)
+                       for teacher in teachers])
+    offset = mean - torch.cat([teacher.mean for teacher in teachers])
+    by_channel = (matrix * (matrix @ own - 2 * cross)).sum(1) + offset.square()
+    if teachers[0].uneven:  # the averaged maps have means of their own
+        columns = pooling.columns(student.mean, student.centred.size(0))
+        means = torch.cat([teacher.averaged @ columns for teacher in teachers])
+        by_channel = by_channel + 2 * offset * (matrix @ (averaged @ columns) - means)
+    constants = torch.stack([teacher.constant for teacher in teachers])
+    return torch.stack([part.mean() for part in by_channel.split([len(t.mean) for t in teachers])]) + constants
+
+
+class _Gram(torch.autograd.Function):
+    """X X^T of a matrix X, with one product backward; torch's own has two."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x @ x.t()
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        x, = ctx.saved_tensors
+        with torch.autocast(x.device.type, enabled=False):
+            return (gradient + gradient.t()) @ x
+
+
+def single(x: Tensor) -> Tensor:
+    """A tensor in single precision or wider."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
