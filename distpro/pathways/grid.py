@@ -1,8 +1,6 @@
 """The grid of pathways: their transforms, losses and current weights."""
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,16 +14,13 @@ from .maps import averaged, variance_of
 from .moments import LinearPathways
 from .pathway import Pathway, connect, span
 from .sensitivities import SensitivityRecorder
+from .weights import PathwayWeights
 
 COMPARE_AT = ('teacher', 'smaller')
 
 
-class PathwayGrid(nn.Module):
+class PathwayGrid(PathwayWeights):
     """Pathways between the layers of a teacher and of a student, and the loss of all of them.
-
-    The weights come from alpha through ``weighting`` (in a search, and by default), or from the last call of
-    :meth:`set_weights` (in a replay). alpha is neither a parameter nor a buffer, so the student's optimiser, weight
-    decay, clipping, averaging and gradient buckets do not affect it. It is saved with the module as extra state.
 
     Args:
         transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep.
@@ -54,11 +49,9 @@ class PathwayGrid(nn.Module):
     Attributes:
         pathways (list[Pathway]): The pathways [N], in the order of alpha and the weights.
         layer_names (dict[str, list[str]]): All 'transmitters' and 'receivers', connected or not, from shallow to deep.
-        alpha (Tensor): Free parameters [N], a leaf tensor that requires a gradient.
-        unit (str): Unit of the current weights, see :class:`distpro.Weighting`.
         variances (Tensor): Variance of the teacher's feature at each transmitting layer, measured on the first batch; 0 if
             not measured.
-        live (list[int]): Indices of the active pathways, whose losses are computed.
+        alpha, unit, live: See :class:`PathwayWeights`.
 
     Raises:
         ArgumentError: If connections or transforms do not fit the layers, or an argument is out of range.
@@ -77,13 +70,11 @@ class PathwayGrid(nn.Module):
                  compile_transforms: bool = False,
                  from_moments: bool = True,
                  average: Callable[[Tensor], object] | None = None) -> None:
-        super().__init__()
+        super().__init__(weighting or Weighting('exponential'))
         if compare_at not in COMPARE_AT:
             raise ArgumentError(f"compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
         self.compare_at, self.compile_transforms, self.average = compare_at, compile_transforms, average
         self.from_moments = from_moments
-        self.weighting = weighting or Weighting('exponential')
-        self.unit = self.weighting.unit
         pairs = connect(transmitters, receivers, connections)
         self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
         self.pathways = span(pairs, list(transforms))
@@ -99,11 +90,9 @@ class PathwayGrid(nn.Module):
         self.logit_taps = logit_taps
         if self.logit_losses:
             self.pathways += self._logit_pathways()
-        self.alpha = self.weighting.start(len(self.pathways)).requires_grad_()
+        self._start_weights(len(self.pathways))
         self.variances = torch.zeros(len(transmitters))
         self._measured: set[int] = set()
-        self._weights: Tensor | None = None
-        self.live = list(range(len(self.pathways)))
         self.record_sensitivities(False)
 
     def _logit_pathways(self) -> list[Pathway]:
@@ -130,48 +119,6 @@ class PathwayGrid(nn.Module):
         """Taps of the 'transmitter' or 'receiver' side of the active pathways."""
         return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
 
-    def set_weights(self, weights: None | Sequence[float] | np.ndarray, skip_below: float = 0.0,
-                    unit: str | None = None) -> None:
-        """Set the pathways' weights instead of taking them from alpha.
-
-        Args:
-            weights (Sequence[float], optional): Weights [N], >= 0; None: from alpha again.
-            skip_below (float): Pathways with a lower weight, or with weight 0, are not computed. Defaults to 0.
-            unit (str, optional): Unit of the weights, see :class:`distpro.Weighting`. Defaults to None: the unit of
-                ``weighting``.
-
-        Raises:
-            ArgumentError: If the weights are not N numbers >= 0.
-        """
-        self.unit = unit or self.weighting.unit
-        if weights is None:
-            self._weights, self.live = None, list(range(len(self.pathways)))
-            return
-        given = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
-        if given.shape != self.alpha.shape or (given < 0).any():
-            raise ArgumentError(f'the weights of pathways must be {len(self.pathways)} numbers of 0 or more, got '
-                                f'{given.tolist()}')
-        self._weights = given
-        # A weight of NaN stays live, so that it shows in the loss.
-        self.live = [index for index, weight in enumerate(given.tolist()) if not (weight == 0 or weight < skip_below)]
-
-    @contextlib.contextmanager
-    def using_weights(self, weights: Tensor) -> Iterator[None]:
-        """Use weights [N], whose graph is preserved, inside the context."""
-        own = self._weights, self.live, self.unit
-        self.set_weights(weights, unit=self.unit)
-        try:
-            yield
-        finally:
-            self._weights, self.live, self.unit = own
-
-    def weights(self) -> Tensor:
-        """Tensor: The current weights [N], detached from alpha, because the student's training does not update alpha."""
-        if self._weights is not None:
-            return self._weights
-        with torch.no_grad():
-            return self.weighting(self.alpha)
-
     def loss(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
              arguments: Callable[[str], dict] | None = None) -> Tensor | None:
         """Tensor: The weighted sum of the active pathways' losses; None if none is active. For the arguments, see
@@ -179,10 +126,6 @@ class PathwayGrid(nn.Module):
         if not self.live:
             return None
         return self.weighted_sum(self.pathway_losses(received, transmitted, arguments, self.catching))
-
-    def weighted_sum(self, losses: Tensor) -> Tensor:
-        """Tensor: Sum of weight times loss over the active pathways."""
-        return (self.weights()[self.live] * losses).sum()
 
     def pathway_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
                        arguments: Callable[[str], dict] | None = None, catch: bool = False) -> Tensor:
@@ -228,7 +171,9 @@ class PathwayGrid(nn.Module):
 
     def layers_for_moments(self, pathway: Pathway, feature: Tensor, size: tuple[int, ...]) -> LinearLayers | None:
         """The layers of a pathway's transform if its loss is computed from moments, else None."""
-        if not self.from_moments or pathway.name not in self.transforms or type(self.distance).forward is not HCLLoss.forward:
+        if not self.from_moments or pathway.name not in self.transforms:
+            return None
+        if type(self.distance).forward is not HCLLoss.forward:
             return None
         layers = linear_layers(self.transforms[pathway.name])
         if layers is None or any(side % part for side, part in zip(size, feature.shape[2:])):
@@ -308,12 +253,9 @@ class PathwayGrid(nn.Module):
         self._measured.update(variances.nonzero().flatten().tolist())
 
     def _apply(self, fn, *args, **kwargs):
-        """Move alpha to a device with the model; the leaf tensor stays the same object."""
+        """Move the variances with the module."""
         super()._apply(fn, *args, **kwargs)
-        self.alpha.data = fn(self.alpha.data)
         self.variances = fn(self.variances)
-        if self._weights is not None:
-            self._weights = fn(self._weights)
         return self
 
 

@@ -31,17 +31,20 @@ class StudentMoments:
 
     def __init__(self, feature: Tensor) -> None:
         self.given = feature  # as long as it lives, no other feature has its id
-        feature = single(feature)
+        self.map = single(feature)
         self.size = tuple(feature.shape[2:])
-        self.mean = feature.mean((0, 2, 3))
-        # Before the products, because a covariance is a small difference of large products otherwise.
-        self.centred = feature - self.mean[:, None, None]
         self._averaged: dict[Pooling, Tensor] = {}
 
     @functools.cached_property
+    def mean(self) -> Tensor:
+        """Tensor: The mean of the pixels [C]."""
+        return self.map.mean((0, 2, 3))
+
+    @functools.cached_property
     def pixels(self) -> Tensor:
-        """Tensor: The centred pixels [C, M]; a view of a map in channels_last."""
-        return self.centred.transpose(0, 1).flatten(1)
+        """Tensor: The pixels less their mean [C, M]."""
+        # Before the products, because a covariance is a small difference of large products otherwise.
+        return self.map.transpose(0, 1).flatten(1) - self.mean[:, None]
 
     @functools.cached_property
     def covariance(self) -> Tensor:
@@ -49,9 +52,9 @@ class StudentMoments:
         return _Gram.apply(self.pixels) / self.pixels.size(1)
 
     def averaged(self, pooling: Pooling) -> Tensor:
-        """Tensor: The centred pixels of all averaged maps [C, M'], see :class:`Pooling`."""
+        """Tensor: The pixels of all averaged maps, less the mean of the full map [C, M'], see :class:`Pooling`."""
         if pooling not in self._averaged:
-            self._averaged[pooling] = pooling(self.centred)
+            self._averaged[pooling] = pooling(self.map) - pooling.centres(self.mean, len(self.map))
         return self._averaged[pooling]
 
 
@@ -69,8 +72,8 @@ class TeacherMap:
             self.map = single(target)
             self.scale = self.map.new_ones(()) if deviation is None else 1 / deviation.to(self.map.dtype)
             self.mean = self.map.mean((0, 2, 3))
-            self.variance = F.mse_loss(self.map, self.mean[:, None, None].expand_as(self.map)) * self.scale**2
         self._at: dict[tuple[int, ...], TeacherMoments] = {}
+        self._variances: dict[tuple[int, ...], Tensor] = {}
 
     def at(self, size: tuple[int, ...], levels: list[tuple[tuple[int, int], float]]) -> 'TeacherMoments':
         """TeacherMoments: The moments for student's maps of a size [h, w]."""
@@ -78,6 +81,14 @@ class TeacherMap:
             with torch.no_grad(), torch.autocast(self.map.device.type, enabled=False):
                 self._at[size] = TeacherMoments(self, size, levels)
         return self._at[size]
+
+    def variance(self, size: tuple[int, int]) -> Tensor:
+        """Tensor: Mean variance of the channels of the divided map, averaged to a size whose bins are equal."""
+        if size not in self._variances:
+            averaged = self.map if self.map.shape[2:] == size else F.adaptive_avg_pool2d(self.map, size)
+            square = F.mse_loss(averaged, self.mean[:, None, None].expand_as(averaged))
+            self._variances[size] = square * self.scale**2
+        return self._variances[size]
 
 
 class TeacherMoments:
@@ -90,7 +101,12 @@ class TeacherMoments:
     """
 
     def __init__(self, teacher: TeacherMap, size: tuple[int, ...], levels: list[tuple[tuple[int, int], float]]) -> None:
-        (full, self.share), averaged = levels[0], tuple(levels[1:])
+        # Averages that are no coarser than the student's map differ from the full map in the constant alone.
+        full, fine, coarse = levels[0][0], [], []
+        for level in levels:
+            enlarges = all(total % part == 0 and part % side == 0 for total, part, side in zip(full, level[0], size))
+            (fine if enlarges else coarse).append(level)
+        self.share, averaged = sum(weight for _, weight in fine), tuple(coarse)
         block = full[0] // size[0], full[1] // size[1]
         blocks = teacher.map if block == (1, 1) else F.avg_pool2d(teacher.map, block)
         self.mean = teacher.mean * teacher.scale
@@ -103,7 +119,9 @@ class TeacherMoments:
         self.uneven = own.uneven
         maps = blocks if self.pooling.aligned else teacher.map
         self.averaged = (own(maps) - own.centres(teacher.mean, len(maps))).mul_(teacher.scale)  # [C_t, M']
-        self.constant = self.share * teacher.variance + self.averaged.square().sum() / len(self.mean)
+        self.constant = self.averaged.square().sum() / len(self.mean)
+        for sizes, weight in fine:
+            self.constant = self.constant + weight * teacher.variance(sizes)
 
 
 class LinearPathways:
@@ -145,7 +163,7 @@ class LinearPathways:
         found: dict[int, Tensor] = {}
         for pathways in self._groups.values():
             indices, layers, students, teachers = zip(*pathways)
-            with torch.autocast(students[0].mean.device.type, enabled=False):
+            with torch.autocast(students[0].map.device.type, enabled=False):
                 losses = self.distance.loss_weight * _distances(students[0], layers, teachers)
             found.update(zip(indices, losses.unbind()))
         return found
@@ -163,7 +181,7 @@ def _distances(student: StudentMoments, layers: tuple[LinearLayers, ...], teache
     offset = mean - torch.cat([teacher.mean for teacher in teachers])
     by_channel = (matrix * (matrix @ own - 2 * cross)).sum(1) + offset.square()
     if teachers[0].uneven:  # the averaged maps have means of their own
-        columns = pooling.columns(student.mean, student.centred.size(0))
+        columns = pooling.columns(student.mean, len(student.map))
         means = torch.cat([teacher.averaged @ columns for teacher in teachers])
         by_channel = by_channel + 2 * offset * (matrix @ (averaged @ columns) - means)
     constants = torch.stack([teacher.constant for teacher in teachers])
