@@ -10,10 +10,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from .covariances import LinearPathways
 from .grid import PathwayGrid
 from .linear import LinearLayers
 from .maps import averaged
-from .moments import LinearPathways
 from .pathway import Pathway
 from .transforms import PointwiseTransform
 
@@ -113,11 +113,11 @@ def _copies(grid: PathwayGrid) -> Iterator[None]:
 
 def _cost(grid: PathwayGrid, pathway: Pathway, arguments: Callable[[str], dict] | None = None) -> float:
     feature, target = _maps(grid, pathway, 2)
-    layers = grid.layers_for_moments(pathway, feature, tuple(target.shape[2:]))
+    layers = grid.linear_layers_of(pathway, feature, tuple(target.shape[2:]))
     if layers is None:
         return cost(lambda: grid.compare(pathway, feature, target, arguments))
     # What does not grow with the batch is small in a training's batch, but not in one of two images.
-    two, four = (_cost_from_moments(grid, layers, *_maps(grid, pathway, images)) for images in (2, 4))
+    two, four = (_cost_from_covariances(grid, layers, *_maps(grid, pathway, images)) for images in (2, 4))
     return four - two
 
 
@@ -128,7 +128,7 @@ def _maps(grid: PathwayGrid, pathway: Pathway, images: int) -> tuple[Tensor, Ten
     return feature.requires_grad_(), averaged(target, grid.size(feature, target))
 
 
-def _cost_from_moments(grid: PathwayGrid, layers: LinearLayers, feature: Tensor, target: Tensor) -> float:
+def _cost_from_covariances(grid: PathwayGrid, layers: LinearLayers, feature: Tensor, target: Tensor) -> float:
     """Without the teacher's part, which is computed once for all receiving layers."""
     first, second = LinearPathways(grid.distance), LinearPathways(grid.distance)
     for linear in (first, second):

@@ -8,10 +8,10 @@ from ..errors import ArgumentError
 from ..tracing import FeatureTap
 from ..weighting import Weighting
 from .by_name import ByName
+from .covariances import LinearPathways
 from .hcl_loss import HCLLoss
 from .linear import LinearLayers, linear_layers
 from .maps import averaged, variance_of
-from .moments import LinearPathways
 from .pathway import Pathway, connect, span
 from .sensitivities import SensitivityRecorder
 from .weights import PathwayWeights
@@ -39,11 +39,11 @@ class PathwayGrid(PathwayWeights):
             'smaller': the larger map is resized to the smaller size (a teacher's by averaging). Defaults to
             'teacher'.
         compile_transforms (bool): Compile the transforms with ``torch.compile``, but not those whose pathways are computed
-            from moments. Defaults to False.
-        from_moments (bool): Compute pathways with a linear transform (1x1 convolution, with or without batch norm) and HCL
-            from second moments, which needs less time and memory and gives the same loss up to rounding. Where the
-            teacher's map is not a whole number of times as large as the student's, and for all other transforms and
-            distances, maps are transformed and compared in any case. Defaults to True.
+            from covariances. Defaults to False.
+        from_covariances (bool): Compute pathways with a linear transform (1x1 convolution, with or without batch norm) and
+            HCL from covariances, which needs less time and memory and gives the same loss up to rounding. If a side of the
+            teacher's map is not a multiple of the student's, and for all other transforms and distances, maps are
+            transformed and compared in any case. Defaults to True.
         average (Callable, optional): Averages a tensor over processes in place. Defaults to None: one process.
 
     Attributes:
@@ -68,13 +68,13 @@ class PathwayGrid(PathwayWeights):
                  weighting: Weighting | None = None,
                  compare_at: str = 'teacher',
                  compile_transforms: bool = False,
-                 from_moments: bool = True,
+                 from_covariances: bool = True,
                  average: Callable[[Tensor], object] | None = None) -> None:
         super().__init__(weighting or Weighting('exponential'))
         if compare_at not in COMPARE_AT:
             raise ArgumentError(f"compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
         self.compare_at, self.compile_transforms, self.average = compare_at, compile_transforms, average
-        self.from_moments = from_moments
+        self.from_covariances = from_covariances
         pairs = connect(transmitters, receivers, connections)
         self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
         self.pathways = span(pairs, list(transforms))
@@ -151,7 +151,7 @@ class PathwayGrid(PathwayWeights):
                 feature = self._recorder.view_of(pathway.name, feature)
             divisor = self._divisor(pathway.transmitter.name, target)
             size = self.size(feature, target)
-            layers = self.layers_for_moments(pathway, feature, size)
+            layers = self.linear_layers_of(pathway, feature, size)
             key = pathway.transmitter.name, size, layers is None
             if key not in targets:
                 scaled = averaged(target, size)
@@ -169,9 +169,9 @@ class PathwayGrid(PathwayWeights):
             self._recorder.watch([self.pathways[index].name for index in self.live], found)
         return found
 
-    def layers_for_moments(self, pathway: Pathway, feature: Tensor, size: tuple[int, ...]) -> LinearLayers | None:
-        """The layers of a pathway's transform if its loss is computed from moments, else None."""
-        if not self.from_moments or pathway.name not in self.transforms:
+    def linear_layers_of(self, pathway: Pathway, feature: Tensor, size: tuple[int, ...]) -> LinearLayers | None:
+        """The layers of a pathway's transform if its loss is computed from covariances, else None."""
+        if not self.from_covariances or pathway.name not in self.transforms:
             return None
         if type(self.distance).forward is not HCLLoss.forward:
             return None

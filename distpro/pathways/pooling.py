@@ -16,7 +16,7 @@ class Pooling:
 
     Args:
         size (tuple[int, int]): h and w.
-        factors (tuple[int, int]): The maps stand for maps that are enlarged by these whole factors.
+        factors (tuple[int, int]): The maps stand for maps that are enlarged by these integer factors.
         levels (tuple): Sizes (p, q) of the averaged maps, no larger than the enlarged ones, and their weights.
     """
     size: tuple[int, ...]

@@ -306,9 +306,10 @@ def test_costs_are_counted_and_leave_the_model_alone():
 # ---- pathways whose cost is out of proportion
 
 
-def expensive(pairs, transform='ConvAttentionTransform', compare_at='teacher', from_moments=True, **kwargs):
+def expensive(pairs, transform='ConvAttentionTransform', compare_at='teacher', from_covariances=True, **kwargs):
     return build(student=network(8), teacher=network(64), distiller=dict(
-        connections=pairs, compare_at=compare_at, from_moments=from_moments, transforms=[dict(type=transform, name='it')]), **kwargs)
+        connections=pairs, compare_at=compare_at, from_covariances=from_covariances,
+        transforms=[dict(type=transform, name='it')]), **kwargs)
 
 
 def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_how_much():
@@ -333,7 +334,7 @@ def test_what_does_not_help_is_not_advised():
     sentence, = cost_advice(expensive([('layer1', 'layer1')]))  # maps of one size
     assert 'PointwiseTransform' in sentence and 'compare_at' not in sentence
     assert cost_advice(expensive([('layer1', 'layer1')], transform='PointwiseTransform')) == []
-    sentence, = cost_advice(expensive([('layer1', 'layer1')], transform='PointwiseTransform', from_moments=False))
+    sentence, = cost_advice(expensive([('layer1', 'layer1')], transform='PointwiseTransform', from_covariances=False))
     assert sentence.endswith("(estimated): removing ('layer1', 'layer1') from connections saves the full cost")
     assert cost_advice(build()) == []
 
@@ -604,7 +605,8 @@ def test_a_weight_of_zero_leaves_no_sensitivity():
 def test_nothing_is_caught_where_nothing_is_kept():
     model = build()
     sum(model(*batch(), mode='loss').values()).backward()
-    assert all(sensitivity is None for _, sensitivity in model.distiller.grid.sensitivities()) and model._cached is None
+    assert all(sensitivity is None for _, sensitivity in model.distiller.grid.sensitivities())
+    assert model._cached is None
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Pathways from second moments: losses, derivatives and running statistics against the plain way, in float64."""
+"""Pathways from covariances: losses, derivatives and running statistics against the plain way, in float64."""
 import copy
 import random
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from distpro.pathways import HCLLoss, LinearTransform, PathwayGrid, PointwiseTransform, linear, moments
+from distpro.pathways import HCLLoss, LinearTransform, PathwayGrid, PointwiseTransform, covariances, linear
 from distpro.tracing import FeatureTap, Layout
 from distpro.weighting import Weighting
 
@@ -14,7 +14,7 @@ BOTH = dict(pointwise=PointwiseTransform, linear=LinearTransform)
 
 
 def grids(receivers, transmitters, transforms=BOTH, change=lambda transform: None, **kwargs):
-    """One grid by moments and one by maps, in float64, with the same parameters."""
+    """One grid by covariances and one by maps, in float64, with the same parameters."""
     taps = [[FeatureTap(f'{side}{number}', '', shape=shape) for number, shape in enumerate(shapes)]
             for side, shapes in (('t', transmitters), ('s', receivers))]
     grid = PathwayGrid(*taps, transforms, 'all', **kwargs).double()
@@ -23,7 +23,7 @@ def grids(receivers, transmitters, transforms=BOTH, change=lambda transform: Non
         for parameter in transform.parameters():
             nn.init.normal_(parameter)
     plain = copy.deepcopy(grid)
-    plain.from_moments = False
+    plain.from_covariances = False
     return grid, plain
 
 
@@ -54,10 +54,10 @@ def error(found, expected):
     return max(((a - b).abs().max() / b.abs().max().clamp_min(1e-12)).item() for a, b in zip(found, expected))
 
 
-def by_moments(monkeypatch):
-    """A list that grows by one for each pathway that is computed from moments."""
-    seen, add = [], moments.LinearPathways.add
-    monkeypatch.setattr(moments.LinearPathways, 'add', lambda *args: seen.append(args[1]) or add(*args))
+def by_covariances(monkeypatch):
+    """A list that grows by one for each pathway that is computed from covariances."""
+    seen, add = [], covariances.LinearPathways.add
+    monkeypatch.setattr(covariances.LinearPathways, 'add', lambda *args: seen.append(args[1]) or add(*args))
     return seen
 
 
@@ -81,7 +81,7 @@ def test_losses_derivatives_and_running_statistics_are_those_of_the_maps(seed, m
     both = grids(receivers, transmitters, distance=HCLLoss(levels, loss_weight=1.5),
                  weighting=Weighting('exponential', unit=unit))
     received, transmitted = features(receivers, 's', batch), features(transmitters, 't', batch)
-    seen = by_moments(monkeypatch)
+    seen = by_covariances(monkeypatch)
     found, expected = (all_derivatives(grid, received, transmitted) for grid in both)
     assert len(seen) >= 2 * 3  # at least the transmitters made for a receiver, with two transforms
     assert error(found, expected) < 1e-10
@@ -122,12 +122,12 @@ def full_weight(distance, height, width, right=HCLLoss.levels_of):
 
 
 FAULTS = {
-    'gradient of the covariance': (moments._Gram, 'backward', staticmethod(half_gradient)),
-    'constant batch statistics': (moments, 'stacked_affine', constant_statistics),
-    'unbiased variance in the output': (moments, 'stacked_affine', unbiased_output),
+    'gradient of the covariance': (covariances._Gram, 'backward', staticmethod(half_gradient)),
+    'constant batch statistics': (covariances, 'stacked_affine', constant_statistics),
+    'unbiased variance in the output': (covariances, 'stacked_affine', unbiased_output),
     'biased running variance': (linear, '_update_running', biased_running),
-    'bins of one size': (moments.Pooling, 'uneven', property(lambda pooling: False)),
-    'every bin of entire pixels': (moments.Pooling, 'aligned', property(lambda pooling: True)),
+    'bins of one size': (covariances.Pooling, 'uneven', property(lambda pooling: False)),
+    'every bin of entire pixels': (covariances.Pooling, 'aligned', property(lambda pooling: True)),
     'levels of twice the weight': (HCLLoss, 'levels_of', full_weight),
 }
 
@@ -161,7 +161,7 @@ def test_every_setting_of_the_batch_norm_is_followed(name, monkeypatch):
     receivers, transmitters = FIXED[0]
     both = grids(receivers, transmitters, change=change)
     received, transmitted = features(receivers, 's', 5), features(transmitters, 't', 5)
-    seen = by_moments(monkeypatch)
+    seen = by_covariances(monkeypatch)
     for _ in range(3):  # the running statistics are those of several steps
         assert error(*(all_derivatives(grid, received, transmitted) for grid in both)) < 1e-10
     assert len(seen) == 3 * 8
@@ -209,7 +209,7 @@ def test_tokens_and_other_layouts_are_read_in_place(arrange, monkeypatch):
     else:
         given = torch.cat([torch.randn(3, before, 6).double(), student.flatten(2).transpose(1, 2)], 1)
         layout = Layout('tokens', (4, 4), before)
-    seen, found = by_moments(monkeypatch), []
+    seen, found = by_covariances(monkeypatch), []
     for grid in both:
         leaf = given.clone().requires_grad_()
         loss = grid.pathway_losses(dict(s0=layout(leaf)), teacher).sum()
@@ -243,28 +243,28 @@ def test_moments_are_in_single_precision_under_autocast():
 def test_no_map_of_the_teachers_width_has_a_graph():
     receivers, transmitters = [(4, 8, 8)], [(40, 16, 16)]
     kept = {}
-    for name, grid in zip(('moments', 'plain'), grids(receivers, transmitters)):
+    for name, grid in zip(('covariances', 'plain'), grids(receivers, transmitters)):
         received = {key: feature.requires_grad_() for key, feature in features(receivers, 's', 5).items()}
         saved = kept[name] = []
         with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x) or x, lambda x: x):
             grid.pathway_losses(received, features(transmitters, 't', 5))
     with_graph = {name: max(x.numel() for x in saved if x.requires_grad) for name, saved in kept.items()}
     assert with_graph['plain'] >= 5 * 40 * 16 * 16
-    assert with_graph['moments'] <= 5 * 4 * 8 * 8
-    assert max(x.numel() for x in kept['moments']) <= 5 * 40 * 8 * 8  # the teacher's averages, at the student's size
+    assert with_graph['covariances'] <= 5 * 4 * 8 * 8
+    assert max(x.numel() for x in kept['covariances']) <= 5 * 40 * 8 * 8  # the teacher's averages, at the student's size
 
 
 def test_what_receivers_share_is_computed_once(monkeypatch):
     receivers, transmitters = [(4, 8, 8), (6, 8, 8), (5, 4, 4)], [(7, 16, 16), (3, 8, 8)]
     made = []
-    for part in (moments.TeacherMap, moments.TeacherMoments, moments.StudentMoments):
+    for part in (covariances.TeacherMap, covariances.TeacherStatistics, covariances.StudentStatistics):
         make = part.__init__
         monkeypatch.setattr(part, '__init__', lambda self, *args, make=make, part=part: made.append(part.__name__) or make(
             self, *args))
     grid, _ = grids(receivers, transmitters)
     received, transmitted = features(receivers, 's', 2), features(transmitters, 't', 2)
     grid.pathway_losses(received, transmitted)
-    assert [made.count(name) for name in ('TeacherMap', 'TeacherMoments', 'StudentMoments')] == [2, 4, 3]
+    assert [made.count(name) for name in ('TeacherMap', 'TeacherStatistics', 'StudentStatistics')] == [2, 4, 3]
     made.clear()
     grid.pathway_losses(received, transmitted, catch=False)
     assert len(made) == 9
@@ -328,8 +328,8 @@ def test_everything_else_goes_the_plain_way(case, monkeypatch):
     change = dict(hook=hooked, norm=another_norm, weight=normed_weight).get(case, lambda transform: None)
     distance = dict(distance=Halved(), mse=nn.MSELoss()).get(case)
     grid, plain = grids(receivers, transmitters, change=change, distance=distance)
-    grid.from_moments = case != 'switch'
-    seen = by_moments(monkeypatch)
+    grid.from_covariances = case != 'switch'
+    seen = by_covariances(monkeypatch)
     received, transmitted = features(receivers, 's', 3), features(transmitters, 't', 3)
     found, expected = (one.pathway_losses(received, transmitted) for one in (grid, plain))
     assert torch.equal(found[0], expected[0]) and torch.allclose(found[1], expected[1], rtol=1e-12)
@@ -360,6 +360,6 @@ def test_compared_at_the_smaller_size(monkeypatch):
     receivers, transmitters = [(4, 4, 4), (3, 8, 8)], [(5, 12, 16), (6, 4, 4)]
     both = grids(receivers, transmitters, compare_at='smaller')
     received, transmitted = features(receivers, 's', 3), features(transmitters, 't', 3)
-    seen = by_moments(monkeypatch)
+    seen = by_covariances(monkeypatch)
     assert error(*(all_derivatives(grid, received, transmitted) for grid in both)) < 1e-10
     assert len(seen) == 2 * 3  # a student's map that is larger is resized

@@ -1,4 +1,4 @@
-"""Trainings and searches whose pathways are computed from moments, against those by maps."""
+"""Trainings and searches whose pathways are computed from covariances, against those by maps."""
 import copy
 
 import pytest
@@ -8,16 +8,16 @@ from test_distillation import MANUAL, network
 from test_plain_search import data, search, teacher  # noqa: F401  fixtures
 
 import distpro
-from distpro.pathways import LinearTransform, PointwiseTransform, moments
+from distpro.pathways import LinearTransform, PointwiseTransform, covariances
 
 BOTH = dict(pointwise=PointwiseTransform, linear=LinearTransform)
 
 
 @pytest.fixture
 def computed(monkeypatch):
-    """A list that grows with each pathway that is computed from moments."""
-    seen, add = [], moments.LinearPathways.add
-    monkeypatch.setattr(moments.LinearPathways, 'add', lambda *args: seen.append(0) or add(*args))
+    """A list that grows with each pathway that is computed from covariances."""
+    seen, add = [], covariances.LinearPathways.add
+    monkeypatch.setattr(covariances.LinearPathways, 'add', lambda *args: seen.append(0) or add(*args))
     return seen
 
 
@@ -26,7 +26,8 @@ def trained(data, teacher, dtype, **kwargs):  # noqa: F811
     torch.manual_seed(0)
     student = network().to(dtype)
     images = next(iter(data[1]))[0].to(dtype)
-    kd = distpro.Distillation(student, copy.deepcopy(teacher).to(dtype), images[:2], process=MANUAL, transforms=BOTH, **kwargs)
+    kd = distpro.Distillation(student, copy.deepcopy(teacher).to(dtype), images[:2], process=MANUAL, transforms=BOTH,
+                              **kwargs)
     optimizer = torch.optim.SGD([*student.parameters(), *kd.parameters()], 0.05, 0.9, weight_decay=1e-3)
     for epoch in range(3):
         for images, labels in data[1]:
@@ -49,7 +50,7 @@ def test_a_training_ends_with_the_same_student_and_transforms(data, teacher, com
     student, kd = trained(data, teacher, dtype)
     assert len(computed) > 12
     computed.clear()
-    other, plain = trained(data, teacher, dtype, from_moments=False)
+    other, plain = trained(data, teacher, dtype, from_covariances=False)
     assert not computed and list(kd.state_dict()) == list(plain.state_dict())
     assert distance(student.state_dict(), other.state_dict()) < bound
     assert distance(kd.state_dict(), plain.state_dict()) < bound
@@ -62,12 +63,12 @@ def test_the_default_search_differentiates_them(data, teacher, computed, monkeyp
     monkeypatch.setattr(distpro.searching.Round, 'derivatives',
                         lambda current: found.append(derivatives(current)) or found[-1])
     student, losses = network().double(), []
-    for from_moments in (True, False):
-        process = search(double, copy.deepcopy(teacher).double(), student, from_moments=from_moments,
+    for from_covariances in (True, False):
+        process = search(double, copy.deepcopy(teacher).double(), student, from_covariances=from_covariances,
                          references=['student'], max_divisions=0, epochs=1, min_iterations=4,
                          weighting=distpro.Weighting('exponential', kd_weight=0.01))
         losses.append([trial['loss'] for trial in process.origin['trials']])
-        assert bool(computed) == from_moments
+        assert bool(computed) == from_covariances
         computed.clear()
     count = len(found) // 2
     assert count and len(found) == 2 * count and found[0].abs().max() > 0

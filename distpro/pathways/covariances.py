@@ -1,4 +1,4 @@
-r"""Losses of linear pathways from second moments, without maps of the teacher's width.
+r"""Losses of linear pathways from covariances, without maps of the teacher's width.
 
 A linear transform gives :math:`x = A (f - \bar f) + b` for each pixel f of the student (:mod:`distpro.pathways.linear`).
 With the teacher's map t, averaged over the block of pixels that one pixel of the student is enlarged to, the squared
@@ -7,11 +7,12 @@ distance is a quadratic form of A and b:
 .. math:: \mathrm{mean} \lVert x - t \rVert^2 = \mathrm{tr}(A S A^\top) - 2\, \mathrm{tr}(A K) + \lVert b - \bar t \rVert^2
     + \mathrm{var}(t), \qquad S = \mathrm{cov}(f), \quad K = \mathrm{cov}(f, t)
 
-The levels of HCL are squared distances of averaged maps, so S and K are their weighted sums over the levels. S is shared by
-all pathways of a receiving layer, and the teacher's averaged maps by all pathways of a transmitting layer. Everything is
-plain torch operations and can be differentiated twice.
+The levels of HCL are squared distances of averaged maps, so S and K are weighted sums over the levels. S is shared by all
+pathways of a receiving layer, and the teacher's averaged maps by all pathways of a transmitting layer. All operations can be
+differentiated twice.
 """
 import functools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from .linear import LinearLayers, kind, stacked_affine
 from .pooling import Pooling
 
 
-class StudentMoments:
+class StudentStatistics:
     """Mean and covariance of the pixels of a receiving layer, with a graph.
 
     Args:
@@ -59,7 +60,7 @@ class StudentMoments:
 
 
 class TeacherMap:
-    """A transmitting layer, whose moments are computed once for all receiving layers of one size; without a graph.
+    """A transmitting layer, whose statistics are computed once for all receiving layers of one size; without a graph.
 
     Args:
         target (Tensor): The teacher's map [B, C_t, H, W], at the size at which maps are compared.
@@ -72,14 +73,14 @@ class TeacherMap:
             self.map = single(target)
             self.scale = self.map.new_ones(()) if deviation is None else 1 / deviation.to(self.map.dtype)
             self.mean = self.map.mean((0, 2, 3))
-        self._at: dict[tuple[int, ...], TeacherMoments] = {}
+        self._at: dict[tuple[int, ...], TeacherStatistics] = {}
         self._variances: dict[tuple[int, ...], Tensor] = {}
 
-    def at(self, size: tuple[int, ...], levels: list[tuple[tuple[int, int], float]]) -> 'TeacherMoments':
-        """TeacherMoments: The moments for student's maps of a size [h, w]."""
+    def at(self, size: tuple[int, ...], levels: list[tuple[tuple[int, int], float]]) -> 'TeacherStatistics':
+        """TeacherStatistics: What is compared with student's maps of a size [h, w]."""
         if size not in self._at:
             with torch.no_grad(), torch.autocast(self.map.device.type, enabled=False):
-                self._at[size] = TeacherMoments(self, size, levels)
+                self._at[size] = TeacherStatistics(self, size, levels)
         return self._at[size]
 
     def variance(self, size: tuple[int, int]) -> Tensor:
@@ -91,18 +92,20 @@ class TeacherMap:
         return self._variances[size]
 
 
-class TeacherMoments:
+class TeacherStatistics:
     """The teacher's side of the quadratic forms, for student's maps of one size.
 
     Args:
         teacher (TeacherMap): The transmitting layer.
-        size (tuple[int, int]): Size [h, w] of the student's maps; whole fractions of the teacher's.
+        size (tuple[int, int]): Size [h, w] of the student's maps; H and W are multiples of h and w.
         levels (list): Sizes of HCL's maps, the full one first, and their weights, see :meth:`HCLLoss.levels_of`.
     """
 
     def __init__(self, teacher: TeacherMap, size: tuple[int, ...], levels: list[tuple[tuple[int, int], float]]) -> None:
         # Averages that are no coarser than the student's map differ from the full map in the constant alone.
-        full, fine, coarse = levels[0][0], [], []
+        full = levels[0][0]
+        fine: list[tuple[tuple[int, int], float]] = []
+        coarse: list[tuple[tuple[int, int], float]] = []
         for level in levels:
             enlarges = all(total % part == 0 and part % side == 0 for total, part, side in zip(full, level[0], size))
             (fine if enlarges else coarse).append(level)
@@ -135,9 +138,9 @@ class LinearPathways:
 
     def __init__(self, distance: HCLLoss) -> None:
         self.distance = distance
-        self._students: dict[int, StudentMoments] = {}
+        self._students: dict[int, StudentStatistics] = {}
         self._teachers: dict[int, TeacherMap] = {}
-        self._groups: dict[tuple, list[tuple[int, LinearLayers, StudentMoments, TeacherMoments]]] = {}
+        self._groups: dict[tuple, list[tuple[int, LinearLayers, StudentStatistics, TeacherStatistics]]] = {}
 
     def add(self, index: int, layers: LinearLayers, feature: Tensor, target: Tensor, divisor: Tensor | None) -> None:
         """Add a pathway.
@@ -145,12 +148,12 @@ class LinearPathways:
         Args:
             index (int): Its index in :meth:`losses`.
             layers (LinearLayers): The layers of its transform.
-            feature (Tensor): The student's map [B, C, h, w]. Pathways that share the object share its moments.
-            target (Tensor): The teacher's map [B, C_t, H, W], likewise; H and W are multiples of h and w.
+            feature (Tensor): The student's map [B, C, h, w]. Pathways that share the object share its statistics.
+            target (Tensor): The teacher's map [B, C_t, H, W], shared too; H and W are multiples of h and w.
             divisor (Tensor, optional): A number that the teacher's map is divided by. None: 1.
         """
         if id(feature) not in self._students:
-            self._students[id(feature)] = StudentMoments(feature)
+            self._students[id(feature)] = StudentStatistics(feature)
         if id(target) not in self._teachers:
             self._teachers[id(target)] = TeacherMap(target, divisor)
         student = self._students[id(feature)]
@@ -169,7 +172,7 @@ class LinearPathways:
         return found
 
 
-def _distances(student: StudentMoments, layers: tuple[LinearLayers, ...], teachers: tuple[TeacherMoments, ...]) -> Tensor:
+def _distances(student: StudentStatistics, layers: Sequence[LinearLayers], teachers: Sequence[TeacherStatistics]) -> Tensor:
     """Squared distances [n] of pathways that differ in transform and teacher alone."""
     pooling, share, count = teachers[0].pooling, teachers[0].share, student.pixels.size(1)
     matrix, mean = stacked_affine(layers, student.mean, student.covariance, count)
@@ -180,7 +183,7 @@ def _distances(student: StudentMoments, layers: tuple[LinearLayers, ...], teache
                        for teacher in teachers])
     offset = mean - torch.cat([teacher.mean for teacher in teachers])
     by_channel = (matrix * (matrix @ own - 2 * cross)).sum(1) + offset.square()
-    if teachers[0].uneven:  # the averaged maps have means of their own
+    if teachers[0].uneven:  # the averaged maps have other means than the full map
         columns = pooling.columns(student.mean, len(student.map))
         means = torch.cat([teacher.averaged @ columns for teacher in teachers])
         by_channel = by_channel + 2 * offset * (matrix @ (averaged @ columns) - means)
