@@ -95,7 +95,7 @@ class Bench:
     def replay(self, skipped: int, pathways: int = 10) -> Variant:
         """A replay of a process that keeps some pathways under the threshold."""
         cfg = self.config('distill', pathways)
-        names = pathway_names(pathways)
+        names = [*pathway_names(pathways), *(['logits>logits:kl'] if cfg.model.distiller.get('logits') else [])]
         path = os.path.join(self.folder, f'process_{skipped}.json')
         weights = [0.1] * skipped + [0.9] * (len(names) - skipped)
         DistillationProcess(names, Weighting('absolute'), [0, 1], [weights, weights]).save(path)

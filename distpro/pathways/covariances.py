@@ -24,7 +24,10 @@ from .pooling import Pooling
 
 
 class StudentStatistics:
-    """Mean and covariance of the pixels of a receiving layer, with a graph.
+    """Means and covariance of the pixels of a receiving layer, with a graph.
+
+    The map is read twice with a graph: for the covariance, and for its mean and averages. So the pixels are centred at
+    a constant, which has the value of the mean; differences from it matter to second derivatives only.
 
     Args:
         feature (Tensor): The student's map [B, C, h, w].
@@ -34,29 +37,37 @@ class StudentStatistics:
         self.given = feature  # as long as it lives, no other feature has its id
         self.map = single(feature)
         self.size = tuple(feature.shape[2:])
-        self._averaged: dict[Pooling, Tensor] = {}
-
-    @functools.cached_property
-    def mean(self) -> Tensor:
-        """Tensor: The mean of the pixels [C]."""
-        return self.map.mean((0, 2, 3))
+        self.centre = self.map.detach().mean((0, 2, 3))  # [C]
+        self._averages: dict[Pooling, tuple[Tensor, Tensor]] = {}
 
     @functools.cached_property
     def pixels(self) -> Tensor:
-        """Tensor: The pixels less their mean [C, M]."""
+        """Tensor: The pixels less the centre [C, M]."""
         # Before the products, because a covariance is a small difference of large products otherwise.
-        return self.map.transpose(0, 1).flatten(1) - self.mean[:, None]
+        return self.map.transpose(0, 1).flatten(1) - self.centre[:, None]
 
     @functools.cached_property
-    def covariance(self) -> Tensor:
-        """Tensor: Their covariance [C, C]."""
+    def products(self) -> Tensor:
+        """Tensor: The mean product of two channels of these pixels [C, C]."""
         return _Gram.apply(self.pixels) / self.pixels.size(1)
 
-    def averaged(self, pooling: Pooling) -> Tensor:
-        """Tensor: The pixels of all averaged maps, less the mean of the full map [C, M'], see :class:`Pooling`."""
-        if pooling not in self._averaged:
-            self._averaged[pooling] = pooling(self.map) - pooling.centres(self.mean, len(self.map))
-        return self._averaged[pooling]
+    def covariance(self, mean: Tensor) -> Tensor:
+        """Tensor: The covariance of the pixels [C, C], given their mean."""
+        return self.products - torch.outer(mean - self.centre, mean - self.centre)
+
+    def averages(self, pooling: Pooling) -> tuple[Tensor, Tensor]:
+        """Averages of the map.
+
+        Args:
+            pooling (Pooling): The sizes.
+
+        Returns:
+            tuple[Tensor, Tensor]: The mean [C], and the pixels of all averaged maps less this mean [C, M'].
+        """
+        if pooling not in self._averages:
+            averaged, mean = pooling(self.map)
+            self._averages[pooling] = mean, averaged - pooling.centres(mean, len(self.map))
+        return self._averages[pooling]
 
 
 class TeacherMap:
@@ -121,7 +132,7 @@ class TeacherStatistics:
             self.pooling = own = Pooling(size, (1, 1), averaged)
         self.uneven = own.uneven
         maps = blocks if self.pooling.aligned else teacher.map
-        self.averaged = (own(maps) - own.centres(teacher.mean, len(maps))).mul_(teacher.scale)  # [C_t, M']
+        self.averaged = (own(maps)[0] - own.centres(teacher.mean, len(maps))).mul_(teacher.scale)  # [C_t, M']
         self.constant = self.averaged.square().sum() / len(self.mean)
         for sizes, weight in fine:
             self.constant = self.constant + weight * teacher.variance(sizes)
@@ -175,16 +186,18 @@ class LinearPathways:
 def _distances(student: StudentStatistics, layers: Sequence[LinearLayers], teachers: Sequence[TeacherStatistics]) -> Tensor:
     """Squared distances [n] of pathways that differ in transform and teacher alone."""
     pooling, share, count = teachers[0].pooling, teachers[0].share, student.pixels.size(1)
-    matrix, mean = stacked_affine(layers, student.mean, student.covariance, count)
-    averaged = student.averaged(pooling)
-    own = share * student.covariance + averaged @ averaged.t()
+    pixel_mean, averaged = student.averages(pooling)
+    covariance = student.covariance(pixel_mean)
+    matrix, mean = stacked_affine(layers, pixel_mean, covariance, count)
+    own = share * covariance + averaged @ averaged.t()
+    # The teacher's pixels have mean 0, so it does not matter where the student's are centred.
     # One product for each teacher's map: maps of several teachers side by side would be copies.
     cross = torch.cat([torch.addmm(teacher.averaged @ averaged.t(), teacher.pixels, student.pixels.t(), alpha=share / count)
                        for teacher in teachers])
     offset = mean - torch.cat([teacher.mean for teacher in teachers])
     by_channel = (matrix * (matrix @ own - 2 * cross)).sum(1) + offset.square()
     if teachers[0].uneven:  # the averaged maps have other means than the full map
-        columns = pooling.columns(student.mean, len(student.map))
+        columns = pooling.columns(pixel_mean, len(student.map))
         means = torch.cat([teacher.averaged @ columns for teacher in teachers])
         by_channel = by_channel + 2 * offset * (matrix @ (averaged @ columns) - means)
     constants = torch.stack([teacher.constant for teacher in teachers])

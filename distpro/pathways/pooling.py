@@ -34,14 +34,22 @@ class Pooling:
         return any(side * factor % part for sizes, _ in self.levels
                    for side, factor, part in zip(self.size, self.factors, sizes))
 
-    def __call__(self, maps: Tensor) -> Tensor:
-        """Tensor: The averaged pixels [C, B K] of maps [B, C, h, w], K pixels of all sizes for each image."""
-        matrix = _matrix(self, maps.dtype, maps.device)
-        return (maps.flatten(2) @ matrix).transpose(0, 1).flatten(1) / len(maps)**0.5
+    def __call__(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Average maps.
+
+        Args:
+            maps (Tensor): Maps [B, C, h, w].
+
+        Returns:
+            tuple[Tensor, Tensor]: The averaged pixels [C, B K], K pixels of all sizes for each image, and the mean of the
+            maps [C].
+        """
+        averaged = maps.flatten(2) @ _matrix(self, maps.dtype, maps.device)
+        return averaged[:, :, :-1].transpose(0, 1).flatten(1) / len(maps)**0.5, averaged[:, :, -1].mean(0)
 
     def columns(self, like: Tensor, images: int) -> Tensor:
         """Tensor: The averaged pixels [B K] of maps of ones, of the type of ``like``."""
-        return _matrix(self, like.dtype, like.device).sum(0).repeat(images) / images**0.5
+        return _matrix(self, like.dtype, like.device)[:, :-1].sum(0).repeat(images) / images**0.5
 
     def centres(self, mean: Tensor, images: int) -> Tensor:
         """Tensor: The averaged pixels [C, B K] of constant maps of these means [C]."""
@@ -50,12 +58,14 @@ class Pooling:
 
 @functools.lru_cache(maxsize=256)
 def _matrix(pooling: Pooling, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """From the pixels of a map [h w] to all averaged pixels, scaled [h w, K]."""
+    """From the pixels of a map [h w] to all averaged pixels, scaled, and to the mean [h w, K + 1]."""
     with torch.inference_mode(False), torch.no_grad():  # a tensor of inference mode could not be used in a training later
-        parts = [torch.zeros(pooling.size[0] * pooling.size[1], 0, dtype=torch.float64)]
+        count = pooling.size[0] * pooling.size[1]
+        parts = []
         for sizes, weight in pooling.levels:
             sides = [_averages(*side) for side in zip(pooling.size, pooling.factors, sizes)]
             parts.append(torch.kron(*sides) * (weight / (sizes[0] * sizes[1]))**0.5)
+        parts.append(torch.full((count, 1), 1 / count, dtype=torch.float64))
         return torch.cat(parts, 1).to(device, dtype)
 
 
