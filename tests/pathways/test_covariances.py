@@ -123,7 +123,7 @@ def full_weight(distance, height, width, right=HCLLoss.levels_of):
 
 FAULTS = {
     'gradient of the covariance': (covariances._Gram, 'backward', staticmethod(half_gradient)),
-    'a constant mean in the covariance': (covariances.StudentStatistics, 'covariance', lambda student, mean: student.products),
+    'constant mean in the covariance': (covariances.StudentStatistics, 'covariance', lambda student, mean: student.products),
     'constant batch statistics': (covariances, 'stacked_affine', constant_statistics),
     'unbiased variance in the output': (covariances, 'stacked_affine', unbiased_output),
     'biased running variance': (linear, '_update_running', biased_running),
