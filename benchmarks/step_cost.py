@@ -15,15 +15,13 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import distpro_mm  # noqa: F401  first: makes the others importable
 
 # isort: split
-import numpy as np
 import torch
-from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.runner import Runner
 from torch.autograd.profiler import profile
@@ -32,10 +30,9 @@ from distpro.process import DistillationProcess
 from distpro.weighting import Weighting
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_trainer
-from distpro_mm.reporting.figures import save_figure
-from distpro_mm.reporting.table import markdown
 from machine import ROOT, describe
 from made_up import MadeUpImages  # noqa: F401  registers it
+from step_cost_page import draw, page
 
 PAIR = 'resnet56_resnet20_cifar100'
 TRANSFORM = 'ConvAttentionTransform'
@@ -106,7 +103,7 @@ class Bench:
     def replay(self, skipped: int, pathways: int = 10) -> Variant:
         """A replay of a process that keeps some pathways under the threshold."""
         cfg = self.config('distill', pathways)
-        names = pathway_names(pathways)
+        names = [*pathway_names(pathways), *(['logits>logits:kl'] if cfg.model.distiller.get('logits') else [])]
         path = os.path.join(self.folder, f'process_{skipped}.json')
         weights = [0.1] * skipped + [0.9] * (len(names) - skipped)
         DistillationProcess(names, Weighting('absolute'), [0, 1], [weights, weights]).save(path)
@@ -238,54 +235,6 @@ def loading(batch: int) -> list[dict]:
                  images_a_second=round(count / statistics.median(times))) for name, times in seconds.items()]
 
 
-def draw(rows: Sequence[dict], path: str) -> None:
-    """The steps' seconds as bars, and their growth with the pathways."""
-    figure = Figure(figsize=(12, 4.8), layout='constrained')
-    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    steps = [row for row in rows if row['section'] == 'step']
-    places = np.arange(len(steps))[::-1]
-    medians = np.array([row['seconds'] for row in steps])
-    spread = np.abs(np.array([[row['fastest'], row['slowest']] for row in steps]).T - medians)
-    left.barh(places, medians, xerr=spread, color='tab:blue', ecolor='0.4')
-    left.set_yticks(places, [row['variant'] for row in steps])
-    left.set(xlabel='seconds a step (median; lines: fastest and slowest)',
-             xlim=(0, 1.2 * max(row['slowest'] for row in steps)))
-    for place, row in zip(places, steps):
-        left.text(row['slowest'] + 0.01 * medians.max(), place, f" {row['ratio']:.2f} x equal", va='center', fontsize=8)
-    growth = [row for row in rows if row['section'].startswith('growth')]
-    for variant in dict.fromkeys(row['variant'] for row in growth):
-        points = [(int(row['section'].split()[1]), row['seconds']) for row in growth if row['variant'] == variant]
-        right.plot(*zip(*points), marker='o', label=variant)
-    right.set(xlabel='pathways', ylabel='seconds a step', xlim=(0, None), ylim=(0, None))
-    right.legend(frameon=False)
-    right.grid(alpha=0.3)
-    save_figure(figure, path)
-
-
-def table(rows: Sequence[dict], columns: dict[str, str]) -> str:
-    """Markdown table of some columns under some titles."""
-    return markdown([list(columns.values()), *([str(row.get(column, '')) for column in columns] for row in rows)])
-
-
-def page(rows: Sequence[dict], where: str) -> str:
-    """The page of results; what is said about them stands elsewhere."""
-    columns = dict(variant='training', seconds='seconds a step', fastest='fastest', slowest='slowest', ratio='ratio',
-                   images_a_second='images a second', peak_mb='peak memory (MB)')
-    growth = [{**row, 'pathways': row['section'].split()[1]} for row in rows if row['section'].startswith('growth')]
-    return '\n\n'.join([
-        '# What a step costs', f'Written by {where}',
-        'Seconds are medians over the rounds, in which all trainings take turns in one process. The ratio is the median of '
-        "each round's ratio to the training with all pathways at equal weights. Memory is what a step asks of torch's "
-        'allocator at its peak, beyond weights and optimiser.', '![Seconds a step](step_cost.png)',
-        table([row for row in rows if row['section'] == 'step'], columns),
-        '## Switches', table([row for row in rows if row['section'] == 'switches'], columns),
-        '## Growth with the number of pathways',
-        table(growth, dict(pathways='pathways', **{key: value for key, value in columns.items()})),
-        '## Loading',
-        table([row for row in rows if row['section'] == 'loading'],
-              dict(variant='data', seconds='seconds for 100 batches', images_a_second='images a second'))]) + '\n'
-
-
 def main() -> None:
     """Measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -320,6 +269,13 @@ def main() -> None:
             'channels_last': bench.variant('equal', custom_hooks=[dict(type='mmrazor.ChannelsLastHook')]),
             'compiled transforms': bench.variant('equal', model__distiller__compile_transforms=True)}
         rows += rows_of('switches', steps, measure(steps, args.rounds), args.batch, 'all pathways equal')
+        steps = {'plain KD (mmrazor)': bench.variant('kd')}
+        for name, from_covariances in (('from maps', False), ('from covariances', True)):
+            options = dict(model__distiller__transforms=[dict(type='PointwiseTransform')],
+                           model__distiller__from_covariances=from_covariances)
+            steps[f'all pathways equal, {name}'] = bench.variant('equal', **options)
+            steps[f'search, JVP, K=1, {name}'] = bench.variant('search', **options)
+        rows += rows_of('linear', steps, measure(steps, args.rounds), args.batch, 'plain KD (mmrazor)')
         for pathways in (5, 10, 20, 40):
             steps = {
                 'all pathways equal': bench.variant('equal', pathways=pathways),

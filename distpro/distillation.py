@@ -64,7 +64,7 @@ class Distillation(nn.Module):
         skip_below (float): Pathways of a weight below this are not computed, >= 0. Defaults to 0.
         get_logits (Callable, optional): Gives the logits [B, K] out of what a network returns. Defaults to None: a tensor
             as it is, an attribute or key ``logits``, or the first element of a tuple.
-        **kwargs: ``compare_at`` and ``compile_transforms`` of :class:`distpro.pathways.PathwayGrid`.
+        **kwargs: ``compare_at``, ``from_covariances`` and ``compile_transforms`` of :class:`distpro.pathways.PathwayGrid`.
 
     Attributes:
         grid (PathwayGrid): The pathways, their transforms and the weights in force.

@@ -5,11 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from .covariances import LinearPathways
 from .grid import PathwayGrid
+from .linear import LinearLayers
 from .maps import averaged
 from .pathway import Pathway
 from .transforms import PointwiseTransform
@@ -56,7 +59,7 @@ def cost(function: Callable[[], Any]) -> float:
 
 def pathway_costs(grid: PathwayGrid, pathways: Sequence[Pathway] | None = None,
                   arguments: Callable[[str], dict] | None = None) -> list[float]:
-    """Cost of each pathway for two images, see :func:`cost`.
+    """Cost of each pathway for two images, see :func:`cost`, as if it were the only one.
 
     Args:
         grid (PathwayGrid): The grid.
@@ -109,7 +112,26 @@ def _copies(grid: PathwayGrid) -> Iterator[None]:
 
 
 def _cost(grid: PathwayGrid, pathway: Pathway, arguments: Callable[[str], dict] | None = None) -> float:
-    feature, target = (torch.rand(2, *tap.shape, device=grid.alpha.device, dtype=grid.alpha.dtype)
+    feature, target = _maps(grid, pathway, 2)
+    layers = grid.linear_layers_of(pathway, feature, tuple(target.shape[2:]))
+    if layers is None:
+        return cost(lambda: grid.compare(pathway, feature, target, arguments))
+    # What does not grow with the batch is small in a training's batch, but not in one of two images.
+    two, four = (_cost_from_covariances(grid, layers, *_maps(grid, pathway, images)) for images in (2, 4))
+    return four - two
+
+
+def _maps(grid: PathwayGrid, pathway: Pathway, images: int) -> tuple[Tensor, Tensor]:
+    """Random maps of a pathway: the student's, which requires a gradient, and the teacher's at the size of comparison."""
+    feature, target = (torch.rand(images, *tap.shape, device=grid.alpha.device, dtype=grid.alpha.dtype)
                        for tap in (pathway.receiver, pathway.transmitter))
-    target = averaged(target, grid.size(feature, target))
-    return cost(lambda: grid.compare(pathway, feature.requires_grad_(), target, arguments))
+    return feature.requires_grad_(), averaged(target, grid.size(feature, target))
+
+
+def _cost_from_covariances(grid: PathwayGrid, layers: LinearLayers, feature: Tensor, target: Tensor) -> float:
+    """Without the teacher's part, which is computed once for all receiving layers."""
+    first, second = LinearPathways(grid.distance), LinearPathways(grid.distance)
+    for linear in (first, second):
+        linear.add(0, layers, feature, target, None)
+    first.losses()  # computes constants, which later steps do not
+    return cost(second.losses)

@@ -1,9 +1,6 @@
 """The grid of pathways: their transforms, losses and current weights."""
-import contextlib
-import functools
 from collections.abc import Callable, Iterator, Sequence
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -11,19 +8,19 @@ from ..errors import ArgumentError
 from ..tracing import FeatureTap
 from ..weighting import Weighting
 from .by_name import ByName
+from .covariances import LinearPathways
 from .hcl_loss import HCLLoss
+from .linear import LinearLayers, linear_layers
 from .maps import averaged, variance_of
 from .pathway import Pathway, connect, span
+from .sensitivities import SensitivityRecorder
+from .weights import PathwayWeights
 
 COMPARE_AT = ('teacher', 'smaller')
 
 
-class PathwayGrid(nn.Module):
+class PathwayGrid(PathwayWeights):
     """Pathways between the layers of a teacher and of a student, and the loss of all of them.
-
-    The weights come from alpha through ``weighting`` (in a search, and by default), or from the last call of
-    :meth:`set_weights` (in a replay). alpha is neither a parameter nor a buffer, so the student's optimiser, weight
-    decay, clipping, averaging and gradient buckets do not affect it. It is saved with the module as extra state.
 
     Args:
         transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep.
@@ -41,17 +38,20 @@ class PathwayGrid(nn.Module):
         compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
             'smaller': the larger map is resized to the smaller size (a teacher's by averaging). Defaults to
             'teacher'.
-        compile_transforms (bool): Compile the transforms with ``torch.compile``. Defaults to False.
+        compile_transforms (bool): Compile the transforms with ``torch.compile``, but not those whose pathways are computed
+            from covariances. Defaults to False.
+        from_covariances (bool): Compute pathways with a linear transform (1x1 convolution, with or without batch norm) and
+            HCL from covariances, which needs less time and memory and gives the same loss up to rounding. If a side of the
+            teacher's map is not a multiple of the student's, and for all other transforms and distances, maps are
+            transformed and compared in any case. Defaults to True.
         average (Callable, optional): Averages a tensor over processes in place. Defaults to None: one process.
 
     Attributes:
         pathways (list[Pathway]): The pathways [N], in the order of alpha and the weights.
         layer_names (dict[str, list[str]]): All 'transmitters' and 'receivers', connected or not, from shallow to deep.
-        alpha (Tensor): Free parameters [N], a leaf tensor that requires a gradient.
-        unit (str): Unit of the current weights, see :class:`distpro.Weighting`.
         variances (Tensor): Variance of the teacher's feature at each transmitting layer, measured on the first batch; 0 if
             not measured.
-        live (list[int]): Indices of the active pathways, whose losses are computed.
+        alpha, unit, live: See :class:`PathwayWeights`.
 
     Raises:
         ArgumentError: If connections or transforms do not fit the layers, or an argument is out of range.
@@ -68,13 +68,13 @@ class PathwayGrid(nn.Module):
                  weighting: Weighting | None = None,
                  compare_at: str = 'teacher',
                  compile_transforms: bool = False,
+                 from_covariances: bool = True,
                  average: Callable[[Tensor], object] | None = None) -> None:
-        super().__init__()
+        super().__init__(weighting or Weighting('exponential'))
         if compare_at not in COMPARE_AT:
             raise ArgumentError(f"compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
         self.compare_at, self.compile_transforms, self.average = compare_at, compile_transforms, average
-        self.weighting = weighting or Weighting('exponential')
-        self.unit = self.weighting.unit
+        self.from_covariances = from_covariances
         pairs = connect(transmitters, receivers, connections)
         self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
         self.pathways = span(pairs, list(transforms))
@@ -90,11 +90,9 @@ class PathwayGrid(nn.Module):
         self.logit_taps = logit_taps
         if self.logit_losses:
             self.pathways += self._logit_pathways()
-        self.alpha = self.weighting.start(len(self.pathways)).requires_grad_()
+        self._start_weights(len(self.pathways))
         self.variances = torch.zeros(len(transmitters))
         self._measured: set[int] = set()
-        self._weights: Tensor | None = None
-        self.live = list(range(len(self.pathways)))
         self.record_sensitivities(False)
 
     def _logit_pathways(self) -> list[Pathway]:
@@ -121,48 +119,6 @@ class PathwayGrid(nn.Module):
         """Taps of the 'transmitter' or 'receiver' side of the active pathways."""
         return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
 
-    def set_weights(self, weights: None | Sequence[float] | np.ndarray, skip_below: float = 0.0,
-                    unit: str | None = None) -> None:
-        """Set the pathways' weights instead of taking them from alpha.
-
-        Args:
-            weights (Sequence[float], optional): Weights [N], >= 0; None: from alpha again.
-            skip_below (float): Pathways with a lower weight, or with weight 0, are not computed. Defaults to 0.
-            unit (str, optional): Unit of the weights, see :class:`distpro.Weighting`. Defaults to None: the unit of
-                ``weighting``.
-
-        Raises:
-            ArgumentError: If the weights are not N numbers >= 0.
-        """
-        self.unit = unit or self.weighting.unit
-        if weights is None:
-            self._weights, self.live = None, list(range(len(self.pathways)))
-            return
-        given = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
-        if given.shape != self.alpha.shape or (given < 0).any():
-            raise ArgumentError(f'the weights of pathways must be {len(self.pathways)} numbers of 0 or more, got '
-                                f'{given.tolist()}')
-        self._weights = given
-        # A weight of NaN stays live, so that it shows in the loss.
-        self.live = [index for index, weight in enumerate(given.tolist()) if not (weight == 0 or weight < skip_below)]
-
-    @contextlib.contextmanager
-    def using_weights(self, weights: Tensor) -> Iterator[None]:
-        """Use weights [N], whose graph is preserved, inside the context."""
-        own = self._weights, self.live, self.unit
-        self.set_weights(weights, unit=self.unit)
-        try:
-            yield
-        finally:
-            self._weights, self.live, self.unit = own
-
-    def weights(self) -> Tensor:
-        """Tensor: The current weights [N], detached from alpha, because the student's training does not update alpha."""
-        if self._weights is not None:
-            return self._weights
-        with torch.no_grad():
-            return self.weighting(self.alpha)
-
     def loss(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
              arguments: Callable[[str], dict] | None = None) -> Tensor | None:
         """Tensor: The weighted sum of the active pathways' losses; None if none is active. For the arguments, see
@@ -170,10 +126,6 @@ class PathwayGrid(nn.Module):
         if not self.live:
             return None
         return self.weighted_sum(self.pathway_losses(received, transmitted, arguments, self.catching))
-
-    def weighted_sum(self, losses: Tensor) -> Tensor:
-        """Tensor: Sum of weight times loss over the active pathways."""
-        return (self.weights()[self.live] * losses).sum()
 
     def pathway_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
                        arguments: Callable[[str], dict] | None = None, catch: bool = False) -> Tensor:
@@ -189,34 +141,54 @@ class PathwayGrid(nn.Module):
         Returns:
             Tensor: Losses, one for each index in :attr:`live`.
         """
-        losses, targets = [], {}
+        losses: dict[int, Tensor] = {}
+        targets: dict[tuple, Tensor] = {}  # the teacher's part, once per batch
+        linear = LinearPathways(self.distance)
         for index in self.live:
             pathway = self.pathways[index]
-            feature = received[pathway.receiver.name]
-            key = pathway.transmitter.name, self.size(feature, transmitted[pathway.transmitter.name])
-            if key not in targets:  # the teacher's part, once per batch
-                targets[key] = self._scaled(key[0], averaged(transmitted[key[0]], key[1]), transmitted[key[0]])
-            target = targets[key]
+            feature, target = received[pathway.receiver.name], transmitted[pathway.transmitter.name]
             if catch:
-                feature = feature.view_as(feature)  # a view per pathway, to separate its gradient
-                feature.register_hook(functools.partial(self._caught.__setitem__, pathway.name))
-            loss = self.compare(pathway, feature, target, arguments)
-            losses.append(loss if self.unit == 'loss' else loss / self._count(pathway))
-        losses = torch.stack(losses) if losses else self.alpha.new_zeros(0)
+                feature = self._recorder.view_of(pathway.name, feature)
+            divisor = self._divisor(pathway.transmitter.name, target)
+            size = self.size(feature, target)
+            layers = self.linear_layers_of(pathway, feature, size)
+            key = pathway.transmitter.name, size, layers is None
+            if key not in targets:
+                scaled = averaged(target, size)
+                targets[key] = scaled / divisor if divisor is not None and layers is None else scaled
+            if layers is None:
+                losses[index] = self.compare(pathway, feature, targets[key], arguments)
+            else:
+                linear.add(index, layers, feature, targets[key], divisor)
+        losses.update(linear.losses())
+        if not losses:
+            return self.alpha.new_zeros(0)
+        found = torch.stack([losses[index] if self.unit == 'loss' else losses[index] / self._count(self.pathways[index])
+                             for index in self.live])
         if catch:
-            self._caught_order = [self.pathways[index].name for index in self.live]
-            losses.register_hook(functools.partial(setattr, self, '_caught_factors'))
-        return losses
+            self._recorder.watch([self.pathways[index].name for index in self.live], found)
+        return found
 
-    def _scaled(self, name: str, target: Tensor, feature: Tensor) -> Tensor:
-        """Divide a teacher's map by the standard deviation of its layer's feature, in the unit 'variance'."""
+    def linear_layers_of(self, pathway: Pathway, feature: Tensor, size: tuple[int, ...]) -> LinearLayers | None:
+        """The layers of a pathway's transform if its loss is computed from covariances, else None."""
+        if not self.from_covariances or pathway.name not in self.transforms:
+            return None
+        if type(self.distance).forward is not HCLLoss.forward:
+            return None
+        layers = linear_layers(self.transforms[pathway.name])
+        if layers is None or any(side % part for side, part in zip(size, feature.shape[2:])):
+            return None
+        return None if feature.numel() == feature.size(1) else layers  # torch's batch norm refuses a single pixel
+
+    def _divisor(self, name: str, feature: Tensor) -> Tensor | None:
+        """What a teacher's map is divided by: in the unit 'variance', the standard deviation of its layer's feature."""
         if self.unit == 'loss' or name == 'logits':
-            return target
+            return None
         layer = self.layer_names['transmitters'].index(name)
         if layer not in self._measured:
             self.variances[layer] = variance_of(feature, self.average)
             self._measured.add(layer)
-        return target / self._deviation(name)
+        return self._deviation(name)
 
     def _deviation(self, name: str) -> Tensor:
         """The measured standard deviation of a teacher's feature."""
@@ -254,21 +226,11 @@ class PathwayGrid(nn.Module):
             layer's feature, of the feature's shape. None for a pathway with weight 0, which has no gradient; in every
             weighting, a weight of 0 has derivative 0 with respect to alpha.
         """
-        # The recorded gradients are multiplied by the pathway's weight, and by the loss scale if there is one.
-        factors = dict(zip(self._caught_order, self._caught_factors.tolist()))
-        for pathway in self.pathways:
-            gradient, factor = self._caught.get(pathway.name), factors.get(pathway.name, 0)
-            if gradient is None or factor == 0:
-                yield pathway.receiver.name, None
-            else:
-                yield pathway.receiver.name, gradient.to(self.alpha.dtype) / factor
+        return self._recorder.derivatives(self.pathways, self.alpha.dtype)
 
     def record_sensitivities(self, catch: bool) -> None:
         """Start or stop recording gradients for :meth:`sensitivities`; clears the recorded gradients."""
-        self.catching = catch
-        self._caught: dict[str, Tensor] = {}  # gradients by pathway
-        self._caught_order = []  # pathways that were computed
-        self._caught_factors = torch.zeros(0)  # what their losses were multiplied by
+        self.catching, self._recorder = catch, SensitivityRecorder()
 
     def get_extra_state(self) -> Tensor:
         """Tensor: alpha [N] and the variances, for the checkpoint."""
@@ -291,12 +253,9 @@ class PathwayGrid(nn.Module):
         self._measured.update(variances.nonzero().flatten().tolist())
 
     def _apply(self, fn, *args, **kwargs):
-        """Move alpha to a device with the model; the leaf tensor stays the same object."""
+        """Move the variances with the module."""
         super()._apply(fn, *args, **kwargs)
-        self.alpha.data = fn(self.alpha.data)
         self.variances = fn(self.variances)
-        if self._weights is not None:
-            self._weights = fn(self._weights)
         return self
 
 

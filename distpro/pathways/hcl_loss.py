@@ -58,11 +58,7 @@ class HCLLoss(nn.Module):
             difference = nested = difference.float()
         loss = _mean_square(difference)
         weight = total = 1.0
-        sides = difference.shape[-2:]
-        for level in self.levels:
-            if level >= max(sides):
-                continue
-            size = [min(level, side) for side in sides]
+        for size in self._sizes(*difference.shape[-2:]):
             bins = [side / part for side, part in zip(nested.shape[-2:], size)]
             if all(side.is_integer() for side in bins):
                 pooled = nested = F.avg_pool2d(nested, [int(side) for side in bins])
@@ -72,6 +68,16 @@ class HCLLoss(nn.Module):
             total += weight
             loss = loss + weight * _mean_square(pooled)
         return self.loss_weight * loss / total
+
+    def _sizes(self, height: int, width: int) -> list[tuple[int, int]]:
+        """Sizes of the averaged maps."""
+        return [(min(level, height), min(level, width)) for level in self.levels if level < max(height, width)]
+
+    def levels_of(self, height: int, width: int) -> list[tuple[tuple[int, int], float]]:
+        """Sizes of the compared maps, the full one first, and the weights of their mean squares, which sum to 1."""
+        sizes = [(height, width), *self._sizes(height, width)]
+        total = sum(0.5**level for level in range(len(sizes)))
+        return [(size, 0.5**level / total) for level, size in enumerate(sizes)]
 
 
 def _mean_square(difference: Tensor) -> Tensor:

@@ -50,8 +50,10 @@ class DistProDistiller(TapDistiller):
         compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
             'smaller': the larger map is resized to the smaller size, a teacher's map by averaging; cheaper. Defaults to
             'teacher'.
-        compile_transforms (bool): Compile the transforms with ``torch.compile``. Compilation slows the first steps.
-            Defaults to False.
+        compile_transforms (bool): Compile the transforms with ``torch.compile``, but not those whose pathways are computed
+            from covariances. Compilation slows the first steps. Defaults to False.
+        from_covariances (bool): Compute pathways with a linear transform and HCL from covariances where this is possible;
+            the same losses up to rounding, with less time and memory. Defaults to True.
         **kwargs: Arguments of :class:`~mmrazor.models.ConfigurableDistiller`.
 
     Attributes:
@@ -71,6 +73,7 @@ class DistProDistiller(TapDistiller):
                  weighting: dict = dict(type='biased_softmax'),
                  compare_at: str = 'teacher',
                  compile_transforms: bool = False,
+                 from_covariances: bool = True,
                  **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
         transform_cfgs = _labelled(transforms, 'model.distiller.transforms', 'PointwiseTransform')
@@ -90,7 +93,8 @@ class DistProDistiller(TapDistiller):
                         for label, cfg in transform_cfgs.items()},
             connections=connections, distance=build(distance, 'model.distiller.distance'),
             logit_losses=self.logit_losses, weighting=weighting, compare_at=compare_at,
-            compile_transforms=compile_transforms, average=functools.partial(all_reduce, op='mean'))
+            compile_transforms=compile_transforms, from_covariances=from_covariances,
+            average=functools.partial(all_reduce, op='mean'))
 
     def prepare(self, teacher: Trace, student: Trace) -> None:
         """Find the layers, and the logits if there are logit pathways."""

@@ -1,0 +1,91 @@
+"""The weights of pathways that are in force."""
+import contextlib
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import ArgumentError
+from ..weighting import Weighting
+
+
+class PathwayWeights(nn.Module):
+    """Weights of N pathways, from alpha or set from outside.
+
+    The weights come from alpha through ``weighting`` (in a search, and by default), or from the last call of
+    :meth:`set_weights` (in a replay). alpha is neither a parameter nor a buffer, so the student's optimiser, weight
+    decay, clipping, averaging and gradient buckets do not affect it. A subclass saves it as extra state.
+
+    Args:
+        weighting (Weighting): From alpha to weights.
+
+    Attributes:
+        alpha (Tensor): Free parameters [N], a leaf tensor that requires a gradient.
+        unit (str): Unit of the current weights, see :class:`distpro.Weighting`.
+        live (list[int]): Indices of the active pathways, whose losses are computed.
+    """
+
+    def __init__(self, weighting: Weighting) -> None:
+        super().__init__()
+        self.weighting, self.unit = weighting, weighting.unit
+        self._weights: Tensor | None = None
+
+    def _start_weights(self, count: int) -> None:
+        """Set the initial alpha of a number of pathways, all of them active."""
+        self.alpha = self.weighting.start(count).requires_grad_()
+        self.live = list(range(count))
+
+    def set_weights(self, weights: None | Sequence[float] | np.ndarray, skip_below: float = 0.0,
+                    unit: str | None = None) -> None:
+        """Set the pathways' weights instead of taking them from alpha.
+
+        Args:
+            weights (Sequence[float], optional): Weights [N], >= 0; None: from alpha again.
+            skip_below (float): Pathways with a lower weight, or with weight 0, are not computed. Defaults to 0.
+            unit (str, optional): Unit of the weights, see :class:`distpro.Weighting`. Defaults to None: the unit of
+                ``weighting``.
+
+        Raises:
+            ArgumentError: If the weights are not N numbers >= 0.
+        """
+        self.unit = unit or self.weighting.unit
+        if weights is None:
+            self._weights, self.live = None, list(range(len(self.alpha)))
+            return
+        given = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
+        if given.shape != self.alpha.shape or (given < 0).any():
+            raise ArgumentError(f'the weights of pathways must be {len(self.alpha)} numbers of 0 or more, got '
+                                f'{given.tolist()}')
+        self._weights = given
+        # A weight of NaN stays live, so that it shows in the loss.
+        self.live = [index for index, weight in enumerate(given.tolist()) if not (weight == 0 or weight < skip_below)]
+
+    @contextlib.contextmanager
+    def using_weights(self, weights: Tensor) -> Iterator[None]:
+        """Use weights [N], whose graph is preserved, inside the context."""
+        own = self._weights, self.live, self.unit
+        self.set_weights(weights, unit=self.unit)
+        try:
+            yield
+        finally:
+            self._weights, self.live, self.unit = own
+
+    def weights(self) -> Tensor:
+        """Tensor: The current weights [N], detached from alpha, because the student's training does not update alpha."""
+        if self._weights is not None:
+            return self._weights
+        with torch.no_grad():
+            return self.weighting(self.alpha)
+
+    def weighted_sum(self, losses: Tensor) -> Tensor:
+        """Tensor: Sum of weight times loss over the active pathways."""
+        return (self.weights()[self.live] * losses).sum()
+
+    def _apply(self, fn, *args, **kwargs):
+        """Move alpha to a device with the module; the leaf tensor stays the same object."""
+        super()._apply(fn, *args, **kwargs)
+        self.alpha.data = fn(self.alpha.data)
+        if self._weights is not None:
+            self._weights = fn(self._weights)
+        return self
