@@ -58,8 +58,8 @@ class Bench:
 
     def config(self, kind: str, pathways: int = 10, **options) -> Config:
         """A shipped CIFAR-100 config with this pair, made-up images and no validation."""
-        group = 'distpro' if kind in ('search', 'distill') else 'baselines'
-        cfg = load_config(str(ROOT / 'configs' / group / f'{kind}.py'), pair=PAIR)
+        name = f'distpro/published_{kind}' if kind in ('search', 'distill') else f'baselines/{kind}'
+        cfg = load_config(str(ROOT / 'configs' / f'{name}.py'), pair=PAIR)
         if kind == 'student':
             cfg.model = self.student
         else:
@@ -103,7 +103,7 @@ class Bench:
     def replay(self, skipped: int, pathways: int = 10) -> Variant:
         """A replay of a process that keeps some pathways under the threshold."""
         cfg = self.config('distill', pathways)
-        names = [*pathway_names(pathways), *(['logits>logits:kl'] if cfg.model.distiller.get('logits') else [])]
+        names = pathway_names(pathways)
         path = os.path.join(self.folder, f'process_{skipped}.json')
         weights = [0.1] * skipped + [0.9] * (len(names) - skipped)
         DistillationProcess(names, Weighting('absolute'), [0, 1], [weights, weights]).save(path)
