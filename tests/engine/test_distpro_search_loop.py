@@ -93,6 +93,21 @@ def test_the_held_out_loss_is_the_mean_over_all_held_out_images(make_config, sea
     assert len(single.losses) == 63 and loss == pytest.approx(np.mean(single.losses), rel=1e-5)
 
 
+def test_held_out_losses_do_not_depend_on_the_number_of_workers(make_config):
+    """Random steps of the pipeline are drawn in this process or in a worker, dropout always in this process."""
+    def losses(workers):
+        cfg = make_config('whole_run', f'workers_{workers}', train_cfg__rounds=1, train_cfg__max_epochs=1,
+                          train_cfg__held_out=dict(ratio=0.4), train_cfg__searcher=dict(type='RandomSearcher'),
+                          train_dataloader__num_workers=workers)
+        cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='RandomFlip', prob=0.5))
+        runner = Runner.from_cfg(cfg)
+        runner.model.student.backbone.layer1.add_module('dropout', torch.nn.Dropout(0.5))
+        runner.train()
+        return [trial.loss for trial in runner.train_loop.searcher.history]
+
+    assert losses(0) == losses(1)
+
+
 def test_a_round_is_an_ordinary_training_with_its_weights(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__initial_bump=0)
     searched = search(cfg)

@@ -60,7 +60,6 @@ class LoopTraining:
         return self.model.training_loss(batch, parameters, weights)
 
     def held_out_losses(self) -> Iterator[Tensor]:
-        seed_all(self.loop.runner.seed, get_rank(), self.loop._iter, 1)
         return self.loop.held_out_losses()
 
     def any_process(self, flag: Tensor) -> bool:

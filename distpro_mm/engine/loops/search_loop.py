@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.dist import broadcast, get_world_size
+from mmengine.dist import broadcast, get_rank, get_world_size
 from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmpretrain.registry import DATASETS
@@ -15,7 +15,7 @@ from distpro.errors import argument_prefix, first_line
 from distpro.searching.optimizer_step import check_differentiable
 
 from ...config_types import is_a
-from ...datasets import EvenBatchSampler, HeldOutSplit, build_unloaded, describe, image_ids, reproducible
+from ...datasets import EvenBatchSampler, HeldOutSplit, build_unloaded, describe, image_ids, reproducible, seed_all
 from ...errors import ConfigError
 from ...models import DistPro
 from ...models.cost import pathway_costs
@@ -122,10 +122,12 @@ class SearchLoop(Search, ReproducibleTrainLoop):
     def held_out_losses(self) -> Iterator[torch.Tensor]:
         """The held-out loss by batch, of all held-out images, each weighted by its number of images.
 
-        The sum, averaged over the processes, is the mean over all images. One batch is loaded at a time.
+        The sum, averaged over the processes, is the mean over all images. One batch is loaded at a time. Random layers and
+        augmentations of batches depend on the iteration of the search and the number of the batch.
         """
         images = len(self.held_out_dataloader.dataset) / get_world_size()
-        for batch in start_at(self.held_out_dataloader, 0, 0):
+        for number, batch in enumerate(start_at(self.held_out_dataloader, 0, 0)):
+            seed_all(self.runner.seed, get_rank(), self._iter, 1, number)  # loading in this process draws random numbers
             yield self.held_out_loss(batch) * (len(batch['inputs']) / images)
 
     def price(self) -> torch.Tensor | None:
