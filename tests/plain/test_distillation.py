@@ -274,6 +274,7 @@ def _train_in_process(rank, folder):
         (functional.cross_entropy(out.logits, labels[half]) + out.loss).backward()
         optimizer.step()
     torch.save([p.detach() for p in (*student.parameters(), *kd.parameters())], f'{folder}/{rank}.pth')
+    torch.distributed.barrier()  # gloo may hang if a process leaves while the other one still communicates
     torch.distributed.destroy_process_group()
 
 

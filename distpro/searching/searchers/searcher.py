@@ -162,7 +162,7 @@ class Searcher:
         ranked = sorted(processes + reference, key=self.mean_loss)
         # Luck between the best process and a reference does most harm, and the lowest of many losses is a lucky one.
         narrow, wide = (1.0, SCATTER) if self.scatter is None else (self.scatter, max(self.scatter**2, NEAR_REFERENCE))
-        near = [trial for trial in ranked if self.mean_loss(trial) <= self.mean_loss(ranked[0]) * (
+        near = ranked[:1] + [trial for trial in ranked[1:] if self.mean_loss(trial) < self.mean_loss(ranked[0]) * (
             wide if trial in processes[:1] + reference else narrow)]
         race = self._race(near)
         missed = race is not None and race.asks is None and race.winner is not None and reference and \
