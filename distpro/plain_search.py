@@ -156,7 +156,11 @@ class _Training(nn.Module):
         except TypeError:
             raise ArgumentError('train_loader must have a length, the number of its batches') from None
         self.device = next(student.parameters()).device
-        images = self._moved(next(iter(train_loader)))[0]
+        images, labels = self._moved(next(iter(train_loader)))
+        if 'logits' not in distillation and _several_labels(labels):
+            raise ArgumentError('logits: the default KLDivergence(4) assumes one label per image, but images of '
+                                'train_loader have several; give losses per logit, such as '
+                                'logits=dict(mse=torch.nn.MSELoss()), or logits={}')
         student.train()
         self.kd = Distillation(student, teacher, images[:2], **distillation)
         self.student = student
@@ -248,7 +252,8 @@ class _Training(nn.Module):
         self._seed(-2)
         batches = [self._moved(batch) for batch in self.held_out_loader]
         images = sum(len(batch[0]) for batch in batches)
-        for inputs, labels in batches:
+        for number, (inputs, labels) in enumerate(batches):
+            self._seed(-2, number)  # a loader with workers leaves the random state as it was
             yield self.criterion(self.kd.get_logits(self.student(inputs)), labels) * (len(inputs) / images)
 
     def any_process(self, flag: Tensor) -> bool:
@@ -256,6 +261,11 @@ class _Training(nn.Module):
 
     def average(self, tensors: list[Tensor]) -> None:
         """Nothing: a search runs in one process."""
+
+
+def _several_labels(labels: Tensor) -> bool:
+    """Whether labels are those of several classes per image [B, K]; shares of the classes, as of mixed images, are not."""
+    return labels.ndim == 2 and bool((labels.sum(1) - 1).abs().max() > 1e-3)
 
 
 def _cosine(optimizer: torch.optim.Optimizer, iterations: int) -> torch.optim.lr_scheduler.LRScheduler:

@@ -33,8 +33,8 @@ def class_of(kind: Any, registry: Registry = MODELS) -> Callable | None:
         return None
 
 
-def is_a(kind: Any, parent: type, registry: Registry = MODELS) -> bool:
-    """Whether a ``type`` is ``parent`` or a subclass of it."""
+def is_a(kind: Any, parent: type | tuple[type, ...], registry: Registry = MODELS) -> bool:
+    """Whether a ``type`` is ``parent``, or one of several, or a subclass of it."""
     found = class_of(kind, registry)
     return inspect.isclass(found) and issubclass(found, parent)
 

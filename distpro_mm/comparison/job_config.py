@@ -11,7 +11,7 @@ from ..datasets import HeldOutSplit, InMemoryDataset
 from ..engine.schedules import scaled, scaled_schedules
 
 # Entries of hooks that count epochs or iterations.
-HOOK_LENGTHS = ('epochs', 'begin_epoch', 'begin_iter', 'action_epoch', 'action_iter', 'stop_epoch')
+HOOK_LENGTHS = ('epochs', 'warmup_epochs', 'begin_epoch', 'begin_iter', 'action_epoch', 'action_iter', 'stop_epoch')
 
 
 def evaluate_at_the_end(cfg: Config) -> None:

@@ -20,7 +20,7 @@ from ..errors import ConfigError, DataError
 NUMBERS: dict[str, Callable[..., None]] = {
     r'optim_wrapper\.(\w+\.)?optimizer\.(lr|momentum|weight_decay)': functools.partial(check_number, least=0),
     r'(train|val|test)_dataloader\.batch_size|train_cfg\.(max_epochs|max_iters|val_interval|val_begin)': check_whole,
-    r'(train|val|test)_dataloader\.num_workers': functools.partial(check_whole, least=0),
+    r'(train|val|test)_dataloader\.num_workers|randomness\.seed': functools.partial(check_whole, least=0),
 }
 NUMERIC_PARTS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'default_hooks', 'custom_hooks', 'auto_scale_lr',
                  'randomness')

@@ -4,12 +4,14 @@ import os
 
 import torch
 from mmengine.config import Config
+from mmengine.hub import get_config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
+from mmpretrain.models import BaseClassifier, ClsDataPreprocessor
 from mmpretrain.registry import MODELS
 from mmrazor.models import SingleTeacherDistill
-from mmrazor.registry import HOOKS, OPTIM_WRAPPERS
+from mmrazor.registry import HOOKS, LOOPS, OPTIM_WRAPPERS
 from torch import nn
 
 from ..config_types import check_arguments, class_of, is_a, name_of
@@ -20,6 +22,7 @@ from ..models.checkpoints import load_strict
 from ..models.losses.one_label import refuse_recorded_one_label
 from .config_errors import check_numbers, check_optimizers, config_errors
 from .hooks import ProcessReplayHook, add_checks
+from .loops import DistProSearchLoop
 from .optimizers import BFloat16OptimWrapper
 from .resume import checkpoint_to_resume, seed_of
 from .stage_references import refuse_stage_references
@@ -110,17 +113,22 @@ def _merge_preprocessor(cfg: Config) -> None:
     own = student.get(key)
     if not isinstance(used, dict):
         return
-    if 'type' not in used and name_of(student.get('type')) == 'ImageClassifier':
+    if 'type' not in student and 'cfg_path' in student:  # a config of another toolbox, which mmrazor reads
+        student = get_config(student['cfg_path']).model
+    if 'type' not in used and is_a(student.get('type'), BaseClassifier, MODELS):
         used['type'] = 'mmpretrain.ClsDataPreprocessor'  # a classifier's default; unknown to mmrazor
+    if 'type' not in used and not is_a(cfg.model.type, TapDistill):
+        raise ConfigError(f"data_preprocessor={dict(used)} has no type: give that of the student's toolbox, such as "
+                          "'mmpretrain.ClsDataPreprocessor'")
     compared = {*(own or ()), *used} - {'type', '_scope_', 'num_classes'}
     if own is not None and any(own.get(name) != used.get(name) for name in compared):
         raise ConfigError(f'model.architecture.data_preprocessor={dict(own)} is not used, because the config has '
                           f'data_preprocessor={dict(used)} too: remove one of the two')
     if (student.get('train_cfg') or {}).get('augments'):
-        kind = name_of(used.get('type', 'ClsDataPreprocessor'))
-        if kind not in ('ClsDataPreprocessor', 'BatchPreprocessor'):
-            raise ConfigError(f"model.architecture.train_cfg.augments: data_preprocessor.type='{kind}' mixes no images; use "
-                              "'mmpretrain.ClsDataPreprocessor', or remove the augments")
+        kind = used.get('type', 'ClsDataPreprocessor')
+        if not is_a(kind, ClsDataPreprocessor, MODELS):
+            raise ConfigError(f"model.architecture.train_cfg.augments: data_preprocessor.type='{name_of(kind)}' mixes no "
+                              "images; use 'mmpretrain.ClsDataPreprocessor', or remove the augments")
         used.setdefault('batch_augments', copy.deepcopy(student.train_cfg))
 
 
@@ -154,7 +162,7 @@ def _join_processes(cfg: Config) -> None:
         raise ConfigError('--launcher pytorch is for processes that torchrun starts: use tools/dist_train.sh CONFIG '
                           'PROCESSES')
     # Transforms get no gradient for pathways that a replay skips, or that a search's reference trials lack.
-    rounds = name_of((cfg.get('train_cfg') or {}).get('type', '')) == 'DistProSearchLoop'
+    rounds = is_a((cfg.get('train_cfg') or {}).get('type'), DistProSearchLoop, LOOPS)
     unused = cfg.get('find_unused_parameters', rounds or bool(replay_hooks(cfg)))
     cfg.find_unused_parameters = unused
     if torch.cuda.is_available():

@@ -3,7 +3,10 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from ..config_types import name_of
+from mmengine.optim import ExponentialParamScheduler
+from mmpretrain.registry import PARAM_SCHEDULERS
+
+from ..config_types import is_a
 
 # Arguments of schedules in epochs, or in iterations with by_epoch=False.
 BOUNDS = ('begin', 'end')
@@ -42,7 +45,7 @@ def scaled_schedules(given: Any, factor: Callable[[bool], float], least: int = 1
             return None
         if given.get('T_max') == before:
             new['T_max'] = now
-    if 'Exponential' in name_of(given['type']):  # gamma is the factor per epoch or iteration
+    if is_a(given['type'], ExponentialParamScheduler, PARAM_SCHEDULERS):  # gamma is the factor per epoch or iteration
         new['gamma'] = given['gamma']**(1 / share)
     return new
 

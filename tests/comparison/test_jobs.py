@@ -104,7 +104,8 @@ def test_schedules_in_iterations_are_shortened_too(folder):
                          dict(type='ExponentialLR', by_epoch=False, gamma=0.99),
                          dict(type='StepLR', by_epoch=True, step_size=8)],
         custom_hooks=[dict(type='EMAHook', begin_iter=200),
-                      dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=12, train_augments=None)])])
+                      dict(type='SwitchRecipeHook', schedule=[dict(action_epoch=12, train_augments=None)]),
+                      dict(type='WarmupParamHook', param_name='p', module_name='architecture.head', warmup_epochs=8)])
     full, short, trial = config(1), config(0.25), config(None)
     assert full.param_scheduler[1].T_max == 1900 and short.train_cfg.max_epochs == 5 and trial.train_cfg.max_epochs == 20
     for cfg, factor in ((short, 0.25), (trial, 0.8)):  # a trial trains on four fifths of the images
@@ -116,6 +117,7 @@ def test_schedules_in_iterations_are_shortened_too(folder):
         assert by_epoch.step_size == (2 if cfg is short else 8)
         assert cfg.custom_hooks[0].begin_iter == 200 * factor
         assert cfg.custom_hooks[1].schedule[0].action_epoch == (3 if cfg is short else 12)
+        assert cfg.custom_hooks[2].warmup_epochs == (2 if cfg is short else 8)
         assert cfg.train_cfg.val_interval == cfg.train_cfg.max_epochs
         assert not {'val_begin', 'dynamic_intervals'} & set(cfg.train_cfg)
 

@@ -36,6 +36,22 @@ def test_a_validation_folder_that_lacks_a_class_is_refused(config, folder, kind,
         build_trainer(cfg).train()
 
 
+def test_held_out_images_in_a_folder_that_lacks_a_class_are_refused(config, folder):
+    cfg = config('whole_run')
+    few = dict(folder(dict(a=5, c=5), 'few', seed=2), pipeline=PIPELINE)
+    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, batch_size=5, dataset=few)
+    with pytest.raises(ConfigError, match="train_cfg.held_out_dataloader: label 1 is 'c', and 'b' in train_dataloader"):
+        build_trainer(cfg).train()
+
+
+def test_a_run_is_not_resumed_on_other_classes(config, folder):
+    cfg = config('student')
+    build_trainer(copy.deepcopy(cfg)).train()
+    cfg.train_dataloader.dataset = dict(folder(dict.fromkeys('acd', 10), 'others', seed=0), pipeline=PIPELINE)
+    with pytest.raises(ConfigError, match="--resume '.*epoch_1.pth': label 1 is 'b', and 'c' in train_dataloader"):
+        build_trainer(cfg, resume='auto').train()
+
+
 def test_a_plain_loop_of_mmengine_is_checked_too(config, folder):
     cfg = config('student')
     cfg.train_cfg = dict(by_epoch=True, max_epochs=1)

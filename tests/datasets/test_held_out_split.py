@@ -281,3 +281,11 @@ def test_a_loss_with_a_memory_of_all_images_has_a_place_for_each_of_concatenated
     runner.train()
     labels, = (module.labels for module in runner.model.modules() if hasattr(module, 'labels'))
     assert 80 < (labels[:100] >= 0).sum() and (labels[100:] < 0).all()
+
+
+def test_images_of_concatenated_sets_do_not_share_a_place_in_a_loop_of_mmengine(make_config):
+    cfg = make_config('crd', train_cfg__max_epochs=1, train_cfg__type='EpochBasedTrainLoop')
+    digits = cfg.train_dataloader.dataset
+    cfg.train_dataloader.dataset = concat(dict(digits, indices=list(range(50))), dict(digits, indices=list(range(50, 100))))
+    with pytest.raises(ConfigError, match=r"sample_idx=\d+\. ConcatDataset numbers .*\.type='mmrazor.ReproducibleTrain"):
+        Runner.from_cfg(cfg).train()

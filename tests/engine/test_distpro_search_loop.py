@@ -407,7 +407,7 @@ def test_a_search_in_which_no_training_ends_well_says_so(make_config):
 
 
 def test_a_trial_is_followed_by_all_its_repeats_or_not_at_all(make_config, monkeypatch):
-    monkeypatch.setattr(Round, 'measure', _with_loss(iter([1.0, 1.0, 0.9, float('nan'), 1.0, 1.0])))
+    monkeypatch.setattr(Round, 'measure', _with_loss(iter([1.0, 1.0, 0.9, float('nan'), 1.1, 1.1])))
     runner = search(make_config('whole_run', train_cfg__rounds=3, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
     first, second, third = (trial.alpha for trial in runner.train_loop.searcher.history)
     assert (second - first).abs().max() > 0.1 and torch.allclose(third - first, (second - first) / 2, atol=1e-6)

@@ -1,11 +1,15 @@
 """What mmengine and mmpretrain offer for a training acts in a search, a distillation and a baseline, or is refused."""
 import pytest
 import torch
-from mmengine.hooks import Hook
+from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.optim import ReduceOnPlateauLR
 from mmpretrain.datasets.transforms import PackInputs
+from mmpretrain.engine.hooks import SwitchRecipeHook
+from mmpretrain.models import ImageClassifier
 
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_model, build_trainer
+from distpro_mm.engine.loops import DistProSearchLoop
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 
@@ -37,14 +41,25 @@ def test_mixup_of_the_students_model_config_mixes(make_config, method, kind):
         cfg.data_preprocessor.pop('type')
     if method == 'student' and kind is not None:
         cfg.data_preprocessor.type = 'ClsDataPreprocessor'
-    if kind is None and method in ('kd', 'dkd'):
-        cfg.data_preprocessor.type = 'mmpretrain.ClsDataPreprocessor'  # mmrazor looks in its own registry
     model = build_model(cfg)
     prepared = model.data_preprocessor(batch(), True)
     assert any((sample.gt_score > 0).sum() > 1 for sample in prepared['data_samples'])
     if method != 'student':
         prepared = model.data_preprocessor(batch(), False)
         assert all('gt_score' not in sample or sample.gt_score.max() == 1 for sample in prepared['data_samples'])
+
+
+@pytest.mark.parametrize('method', ['equal', 'kd'])
+def test_mixup_of_a_students_config_in_another_toolbox_mixes(make_config, method):
+    cfg = make_config(method, model__input_shape=(3, 32, 32)) if method == 'equal' else make_config(method)
+    cfg.model.architecture = dict(cfg_path='mmpretrain::_base_/models/resnet50_mixup.py')
+    cfg.model.teacher = dict(_scope_='mmpretrain', type='ImageClassifier', backbone=dict(type='ResNet', depth=18),
+                             neck=dict(type='GlobalAveragePooling'),
+                             head=dict(type='LinearClsHead', num_classes=1000, in_channels=512))
+    cfg.data_preprocessor = dict(num_classes=1000, mean=[78.], std=[97.])
+    preprocessor = build_model(cfg).data_preprocessor
+    assert type(preprocessor).__name__ == 'ClsDataPreprocessor'
+    assert [type(augment).__name__ for augment in preprocessor.batch_augments.augments] == ['Mixup']
 
 
 def test_mixup_reaches_the_training_and_not_the_held_out_images(make_config):
@@ -108,6 +123,7 @@ REFUSED = [
     ('whole_run', dict(custom_hooks=recipe(batch_augments=MIXUP)), 'SwitchRecipeHook: it acts at epochs of the search'),
     ('whole_run', dict(custom_hooks=[dict(type='mmrazor.DistillWarmUpHook', epochs=1)]),
      'DistillWarmUpHook: it acts at epochs of the search, but every round is a training from epoch 1'),
+    ('kd', dict(runner_type='FlexibleRunner'), "runner_type='FlexibleRunner': trainings run in the Runner of mmengine"),
     ('equal', dict(compile=True), 'compile=True: it compiles the entire .* set model.distiller.compile_transforms=True'),
     ('crd', dict(compile=True), 'compile=True: it compiles the entire training step, .* remove it$'),
 ]
@@ -115,6 +131,39 @@ REFUSED = [
 
 @pytest.mark.parametrize('kind, options, message', REFUSED)
 def test_what_cannot_act_is_refused(make_config, kind, options, message):
+    cfg = make_config(kind)
+    cfg.merge_from_dict(options)
+    with pytest.raises(ConfigError, match=message):
+        build_trainer(cfg)
+
+
+class Stop(EarlyStoppingHook):
+    """A hook of a user, given as a class."""
+
+
+class Switch(SwitchRecipeHook):
+    """Likewise."""
+
+
+class Plateau(ReduceOnPlateauLR):
+    """A schedule of a user."""
+
+
+class OwnSearchLoop(DistProSearchLoop):
+    """A search of a user."""
+
+
+@pytest.mark.parametrize('kind, options, message', [
+    ('whole_run', dict(custom_hooks=[dict(type=Stop, monitor='accuracy/top1')]), 'Stop: a search in rounds validates after'),
+    ('whole_run', dict(custom_hooks=[dict(type=Switch, schedule=[])]), 'Switch: it acts at epochs of the search'),
+    ('kd', dict(custom_hooks=[dict(type=Switch, schedule=[dict(action_epoch=2, loss=None)])]), 'Switch.schedule.loss: '),
+    ('whole_run', dict(param_scheduler=dict(_delete_=True, type=Plateau, monitor='accuracy/top1')),
+     "param_scheduler.type='Plateau': it needs a validation metric"),
+    ('whole_run', dict(train_cfg=dict(type=OwnSearchLoop), activation_checkpointing=['architecture.backbone.layer1']),
+     'activation_checkpointing: a search cannot'),
+    ('whole_run', dict(train_cfg=dict(type=OwnSearchLoop), custom_hooks=[dict(type=Stop, monitor='accuracy/top1')]),
+     'Stop: a search in rounds validates after')])
+def test_classes_derived_from_what_cannot_act_are_refused_too(make_config, kind, options, message):
     cfg = make_config(kind)
     cfg.merge_from_dict(options)
     with pytest.raises(ConfigError, match=message):
@@ -220,15 +269,28 @@ def test_checkpoints_of_a_student_initialise_it(make_config, tmp_path):
             assert torch.equal(runner.model.student.backbone.state_dict()[name].cpu(), value)
 
 
+class OwnClassifier(ImageClassifier):
+    """A classifier of a user."""
+
+
 @pytest.mark.parametrize('kind', ['kd', 'equal'])
 def test_a_preprocessor_without_a_type_is_that_of_a_classifier(make_config, kind):
     cfg = make_config(kind, train_cfg__max_epochs=1)
+    cfg.model.architecture.type = OwnClassifier
     cfg.data_preprocessor = dict(num_classes=10, mean=[78.], std=[97.], to_rgb=False)
     runner = build_trainer(cfg)
     runner.train()
     model = runner.model
     assert {type(part.data_preprocessor).__name__ for part in (model, model.architecture)
             if part.data_preprocessor is not None} == {'ClsDataPreprocessor'}
+
+
+def test_a_preprocessor_without_a_type_is_refused_where_the_student_has_no_default(make_config):
+    cfg = make_config('kd')
+    cfg.model.architecture = dict(type='mmrazor.ModuleClassifier')
+    cfg.data_preprocessor = dict(mean=[78.], std=[97.])
+    with pytest.raises(ConfigError, match="data_preprocessor={'mean': .* has no type: .*'mmpretrain.ClsDataPreprocessor'"):
+        build_model(cfg)
 
 
 @pytest.mark.parametrize('kind', ['whole_run', 'distill'])

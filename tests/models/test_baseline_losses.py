@@ -296,6 +296,13 @@ def test_crd_says_what_does_not_fit():
         crd()(s, t, *images([0, 12, 2, 3]))
     with pytest.raises(ConfigError, match='needs the sample_idx of every image'):
         crd()(s, t, [DataSample()] * 4, torch.zeros(4, dtype=torch.long))
+    with pytest.raises(ConfigError, match='images of different classes have sample_idx=3'):  # in one batch
+        crd()(s, t, *images([0, 3, 2, 3], [0, 1, 2, 2]))
+    loss = crd()
+    loss(s, t, *images([0, 1, 2, 3], [0, 1, 2, 2]))
+    loss(s, t, *images([4, 1, 2, 3], [0, 1, 2, 2]))
+    with pytest.raises(ConfigError, match='images of different classes have sample_idx=1'):  # in two
+        loss(s, t, *images([4, 1, 2, 3], [0, 0, 2, 2]))
 
 
 # ---- factor transfer's first stage

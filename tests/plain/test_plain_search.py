@@ -67,6 +67,32 @@ def test_a_search_is_repeatable_and_the_memory_makes_no_difference(data, teacher
     assert search(data, teacher, seed=1).origin['trials'] != first.origin['trials']
 
 
+class Drawing(torch.utils.data.Dataset):
+    """Draws a random number for each image, as augmentations do."""
+
+    def __init__(self, items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        torch.rand(1)
+        return self.items[index]
+
+
+def test_random_layers_do_not_depend_on_what_loading_held_out_images_draws(data, teacher):
+    """Loading draws from the random state of this process, or of the loader's workers."""
+    def trials(held_out):
+        torch.manual_seed(3)
+        student = network()
+        student.insert(5, torch.nn.Dropout(0.5))
+        return search((data[0], held_out), teacher, student, rounds=1, max_divisions=0).origin['trials']
+
+    items = data[1].dataset
+    assert trials(DataLoader(items, 20)) == trials(DataLoader(Drawing(items), 20))
+
+
 def test_the_gradient_is_what_a_change_of_the_weights_does_to_the_held_out_loss(data, teacher, monkeypatch):
     """Against whole rounds with all weights of a pathway changed, in float64."""
     double = [[(images.double(), labels) for images, labels in loader] for loader in data]
@@ -165,6 +191,22 @@ def test_a_loader_that_gives_no_pairs_is_named(teacher):
     loader = DataLoader(torch.randn(8, 3, 16, 16), 4)
     with pytest.raises(distpro.ArgumentError, match='^train_loader: a batch must be a pair'):
         search((loader, loader), teacher)
+
+
+def test_a_softmax_over_several_labels_of_an_image_is_refused_unless_asked_for(data, teacher):
+    criterion = functional.binary_cross_entropy_with_logits
+    hot = functional.one_hot(torch.arange(5), 5).float()
+    several, shares = (loaders(data, lambda label, at=at: (hot[label] + hot[label - 1]) * at) for at in (1, 0.5))
+    with pytest.raises(distpro.ArgumentError, match='^logits: the default .* assumes one label per image, .*MSELoss'):
+        search(several, teacher, criterion=criterion)
+    for found, logits in ((shares, {}), (several, dict(logits={})), (several, dict(logits=dict(mse=torch.nn.MSELoss())))):
+        settings = dict(rounds=1, max_divisions=0, searcher=dict(type='RandomSearcher'), references=['student'])
+        assert search(found, teacher, criterion=criterion, **settings, **logits).origin['complete']
+
+
+def loaders(data, change):
+    """Training and held-out loader with changed labels."""
+    return [DataLoader([(image, change(label)) for image, label in loader.dataset], 20) for loader in data]
 
 
 def test_networks_in_double_precision_are_searched(data, teacher):

@@ -5,12 +5,14 @@ from typing import Any
 from mmengine.optim import OptimWrapperDict
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmrazor.engine import StopDistillHook
+from mmrazor.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 from distpro.searching import SEARCHERS, Searcher
 
-from ...config_types import check_arguments, nearest
+from ...config_types import check_arguments, is_a, nearest
 from ...errors import ConfigError
 from ..hooks import DistillWarmUpHook
+from ..optimizers import DistProOptimWrapperConstructor
 
 # What changes the training loss from epoch to epoch, which a derivative at the end of a round does not see.
 CHANGING = (StopDistillHook, DistillWarmUpHook, SwitchRecipeHook)
@@ -42,7 +44,8 @@ def check_searcher(searcher: Any, rounds: int) -> type:
 def check_runner(runner: Any) -> None:
     """Refuse optimisers and hooks that a search in rounds cannot have."""
     constructor = runner.optim_wrapper.get('constructor') if isinstance(runner.optim_wrapper, dict) else None
-    if isinstance(runner.optim_wrapper, OptimWrapperDict) or 'DistPro' in str(constructor):
+    if isinstance(runner.optim_wrapper, OptimWrapperDict) or is_a(constructor, DistProOptimWrapperConstructor,
+                                                                   OPTIM_WRAPPER_CONSTRUCTORS):
         raise ConfigError('optim_wrapper.constructor: DistProSearchLoop updates alpha itself (train_cfg.searcher): '
                           'give the optim_wrapper of an ordinary training')
     for hook in runner.hooks:

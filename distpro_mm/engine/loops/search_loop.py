@@ -67,6 +67,8 @@ class SearchLoop(Search, ReproducibleTrainLoop):
         check_number('train_cfg.teacher_kl_share', teacher_kl_share, least=0, most=1, error=ConfigError)
         check_number('train_cfg.cost_penalty', cost_penalty, least=0, error=ConfigError)
         own_split = False
+        if held_out is not None and not isinstance(held_out, dict):
+            raise ConfigError(f'train_cfg.held_out={held_out!r} must be a dict, such as dict(ratio=0.2)')
         if held_out_dataloader is None:
             own_split = True
             dataloader, held_out_dataloader = split_dataloader(dataloader, {**DEFAULT_HELD_OUT, **(held_out or {})})

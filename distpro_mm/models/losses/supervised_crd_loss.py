@@ -45,10 +45,11 @@ class SupervisedCRDLoss(CRDLoss):
             Tensor: The loss [1].
 
         Raises:
-            ConfigError: If an image's ``sample_idx`` is missing, or not below ``sample_n``.
+            ConfigError: If an image's ``sample_idx`` is missing, not below ``sample_n``, or the index of an image
+                of another class.
         """
         indices = self._indices(data_samples).to(s_feats.device)
-        self.labels[indices] = gt_labels
+        self._store(indices, gt_labels)
         negatives = self._negatives(gt_labels)
         out_s, out_t = self.contrast(s_feats, t_feats, indices, torch.cat([indices[:, None], negatives], dim=1))
         # mmrazor writes the first batch's normalisation with its graph into this buffer.
@@ -65,6 +66,17 @@ class SupervisedCRDLoss(CRDLoss):
             raise ConfigError(f'SupervisedCRDLoss.sample_n={size} is too small: an image has sample_idx={max(indices)}; '
                               'set sample_n to the number of images of the data set')
         return torch.tensor(indices)
+
+    def _store(self, indices: Tensor, gt_labels: Tensor) -> None:
+        """Store the labels of the images [B]."""
+        before = self.labels[indices]
+        self.labels[indices] = gt_labels
+        other = ((before >= 0) & (before != gt_labels)) | (self.labels[indices] != gt_labels)
+        if other.any():
+            raise ConfigError(f'SupervisedCRDLoss: images of different classes have sample_idx={indices[other][0].item()}. '
+                              'ConcatDataset numbers the images of each data set from 0; '
+                              "train_cfg.type='mmrazor.ReproducibleTrainLoop' numbers all images. An image must not have "
+                              'two labels')
 
     def _negatives(self, gt_labels: Tensor) -> Tensor:
         """Indices of images of other classes [B, neg_num]."""
