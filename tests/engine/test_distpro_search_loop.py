@@ -345,6 +345,7 @@ def test_a_price_takes_weight_from_dear_pathways(make_config):
     (dict(train_cfg__initial_bump='high'), "train_cfg.initial_bump='high' must be a finite number"),
     (dict(train_cfg__searcher=dict(type='RpropSearcher', step_size='long')), "searcher: step_size='long' must be a number"),
     (dict(train_cfg__searcher=dict(type='RpropSearcher', tolerance=-1)), 'searcher: tolerance=-1 must be a number'),
+    (dict(train_cfg__searcher=dict(type='RpropSearcher', confirmations=-1)), 'confirmations=-1 must be a whole number'),
     (dict(train_cfg__searcher=dict(type='RpropSearcher', step=1)), "train_cfg.searcher has no argument 'step' .*step_size"),
     (dict(train_cfg__searcher=dict(type='RpropSearcher', off=1)), 'train_cfg.searcher has off, which the search sets'),
     (dict(train_cfg__searcher='up'), "train_cfg.searcher='up' must be a dict with the key type"),

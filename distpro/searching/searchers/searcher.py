@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ...checks import check_whole
 from .confirmation import Confirmation, Contender
 
 SCATTER = 2.0  # factor between held-out losses of two trainings of one process above which a refinement is blind
@@ -85,6 +86,9 @@ class Searcher:
         off (float): alpha of a pathway that is switched off and stays so. Defaults to minus infinity.
         confirmations (int): See above, >= 0. Defaults to 3.
         other_shape (Tensor, optional): See above, alpha [knots, N] of another initial process. Defaults to None.
+
+    Raises:
+        ArgumentError: If ``confirmations`` is out of range.
     """
     differentiates = False
     minimum_rounds = 1
@@ -93,6 +97,7 @@ class Searcher:
                  guessing: float = math.inf, has_level: bool = True, factor: float = 4.0, max_divisions: int = 5,
                  seed: int = 0, off: float = -math.inf, confirmations: int = 3,
                  other_shape: Tensor | None = None) -> None:
+        check_whole('confirmations', confirmations, least=0)
         self.off, self.confirmations, self.other_shape = off, confirmations, other_shape
         self.initial, self.references, self.rounds = initial.detach().clone(), references, rounds
         self.logits, self.guessing, self.factor, self.seed = list(logits), guessing, factor, seed
