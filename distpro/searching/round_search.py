@@ -185,7 +185,7 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
         rounds (int): Refinements, >= 1. Defaults to 3.
         knots (int): Evenly spaced points of the run, >= 2, at which alpha is free. Defaults to 4.
         initial_bump (float): Offset added to the initial alpha at every interior knot. Defaults to 3: exp(3) = 20 times the
-            weight at the ends. Weights that rise by as much from the first knot to the last are tried as well.
+            weight at the ends. Weights that increase by as much from the first knot to the last are tried as well.
         feature_weight (float): Factor of the feature pathways' initial weights exp(alpha), > 0. Defaults to 16.
         references (Sequence[str]): Some of :data:`REFERENCES`. 'kd' is left out where no pathway is between logits.
         guessing (float): Loss of a classifier that guesses. Defaults to infinity: unknown.

@@ -5,6 +5,7 @@ import numpy as np
 import torch
 
 from distpro.searching.searchers.confirmation import Confirmation, Contender
+from distpro.searching.searchers.trial import Trial
 
 
 def race(means, scatter, passes, seed):
@@ -12,11 +13,11 @@ def race(means, scatter, passes, seed):
     random = np.random.RandomState(seed)
     losses = [[] for _ in means]
     while True:
-        contenders = [Contender(torch.tensor(float(place)), found) for place, found in enumerate(losses)]
+        contenders = [Contender(Trial('level', torch.tensor(float(place))), found) for place, found in enumerate(losses)]
         confirmation = Confirmation(contenders, passes)
         if confirmation.asks is None:
-            return int(confirmation.winner.alpha), sum(map(len, losses))
-        place = int(confirmation.asks.alpha)
+            return int(confirmation.winner.trial.alpha), sum(map(len, losses))
+        place = int(confirmation.asks.trial.alpha)
         losses[place].append(math.exp(random.normal(means[place], scatter)))
 
 
@@ -35,10 +36,10 @@ def test_the_better_process_wins_more_often_than_by_a_single_trial():
 
 def test_one_that_diverged_is_out_after_its_pass():
     def contenders(*losses):
-        return [Contender(torch.tensor(float(place)), list(found)) for place, found in enumerate(losses)]
+        return [Contender(Trial('level', torch.tensor(float(place))), list(found)) for place, found in enumerate(losses)]
 
     left = Confirmation(contenders([0.5], [math.nan], [0.6]), 3)
-    assert [int(contender.alpha) for contender in left.left] == [0, 2] and int(left.asks.alpha) == 0
+    assert [int(contender.trial.alpha) for contender in left.left] == [0, 2] and int(left.asks.trial.alpha) == 0
     assert Confirmation(contenders([math.nan], [math.nan]), 3).winner is None
-    assert int(Confirmation(contenders([0.0, 0.0], [0.5, 0.4]), 2).winner.alpha) == 0
+    assert int(Confirmation(contenders([0.0, 0.0], [0.5, 0.4]), 2).winner.trial.alpha) == 0
     assert Confirmation(contenders([]), 3).winner is None

@@ -111,6 +111,12 @@ def test_a_reference_that_is_close_to_what_a_lucky_process_comes_to_joins_the_ra
     assert resumed.finished and resumed.best.kind == 'student'
 
 
+def test_there_is_no_best_process_while_the_only_one_has_diverged_in_one_of_two_trials():
+    searcher = make(references={}, max_divisions=0)
+    run(searcher, scripted(step=[1.0, math.nan, math.nan]), lambda trial: torch.full((KNOTS, PATHWAYS), math.nan))
+    assert searcher.history[0].finite and searcher.best is None
+
+
 def test_a_refinement_ends_if_two_trainings_of_one_process_differ_much():
     searcher = make(confirmations=0)
     asked = []

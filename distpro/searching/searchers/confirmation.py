@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-from torch import Tensor
+from .trial import Trial
 
 LEAST_PASSES = 2  # before a process is dropped
 ERRORS = 2.0  # standard errors of a difference that drop a process
@@ -16,10 +16,10 @@ class Contender:
     """A process that may be the result.
 
     Args:
-        alpha (Tensor): Its free parameters [knots, N].
+        trial (Trial): Its first trial.
         losses (Sequence[float]): Held-out losses of the trials that repeat it; NaN where training diverged.
     """
-    alpha: Tensor
+    trial: Trial
     losses: Sequence[float]
 
     @property

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ...checks import check_number
-from .searcher import SCATTER, Searcher, Trial, register_searcher
+from .searcher import SCATTER, Searcher, ratio_of, register_searcher
+from .trial import Trial
 
 HALF_STEP_AT = 0.25  # of the median absolute gradient
 TINY = torch.finfo(torch.float32).tiny
@@ -55,8 +56,8 @@ class RpropSearcher(Searcher):
         """Whether a trial is one to follow; the last one is not, nor one after which the refinement ends."""
         if trial.kind != 'step' or self.steps_left <= 1 or not self._near(loss):
             return False
-        same = [other.loss for other in self._tried if torch.equal(other.alpha, trial.alpha) and other.finite]
-        return not same or max(same) <= SCATTER * loss and loss <= SCATTER * min(same)
+        ratio = ratio_of([*self._losses_of(trial, confirms=False), loss])
+        return ratio is None or ratio <= SCATTER
 
     def tell(self, trial: Trial, loss: float, gradient: Tensor | None = None) -> None:
         """Report a trial and take a step of alpha; arguments as in :meth:`Searcher.tell`."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ...checks import check_whole
 from .confirmation import Confirmation, Contender
+from .trial import Trial
 
 SCATTER = 2.0  # factor between held-out losses of two trainings of one process above which a refinement is blind
 NEAR_REFERENCE = 1.25  # a reference whose loss is within this factor of the best process's is tried again
@@ -20,32 +21,6 @@ def register_searcher(searcher: type) -> type:
     """Register a subclass of :class:`Searcher` under its class name; a decorator."""
     SEARCHERS[searcher.__name__] = searcher
     return searcher
-
-
-@dataclasses.dataclass(eq=False)
-class Trial:
-    """A process that was tried, or is to be.
-
-    Args:
-        kind (str): Name of a reference; 'level': a total weight; or 'step': a refinement of the best level.
-        alpha (Tensor): Free parameters [knots, N].
-        loss (float, optional): Held-out loss, NaN if training diverged. Defaults to None: not known yet.
-        confirms (bool): Whether it repeats an earlier process, to confirm the result. Defaults to False.
-    """
-    kind: str
-    alpha: Tensor
-    loss: float | None = None
-    confirms: bool = False
-
-    @property
-    def finite(self) -> bool:
-        """bool: Whether it has a finite held-out loss."""
-        return self.loss is not None and math.isfinite(self.loss)
-
-    def to_dict(self) -> dict:
-        """dict: Kind and loss, None if it is not finite, for the origin of a process."""
-        found = dict(kind=self.kind, loss=self.loss if self.finite else None)
-        return {**found, 'confirms': True} if self.confirms else found
 
 
 class Searcher:
@@ -136,8 +111,8 @@ class Searcher:
         """
         confirmation = self._confirmation()
         if confirmation is not None and confirmation.asks is None and confirmation.winner is not None:
-            return next(trial for trial in self._tried if torch.equal(trial.alpha, confirmation.winner.alpha))
-        return self._lowest_means(self._tried, 1)[0] if any(trial.finite for trial in self._tried) else None
+            return confirmation.winner.trial
+        return next(iter(self._lowest_means(self._tried, 1)), None)
 
     def _lowest_means(self, trials: Sequence[Trial], count: int) -> list[Trial]:
         """The first trials of different processes, lowest mean loss first, without those that diverged."""
@@ -150,12 +125,8 @@ class Searcher:
     @property
     def scatter(self) -> float | None:
         """float: Largest ratio of the losses of two trials of one process; None if none was tried twice."""
-        ratios = []
-        for trial in self._tried:
-            losses = [loss for loss in self._losses_of(trial, confirms=False) if math.isfinite(loss) and loss > 0]
-            if len(losses) > 1:
-                ratios.append(max(losses) / min(losses))
-        return max(ratios, default=None)
+        ratios = [ratio_of(self._losses_of(trial, confirms=False)) for trial in self._tried]
+        return max((ratio for ratio in ratios if ratio is not None), default=None)
 
     def _confirmation(self) -> Confirmation | None:
         """How the result is confirmed; None before the refinement is over, and where the result is clear."""
@@ -176,7 +147,7 @@ class Searcher:
 
     def _race(self, trials: Sequence[Trial]) -> Confirmation | None:
         """The race of some processes; None if there are fewer than two."""
-        contenders = [Contender(trial.alpha, self._losses_of(trial, confirms=True)) for trial in trials]
+        contenders = [Contender(trial, self._losses_of(trial, confirms=True)) for trial in trials]
         return Confirmation(contenders, self.confirmations) if len(contenders) > 1 else None
 
     @property
@@ -237,8 +208,8 @@ class Searcher:
         confirmation = self._confirmation()
         if confirmation is None or confirmation.asks is None:
             return None
-        kind = next(trial.kind for trial in self._tried if torch.equal(trial.alpha, confirmation.asks.alpha))
-        return Trial(kind, confirmation.asks.alpha.clone(), confirms=True)
+        first = confirmation.asks.trial
+        return Trial(first.kind, first.alpha.clone(), confirms=True)
 
     def _explore(self) -> Trial | None:
         """The next trial of the references and the levels; None if these are over."""
@@ -306,6 +277,12 @@ class Searcher:
 
 def _mean(losses: Sequence[float]) -> float:
     return sum(losses) / len(losses)
+
+
+def ratio_of(losses: Sequence[float]) -> float | None:
+    """Ratio of the highest and the lowest loss, of those that are finite and above 0; None if there are less than two."""
+    known = [loss for loss in losses if math.isfinite(loss) and loss > 0]
+    return max(known) / min(known) if len(known) > 1 else None
 
 
 def _lowest(trials: Sequence[Trial]) -> Trial | None:

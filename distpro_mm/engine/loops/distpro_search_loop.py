@@ -41,8 +41,8 @@ class DistProSearchLoop(SearchLoop):
 
     1. The references: the student alone (all weights 0) and plain KD (the logits alone, at weight 1).
     2. The level of the weights: the initial process, and the same with all weights divided by 4 again and again, until
-       the held-out loss rises; then the best with the logits' weight taken from the references, and with weights that rise
-       over the run.
+       the held-out loss rises; then the best with the logits' weight taken from the references, and with weights that
+       increase over the run.
     3. ``rounds`` refinements of the best level. By default the held-out loss is differentiated back through every step of
        the round (see :class:`distpro.searching.Trajectory`), and alpha at each knot takes a step of Rprop.
     4. Processes that are too close to tell are trained again, up to three times, and these rounds decide.
