@@ -252,7 +252,7 @@ def main() -> None:
         bench = Bench(args.teacher, args.student, args.batch, folder)
         steps = {
             'student alone': bench.variant('student'),
-            'plain KD (mmrazor)': bench.variant('kd'),
+            'plain KD': bench.variant('kd'),
             'all pathways equal': bench.variant('equal'),
             'replay, none skipped': bench.replay(0),
             'replay, 6 of 10 skipped': bench.replay(6),
@@ -269,13 +269,6 @@ def main() -> None:
             'channels_last': bench.variant('equal', custom_hooks=[dict(type='mmrazor.ChannelsLastHook')]),
             'compiled transforms': bench.variant('equal', model__distiller__compile_transforms=True)}
         rows += rows_of('switches', steps, measure(steps, args.rounds), args.batch, 'all pathways equal')
-        steps = {'plain KD (mmrazor)': bench.variant('kd')}
-        for name, from_covariances in (('from maps', False), ('from covariances', True)):
-            options = dict(model__distiller__transforms=[dict(type='PointwiseTransform')],
-                           model__distiller__from_covariances=from_covariances)
-            steps[f'all pathways equal, {name}'] = bench.variant('equal', **options)
-            steps[f'search, JVP, K=1, {name}'] = bench.variant('search', **options)
-        rows += rows_of('linear', steps, measure(steps, args.rounds), args.batch, 'plain KD (mmrazor)')
         for pathways in (5, 10, 20, 40):
             steps = {
                 'all pathways equal': bench.variant('equal', pathways=pathways),

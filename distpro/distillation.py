@@ -10,7 +10,7 @@ from .checks import check_number
 from .errors import ArgumentError, argument_prefix, is_number
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .process import DistillationProcess, map_process
-from .tracing import FeatureReader, FeatureTap, Trace, in_place_off, resolve_taps, trace
+from .tracing import FastForward, FeatureReader, FeatureTap, Trace, in_place_off, resolve_taps, trace
 from .weighting import Weighting
 
 ProcessLike = str | dict | DistillationProcess
@@ -62,6 +62,10 @@ class Distillation(nn.Module):
             :meth:`DistillationProcess.by_hand`. Defaults to None: weights of 1.
         transfer (bool): Carry a process of other networks over to these pathways by depth. Defaults to False: refuse it.
         skip_below (float): Pathways of a weight below this are not computed, >= 0. Defaults to 0.
+        fast_teacher (bool or str): True: batch norms of the teacher are folded into convolutions, and on devices with units
+            for bfloat16 it runs in this type (features differ by some 1%). 'exact': in its own type, which changes rounding
+            only. False: the teacher as it is. A compiled teacher runs as it is. Defaults to True. See
+            :class:`distpro.tracing.FastForward`.
         get_logits (Callable, optional): Gives the logits [B, K] out of what a network returns. Defaults to None: a tensor
             as it is, an attribute or key ``logits``, or the first element of a tuple.
         **kwargs: ``compare_at``, ``from_covariances`` and ``compile_transforms`` of :class:`distpro.pathways.PathwayGrid`.
@@ -94,6 +98,7 @@ class Distillation(nn.Module):
                  process: ProcessLike | None = None,
                  transfer: bool = False,
                  skip_below: float = 0.0,
+                 fast_teacher: bool | str = True,
                  get_logits: Callable[[Any], Tensor] | None = None,
                  **kwargs) -> None:
         super().__init__()
@@ -106,6 +111,7 @@ class Distillation(nn.Module):
             in_place_off(network)
         teacher.eval()
         traces = [_traced(inner(network), example) for network in (teacher, student)]
+        self._fast = FastForward(traces[0], fast_teacher if inner(teacher) is teacher else False)
         taps = [resolve_taps(layers, traced, key, trained=key == 'receivers')
                 for layers, traced, key in zip((transmitters, receivers), traces, ('transmitters', 'receivers'))]
         logit_losses = dict(kl=KLDivergence(4)) if logits is None else dict(logits)
@@ -175,20 +181,18 @@ class Distillation(nn.Module):
         """:meth:`forward` with the weights that are in force."""
         grid = self.grid
         output, received = self._read('student', 'receiver', args, kwargs)
-        logits = received['logits'] = self.get_logits(output)
+        logits = received['logits']
         if not grid.live:
             return DistillationOutput(logits, logits.new_zeros(()), {}, output)
         with torch.no_grad():
-            given, transmitted = self._read('teacher', 'transmitter', args, kwargs)
-        if given is not None:
-            transmitted['logits'] = self.get_logits(given)
+            transmitted = self._fast.run(lambda: self._read('teacher', 'transmitter', args, kwargs)[1])
         losses = grid.pathway_losses(received, transmitted)
         names = grid.names
         return DistillationOutput(logits, grid.weighted_sum(losses),
                                   {names[index]: loss for index, loss in zip(grid.live, losses.detach())}, output)
 
     def _read(self, which: str, side: str, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
-        """Run a network; its output, None if its forward could end early, and its features by layer."""
+        """Run a network; its output, None if its forward could end early, and its features by layer, with the logits."""
         network = getattr(self, which)
         taps = self.grid.taps(side)
         features = [tap for tap in taps if tap.name != 'logits']
@@ -200,7 +204,10 @@ class Distillation(nn.Module):
             raise ArgumentError(f"{which}: layer '{missing[0]}' was not read in this forward: a compiled network skips the "
                                 'hooks that read features, so pass the network uncompiled (compile_transforms=True compiles '
                                 'the transforms); otherwise name a layer that every forward calls')
-        return output, dict(reader.features)
+        found = dict(reader.features)
+        if output is not None:
+            found['logits'] = self.get_logits(output)
+        return output, found
 
     def with_student(self) -> nn.Module:
         """nn.Module: A module with the forward of this one whose parameters are the student's and the transforms'.

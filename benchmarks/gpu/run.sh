@@ -33,7 +33,7 @@ for name in $PARTS; do
         part "${LIMIT_GPU_TESTS:-50}" gpu_tests $TESTS -m gpu tests/gpu
         [ -s .gpu/failed.txt ] && [ -z "$REHEARSE" ] && part "${LIMIT_TESTS:-70}" tests $TESTS @.gpu/failed.txt
         ;;
-    steps) part "${LIMIT_STEPS:-80}" steps "$PYTHON" benchmarks/gpu/steps.py --out "$OUT" $REHEARSE ;;
+    steps) part "${LIMIT_STEPS:-80}" steps "$PYTHON" benchmarks/step_price.py --out "$OUT" $REHEARSE ;;
     train) part "${LIMIT_TRAIN:-215}" train "$PYTHON" benchmarks/gpu/train.py --out "$OUT" $REHEARSE ;;
     *) echo "error: '$name' is not one of tests, steps, train"; exit 2 ;;
     esac

@@ -1,7 +1,7 @@
 _base_ = ['../_base_/pairs/{{$PAIR:resnet56_resnet20_cifar100}}.py', '../_base_/distillers/lskd.py']
 model = dict(
     _scope_='mmrazor',
-    type='SingleTeacherDistill',
+    type='TapDistill',
     architecture=dict(_base_.student, head=dict(_base_.student.head, **_base_.lskd_head)),
     teacher=_base_.teacher,
     teacher_ckpt=_base_.teacher_ckpt,

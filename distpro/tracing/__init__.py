@@ -1,4 +1,5 @@
 """Traces of a forward, detection of stages, logits and layouts, and reading of features."""
+from .fast_forward import FastForward
 from .layout import Layout, LayoutDetector
 from .probe import probe_input
 from .reader import FeatureReader
@@ -8,6 +9,6 @@ from .tap import FeatureTap
 from .trace import Call, Trace, in_place_off, trace
 
 __all__ = [
-    'Call', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'Trace', 'find_stages', 'in_place_off', 'probe_input',
-    'resolve_logits', 'resolve_taps', 'trace'
+    'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'Trace', 'find_stages',
+    'in_place_off', 'probe_input', 'resolve_logits', 'resolve_taps', 'trace'
 ]

@@ -2,12 +2,14 @@
 
 Layers, their outputs and the ends of stages are found in the trace, for any network.
 """
+import collections
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from ..random_state import gpus
 from .layout import LayoutDetector
@@ -32,17 +34,51 @@ class Trace:
         calls (list[Call]): The calls.
         model (nn.Module): The traced model.
         output (Any): Output of the forward.
+        uses (Counter): How often each tensor was an argument of a function that returned tensors, by id.
     """
 
-    def __init__(self, calls: list[Call], model: nn.Module, output: Any) -> None:
+    def __init__(self, calls: list[Call], model: nn.Module, output: Any, uses: collections.Counter[int]) -> None:
         self.calls = calls
         self.output = output
+        self._uses = uses
         self.modules = dict(model.named_modules())
         self.layouts = LayoutDetector(calls)
 
     def of(self, name: str) -> list[Call]:
         """The calls of one module."""
         return [call for call in self.calls if call.name == name]
+
+    def uses(self, tensor: Tensor) -> int:
+        """How often the output of a module was used: as an argument of torch's functions, and as output of the model."""
+        return self._uses[id(tensor)] + sum(output is tensor for output in tensors_in(self.output))
+
+
+class _Uses(TorchFunctionMode):
+    """Counts how often each tensor is an argument of a function that returns tensors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: collections.Counter[int] = collections.Counter()
+        self.returned: list[Tensor] = []  # as long as a tensor lives, no other one has its id
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        returned = list(tensors_in(result))
+        if returned:
+            self.returned += returned
+            self.counts.update({id(tensor) for tensor in tensors_in((args, kwargs or {}))})
+        return result
+
+
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for part in value:
+            yield from tensors_in(part)
+    elif isinstance(value, dict):
+        yield from tensors_in(tuple(value.values()))
 
 
 def in_place_off(model: nn.Module) -> None:
@@ -91,11 +127,11 @@ def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
             handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after(name))]
     try:
         model.eval()
-        with torch.enable_grad(), torch.random.fork_rng(devices=gpus(model)):
+        with torch.enable_grad(), torch.random.fork_rng(devices=gpus(model)), _Uses() as uses:
             output = forward()
     finally:
         for handle in handles:
             handle.remove()
         for module, mode in modes.items():
             module.training = mode
-    return Trace(calls, model, output)
+    return Trace(calls, model, output, uses.counts)

@@ -23,7 +23,7 @@ from .connectors import (
     PointwiseTransform,
 )
 from .data_preprocessors import BatchPreprocessor
-from .distillers import DistProDistiller, L2TDistiller, PairDistiller, ReviewKDDistiller
+from .distillers import DistProDistiller, L2TDistiller, PairDistiller, RecorderDistiller, ReviewKDDistiller
 from .losses import (
     CCLoss,
     DecoupledKDLoss,
@@ -45,6 +45,6 @@ __all__ = [
     'DecoupledKDLoss', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'IdentityTransform', 'L2T',
     'L2TDistiller', 'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'MobileNetV1', 'ModuleClassifier',
     'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck', 'PairDistiller', 'PointwiseTransform', 'ReconstructionLoss',
-    'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck', 'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill',
-    'VIDLoss', 'WSLDLoss'
+    'RecorderDistiller', 'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck', 'StandardizedKLDivergence',
+    'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'WSLDLoss'
 ]

@@ -75,7 +75,7 @@ def test_the_transform_is_expansion_contraction_and_the_map_itself():
 
 def test_the_expanded_map_is_what_is_compared():
     cfg = load_config(str(ROOT / 'configs' / 'baselines' / 'norm.py'), pair='resnet20_resnet8-half_digits')
-    cfg.model.teacher_ckpt, cfg.model.teacher.backbone.depth = None, 8
+    cfg.model.teacher_ckpt, cfg.model.teacher.backbone.depth, cfg.model.fast_teacher = None, 8, 'exact'
     model = MODELS.build(cfg.model)
     neck, seen = model.student.neck[0], []
     model.distiller.pair_losses['layer3>expanded'].register_forward_pre_hook(lambda module, maps: seen.append(maps))

@@ -154,6 +154,6 @@ def test_what_does_not_do_is_refused_with_its_key():
         build(distiller=dict(loss=L2, compare_at='larger'))
     with pytest.raises(ConfigError, match=r"model.distiller.weights has 3 numbers for the 4 pairs \['stem>stem'"):
         build(distiller=dict(loss=L2, weights=[1, 2, 3]))
-    with pytest.raises(ConfigError, match='model.distiller.type=ConfigurableDistiller reads no taps: use it with'):
+    with pytest.raises(ConfigError, match='type=ConfigurableDistiller is not one of TapDistill: use RecorderDistiller'):
         MODELS.build(dict(_scope_='mmrazor', type='TapDistill', architecture=network(4), teacher=network(4),
                           distiller=dict(type='ConfigurableDistiller')))

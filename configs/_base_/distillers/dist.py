@@ -3,7 +3,7 @@
 # divides by the standard deviation of the predictions, which mmpretrain initializes close to 0, so that the first steps would
 # be too large. The classifier is therefore initialized by PyTorch's default, like that of the release.
 dist = dict(
-    type='ConfigurableDistiller',
+    type='RecorderDistiller',
     student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     distill_losses=dict(loss_dist=dict(type='DISTLoss', tau=4, loss_weight=2.0)),

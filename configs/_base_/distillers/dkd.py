@@ -1,7 +1,7 @@
 # Decoupled knowledge distillation (Zhao et al., CVPR 2022): temperature 4, alpha 1. The pair sets beta; the release
 # (mdistiller) has 0.5 to 8. The weight rises over the first epochs, 20 of 240.
 dkd = dict(
-    type='ConfigurableDistiller',
+    type='RecorderDistiller',
     student_recorders=dict(
         head=dict(type='ModuleOutputs', source='head'), labels=dict(type='ModuleInputs', source='head.loss_module')),
     teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),

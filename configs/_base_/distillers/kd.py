@@ -1,7 +1,7 @@
-# Plain knowledge distillation (Hinton et al., 2015), all mmrazor's own: the cross-entropy plus the divergence of the
+# Plain knowledge distillation (Hinton et al., 2015), with mmrazor's recorders and loss: the cross-entropy plus the divergence of the
 # softened logits at temperature 4. A config refers to it by name: _base_.kd.
 kd = dict(
-    type='ConfigurableDistiller',
+    type='RecorderDistiller',
     student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=4, loss_weight=0.9)),

@@ -3,7 +3,7 @@
 # logits, which mmpretrain initializes close to 0, so that the first steps would be too large. The classifier is therefore
 # initialized by PyTorch's default, like that of the release.
 lskd = dict(
-    type='ConfigurableDistiller',
+    type='RecorderDistiller',
     student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     distill_losses=dict(loss_kl=dict(type='StandardizedKLDivergence', tau=2, loss_weight=9.0)),

@@ -2,7 +2,7 @@
 # with a cross-entropy of 0.1: equal to the release's terms of the plain view, 0.9 times the half of the images (classes)
 # of which the teacher is less sure. The release's second, strongly augmented view is left out. Its learning rate is 0.025.
 mlkd = dict(
-    type='ConfigurableDistiller',
+    type='RecorderDistiller',
     student_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),
     distill_losses=dict(loss_levels=dict(type='MultiLevelLogitLoss', loss_weight=0.45)),

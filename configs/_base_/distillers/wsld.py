@@ -1,7 +1,7 @@
 # Weighted soft labels (Zhou et al., ICLR 2021): an image on which the student does well has a lower weight.
 # Temperature 2, weight 2.5: the release's, which is for ImageNet.
 wsld = dict(
-    type='ConfigurableDistiller',
+    type='RecorderDistiller',
     student_recorders=dict(
         head=dict(type='ModuleOutputs', source='head'), labels=dict(type='ModuleInputs', source='head.loss_module')),
     teacher_recorders=dict(head=dict(type='ModuleOutputs', source='head')),

@@ -1,0 +1,217 @@
+"""Faster forwards of a frozen network: batch norms folded into convolutions, bfloat16 where the device has it."""
+import contextlib
+import functools
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import ArgumentError
+from ..random_state import gpus
+from .trace import Trace, tensors_in
+
+# Largest relative error of a feature, as the norm of the difference. What is worse is not used.
+BOUNDS = dict(bfloat16=0.05, exact=1e-3)
+CHOICES = (True, 'exact', False)
+Features = dict[Any, Any]  # tensors, or nested tuples, lists and dicts of them, by name
+
+
+class FastForward:
+    """Runs a frozen network faster than the network itself.
+
+    A batch norm in eval mode whose input is the output of a convolution, and of nothing else, is folded into the
+    convolution. On devices with units for bfloat16, the network runs in this type, with convolutions in the memory format
+    channels_last. The network's parameters, buffers, hooks and state dict do not change: its modules compute differently
+    during :meth:`run` only, and weights that change are folded again. A module with a forward hook on the convolution, as
+    for reading what the batch norm gets, is not folded.
+
+    At the first run, the features of both ways are compared. bfloat16 is used only if each feature has a relative error of
+    at most 5%, and folding only if it is at most 0.1%; a warning names what is not used.
+
+    Args:
+        traced (Trace): A forward of the network.
+        fast (bool or str): True: all of this. 'exact': in the network's own type, which changes rounding only. False: the
+            network as it is. Defaults to True.
+
+    Raises:
+        ArgumentError: If ``fast`` is none of these.
+    """
+
+    def __init__(self, traced: Trace, fast: bool | str = True) -> None:
+        if not any(fast is choice or fast == choice == 'exact' for choice in CHOICES):
+            raise ArgumentError(f"fast_teacher={fast!r} is not one of True, 'exact' and False")
+        self.network = traced.modules['']
+        self.norms = _norms_to_fold(traced)
+        self.ways = [] if fast is False else ['exact'] if fast == 'exact' else ['bfloat16', 'exact']
+        self._compared = False
+        self._weights: dict[tuple[nn.Module, str], tuple[tuple, Tensor, Tensor | None]] = {}
+
+    def run(self, read: Callable[[], Features]) -> Features:
+        """Run the network; as it is where gradients are on.
+
+        Args:
+            read (Callable): Runs the network and returns features by name.
+
+        Returns:
+            dict[str, Tensor]: The features, in the type of the network.
+        """
+        if torch.is_grad_enabled() or not self.ways:
+            return read()
+        if not self._compared:
+            with torch.random.fork_rng(devices=gpus(self.network)):
+                self.ways = self._usable(read)
+            self._compared = True
+        way = next((way for way in self.ways if way == 'exact' or self._has_bfloat16()), None)
+        return read() if way is None else self._run(read, way)
+
+    def _usable(self, read: Callable[[], Features]) -> list[str]:
+        """The ways whose features are right on these images."""
+        plain = read()
+        usable = []
+        for way in self.ways:
+            if way == 'bfloat16' and not self._has_bfloat16():
+                usable.append(way)  # not in this place, but perhaps later, on a different device
+                continue
+            try:
+                found = self._run(read, way)
+            except RuntimeError as error:
+                warnings.warn(f'fast_teacher: {way} is not used, because the teacher fails with it: {error}', stacklevel=3)
+                continue
+            errors = {name: relative_error(found[name], plain[name]) for name in plain}
+            worst = max(errors, key=errors.__getitem__, default=None)
+            if worst is not None and not errors[worst] <= BOUNDS[way]:
+                warnings.warn(f"fast_teacher: {way} is not used, because layer '{worst}' of the teacher has a relative "
+                              f'error of {errors[worst]:.2g} with it; at most {BOUNDS[way]:g} is accepted', stacklevel=3)
+                continue
+            usable.append(way)
+        return usable
+
+    def _has_bfloat16(self) -> bool:
+        """Whether the network is in float32 and its device has units for bfloat16 that are not in use by autocast."""
+        parameter = next(self.network.parameters(), None)
+        if parameter is None or parameter.dtype != torch.float32 or torch.is_autocast_enabled(parameter.device.type):
+            return False
+        return has_bfloat16(parameter.device.type)
+
+    def _run(self, read: Callable[[], Features], way: str) -> Features:
+        if way == 'exact':
+            with self._replaced(None):
+                return read()
+        device = next(self.network.parameters()).device.type
+        with self._replaced(torch.bfloat16), torch.autocast(device, torch.bfloat16):
+            found = read()
+        return {name: _as_float32(feature) for name, feature in found.items()}
+
+    @contextlib.contextmanager
+    def _replaced(self, dtype: torch.dtype | None) -> Iterator[None]:
+        """Inside the context, modules compute with folded weights of a type; None: their own."""
+        replaced: list[nn.Module] = []
+        layers = self.norms if dtype is None else {**dict.fromkeys(_castable(self.network)), **self.norms}
+        try:
+            for layer, norm in layers.items():
+                if norm is not None and (norm.training or layer._forward_hooks or norm._forward_pre_hooks):
+                    norm = None
+                if norm is None and dtype is None or 'forward' in vars(layer) or 'forward' in vars(norm or layer):
+                    continue  # nothing to do, or someone else has replaced its forward
+                weight, bias = self._folded(layer, norm, dtype)
+                operation = F.linear if isinstance(layer, nn.Linear) else layer._conv_forward
+                layer.forward = functools.partial(operation, weight=weight, bias=bias)
+                replaced.append(layer)
+                if norm is not None:
+                    norm.forward = _same
+                    replaced.append(norm)
+            yield
+        finally:
+            for module in replaced:
+                del module.forward
+
+    def _folded(self, layer: nn.Module, norm: nn.Module | None, dtype: torch.dtype | None) -> tuple[Tensor, Tensor | None]:
+        """Weight and bias of a layer with the batch norm after it, computed again where they changed."""
+        sources = [tensor for module in (layer, norm) if module is not None
+                   for tensors in (module._parameters, module._buffers) for tensor in tensors.values() if tensor is not None]
+        state = (norm is None, *((tensor.data_ptr(), _version(tensor)) for tensor in sources))
+        key = layer, str(dtype)
+        if key not in self._weights or self._weights[key][0] != state:
+            weight, bias = (layer.weight, layer.bias) if norm is None else _fold(layer, norm)
+            if dtype is not None:
+                channels_last = weight.dim() == 4
+                weight = weight.to(dtype, memory_format=torch.channels_last if channels_last else torch.preserve_format)
+                bias = None if bias is None else bias.to(dtype)
+            self._weights[key] = state, weight, bias
+        return self._weights[key][1:]
+
+
+def has_bfloat16(device: str) -> bool:
+    """Whether a type of device, 'cpu' or 'cuda', has units for products in bfloat16."""
+    if device == 'cuda':
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == 'cpu' and bool(torch.cpu._is_amx_tile_supported())
+
+
+def relative_error(found: Any, exact: Any) -> float:
+    """Norm of the difference of two features as a share of the norm; the largest one of nested features."""
+    errors = []
+    for one, other in zip(tensors_in(found), tensors_in(exact)):
+        other = other.double()
+        errors.append(((one.double() - other).norm() / other.norm().clamp_min(1e-30)).item())
+    return max(errors, default=0.0)
+
+
+def _norms_to_fold(traced: Trace) -> dict[nn.Module, nn.Module]:
+    """The batch norm after each convolution, where it is all that the convolution's output is used for."""
+    convolutions = {id(call.output): call.module for call in traced.calls
+                    if type(call.module) is nn.Conv2d and len(traced.of(call.name)) == 1}
+    folded = {}
+    for call in traced.calls:
+        if type(call.module).forward not in (nn.BatchNorm2d.forward, nn.SyncBatchNorm.forward) or not call.inputs:
+            continue
+        layer, given = convolutions.get(id(call.inputs[0])), call.inputs[0]
+        if layer is None or call.module.running_mean is None or len(traced.of(call.name)) > 1 or traced.uses(given) != 1:
+            continue
+        folded[layer] = call.module
+    return folded
+
+
+def _castable(network: nn.Module) -> list[nn.Module]:
+    """Layers whose weights can be stored in a different type."""
+    return [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
+
+
+def _fold(layer: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Weight and bias of the convolution that is a convolution with a batch norm in eval mode after it."""
+    scale = (norm.running_var.double() + norm.eps).rsqrt()
+    bias = -norm.running_mean.double()
+    if layer.bias is not None:
+        bias = bias + layer.bias.double()
+    if norm.weight is not None:
+        scale = scale * norm.weight.double()
+    bias = bias * scale
+    if norm.bias is not None:
+        bias = bias + norm.bias.double()
+    weight = layer.weight.double() * scale[:, None, None, None]
+    return weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
+
+
+def _version(tensor: Tensor) -> int:
+    return 0 if tensor.is_inference() else tensor._version
+
+
+def _same(x: Tensor) -> Tensor:
+    return x
+
+
+def _as_float32(feature: Any) -> Any:
+    """A feature in float32 and in the usual memory format."""
+    if isinstance(feature, Tensor):
+        if feature.dtype != torch.bfloat16:
+            return feature
+        return feature.to(torch.float32, memory_format=torch.contiguous_format)
+    if isinstance(feature, (tuple, list)):
+        parts = [_as_float32(part) for part in feature]
+        return type(feature)(*parts) if hasattr(feature, '_fields') else type(feature)(parts)
+    if type(feature) is dict:
+        return {name: _as_float32(part) for name, part in feature.items()}
+    return feature

@@ -1,0 +1,331 @@
+"""A fast teacher against the same teacher as it is."""
+import copy
+import pickle
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as F
+from test_distillation import network
+from torch import nn
+
+import distpro
+from distpro.errors import ArgumentError
+from distpro.tracing import FastForward, fast_forward, trace
+
+
+@pytest.fixture(params=[True, False], ids=['bfloat16', 'no bfloat16'])
+def device_with_bfloat16(request, monkeypatch):
+    """Whether the machine says that it has units for bfloat16; CPUs without them compute the same, slowly."""
+    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: request.param)
+    return request.param
+
+
+class Branches(nn.Module):
+    """Two convolutions with batch norm, whose outputs are returned; a subclass uses them otherwise."""
+
+    def __init__(self, **kwargs):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 4, 3, padding=1, **kwargs), nn.BatchNorm2d(4)
+        self.conv2, self.bn2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+    def forward(self, x):
+        return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+
+
+class UsedByAFunction(Branches):
+
+    def forward(self, x):
+        between = self.conv1(x)
+        return self.bn2(self.conv2(self.bn1(between))) + between.abs()
+
+
+class UsedByAMethod(Branches):
+
+    def forward(self, x):
+        between = self.conv1(x)
+        return self.bn2(self.conv2(self.bn1(between))) * between.mean()
+
+
+class Returned(Branches):
+
+    def forward(self, x):
+        between = self.conv1(x)
+        return self.bn2(self.conv2(self.bn1(between))), between
+
+
+class TwiceCalled(Branches):
+
+    def forward(self, x):
+        x = self.bn1(self.conv1(x))
+        return self.bn2(self.conv2(x)) + self.conv2(x.relu())
+
+
+class TwiceNormalised(Branches):
+
+    def forward(self, x):
+        x = self.bn1(self.conv1(x))
+        return self.bn1(self.conv2(x))
+
+
+def drawn(model, dtype=torch.float64):
+    """The model in eval mode, with drawn statistics and parameters in its batch norms."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.1, 3)
+            if module.affine:
+                nn.init.normal_(module.weight)
+                nn.init.normal_(module.bias)
+    model.eval()
+    return model.to(dtype)
+
+
+def fast(model, x, choice='exact'):
+    """The fast forward of a model on images, and a function that runs it."""
+    forward = FastForward(trace(model, lambda: model(x)), choice)
+
+    def run(images=x):
+        with torch.no_grad():
+            found = forward.run(lambda: dict(out=model(images)))['out']
+        return found[0] if isinstance(found, tuple) else found
+
+    return forward, run
+
+
+def plain(model, x):
+    """The first output of a model as it is."""
+    with torch.no_grad():
+        found = model(x)
+    return found[0] if isinstance(found, tuple) else found
+
+
+@pytest.mark.parametrize('kwargs', [
+    {}, dict(bias=False), dict(stride=2), dict(dilation=2, padding_mode='reflect'), dict(padding_mode='circular')])
+@pytest.mark.parametrize('affine', [True, False])
+@pytest.mark.parametrize('seed', [0, 1])
+def test_folded_batch_norms_compute_the_same(kwargs, affine, seed):
+    torch.manual_seed(seed)
+    model = Branches(**kwargs)
+    model.bn1 = nn.BatchNorm2d(4, affine=affine, eps=0.1)
+    drawn(model)
+    x = torch.randn(2, 3, 9, 9, dtype=torch.float64)
+    forward, run = fast(model, x)
+    calls = []
+    model.bn1.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0] is output))
+    torch.testing.assert_close(run(), plain(model, x), rtol=1e-12, atol=1e-12)
+    assert forward.norms == {model.conv1: model.bn1, model.conv2: model.bn2}
+    assert calls == [False, True, True, False]  # both ways in the first run, to compare them; outside as it is
+
+
+@pytest.mark.parametrize('groups', [1, 3])
+def test_grouped_convolutions_are_folded(groups):
+    torch.manual_seed(0)
+    model = drawn(nn.Sequential(nn.Conv2d(3, 6, 3, groups=groups), nn.BatchNorm2d(6)))
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    forward, run = fast(model, x)
+    torch.testing.assert_close(run(), plain(model, x), rtol=1e-12, atol=1e-12)
+    assert len(forward.norms) == 1
+
+
+@pytest.mark.parametrize('kind, folded', [(UsedByAFunction, ['bn2']), (UsedByAMethod, ['bn2']), (Returned, ['bn2']),
+                                          (TwiceCalled, ['bn1']), (TwiceNormalised, [])])
+def test_a_convolution_whose_output_is_used_elsewhere_is_not_folded(kind, folded):
+    torch.manual_seed(0)
+    model = drawn(kind())
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    forward, run = fast(model, x)
+    assert list(forward.norms.values()) == [model.get_submodule(name) for name in folded]
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        torch.testing.assert_close(run(), plain(model, x), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize('norm', [nn.BatchNorm2d(4, track_running_stats=False), nn.InstanceNorm2d(4, affine=True),
+                                  nn.GroupNorm(2, 4), nn.Identity()])
+def test_other_norms_are_as_they_are(norm):
+    model = Branches()
+    model.bn1 = norm
+    drawn(model)
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    forward, run = fast(model, x)
+    torch.testing.assert_close(run(), plain(model, x), rtol=1e-12, atol=1e-12)
+    assert list(forward.norms) == [model.conv2]
+
+
+def test_a_layer_that_is_read_before_its_batch_norm_is_read_as_it_is():
+    torch.manual_seed(0)
+    model = drawn(Branches())
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    _, run = fast(model, x)
+    run()
+    read = []
+    handle = model.conv1.register_forward_hook(lambda module, inputs, output: read.append(output))
+    out = run()
+    assert len(read) == 1
+    torch.testing.assert_close(read[0], model.conv1._conv_forward(x, model.conv1.weight, model.conv1.bias), rtol=0, atol=0)
+    handle.remove()
+    torch.testing.assert_close(out, plain(model, x), rtol=1e-12, atol=1e-12)
+
+
+def _load(model):
+    model.load_state_dict(drawn(Branches()).state_dict())
+
+
+def _in_place(model):
+    with torch.no_grad():
+        model.bn1.running_var.mul_(3)
+
+
+def _swapped(model):
+    model.conv2.weight.data = torch.randn_like(model.conv2.weight)
+
+
+def _replaced(model):
+    model.bn2.running_mean = torch.randn(4, dtype=torch.float64)
+
+
+@pytest.mark.parametrize('change', [_load, _in_place, _swapped, _replaced])
+def test_weights_that_change_are_folded_again(change):
+    torch.manual_seed(0)
+    model = drawn(Branches())
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    _, run = fast(model, x)
+    before = run()
+    change(model)
+    assert (plain(model, x) - before).abs().max() > 0.1
+    torch.testing.assert_close(run(), plain(model, x), rtol=1e-12, atol=1e-12)
+
+
+def test_a_batch_norm_in_training_mode_is_not_folded():
+    torch.manual_seed(0)
+    model = drawn(Branches())
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    _, run = fast(model, x)
+    run()
+    model.bn1.train()
+    expected = copy.deepcopy(model)
+    torch.testing.assert_close(run(), plain(expected, x), rtol=1e-12, atol=1e-12)
+    assert torch.equal(model.bn1.running_mean, expected.bn1.running_mean)
+
+
+def test_outside_of_a_run_nothing_differs(device_with_bfloat16):
+    torch.manual_seed(0)
+    model = drawn(Branches(), torch.float32)
+    before = copy.deepcopy(model.state_dict())
+    x = torch.randn(2, 3, 8, 8)
+    forward, run = fast(model, x, True)
+    run()
+
+    def fail():
+        assert 'forward' in vars(model.conv1)
+        raise KeyError('fails')
+
+    with pytest.raises(KeyError), torch.no_grad():
+        forward.run(fail)
+    assert not any('forward' in vars(module) for module in model.modules())
+    after = model.state_dict()
+    assert list(after) == list(before) and all(torch.equal(after[key], before[key]) for key in before)
+    other = pickle.loads(pickle.dumps(copy.deepcopy(forward)))
+    with torch.no_grad():
+        assert torch.equal(other.run(lambda: dict(out=other.network(x)))['out'], run())
+    assert other.network is not model
+
+
+def test_with_gradients_the_network_runs_as_it_is():
+    model = drawn(Branches())
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    forward, run = fast(model, x)
+    run()
+    forward.run(lambda: dict(out=model(x)))['out'].sum().backward()
+    assert model.bn1.weight.grad is not None
+
+
+def test_bfloat16_where_the_device_has_it(device_with_bfloat16):
+    torch.manual_seed(0)
+    model = drawn(nn.Sequential(Branches(), nn.Flatten(), nn.Linear(256, 10)), torch.float32)
+    x = torch.randn(8, 3, 8, 8)
+    _, run = fast(model, x, True)
+    found, expected = run(), plain(model, x)
+    error = fast_forward.relative_error(found, expected)
+    assert found.dtype == torch.float32 and found.is_contiguous()
+    assert 1e-4 < error < 0.05 if device_with_bfloat16 else error < 1e-5
+
+
+@pytest.mark.parametrize('choice, dtype', [('exact', torch.float32), (True, torch.float64)])
+def test_the_networks_own_type_where_that_is_asked_for(monkeypatch, choice, dtype):
+    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: True)
+    torch.manual_seed(0)
+    model, x = drawn(Branches(), dtype), torch.randn(2, 3, 8, 8, dtype=dtype)
+    _, run = fast(model, x, choice)
+    assert fast_forward.relative_error(run(), plain(model, x)) < (1e-5 if dtype == torch.float32 else 1e-12)
+
+
+class Cancels(Branches):
+    """A small difference of large numbers."""
+
+    def forward(self, x):
+        x = super().forward(x)
+        return (x + 1000) - 1000
+
+
+class Unknown(Branches):
+    """An operation that does not exist in bfloat16."""
+
+    def forward(self, x):
+        x = super().forward(x)
+        if x.dtype == torch.bfloat16:
+            raise RuntimeError("not implemented for 'BFloat16'")
+        return x
+
+
+@pytest.mark.parametrize('kind, message', [(Cancels, 'has a relative error of'), (Unknown, 'the teacher fails with it')])
+def test_bfloat16_is_not_used_where_it_is_wrong(monkeypatch, kind, message):
+    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: True)
+    torch.manual_seed(0)
+    model, x = drawn(kind(), torch.float32), torch.randn(2, 3, 8, 8)
+    forward, run = fast(model, x, True)
+    with pytest.warns(UserWarning, match=f'fast_teacher: bfloat16 is not used, because .*{message}'):
+        found = run()
+    assert forward.ways == ['exact'] and fast_forward.relative_error(found, plain(model, x)) < 1e-3
+
+
+def test_a_fold_that_is_wrong_is_not_used(monkeypatch):
+    monkeypatch.setattr(fast_forward, '_fold', lambda layer, norm: (layer.weight, norm.bias))
+    model = drawn(Branches())
+    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
+    _, run = fast(model, x)
+    with pytest.warns(UserWarning, match="exact is not used, because layer 'out' of the teacher has a relative error of"):
+        found = run()
+    assert torch.equal(found, plain(model, x)) and torch.equal(run(), found)
+
+
+def test_autocast_of_the_training_decides(monkeypatch):
+    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: True)
+    torch.manual_seed(0)
+    model, x = drawn(Branches(), torch.float32), torch.randn(2, 3, 8, 8)
+    _, run = fast(model, x, True)
+    with torch.autocast('cpu', torch.bfloat16):
+        found, expected = run(), plain(model, x)
+    assert found.dtype == expected.dtype and fast_forward.relative_error(found, expected) < 0.02
+
+
+@pytest.mark.parametrize('wrong', ['yes', 1, 0, None, 'bfloat16'])
+def test_other_values_are_refused(wrong):
+    with pytest.raises(ArgumentError, match=f"fast_teacher={wrong!r} is not one of True, 'exact' and False"):
+        distpro.Distillation(network(), network(), torch.randn(2, 3, 16, 16), fast_teacher=wrong)
+
+
+@pytest.mark.parametrize('choice', [True, 'exact'])
+def test_a_distillation_has_the_same_loss_and_gradients(choice, device_with_bfloat16):
+    torch.manual_seed(0)
+    teacher, student, images = drawn(network(), torch.float32), network(), torch.randn(16, 3, 16, 16)
+    gradients = []
+    for fast_teacher in (False, choice):
+        torch.manual_seed(1)
+        kd = distpro.Distillation(copy.deepcopy(student), teacher, images[:2], fast_teacher=fast_teacher)
+        out = kd(images)
+        (F.cross_entropy(out.logits, torch.arange(16) % 5) + out.loss).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in kd.student.parameters()]))
+    error = fast_forward.relative_error(gradients[1], gradients[0])
+    assert 1e-4 < error < 0.1 if choice is True and device_with_bfloat16 else error < 1e-4
