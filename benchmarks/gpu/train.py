@@ -1,7 +1,7 @@
 """Student, KD, equal weights, ramp and DistPro on CIFAR-100, side by side on one GPU, from one packed file.
 
-The teacher is trained first, for as many epochs as fit a time; meanwhile the other processes start. Then the search and all
-other trainings run at once. Each result is a row of ``train.csv`` when it is there.
+The teacher is trained first, for as many epochs as fit a time; meanwhile the other processes start. Then the search runs, and
+after it all other trainings at once. Each result is a row of ``train.csv`` when it is there.
 
     python benchmarks/gpu/train.py --out work_dirs/gpu [--rehearse]
 """
@@ -31,7 +31,7 @@ import settings as known  # noqa: E402
 from packed import unpack  # noqa: E402
 
 NAME = 'cifar100_gpu'
-METHODS = ('student', 'kd', 'equal', 'ramp')
+METHODS = ('distpro', 'kd', 'ramp', 'equal', 'student')
 COLUMNS = ('method', 'seed', 'accuracy', 'epochs', 'seconds', 'finished', 'failed')
 
 
@@ -150,8 +150,8 @@ def main() -> None:
         weights = {name: value.half() if value.is_floating_point() else value for name, value in
                    torch.load(bench.teacher_ckpt)['state_dict'].items()}
         torch.save(dict(state_dict=weights, meta={}), os.path.join(args.out, 'teacher_half.pth'))
-        running = {pool.submit(one_run, bench, 'search', args.seeds[0])}
-        running |= {pool.submit(one_run, bench, method, seed) for seed in args.seeds for method in METHODS}
+        running = {pool.submit(one_run, bench, 'search', args.seeds[0])}  # alone: beside others it takes many times as long
+        waiting = [(method, seed) for seed in args.seeds for method in METHODS]
         while running:
             done, running = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
             for future in done:
@@ -159,11 +159,12 @@ def main() -> None:
                     result = future.result()
                 except Exception as error:  # the others go on
                     print(f'error: {type(error).__name__}: {error}', flush=True)
-                    continue
-                write(result)
-                if result['method'] == 'search':
-                    shutil.copy(os.path.join(bench.folder, 'process.json'), args.out)
-                    running |= {pool.submit(one_run, bench, 'distpro', seed) for seed in args.seeds}
+                else:
+                    write(result)
+                    if result['method'] == 'search' and result['failed'] is None:
+                        shutil.copy(os.path.join(bench.folder, 'process.json'), args.out)
+                running |= {pool.submit(one_run, bench, *run) for run in waiting}
+                waiting = []
     print(settings_run.table([bench]), flush=True)
 
 

@@ -28,8 +28,8 @@ class FastForward:
     during :meth:`run` only, and weights that change are folded again. A module with a forward hook on the convolution, as
     for reading what the batch norm gets, is not folded.
 
-    At the first run, the features of both ways are compared. bfloat16 is used only if each feature has a relative error of
-    at most 5%, and folding only if it is at most 0.1%; a warning names what is not used.
+    The first time, the features are compared with those of the network as it is. bfloat16 is used only if each feature has a
+    relative error of at most 5%, and folding only if it is at most 0.1%; a warning says what is not used.
 
     Args:
         traced (Trace): A forward of the network.
@@ -46,7 +46,7 @@ class FastForward:
         self.network = traced.modules['']
         self.norms = _norms_to_fold(traced)
         self.ways = [] if fast is False else ['exact'] if fast == 'exact' else ['bfloat16', 'exact']
-        self._compared = False
+        self._accepted: set[str] = set()
         self._weights: dict[tuple[nn.Module, str], tuple[tuple, Tensor, Tensor | None]] = {}
 
     def run(self, read: Callable[[], Features]) -> Features:
@@ -58,36 +58,34 @@ class FastForward:
         Returns:
             dict[str, Tensor]: The features, in the type of the network.
         """
-        if torch.is_grad_enabled() or not self.ways:
+        if torch.is_grad_enabled():
             return read()
-        if not self._compared:
-            with torch.random.fork_rng(devices=gpus(self.network)):
-                self.ways = self._usable(read)
-            self._compared = True
-        way = next((way for way in self.ways if way == 'exact' or self._has_bfloat16()), None)
-        return read() if way is None else self._run(read, way)
-
-    def _usable(self, read: Callable[[], Features]) -> list[str]:
-        """The ways whose features are right on these images."""
-        plain = read()
-        usable = []
-        for way in self.ways:
+        for way in list(self.ways):
             if way == 'bfloat16' and not self._has_bfloat16():
-                usable.append(way)  # not in this place, but perhaps later, on a different device
                 continue
+            if way in self._accepted or self._accepts(read, way):
+                return self._run(read, way)
+        return read()
+
+    def _accepts(self, read: Callable[[], Features], way: str) -> bool:
+        """Whether the features are right on these images; if not, the way is not used from then on."""
+        with torch.random.fork_rng(devices=gpus(self.network)):
+            plain = read()
             try:
                 found = self._run(read, way)
             except RuntimeError as error:
-                warnings.warn(f'fast_teacher: {way} is not used, because the teacher fails with it: {error}', stacklevel=3)
-                continue
-            errors = {name: relative_error(found[name], plain[name]) for name in plain}
-            worst = max(errors, key=errors.__getitem__, default=None)
-            if worst is not None and not errors[worst] <= BOUNDS[way]:
-                warnings.warn(f"fast_teacher: {way} is not used, because layer '{worst}' of the teacher has a relative "
-                              f'error of {errors[worst]:.2g} with it; at most {BOUNDS[way]:g} is accepted', stacklevel=3)
-                continue
-            usable.append(way)
-        return usable
+                problem = f'the teacher fails with it: {error}'
+            else:
+                errors = {name: relative_error(found[name], plain[name]) for name in plain}
+                worst = max(errors, key=errors.__getitem__, default='')
+                if not errors or errors[worst] <= BOUNDS[way]:
+                    self._accepted.add(way)
+                    return True
+                problem = (f"layer '{worst}' of the teacher has a relative error of {errors[worst]:.2g} with it; at most "
+                           f'{BOUNDS[way]:g} is accepted')
+        self.ways.remove(way)
+        warnings.warn(f'fast_teacher: {way} is not used, because {problem}', stacklevel=3)
+        return False
 
     def _has_bfloat16(self) -> bool:
         """Whether the network is in float32 and its device has units for bfloat16 that are not in use by autocast."""

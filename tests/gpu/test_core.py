@@ -13,6 +13,8 @@ from distpro.random_state import preserve_random_states, without_side_effects
 from distpro.searching import Round
 from distpro.searching.round import _bytes
 from distpro.searching.trajectory import Trajectory
+from distpro.tracing import FastForward, trace
+from distpro.tracing.fast_forward import has_bfloat16, relative_error
 
 pytestmark = pytest.mark.gpu
 
@@ -155,3 +157,23 @@ def test_stored_steps_take_the_memory_that_is_counted(device, kind):
     if device.type == 'cuda':
         assert torch.cuda.memory_allocated() <= before
     trajectory.close()
+
+
+@pytest.mark.parametrize('choice, bound', [('exact', 1e-4), (True, 0.05)])
+def test_the_fast_teacher_is_close_to_the_teacher(device, choice, bound):
+    torch.manual_seed(0)
+    teacher = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3, groups=2, bias=False),
+                            nn.BatchNorm2d(16), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 10))
+    images = torch.randn(32, 3, 32, 32)
+    for _ in range(3):
+        teacher(images)  # running statistics
+    teacher.eval().to(device)
+    images = images.to(device)
+    forward = FastForward(trace(teacher, lambda: teacher(images)), choice)
+    with torch.no_grad():
+        plain = teacher(images)
+        for _ in range(2):
+            found = forward.run(lambda: dict(logits=teacher(images)))['logits']
+    assert len(forward.norms) == 2 and found.dtype == torch.float32
+    error = relative_error(found, plain)
+    assert error < bound and (error > 1e-4) == (choice is True and has_bfloat16(device.type))

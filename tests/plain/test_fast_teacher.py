@@ -115,7 +115,7 @@ def test_folded_batch_norms_compute_the_same(kwargs, affine, seed):
     model.bn1.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0] is output))
     torch.testing.assert_close(run(), plain(model, x), rtol=1e-12, atol=1e-12)
     assert forward.norms == {model.conv1: model.bn1, model.conv2: model.bn2}
-    assert calls == [False, True, True, False]  # both ways in the first run, to compare them; outside as it is
+    assert calls == [False, True, True, False]  # a comparison, the run itself, and outside of it as it is
 
 
 @pytest.mark.parametrize('groups', [1, 3])
@@ -308,6 +308,18 @@ def test_autocast_of_the_training_decides(monkeypatch):
     with torch.autocast('cpu', torch.bfloat16):
         found, expected = run(), plain(model, x)
     assert found.dtype == expected.dtype and fast_forward.relative_error(found, expected) < 0.02
+
+
+def test_bfloat16_is_compared_when_it_is_first_used(monkeypatch):
+    """It is not used inside autocast, so a comparison there would say nothing."""
+    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: True)
+    model, x = drawn(Cancels(), torch.float32), torch.randn(2, 3, 8, 8)
+    _, run = fast(model, x, True)
+    with torch.autocast('cpu', torch.float16):
+        run()
+    with pytest.warns(UserWarning, match='bfloat16 is not used'):
+        found = run()
+    assert fast_forward.relative_error(found, plain(model, x)) < 1e-3
 
 
 @pytest.mark.parametrize('wrong', ['yes', 1, 0, None, 'bfloat16'])
