@@ -1,7 +1,7 @@
 """Student, KD, equal weights, ramp and DistPro on CIFAR-100, side by side on one GPU, from one packed file.
 
-The teacher is trained first, for as many epochs as fit a time; meanwhile the other processes start. Then the search runs, and
-after it all other trainings at once. Each result is a row of ``train.csv`` when it is there.
+The teacher is trained first, for as many epochs as fit a time; meanwhile the other processes start. Then the search runs,
+and then all other trainings at once. Each result is a row of ``train.csv`` when it is there.
 
     python benchmarks/gpu/train.py --out work_dirs/gpu [--rehearse]
 """
