@@ -22,6 +22,7 @@ PAIRS = (('resnet56', 'resnet20', 32, 128, 128), ('resnet32x4', 'resnet8x4', 32,
 TINY = (('resnet8', 'resnet8', 16, 4, 4), ('resnet18', 'resnet18', 72, 2, 2))
 KD = "plain KD (mmrazor's)"
 POINTWISE = dict(model__distiller__transforms=[dict(type='PointwiseTransform')])
+MAPS = dict(model__distiller__from_covariances=False)
 SLOW = dict(model__fast_teacher=False)
 EXACT = dict(model__fast_teacher='exact')
 BF16 = dict(optim_wrapper__type='mmrazor.BFloat16OptimWrapper')
@@ -29,10 +30,11 @@ KINDS = {
     'student alone': ('student', {}),
     KD: ('kd', dict(model__type='SingleTeacherDistill', model__distiller__type='ConfigurableDistiller')),
     'KD, fast teacher': ('kd', {}),
-    'pathways from maps, plain teacher': ('equal', {**POINTWISE, **SLOW, 'model__distiller__from_covariances': False}),
+    'pathways from maps, plain teacher': ('equal', {**POINTWISE, **SLOW, **MAPS, 'model__distiller__cuda_graph': False}),
     'pathways from covariances, plain teacher': ('equal', {**POINTWISE, **SLOW}),
     'pathways from covariances, teacher folded': ('equal', {**POINTWISE, **EXACT}),
     'pathways from covariances, fast teacher': ('equal', POINTWISE),
+    'pathways from maps, fast teacher': ('equal', {**POINTWISE, **MAPS}),
     'ConvAttention pathways, fast teacher': ('equal', {}),
 }
 LOW = {f'{KD}, all in bfloat16': (*KINDS[KD][:1], {**KINDS[KD][1], **BF16}),

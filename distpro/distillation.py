@@ -68,7 +68,8 @@ class Distillation(nn.Module):
             :class:`distpro.tracing.FastForward`.
         get_logits (Callable, optional): Gives the logits [B, K] out of what a network returns. Defaults to None: a tensor
             as it is, an attribute or key ``logits``, or the first element of a tuple.
-        **kwargs: ``compare_at``, ``from_covariances`` and ``compile_transforms`` of :class:`distpro.pathways.PathwayGrid`.
+        **kwargs: ``compare_at``, ``from_covariances``, ``cuda_graph`` and ``compile_transforms`` of
+            :class:`distpro.pathways.PathwayGrid`.
 
     Attributes:
         grid (PathwayGrid): The pathways, their transforms and the weights in force.
@@ -185,11 +186,14 @@ class Distillation(nn.Module):
         if not grid.live:
             return DistillationOutput(logits, logits.new_zeros(()), {}, output)
         with torch.no_grad():
-            transmitted = self._fast.run(lambda: self._read('teacher', 'transmitter', args, kwargs)[1])
-        losses = grid.pathway_losses(received, transmitted)
+            if len(args) == 1 and not kwargs:
+                transmitted = self._fast.run(lambda images: self._read('teacher', 'transmitter', (images, ), {})[1], args[0],
+                                             key=tuple(grid.taps('transmitter')))
+            else:
+                transmitted = self._fast.run(lambda _: self._read('teacher', 'transmitter', args, kwargs)[1])
+        loss, losses = grid.loss(received, transmitted)
         names = grid.names
-        return DistillationOutput(logits, grid.weighted_sum(losses),
-                                  {names[index]: loss for index, loss in zip(grid.live, losses.detach())}, output)
+        return DistillationOutput(logits, loss, {names[index]: loss for index, loss in zip(grid.live, losses)}, output)
 
     def _read(self, which: str, side: str, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
         """Run a network; its output, None if its forward could end early, and its features by layer, with the logits."""

@@ -1,4 +1,5 @@
 """The grid of pathways: their transforms, losses and current weights."""
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -13,6 +14,7 @@ from .hcl_loss import HCLLoss
 from .linear import LinearLayers, linear_layers
 from .maps import averaged, variance_of
 from .pathway import Pathway, connect, span
+from .recorded_loss import RecordedLoss
 from .sensitivities import SensitivityRecorder
 from .weights import PathwayWeights
 
@@ -43,7 +45,9 @@ class PathwayGrid(PathwayWeights):
         from_covariances (bool): Compute pathways with a linear transform (1x1 convolution, with or without batch norm) and
             HCL from covariances, which needs less time and memory and gives the same loss up to rounding. If a side of the
             teacher's map is not a multiple of the student's, and for all other transforms and distances, maps are
-            transformed and compared in any case. Defaults to True.
+            transformed and compared in any case; also on a GPU outside of a CUDA graph, where covariances take longer.
+            Defaults to True.
+        cuda_graph (bool): On a GPU, record the loss of all pathways and its gradients as a CUDA graph. Defaults to True.
         average (Callable, optional): Averages a tensor over processes in place. Defaults to None: one process.
 
     Attributes:
@@ -69,12 +73,14 @@ class PathwayGrid(PathwayWeights):
                  compare_at: str = 'teacher',
                  compile_transforms: bool = False,
                  from_covariances: bool = True,
+                 cuda_graph: bool = True,
                  average: Callable[[Tensor], object] | None = None) -> None:
         super().__init__(weighting or Weighting('exponential'))
         if compare_at not in COMPARE_AT:
             raise ArgumentError(f"compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
         self.compare_at, self.compile_transforms, self.average = compare_at, compile_transforms, average
-        self.from_covariances = from_covariances
+        self.from_covariances, self.cuda_graph = from_covariances, cuda_graph
+        self._recorded_loss, self._recording = RecordedLoss(self), False
         pairs = connect(transmitters, receivers, connections)
         self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
         self.pathways = span(pairs, list(transforms))
@@ -120,12 +126,33 @@ class PathwayGrid(PathwayWeights):
         return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
 
     def loss(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
-             arguments: Callable[[str], dict] | None = None) -> Tensor | None:
-        """Tensor: The weighted sum of the active pathways' losses; None if none is active. For the arguments, see
-        :meth:`pathway_losses`."""
-        if not self.live:
-            return None
-        return self.weighted_sum(self.pathway_losses(received, transmitted, arguments, self.catching))
+             arguments: Callable[[str], dict] | None = None) -> tuple[Tensor, Tensor]:
+        """The weighted sum of the active pathways' losses, and these losses, of which one or more must be active.
+
+        On a GPU, the sum is computed by a CUDA graph where this is possible, and can be differentiated once. If the weights
+        have a graph (:meth:`using_weights`) or derivatives are recorded, it is not, and the sum can be differentiated twice.
+
+        Args:
+            received, transmitted, arguments: See :meth:`pathway_losses`.
+
+        Returns:
+            tuple[Tensor, Tensor]: The sum, a scalar, and the detached losses, one for each index in :attr:`live`.
+        """
+        if self.cuda_graph and not self.catching and arguments is None:
+            found = self._recorded_loss(received, transmitted)
+            if found is not None:
+                return found
+        losses = self.pathway_losses(received, transmitted, arguments, self.catching)
+        return self.weighted_sum(losses), losses.detach()
+
+    @contextlib.contextmanager
+    def recording(self) -> Iterator[None]:
+        """Inside the context, operations are recorded as a CUDA graph, so their number does not matter."""
+        self._recording = True
+        try:
+            yield
+        finally:
+            self._recording = False
 
     def pathway_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
                        arguments: Callable[[str], dict] | None = None, catch: bool = False) -> Tensor:
@@ -171,7 +198,7 @@ class PathwayGrid(PathwayWeights):
 
     def linear_layers_of(self, pathway: Pathway, feature: Tensor, size: tuple[int, ...]) -> LinearLayers | None:
         """The layers of a pathway's transform if its loss is computed from covariances, else None."""
-        if not self.from_covariances or pathway.name not in self.transforms:
+        if not self.from_covariances or pathway.name not in self.transforms or feature.is_cuda and not self._recording:
             return None
         if type(self.distance).forward is not HCLLoss.forward:
             return None

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..cuda_graph import constant
+
 
 @dataclasses.dataclass(frozen=True)
 class Pooling:
@@ -44,12 +46,12 @@ class Pooling:
             tuple[Tensor, Tensor]: The averaged pixels [C, B K], K pixels of all sizes for each image, and the mean of the
             maps [C].
         """
-        averaged = maps.flatten(2) @ _matrix(self, maps.dtype, maps.device)
+        averaged = maps.flatten(2) @ constant(_matrix(self, maps.dtype, maps.device))
         return averaged[:, :, :-1].transpose(0, 1).flatten(1) / len(maps)**0.5, averaged[:, :, -1].mean(0)
 
     def columns(self, like: Tensor, images: int) -> Tensor:
         """Tensor: The averaged pixels [B K] of maps of ones, of the type of ``like``."""
-        return _matrix(self, like.dtype, like.device)[:, :-1].sum(0).repeat(images) / images**0.5
+        return constant(_matrix(self, like.dtype, like.device))[:, :-1].sum(0).repeat(images) / images**0.5
 
     def centres(self, mean: Tensor, images: int) -> Tensor:
         """Tensor: The averaged pixels [C, B K] of constant maps of these means [C]."""

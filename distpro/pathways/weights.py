@@ -53,13 +53,13 @@ class PathwayWeights(nn.Module):
         if weights is None:
             self._weights, self.live = None, list(range(len(self.alpha)))
             return
-        given = torch.as_tensor(weights, dtype=self.alpha.dtype, device=self.alpha.device)
-        if given.shape != self.alpha.shape or (given < 0).any():
-            raise ArgumentError(f'the weights of pathways must be {len(self.alpha)} numbers of 0 or more, got '
-                                f'{given.tolist()}')
-        self._weights = given
+        given = torch.as_tensor(weights, dtype=self.alpha.dtype)
+        values = given.tolist()  # before they are moved: to read them back would wait for the GPU
+        if given.shape != self.alpha.shape or any(value < 0 for value in values):
+            raise ArgumentError(f'the weights of pathways must be {len(self.alpha)} numbers of 0 or more, got {values}')
+        self._weights = given.to(self.alpha.device)
         # A weight of NaN stays live, so that it shows in the loss.
-        self.live = [index for index, weight in enumerate(given.tolist()) if not (weight == 0 or weight < skip_below)]
+        self.live = [index for index, weight in enumerate(values) if not (weight == 0 or weight < skip_below)]
 
     @contextlib.contextmanager
     def using_weights(self, weights: Tensor) -> Iterator[None]:
@@ -78,9 +78,12 @@ class PathwayWeights(nn.Module):
         with torch.no_grad():
             return self.weighting(self.alpha)
 
-    def weighted_sum(self, losses: Tensor) -> Tensor:
-        """Tensor: Sum of weight times loss over the active pathways."""
-        return (self.weights()[self.live] * losses).sum()
+    def weighted_sum(self, losses: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Tensor: Sum of weight times loss over the active pathways; weights [N] replace the current ones if given."""
+        weights = self.weights() if weights is None else weights
+        if len(self.live) < len(weights):
+            weights = torch.stack([weights[index] for index in self.live])
+        return (weights * losses).sum()
 
     def _apply(self, fn, *args, **kwargs):
         """Move alpha to a device with the module; the leaf tensor stays the same object."""

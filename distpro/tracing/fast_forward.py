@@ -2,13 +2,14 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..cuda_graph import Recorder, addresses, can_record, versions
 from ..errors import ArgumentError
 from ..random_state import gpus
 from .trace import Trace, tensors_in
@@ -24,9 +25,10 @@ class FastForward:
 
     A batch norm in eval mode whose input is the output of a convolution, and of nothing else, is folded into the
     convolution. On devices with units for bfloat16, the network runs in this type, with convolutions in the memory format
-    channels_last. The network's parameters, buffers, hooks and state dict do not change: its modules compute differently
-    during :meth:`run` only, and weights that change are folded again. A module with a forward hook on the convolution, as
-    for reading what the batch norm gets, is not folded.
+    channels_last. On a GPU, the forward is recorded as a CUDA graph, which saves the launching of its kernels; after that,
+    neither hooks nor any Python of the network run. The network's parameters, buffers, hooks and state dict do not change:
+    its modules compute differently during :meth:`run` only, and weights that change are folded and recorded again. A
+    convolution with a forward hook, as for reading what the batch norm gets, is not folded.
 
     The first time, the features are compared with those of the network as it is. bfloat16 is used only if each feature has a
     relative error of at most 5%, and folding only if it is at most 0.1%; a warning says what is not used.
@@ -47,25 +49,41 @@ class FastForward:
         self.norms = _norms_to_fold(traced)
         self.ways = [] if fast is False else ['exact'] if fast == 'exact' else ['bfloat16', 'exact']
         self._accepted: set[str] = set()
+        self.exact = fast == 'exact'
+        self._recorder = Recorder('the teacher')
         self._weights: dict[tuple[nn.Module, str], tuple[tuple, Tensor, Tensor | None]] = {}
 
-    def run(self, read: Callable[[], Features]) -> Features:
+    def run(self, read: Callable[[Any], Features], inputs: Any = None, key: Hashable = None) -> Features:
         """Run the network; as it is where gradients are on.
 
         Args:
-            read (Callable): Runs the network and returns features by name.
+            read (Callable): Runs the network on the inputs and returns features by name.
+            inputs (Any): The network's inputs. Only a single tensor allows a CUDA graph. Defaults to None.
+            key (Hashable, optional): What else the result depends on, such as the names of the layers that are read. A CUDA
+                graph does not see anything else change. Defaults to None: no CUDA graph.
 
         Returns:
             dict[str, Tensor]: The features, in the type of the network.
         """
         if torch.is_grad_enabled():
-            return read()
+            return read(inputs)
         for way in list(self.ways):
             if way == 'bfloat16' and not self._has_bfloat16():
                 continue
-            if way in self._accepted or self._accepts(read, way):
-                return self._run(read, way)
-        return read()
+            if way in self._accepted or self._accepts(lambda: read(inputs), way):
+                found = None if key is None or self.exact else self._replayed(read, inputs, key, way)
+                return self._run(lambda: read(inputs), way) if found is None else found
+        return read(inputs)
+
+    def _replayed(self, read: Callable[[Any], Features], inputs: Any, key: Hashable, way: str) -> Features | None:
+        """The features, by a CUDA graph; None if they cannot be recorded."""
+        if not isinstance(inputs, Tensor) or not can_record([inputs]):
+            return None
+        # The graph has the weights' places in memory, and copies of some weights.
+        recorded = self._recorder.get((key, way, addresses(self.network), versions(self.network)),
+                                      lambda tensors: self._run(lambda: read(tensors[0]), way), [inputs])
+        # Copies, since the next replay overwrites them.
+        return None if recorded is None else _each(recorded([inputs]), Tensor.clone)
 
     def _accepts(self, read: Callable[[], Features], way: str) -> bool:
         """Whether the features are right on these images; if not, the way is not used from then on."""
@@ -101,7 +119,7 @@ class FastForward:
         device = next(self.network.parameters()).device.type
         with self._replaced(torch.bfloat16), torch.autocast(device, torch.bfloat16):
             found = read()
-        return {name: _as_float32(feature) for name, feature in found.items()}
+        return _each(found, _as_float32)
 
     @contextlib.contextmanager
     def _replaced(self, dtype: torch.dtype | None) -> Iterator[None]:
@@ -201,15 +219,20 @@ def _same(x: Tensor) -> Tensor:
     return x
 
 
-def _as_float32(feature: Any) -> Any:
+def _as_float32(feature: Tensor) -> Tensor:
     """A feature in float32 and in the usual memory format."""
-    if isinstance(feature, Tensor):
-        if feature.dtype != torch.bfloat16:
-            return feature
-        return feature.to(torch.float32, memory_format=torch.contiguous_format)
-    if isinstance(feature, (tuple, list)):
-        parts = [_as_float32(part) for part in feature]
-        return type(feature)(*parts) if hasattr(feature, '_fields') else type(feature)(parts)
-    if type(feature) is dict:
-        return {name: _as_float32(part) for name, part in feature.items()}
-    return feature
+    if feature.dtype != torch.bfloat16:
+        return feature
+    return feature.to(torch.float32, memory_format=torch.contiguous_format)
+
+
+def _each(features: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Nested tuples, lists and dicts with each tensor changed."""
+    if isinstance(features, Tensor):
+        return change(features)
+    if isinstance(features, (tuple, list)):
+        parts = [_each(part, change) for part in features]
+        return type(features)(*parts) if hasattr(features, '_fields') else type(features)(parts)
+    if type(features) is dict:
+        return {name: _each(part, change) for name, part in features.items()}
+    return features

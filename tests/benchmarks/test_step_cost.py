@@ -27,6 +27,6 @@ def test_writes_the_price_of_a_step(tmp_path):
     script = SCRIPT.with_name('step_price.py')
     subprocess.run([sys.executable, script, '--rehearse', '--out', tmp_path], check=True, timeout=280)
     rows = {row['variant']: row for row in csv.DictReader(open(tmp_path / 'step_price.csv')) if row['side'] == '16'}
-    assert len(rows) == 8 and rows["plain KD (mmrazor's)"]['ratio'] == '1.0'
+    assert len(rows) == 9 and rows["plain KD (mmrazor's)"]['ratio'] == '1.0'
     maps, covariances = (float(rows[f'pathways from {way}, plain teacher']['peak_mb']) for way in ('maps', 'covariances'))
     assert covariances < maps

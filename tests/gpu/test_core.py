@@ -173,7 +173,36 @@ def test_the_fast_teacher_is_close_to_the_teacher(device, choice, bound):
     with torch.no_grad():
         plain = teacher(images)
         for _ in range(2):
-            found = forward.run(lambda: dict(logits=teacher(images)))['logits']
+            found = forward.run(lambda given: dict(logits=teacher(given)), images, key='logits')['logits']
     assert len(forward.norms) == 2 and found.dtype == torch.float32
     error = relative_error(found, plain)
     assert error < bound and (error > 1e-4) == (choice is True and has_bfloat16(device.type))
+
+
+@pytest.mark.parametrize('deterministic', [False, True])
+def test_the_recorded_loss_and_teacher_are_those_without_cuda_graphs(device, deterministic):
+    """Parameters, running statistics and losses of a few steps with batches of two sizes, in float64."""
+    torch.use_deterministic_algorithms(deterministic)
+    ended = []
+    for recorded in (True, False):
+        student, teacher = network(4, 0).to(device), network(8, 1).to(device)
+        torch.manual_seed(5)
+        data = [torch.randn(size, 3, 14, 14).double().to(device) for size in (20, 20, 10, 20, 10, 20)]
+        kd = distpro.Distillation(student, teacher, data[0], cuda_graph=recorded, fast_teacher=recorded)
+        optimizer = sgd([*student.parameters(), *kd.parameters()])
+        losses = []
+        for step, images in enumerate(data):
+            if step == 4:
+                kd.grid.set_weights([float(index % 2) for index in range(len(kd.grid.names))])
+            out = kd(images)
+            optimizer.zero_grad()
+            (functional.cross_entropy(out.logits, torch.arange(len(images), device=device) % 5) + out.loss).backward()
+            optimizer.step()
+            losses += [out.loss.detach(), *out.pathways.values()]
+        ended.append({**student.state_dict(), **kd.grid.transforms.state_dict(), 'losses': torch.stack(losses)})
+        if device.type == 'cuda':
+            graphs = len(kd.grid._recorded_loss._recorder._graphs), len(kd._fast._recorder._graphs)
+            assert graphs[0] == (4 if recorded else 0)  # two sizes, all pathways and half of them
+            assert (graphs[1] > 0) == recorded
+    for name, value in ended[0].items():
+        torch.testing.assert_close(value, ended[1][name], rtol=1e-9, atol=1e-10)

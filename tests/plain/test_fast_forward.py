@@ -87,7 +87,7 @@ def fast(model, x, choice='exact'):
 
     def run(images=x):
         with torch.no_grad():
-            found = forward.run(lambda: dict(out=model(images)))['out']
+            found = forward.run(lambda given: dict(out=model(given)), images)['out']
         return found[0] if isinstance(found, tuple) else found
 
     return forward, run
@@ -217,7 +217,7 @@ def test_outside_of_a_run_nothing_differs(device_with_bfloat16):
     forward, run = fast(model, x, True)
     run()
 
-    def fail():
+    def fail(images):
         assert 'forward' in vars(model.conv1)
         raise KeyError('fails')
 
@@ -228,7 +228,7 @@ def test_outside_of_a_run_nothing_differs(device_with_bfloat16):
     assert list(after) == list(before) and all(torch.equal(after[key], before[key]) for key in before)
     other = pickle.loads(pickle.dumps(copy.deepcopy(forward)))
     with torch.no_grad():
-        assert torch.equal(other.run(lambda: dict(out=other.network(x)))['out'], run())
+        assert torch.equal(other.run(lambda images: dict(out=other.network(images)), x)['out'], run())
     assert other.network is not model
 
 
@@ -237,7 +237,7 @@ def test_with_gradients_the_network_runs_as_it_is():
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
     forward, run = fast(model, x)
     run()
-    forward.run(lambda: dict(out=model(x)))['out'].sum().backward()
+    forward.run(lambda images: dict(out=model(images)), x)['out'].sum().backward()
     assert model.bn1.weight.grad is not None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from mmengine.logging import print_log
 from mmengine.model import BaseModel
+from mmpretrain.models import BaseClassifier
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
@@ -164,17 +165,21 @@ class TapDistill(SingleTeacherDistill):
         distiller.set_deliveries_override(False)
         recorders = distiller.teacher_recorders.recorders
 
-        def read() -> dict[str, Tensor]:
+        def read(images: Tensor) -> dict[str, Tensor]:
             with distiller.teacher_recorders, distiller.deliveries, distiller.transmitter_reader(self.teacher) as reader:
-                self.teacher(batch_inputs, data_samples, mode='tensor')
+                self.teacher(images, data_samples, mode='tensor')
             recorded = {(name, index): value for name, recorder in recorders.items()
                         for index, value in enumerate(recorder.data_buffer)}
             return {**reader.features, **recorded}
 
         with argument_prefix('model.distiller: ', ConfigError), torch.no_grad():
             # A delivery's data wait in a queue, so there the teacher cannot run twice for a comparison of both ways.
-            found = read() if distiller.deliveries.deliveries else self._fast.run(read)
+            # Only a classifier's features depend on the images alone, and not on annotations.
+            key = tuple(distiller.taps('transmitter')) if isinstance(self.teacher, BaseClassifier) else None
+            found = read(batch_inputs) if distiller.deliveries.deliveries else self._fast.run(read, batch_inputs, key)
         self.passes['teacher'] += 1
+        for recorder in recorders.values():
+            recorder.reset_data_buffer()
         for name, index in [key for key in found if isinstance(key, tuple)]:
-            recorders[name].data_buffer[index] = found.pop((name, index))
+            recorders[name].data_buffer.append(found.pop((name, index)))
         return found

@@ -54,6 +54,7 @@ class DistProDistiller(TapDistiller):
             from covariances. Compilation slows the first steps. Defaults to False.
         from_covariances (bool): Compute pathways with a linear transform and HCL from covariances where this is possible;
             the same losses up to rounding, with less time and memory. Defaults to True.
+        cuda_graph (bool): On a GPU, record the loss of all pathways and its gradients as a CUDA graph. Defaults to True.
         **kwargs: Arguments of :class:`~mmrazor.models.ConfigurableDistiller`.
 
     Attributes:
@@ -74,6 +75,7 @@ class DistProDistiller(TapDistiller):
                  compare_at: str = 'teacher',
                  compile_transforms: bool = False,
                  from_covariances: bool = True,
+                 cuda_graph: bool = True,
                  **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
         transform_cfgs = _labelled(transforms, 'model.distiller.transforms', 'PointwiseTransform')
@@ -93,7 +95,7 @@ class DistProDistiller(TapDistiller):
                         for label, cfg in transform_cfgs.items()},
             connections=connections, distance=build(distance, 'model.distiller.distance'),
             logit_losses=self.logit_losses, weighting=weighting, compare_at=compare_at,
-            compile_transforms=compile_transforms, from_covariances=from_covariances,
+            compile_transforms=compile_transforms, from_covariances=from_covariances, cuda_graph=cuda_graph,
             average=functools.partial(all_reduce, op='mean'))
 
     def prepare(self, teacher: Trace, student: Trace) -> None:
@@ -119,8 +121,12 @@ class DistProDistiller(TapDistiller):
     def tap_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
                    data_samples: list | None) -> dict[str, Tensor]:
         """dict[str, Tensor]: ``loss_pathways``, the weighted sum over the active pathways; empty if none is active."""
-        loss = self.grid.loss(received, transmitted, functools.partial(self.arguments_of_logit_loss, data_samples))
-        return {} if loss is None else dict(loss_pathways=loss)
+        if not self.grid.live:
+            return {}
+        labels = [self.grid.pathways[index].transform for index in self.grid.logit_indices if index in self.grid.live]
+        arguments = {label: self.arguments_of_logit_loss(data_samples, label) for label in labels}
+        given = arguments.__getitem__ if any(arguments.values()) else None
+        return dict(loss_pathways=self.grid.loss(received, transmitted, given)[0])
 
     def arguments_of_logit_loss(self, data_samples: list | None, label: str) -> dict:
         """dict: Annotations that the forward of a loss of logits has as arguments.

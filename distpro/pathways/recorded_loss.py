@@ -1,0 +1,86 @@
+"""The weighted loss of all pathways with its gradients, recorded as a CUDA graph."""
+from __future__ import annotations
+
+import typing
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..cuda_graph import Recorded, Recorder, addresses, can_record
+
+if typing.TYPE_CHECKING:
+    from .grid import PathwayGrid
+
+
+class RecordedLoss:
+    """Computes a grid's weighted loss and its first derivatives at once, by a CUDA graph.
+
+    The pathways of a grid are many small operations, and on a GPU most of their time is the launching of kernels. The loss
+    can be differentiated once; where it may be differentiated twice, use the grid itself.
+
+    Args:
+        grid (PathwayGrid): The pathways.
+    """
+
+    def __init__(self, grid: PathwayGrid) -> None:
+        self.grid = grid
+        self._recorder = Recorder('the loss of the pathways')
+
+    def __call__(self, received: dict[str, Tensor], transmitted: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+        """The loss, if it can be recorded.
+
+        Args:
+            received (dict[str, Tensor]): The student's features by layer.
+            transmitted (dict[str, Tensor]): The teacher's features by layer.
+
+        Returns:
+            tuple[Tensor, Tensor]: The weighted sum, and the losses of the active pathways, which have no gradient. None if
+            they cannot be recorded.
+        """
+        grid = self.grid
+        weights = grid.weights()
+        sides = [list(dict.fromkeys(getattr(grid.pathways[index], side).name for index in grid.live))
+                 for side in ('receiver', 'transmitter')]
+        features, targets = ([given[name] for name in names] for given, names in zip((received, transmitted), sides))
+        if weights.requires_grad or not torch.is_grad_enabled() or not can_record([*features, *targets, weights]):
+            return None
+        parameters = [p for p in grid.parameters() if p.requires_grad]
+        inputs = [*features, *targets, weights]
+
+        def loss_and_gradients(tensors: list[Tensor]) -> list[Tensor | None]:
+            with torch.enable_grad(), grid.recording():
+                leaves = [tensor.detach().requires_grad_() for tensor in tensors[:len(features)]]
+                losses = grid.pathway_losses(dict(zip(sides[0], leaves)), dict(zip(sides[1], tensors[len(features):-1])))
+                total = grid.weighted_sum(losses, tensors[-1])
+                return [total.detach(), losses.detach(),
+                        *torch.autograd.grad(total, [*leaves, *parameters], allow_unused=True)]
+
+        key = (tuple(grid.live), grid.unit, tuple(module.training for module in grid.modules()), addresses(grid),
+               grid.variances.data_ptr(), len(features), len(parameters))
+        recorded = self._recorder.get(key, loss_and_gradients, inputs, [grid])
+        if recorded is None:
+            return None
+        return _Replay.apply(recorded, inputs, *features, *parameters)
+
+
+class _Replay(torch.autograd.Function):
+    """The recorded loss; its gradients are there before the backward pass asks for them."""
+
+    @staticmethod
+    def forward(ctx, recorded: Recorded, inputs: Sequence[Tensor], *leaves: Tensor) -> tuple[Tensor, Tensor]:
+        total, losses, *gradients = recorded(inputs)
+        ctx.given = [gradient is not None for gradient in gradients]
+        # Copies, since the next replay overwrites them.
+        ctx.gradients = torch._foreach_mul([gradient for gradient in gradients if gradient is not None], 1.0)
+        losses = losses.clone()
+        ctx.mark_non_differentiable(losses)
+        return total.clone(), losses
+
+    @staticmethod
+    def backward(ctx, by_total: Tensor, by_losses: Tensor) -> tuple:
+        if torch.is_grad_enabled():  # create_graph=True: the gradients would pass for constants
+            raise RuntimeError('the loss of the pathways was computed by a CUDA graph and can be differentiated once: set '
+                               'cuda_graph=False')
+        gradients = iter(torch._foreach_mul(ctx.gradients, by_total))
+        return None, None, *(next(gradients) if given else None for given in ctx.given)
