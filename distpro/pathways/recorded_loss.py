@@ -1,11 +1,12 @@
 """The weighted loss of all pathways with its gradients, recorded as a CUDA graph."""
 from __future__ import annotations
 
+import contextlib
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..cuda_graph import Recorded, Recorder, addresses, can_record
 
@@ -49,12 +50,13 @@ class RecordedLoss:
         inputs = [*features, *targets, weights]
 
         def loss_and_gradients(tensors: list[Tensor]) -> list[Tensor | None]:
-            with torch.enable_grad(), grid.recording():
-                leaves = [tensor.detach().requires_grad_() for tensor in tensors[:len(features)]]
+            # Leaves of the graph's own: the engine runs the node of a parameter that another graph uses too on the stream of
+            # that graph, which ends a recording.
+            leaves = [tensor.detach().requires_grad_() for tensor in (*tensors[:len(features)], *parameters)]
+            with torch.enable_grad(), grid.recording(), _replaced(grid, dict(zip(parameters, leaves[len(features):]))):
                 losses = grid.pathway_losses(dict(zip(sides[0], leaves)), dict(zip(sides[1], tensors[len(features):-1])))
                 total = grid.weighted_sum(losses, tensors[-1])
-                return [total.detach(), losses.detach(),
-                        *torch.autograd.grad(total, [*leaves, *parameters], allow_unused=True)]
+                return [total.detach(), losses.detach(), *torch.autograd.grad(total, leaves, allow_unused=True)]
 
         key = (tuple(grid.live), grid.unit, tuple(module.training for module in grid.modules()), addresses(grid),
                grid.variances.data_ptr(), len(features), len(parameters))
@@ -62,6 +64,19 @@ class RecordedLoss:
         if recorded is None:
             return None
         return _Replay.apply(recorded, inputs, *features, *parameters)
+
+
+@contextlib.contextmanager
+def _replaced(root: nn.Module, tensors: dict[nn.Parameter, Tensor]) -> Iterator[None]:
+    """Inside the context, a module computes with other tensors in place of its parameters."""
+    owners = [(module, name, p) for module in root.modules() for name, p in module._parameters.items() if p in tensors]
+    for module, name, p in owners:
+        module._parameters[name] = tensors[p]
+    try:
+        yield
+    finally:
+        for module, name, p in owners:
+            module._parameters[name] = p
 
 
 class _Replay(torch.autograd.Function):

@@ -85,6 +85,33 @@ def test_a_recorded_training_is_the_same(graphs, sizes):
     compare(found, plain)
 
 
+def test_a_recording_does_not_use_what_other_graphs_use(monkeypatch, graphs):
+    """On a GPU, a parameter's node runs on the stream of the graph that made it, outside of the recording."""
+    seen = []
+
+    class Recording(StandIn):
+
+        def __init__(self, function, inputs, modules=(), pool=None):
+            grad = torch.autograd.grad
+            with monkeypatch.context() as patch:
+                patch.setattr(torch.autograd, 'grad', lambda total, leaves, **kwargs: seen.append(
+                    (total, leaves)) or grad(total, leaves, **kwargs, retain_graph=True))
+                super().__init__(function, inputs, modules, pool)
+
+    monkeypatch.setattr(cuda_graph, 'Recorded', Recording)
+    _, kd, _ = trained(1 + 1)
+    (total, leaves), = seen
+    nodes, found = [total.grad_fn], set()
+    while nodes:
+        node = nodes.pop()
+        found.add(getattr(node, 'variable', None))
+        nodes += [following for following, _ in node.next_functions if following is not None]
+    assert found - {None} and found - {None} <= set(leaves)
+    parameters = set(kd.parameters()) | set(kd.student.parameters())
+    assert parameters and not parameters & found
+    assert {p.data_ptr() for p in kd.parameters()} <= {leaf.data_ptr() for leaf in leaves}
+
+
 def test_pathways_of_weight_0_have_a_graph_of_their_own(graphs):
     torch.manual_seed(0)
     kd = distpro.Distillation(network(), network(8), torch.randn(2, 3, 16, 16))
