@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from .random_state import without_side_effects
 
-LIMIT = 16  # graphs that one function may need; with more, recording costs more than it saves
-
+LIMIT = 16  # graphs of one function; if it needs more, recording costs more than it saves
 
 _recording: list['Recorded'] = []
 
@@ -72,7 +71,7 @@ class Recorder:
 
     def _start(self) -> None:
         self._graphs: dict[Hashable, Recorded] = {}
-        self._made = 0
+        self._failed = False
         self._pool: tuple | None = None
 
     def get(self, key: Hashable, function: Callable[[list[Tensor]], Any], inputs: Sequence[Tensor],
@@ -88,24 +87,28 @@ class Recorder:
         Returns:
             Recorded: The graph; None if it cannot be recorded.
         """
-        if self._made > LIMIT:
+        if self._failed:
             return None
         key = key, *((tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device) for tensor in inputs)
         if key not in self._graphs:
-            self._made += 1
-            if self._made > LIMIT:
-                self._graphs.clear()
-                return None
+            if len(self._graphs) == LIMIT:
+                if not torch.are_deterministic_algorithms_enabled():  # there, a resumed run must record too
+                    self._stop()
+                    return None
+                del self._graphs[next(iter(self._graphs))]
             if self._pool is None:
                 self._pool = torch.cuda.graph_pool_handle()
             try:
                 self._graphs[key] = Recorded(function, inputs, modules, self._pool)
             except RuntimeError as error:
                 warnings.warn(f'{self.name} cannot be recorded as a CUDA graph, so it takes longer: {error}', stacklevel=3)
-                self._graphs.clear()
-                self._made = LIMIT + 1
+                self._stop()
                 return None
         return self._graphs[key]
+
+    def _stop(self) -> None:
+        self._graphs.clear()
+        self._failed = True
 
     def __getstate__(self) -> dict:
         return dict(name=self.name)  # graphs can be neither copied nor saved

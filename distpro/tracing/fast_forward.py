@@ -28,7 +28,7 @@ class FastForward:
     channels_last. On a GPU, the forward is recorded as a CUDA graph, which saves the launching of its kernels; after that,
     neither hooks nor any Python of the network run. The network's parameters, buffers, hooks and state dict do not change:
     its modules compute differently during :meth:`run` only, and weights that change are folded and recorded again. A
-    convolution with a forward hook, as for reading what the batch norm gets, is not folded.
+    convolution or batch norm with hooks, as for reading what it returns or gets, is not folded.
 
     The first time, the features are compared with those of the network as it is. bfloat16 is used only if each feature has a
     relative error of at most 5%, and folding only if it is at most 0.1%; a warning says what is not used.
@@ -125,24 +125,34 @@ class FastForward:
     def _replaced(self, dtype: torch.dtype | None) -> Iterator[None]:
         """Inside the context, modules compute with folded weights of a type; None: their own."""
         replaced: list[nn.Module] = []
-        layers = self.norms if dtype is None else {**dict.fromkeys(_castable(self.network)), **self.norms}
+
+        def replace(*_: Any) -> None:  # when the forward begins, and all hooks are there
+            if not replaced:
+                replaced.extend(self._replace(dtype))
+
+        handle = self.network.register_forward_pre_hook(replace)
         try:
-            for layer, norm in layers.items():
-                if norm is not None and (norm.training or layer._forward_hooks or norm._forward_pre_hooks):
-                    norm = None
-                if norm is None and dtype is None or 'forward' in vars(layer) or 'forward' in vars(norm or layer):
-                    continue  # nothing to do, or someone else has replaced its forward
-                weight, bias = self._folded(layer, norm, dtype)
-                operation = F.linear if isinstance(layer, nn.Linear) else layer._conv_forward
-                layer.forward = functools.partial(operation, weight=weight, bias=bias)
-                replaced.append(layer)
-                if norm is not None:
-                    norm.forward = _same
-                    replaced.append(norm)
             yield
         finally:
+            handle.remove()
             for module in replaced:
                 del module.forward
+
+    def _replace(self, dtype: torch.dtype | None) -> Iterator[nn.Module]:
+        """Replace forwards of modules, and yield these modules."""
+        layers = self.norms if dtype is None else {**dict.fromkeys(_castable(self.network)), **self.norms}
+        for layer, norm in layers.items():
+            if norm is not None and (norm.training or _is_read(layer) or _is_read(norm)):
+                norm = None
+            if norm is None and dtype is None or 'forward' in vars(layer) or 'forward' in vars(norm or layer):
+                continue  # nothing to do, or someone else has replaced its forward
+            weight, bias = self._folded(layer, norm, dtype)
+            operation = F.linear if isinstance(layer, nn.Linear) else layer._conv_forward
+            layer.forward = functools.partial(operation, weight=weight, bias=bias)
+            yield layer
+            if norm is not None:
+                norm.forward = _same
+                yield norm
 
     def _folded(self, layer: nn.Module, norm: nn.Module | None, dtype: torch.dtype | None) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of a layer with the batch norm after it, computed again where they changed."""
@@ -209,6 +219,11 @@ def _fold(layer: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
         bias = bias + norm.bias.double()
     weight = layer.weight.double() * scale[:, None, None, None]
     return weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
+
+
+def _is_read(module: nn.Module) -> bool:
+    """Whether a hook sees what the module gets or returns."""
+    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 def _version(tensor: Tensor) -> int:

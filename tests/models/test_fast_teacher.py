@@ -1,11 +1,17 @@
 """The fast teacher of OpenMMLab's configs."""
+import pathlib
+
 import pytest
 import torch
 from mmpretrain.structures import DataSample
+from mmrazor.registry import MODELS
 
-from distpro.tracing import fast_forward
+from distpro.tracing import fast_forward, probe_input
+from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
+
+ROOT = pathlib.Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -58,3 +64,21 @@ def test_a_teacher_with_deliveries_runs_once(make_config):
     model.teacher.backbone.register_forward_hook(lambda *_: calls.append(0))
     losses(model)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize('pair, folded', [('wrn-40-2_wrn-16-2_cifar100', 19), ('vgg13_vgg8_cifar100', 10),
+                                          ('resnet20_resnet8_cifar100-16px', 21)])
+def test_no_layer_that_is_read_prevents_it(recwarn, bfloat16, pair, folded):
+    """The stem of a wide ResNet is a convolution, which the first block's batch norm follows."""
+    cfg = load_config(str(ROOT / 'configs/baselines/equal.py'), pair=pair)
+    cfg.model.teacher_ckpt = None
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    for module in model.teacher.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.3)
+            module.running_var.uniform_(0.5, 2)
+    images = torch.randn(4, *probe_input(model.student, model.input_shape).shape[1:])
+    model(images, [DataSample().set_gt_label(i) for i in range(4)], mode='loss')
+    assert model._fast.ways == ['bfloat16', 'exact'] and len(model._fast.norms) == folded
+    assert not [warning for warning in recwarn if 'fast_teacher' in str(warning.message)]

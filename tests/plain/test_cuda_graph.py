@@ -160,6 +160,14 @@ def test_shapes_that_never_come_again_are_not_recorded_for_ever(graphs):
     compare(found, trained(24, range(2, 26), cuda_graph=False, fast_teacher=False))
 
 
+def test_a_deterministic_training_is_always_recorded(graphs, monkeypatch):
+    """A run that is resumed late records its first steps, so the run itself must still record then."""
+    monkeypatch.setattr(torch, 'are_deterministic_algorithms_enabled', lambda: True)
+    found = trained(24, range(2, 26))
+    assert len(graphs) == 2 * 24 and len(found[1].grid._recorded_loss._recorder._graphs) == cuda_graph.LIMIT
+    compare(found, trained(24, range(2, 26), cuda_graph=False, fast_teacher=False))
+
+
 def test_weights_with_a_graph_and_second_derivatives(graphs):
     """What a search differentiates is not recorded."""
     torch.manual_seed(0)

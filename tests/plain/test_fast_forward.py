@@ -104,18 +104,20 @@ def plain(model, x):
     {}, dict(bias=False), dict(stride=2), dict(dilation=2, padding_mode='reflect'), dict(padding_mode='circular')])
 @pytest.mark.parametrize('affine', [True, False])
 @pytest.mark.parametrize('seed', [0, 1])
-def test_folded_batch_norms_compute_the_same(kwargs, affine, seed):
+def test_folded_batch_norms_compute_the_same(monkeypatch, kwargs, affine, seed):
     torch.manual_seed(seed)
     model = Branches(**kwargs)
     model.bn1 = nn.BatchNorm2d(4, affine=affine, eps=0.1)
     drawn(model)
     x = torch.randn(2, 3, 9, 9, dtype=torch.float64)
     forward, run = fast(model, x)
-    calls = []
-    model.bn1.register_forward_hook(lambda module, inputs, output: calls.append(inputs[0] is output))
-    torch.testing.assert_close(run(), plain(model, x), rtol=1e-12, atol=1e-12)
-    assert forward.norms == {model.conv1: model.bn1, model.conv2: model.bn2}
-    assert calls == [False, True, True, False]  # a comparison, the run itself, and outside of it as it is
+    calls, batch_norm = [], F.batch_norm
+    monkeypatch.setattr(F, 'batch_norm', lambda *args: calls.append(0) or batch_norm(*args))
+    run()
+    assert forward.norms == {model.conv1: model.bn1, model.conv2: model.bn2} and len(calls) == 2  # for the comparison
+    found = run()
+    assert len(calls) == 2
+    torch.testing.assert_close(found, plain(model, x), rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize('groups', [1, 3])
@@ -153,19 +155,32 @@ def test_other_norms_are_as_they_are(norm):
     assert list(forward.norms) == [model.conv2]
 
 
-def test_a_layer_that_is_read_before_its_batch_norm_is_read_as_it_is():
+@pytest.mark.parametrize('name, kind', [('conv1', 'output'), ('bn1', 'input'), ('bn1', 'pre')])
+def test_a_layer_that_is_read_before_its_batch_norm_is_read_as_it_is(name, kind):
+    """The hook exists during a run only, as those of a FeatureReader."""
     torch.manual_seed(0)
     model = drawn(Branches())
     x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    _, run = fast(model, x)
-    run()
-    read = []
-    handle = model.conv1.register_forward_hook(lambda module, inputs, output: read.append(output))
-    out = run()
-    assert len(read) == 1
-    torch.testing.assert_close(read[0], model.conv1._conv_forward(x, model.conv1.weight, model.conv1.bias), rtol=0, atol=0)
-    handle.remove()
-    torch.testing.assert_close(out, plain(model, x), rtol=1e-12, atol=1e-12)
+    forward = FastForward(trace(model, lambda: model(x)), 'exact')
+    read, module = [], model.get_submodule(name)
+
+    def hooked(images):
+        if kind == 'pre':
+            handle = module.register_forward_pre_hook(lambda module, inputs: read.append(inputs[0]))
+        else:
+            handle = module.register_forward_hook(
+                lambda module, inputs, output: read.append(output if kind == 'output' else inputs[0]))
+        out = model(images)
+        handle.remove()
+        return dict(out=out, read=read[-1])
+
+    with torch.no_grad():
+        for _ in range(2):
+            found = forward.run(hooked, x)
+    expected = model.conv1._conv_forward(x, model.conv1.weight, model.conv1.bias)
+    torch.testing.assert_close(found['read'], expected, rtol=0, atol=0)
+    torch.testing.assert_close(found['out'], plain(model, x), rtol=1e-12, atol=1e-12)
+    assert forward.ways == ['exact']
 
 
 def _load(model):
@@ -217,12 +232,15 @@ def test_outside_of_a_run_nothing_differs(device_with_bfloat16):
     forward, run = fast(model, x, True)
     run()
 
-    def fail(images):
+    def fail(module, inputs, output):
         assert 'forward' in vars(model.conv1)
         raise KeyError('fails')
 
+    handle = model.bn2.register_forward_hook(fail)
+
     with pytest.raises(KeyError), torch.no_grad():
-        forward.run(fail)
+        forward.run(lambda images: dict(out=model(images)), x)
+    handle.remove()
     assert not any('forward' in vars(module) for module in model.modules())
     after = model.state_dict()
     assert list(after) == list(before) and all(torch.equal(after[key], before[key]) for key in before)
