@@ -89,8 +89,10 @@ def config_errors(cfg: Config) -> Iterator[None]:
         arguments = _built(error)
         if arguments is None:
             raise
-        if 'type' not in arguments:
-            places = [key for key in _places_of(cfg, arguments)] or ['the config: the part']
+        if 'type' not in arguments:  # or it is given by the caller, and something else is wrong
+            if 'must contain the key "type"' not in str(error):
+                raise
+            places = _places_of(cfg, arguments) or ['the config: the part']
             raise ConfigError(TYPELESS.format(f'{" or ".join(places)}={arguments}', PREPROCESSORS if places[0].endswith(
                 'data_preprocessor') else 'the name of its class')) from error
         name = name_of(arguments['type'])

@@ -204,7 +204,10 @@ def student_config(cfg: Config) -> Config:
     cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
     expand_hub_models(cfg)
     if 'architecture' in cfg.model:
-        cfg.model = cfg.model.architecture
+        student, preprocessor = cfg.model.architecture, cfg.model.get('data_preprocessor')
+        if preprocessor:  # as in the training, where it wins over that of the config and of the student
+            student.data_preprocessor = preprocessor
+        cfg.model = student
     return cfg
 
 
