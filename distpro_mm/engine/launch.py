@@ -92,6 +92,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
 
 def _check_model(cfg: Config) -> None:
     """Check the model's type and the preprocessor of its images; write out networks given by ``cfg_path``."""
+    init_default_scope(cfg.get('default_scope') or 'mmengine')  # as the runner does; the checks look types up in it
     expand_hub_models(cfg)
     kind = (cfg.get('model') or {}).get('type')
     if kind is None:
@@ -157,8 +158,8 @@ def build_model(cfg: Config) -> nn.Module:
     Raises:
         ConfigError: If its parts do not fit.
     """
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     cfg = copy.deepcopy(cfg)
+    cfg.setdefault('default_scope', 'mmpretrain')
     _check_model(cfg)
     model = cfg.model  # a ConfigDict, which mmsegmentation needs
     if cfg.get('data_preprocessor') is not None:
