@@ -15,6 +15,7 @@ from distpro_mm.comparison.jobs import JobMaker
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_model, build_trainer, evaluate_student, student_config
 from distpro_mm.errors import ConfigError
+from distpro_mm.export import export_student
 
 HUB = 'mmpretrain::resnet/resnet18_8xb16_cifar10.py'
 CONFIG = """
@@ -100,6 +101,26 @@ def test_it_has_the_effect_of_mmrazors_own_reading(write):
     again = copy.deepcopy(cfg)
     build_model(again)
     assert again.model == cfg.model
+
+
+def test_a_pure_python_config_gives_it_too(write, tmp_path):
+    path = write('DistPro', 'from mmpretrain.models import ResNet_CIFAR', "network['backbone'].update(type=ResNet_CIFAR)",
+                 "model['architecture'].update(init_cfg=dict(type='Constant', layer='Linear', val=0.5))")
+    cfg = load_config(path)
+    assert cfg.model.teacher.backbone.type.__name__ == 'ResNet_CIFAR' and cfg.model.architecture.type == 'ImageClassifier'
+    model = build_model(cfg)
+    model.init_weights()
+    assert model.architecture.init_cfg == dict(type='Constant', layer='Linear', val=0.5)
+    torch.save(dict(state_dict=model.state_dict(), meta={}), tmp_path / 'run.pth')
+    exported = Config.fromfile(export_student(cfg, str(tmp_path / 'run.pth'), str(tmp_path / 'out'))['config'])
+    assert exported.model.backbone == get_config(HUB).model.backbone
+    assert load_config(cfg_of(cfg, tmp_path / 'dumped.py')).model.architecture == cfg.model.architecture
+
+
+def cfg_of(cfg, path):
+    """A config as a run writes it into its folder."""
+    cfg.dump(path)
+    return str(path)
 
 
 def test_a_config_made_in_python_is_written_out_too(write):
