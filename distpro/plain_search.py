@@ -198,9 +198,7 @@ class _Training(nn.Module):
             return math.inf
 
     def _moved(self, batch: Any) -> Sequence[Tensor]:
-        if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-            raise ArgumentError(f'train_loader: a batch must be a pair (images, labels), got {type(batch).__name__}')
-        return [part.to(self.device) for part in batch]
+        return [part.to(self.device) for part in _pair(batch, 'train_loader')]
 
     def _seed(self, *place: int) -> None:
         number = self.seed
@@ -250,17 +248,29 @@ class _Training(nn.Module):
 
     def held_out_losses(self) -> Iterator[Tensor]:
         self._seed(-2)
-        batches = [self._moved(batch) for batch in self.held_out_loader]
+        batches = [_pair(batch, 'held_out_loader') for batch in self.held_out_loader]
         images = sum(len(batch[0]) for batch in batches)
-        for number, (inputs, labels) in enumerate(batches):
+        for number, batch in enumerate(batches):
             self._seed(-2, number)  # a loader with workers leaves the random state as it was
-            yield self.criterion(self.kd.get_logits(self.student(inputs)), labels) * (len(inputs) / images)
+            yield self._held_out_loss(batch, images)
+
+    def _held_out_loss(self, batch: Sequence[Tensor], images: int) -> Tensor:
+        """A batch's share of the held-out loss. Only this batch is on the device, and only as long as its loss is."""
+        inputs, labels = self._moved(batch)
+        return self.criterion(self.kd.get_logits(self.student(inputs)), labels) * (len(inputs) / images)
 
     def any_process(self, flag: Tensor) -> bool:
         return bool(flag)
 
     def average(self, tensors: list[Tensor]) -> None:
         """Nothing: a search runs in one process."""
+
+
+def _pair(batch: Any, loader: str) -> Sequence[Tensor]:
+    """The batch; refuses one that is no pair."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ArgumentError(f'{loader}: a batch must be a pair (images, labels), got {type(batch).__name__}')
+    return batch
 
 
 def _several_labels(labels: Tensor) -> bool:

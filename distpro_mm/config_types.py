@@ -20,7 +20,8 @@ def class_of(kind: Any, registry: Registry = MODELS) -> Callable | None:
 
     Args:
         kind (str or type): The value of ``type``.
-        registry (Registry): Registry in which a name is looked up. Defaults to mmrazor's models.
+        registry (Registry): Registry in which a name is looked up first, before that of the current default scope, in which
+            mmengine looks. Defaults to mmrazor's models.
 
     Returns:
         type: The class or function; None if the name is not registered, or belongs to another toolbox and lacks its scope.
@@ -28,7 +29,11 @@ def class_of(kind: Any, registry: Registry = MODELS) -> Callable | None:
     if not isinstance(kind, str):
         return kind
     try:
-        return registry.get(kind)
+        found = registry.get(kind)
+        if found is None:
+            with registry.switch_scope_and_registry(None) as current:
+                found = current.get(kind)
+        return found
     except RuntimeError:  # a path that cannot be imported
         return None
 

@@ -11,7 +11,7 @@ from mmpretrain.registry import MODELS
 
 from distpro_mm import compat
 from distpro_mm.engine.config_file import load_config
-from distpro_mm.engine.launch import evaluate_student
+from distpro_mm.engine.launch import build_model, evaluate_student
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.models import backbones
@@ -71,6 +71,23 @@ def logits_of_both(model, paths, tmp_path):
     model.cpu().eval()  # like stock mmpretrain
     own = model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
     return torch.load(tmp_path / 'logits.pt'), own
+
+
+def test_the_preprocessor_of_the_distillation_is_exported_and_evaluated_with(make_config, tmp_path):
+    """In ``model`` as at the top level: it is that of the training in both places."""
+    checkpoint, seen = str(tmp_path / 'student.pth'), []
+    for place in ('top', 'model'):
+        cfg = make_config('equal', place)
+        cfg.data_preprocessor.update(mean=[20.], std=[5.])
+        if place == 'model':
+            cfg.model.data_preprocessor = cfg.pop('data_preprocessor')
+        else:
+            torch.save(dict(state_dict=build_model(cfg).student.state_dict(), meta={}), checkpoint)
+        paths = export_student(cfg, checkpoint, str(tmp_path / place))
+        assert Config.fromfile(paths['config']).model.data_preprocessor.mean == [20.]
+        cfg.test_evaluator = dict(type='SingleLabelMetric', items=('precision', ), average=None, num_classes=10)
+        seen.append(evaluate_student(cfg, checkpoint))
+    assert seen[0] == seen[1]
 
 
 def test_a_neck_that_is_only_trained_with_is_merged_into_the_classifier(make_config, tmp_path):

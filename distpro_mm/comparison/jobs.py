@@ -11,6 +11,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 
 from ..engine.config_file import load_config
+from ..engine.hub_models import expand_hub_models
 from ..engine.launch import student_config
 from ..engine.stage_references import PREFIX, resolve_stage_references, stage_references
 from ..errors import ConfigError
@@ -154,6 +155,7 @@ class JobMaker:
         if method.name != TEACHER and cfg.model.get('teacher_ckpt') is not None:
             cfg.model.teacher_ckpt = f'{PREFIX}{TEACHER}/checkpoint'  # options may set a different one
         cfg.merge_from_dict({**method.options, **(settings or {})})
+        expand_hub_models(cfg)
         if 'max_epochs' not in (cfg.get('train_cfg') or {}):
             raise ConfigError(f"'{path}': train_cfg={cfg.get('train_cfg')} has no max_epochs, and a comparison counts "
                               "epochs: use type='mmrazor.ReproducibleTrainLoop' with max_epochs")

@@ -1,6 +1,5 @@
 import copy
 import difflib
-import functools
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,39 @@ from mmpretrain.registry import DATASETS
 
 from distpro.checks import MAX_SEED, check_number, check_whole
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .image_identity import digest, image_ids, inside, item_info
 
 PARTS = ('train', 'held_out')
 LISTED = 5  # classes in a message
+MAX_TRIES = 1000  # images that a pipeline may reject in a row, as in mmengine
+
+
+class _Rejected(Exception):
+    """The pipeline of a data set has rejected an image."""
+
+
+def _report() -> None:
+    raise _Rejected
+
+
+def _reporting(dataset: Any) -> Any:
+    """A copy of a data set and of those that it wraps, which reports a rejected image instead of replacing it.
+
+    A ``BaseDataset`` replaces an image that its pipeline rejects by a random one of all its images, of both parts.
+    """
+    parts = [name for name in ('dataset', 'datasets') if name in getattr(dataset, '__dict__', {})]
+    if not isinstance(dataset, BaseDataset) and not parts:
+        return dataset
+    dataset = copy.copy(dataset)
+    if isinstance(dataset, BaseDataset):
+        dataset._rand_another = _report
+    elif isinstance(dataset, HeldOutSplit):
+        dataset._reports = True
+    for name in parts:
+        part = getattr(dataset, name)
+        setattr(dataset, name, type(part)(map(_reporting, part)) if isinstance(part, (list, tuple)) else _reporting(part))
+    return dataset
 
 
 @DATASETS.register_module()
@@ -40,8 +67,10 @@ class HeldOutSplit:
     Raises:
         ConfigError: If an argument is out of range, no image is held out, or ``stratified=True`` and an image has no single
             label.
-        DataError: If an image must be loaded for the comparison with others and cannot be.
+        DataError: If an image must be loaded for the comparison with others and cannot be, or all images are rejected.
     """
+
+    _reports = False  # whether a rejected image is left to a split around this one
 
     def __init__(self, dataset: dict | BaseDataset, part: str, ratio: float = 0.2, seed: int = 0,
                  stratified: bool | None = None) -> None:
@@ -63,11 +92,7 @@ class HeldOutSplit:
         self._take(dataset, part)
 
     def _take(self, dataset: Any, part: str) -> None:
-        self.dataset, self.part, self.indices = dataset, part, self._parts[part]
-        if isinstance(dataset, BaseDataset):
-            # It replaces an image that its pipeline rejects by a random one, here by one of the same part.
-            self.dataset = copy.copy(dataset)
-            self.dataset._rand_another = functools.partial(np.random.choice, self.indices)
+        self.dataset, self.part, self.indices = _reporting(dataset), part, self._parts[part]
 
     def held_out(self) -> 'HeldOutSplit':
         """HeldOutSplit: The held-out part of the same split."""
@@ -97,7 +122,15 @@ class HeldOutSplit:
         return self.dataset.get_cat_ids(int(self.indices[index]))
 
     def __getitem__(self, index: int) -> dict:
-        return self.dataset[int(self.indices[index])]
+        for _ in range(MAX_TRIES):
+            try:
+                return self.dataset[int(self.indices[index])]
+            except _Rejected:
+                if self._reports:
+                    raise  # another image of this part may be in the other part of a split around it
+                index = int(np.random.choice(len(self.indices)))
+        raise DataError(f"train_dataloader.dataset: the pipeline rejected {MAX_TRIES} images of the part '{self.part}' in a "
+                        'row')
 
     @property
     def __getitems__(self):  # torch looks whether there is one

@@ -24,6 +24,9 @@ NUMBERS: dict[str, Callable[..., None]] = {
 }
 NUMERIC_PARTS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'default_hooks', 'custom_hooks', 'auto_scale_lr',
                  'randomness')
+TYPELESS = "{} has no type: give {}"
+PREPROCESSORS = ("that of the student's toolbox, such as 'mmpretrain.ClsDataPreprocessor', 'mmseg.SegDataPreProcessor' or "
+                 "'mmdet.DetDataPreprocessor'")
 NUMBER = re.compile(r'\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*')
 
 
@@ -83,10 +86,16 @@ def config_errors(cfg: Config) -> Iterator[None]:
     except (ArgumentError, DataError):
         raise
     except (TypeError, ValueError, LookupError, AttributeError, AssertionError, NotImplementedError, OSError) as error:
-        built = _built(error)
-        if built is None:
+        arguments = _built(error)
+        if arguments is None:
             raise
-        name, arguments = built
+        if 'type' not in arguments:  # or it is given by the caller, and something else is wrong
+            if 'must contain the key "type"' not in str(error):
+                raise
+            places = _places_of(cfg, arguments) or ['the config: the part']
+            raise ConfigError(TYPELESS.format(f'{" or ".join(places)}={arguments}', PREPROCESSORS if places[0].endswith(
+                'data_preprocessor') else 'the name of its class')) from error
+        name = name_of(arguments['type'])
         keys = _keys_of(cfg, name, arguments)
         keys = [key for key in keys if key.startswith('model')] or keys[:1]  # skip definitions of networks in base configs
         reason = str(error).strip('\'"') if isinstance(error, KeyError) else first_line(error)
@@ -97,16 +106,22 @@ def config_errors(cfg: Config) -> Iterator[None]:
                           f'({type(error).__name__})') from error
 
 
-def _built(error: BaseException) -> tuple[str, dict] | None:
-    """The name and the config arguments of the class whose build raised an error; None if no registry was building."""
+def _built(error: BaseException) -> dict | None:
+    """The config of the class whose build raised an error; None if no registry was building."""
     innermost = None
     for frame, _ in traceback.walk_tb(error.__traceback__):
         if frame.f_code.co_name in ('build_from_cfg', 'build_scheduler_from_cfg') and 'cfg' in frame.f_locals:
             innermost = frame.f_locals['cfg']
-    if not isinstance(innermost, dict) or 'type' not in innermost:
-        return None
-    kind = innermost['type']
-    return name_of(kind), dict(innermost)
+    return dict(innermost) if isinstance(innermost, dict) else None
+
+
+def _places_of(cfg: Any, wanted: dict, key: str = '') -> list[str]:
+    """Config keys of a dict."""
+    found = [key] if key and isinstance(cfg, dict) and cfg == wanted else []
+    if isinstance(cfg, (dict, Config, list, tuple)):
+        for part, value in cfg.items() if isinstance(cfg, (dict, Config)) else enumerate(cfg):
+            found += _places_of(value, wanted, f'{key}.{part}' if key else str(part))
+    return found
 
 
 def _keys_of(cfg: Any, name: str, arguments: dict, key: str = '') -> list[str]:

@@ -11,6 +11,7 @@ from mmengine.config import Config
 from distpro.errors import first_line
 
 from ..errors import ConfigError
+from .hub_models import expand_hub_models
 
 
 def load_config(path: str, options: dict | None = None, pair: str | None = None) -> Config:
@@ -23,8 +24,8 @@ def load_config(path: str, options: dict | None = None, pair: str | None = None)
             ``PAIR``, else the pair of the config.
 
     Returns:
-        Config: The config. ``work_dir`` defaults to ``work_dirs/<pair>/<name of the file>``, or to
-        ``work_dirs/<name of the file>`` for a config without a pair.
+        Config: The config, with networks that it gives by ``cfg_path`` written out. ``work_dir`` defaults to
+        ``work_dirs/<pair>/<name of the file>``, or to ``work_dirs/<name of the file>`` for a config without a pair.
 
     Raises:
         ConfigError: If the file or the pair does not exist, the config does not support pairs or does not fit its base
@@ -53,6 +54,7 @@ def load_config(path: str, options: dict | None = None, pair: str | None = None)
                                                          'is of no pair') + '; leave --pair out')
     cfg.merge_from_dict(options or {})
     _drop_delete(cfg._cfg_dict)
+    expand_hub_models(cfg)
     if cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', cfg.get('pair', ''), os.path.splitext(os.path.basename(path))[0])
     return cfg

@@ -4,7 +4,6 @@ import os
 
 import torch
 from mmengine.config import Config
-from mmengine.hub import get_config
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
@@ -20,14 +19,17 @@ from ..errors import ConfigError
 from ..models import TapDistill
 from ..models.checkpoints import load_strict
 from ..models.losses.one_label import refuse_recorded_one_label
-from .config_errors import check_numbers, check_optimizers, config_errors
+from .config_errors import PREPROCESSORS, TYPELESS, check_numbers, check_optimizers, config_errors
 from .hooks import ProcessReplayHook, add_checks
+from .hub_models import expand_hub_models
 from .loops import DistProSearchLoop
 from .optimizers import BFloat16OptimWrapper
 from .resume import checkpoint_to_resume, seed_of
 from .stage_references import refuse_stage_references
 from .toolbox_options import check_toolbox_options
 from .unwrap import unwrap
+
+OF_IMAGES = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')  # settings of a preprocessor that change values
 
 
 def _check_teacher(cfg: Config, model: nn.Module) -> None:
@@ -61,10 +63,8 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     kind = cfg.model.get('type')
     if is_a(kind, TapDistill):
         check_arguments(class_of(kind), (name for name in cfg.model if name not in ('type', '_scope_')), 'model')
-    if is_a(kind, SingleTeacherDistill) and not is_a(kind, TapDistill) and \
-            cfg.model.get('teacher', {}).get('data_preprocessor'):
-        raise ConfigError("model.teacher.data_preprocessor: mmrazor's SingleTeacherDistill gives the teacher the student's "
-                          'images: remove it if both need the same images; model.type=DistPro or TapDistill converts them')
+    if is_a(kind, SingleTeacherDistill) and not is_a(kind, TapDistill):
+        _refuse_other_images(cfg)
     if launcher != 'none':
         _join_processes(cfg)
     if resume is None and cfg.get('resume'):
@@ -91,13 +91,30 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
 
 
 def _check_model(cfg: Config) -> None:
-    """Check the model's type and the preprocessor of its images."""
+    """Check the model's type and the preprocessor of its images; write out networks given by ``cfg_path``."""
+    init_default_scope(cfg.get('default_scope') or 'mmengine')  # as the runner does; the checks look types up in it
+    expand_hub_models(cfg)
     kind = (cfg.get('model') or {}).get('type')
     if kind is None:
         lacks = 'has no model' if 'model' not in cfg else f'has model={dict(cfg.model)}, without a type'
         raise ConfigError(f"the config '{cfg.filename}' {lacks}: give model=dict(type=..., ...), a network, or "
                           "type='DistPro' with architecture, teacher and distiller")
     _merge_preprocessor(cfg)
+
+
+def _refuse_other_images(cfg: Config) -> None:
+    """Refuse a teacher whose images differ from the student's; mmrazor's own distillations do not convert them."""
+    own, used = (next(filter(None, (part.get('data_preprocessor') for part in parts)), None) for parts in (
+        (cfg.model.get('teacher') or {}, ), (cfg.model, cfg, cfg.model.get('architecture') or {})))
+
+    def of_images(preprocessor: dict) -> list:
+        values = [preprocessor.get(entry) or None for entry in OF_IMAGES]
+        return [list(value) if isinstance(value, tuple) else value for value in values]
+
+    if own and of_images(own) != of_images(used or {}):
+        raise ConfigError(f"model.teacher.data_preprocessor={dict(own)}: mmrazor's SingleTeacherDistill gives the teacher "
+                          f"the student's images, made by data_preprocessor={used and dict(used)}: remove it if both need "
+                          'the same images; model.type=DistPro or TapDistill converts them')
 
 
 def _merge_preprocessor(cfg: Config) -> None:
@@ -113,13 +130,10 @@ def _merge_preprocessor(cfg: Config) -> None:
     own = student.get(key)
     if not isinstance(used, dict):
         return
-    if 'type' not in student and 'cfg_path' in student:  # a config of another toolbox, which mmrazor reads
-        student = get_config(student['cfg_path']).model
     if 'type' not in used and is_a(student.get('type'), BaseClassifier, MODELS):
         used['type'] = 'mmpretrain.ClsDataPreprocessor'  # a classifier's default; unknown to mmrazor
     if 'type' not in used and not is_a(cfg.model.type, TapDistill):
-        raise ConfigError(f"data_preprocessor={dict(used)} has no type: give that of the student's toolbox, such as "
-                          "'mmpretrain.ClsDataPreprocessor'")
+        raise ConfigError(TYPELESS.format(f'data_preprocessor={dict(used)}', PREPROCESSORS))
     compared = {*(own or ()), *used} - {'type', '_scope_', 'num_classes'}
     if own is not None and any(own.get(name) != used.get(name) for name in compared):
         raise ConfigError(f'model.architecture.data_preprocessor={dict(own)} is not used, because the config has '
@@ -144,8 +158,8 @@ def build_model(cfg: Config) -> nn.Module:
     Raises:
         ConfigError: If its parts do not fit.
     """
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     cfg = copy.deepcopy(cfg)
+    cfg.setdefault('default_scope', 'mmpretrain')
     _check_model(cfg)
     model = cfg.model  # a ConfigDict, which mmsegmentation needs
     if cfg.get('data_preprocessor') is not None:
@@ -189,8 +203,12 @@ def replay_hooks(cfg: Config) -> list[dict]:
 def student_config(cfg: Config) -> Config:
     """The student's config of a distillation; for other configs, a copy."""
     cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
+    expand_hub_models(cfg)
     if 'architecture' in cfg.model:
-        cfg.model = cfg.model.architecture
+        student, preprocessor = cfg.model.architecture, cfg.model.get('data_preprocessor')
+        if preprocessor:  # as in the training, where it wins over that of the config and of the student
+            student.data_preprocessor = preprocessor
+        cfg.model = student
     return cfg
 
 

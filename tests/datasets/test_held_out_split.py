@@ -13,7 +13,7 @@ from mmpretrain.registry import DATASETS
 from torch.utils.data import DataLoader
 
 from distpro_mm.datasets import HeldOutSplit, SklearnDigits, image_ids, split
-from distpro_mm.errors import ConfigError
+from distpro_mm.errors import ConfigError, DataError
 
 DIGITS = dict(type='SklearnDigits', split='train', images_per_class=30)
 
@@ -231,10 +231,53 @@ class GivesUp(BaseDataset):
         return None if index % 2 else index
 
 
+class Around:
+    """A wrapper of a user."""
+
+    def __init__(self, dataset):
+        self.dataset = DATASETS.build(dataset)
+        self.metainfo = self.dataset.metainfo
+
+    def full_init(self):
+        self.dataset.full_init()
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def get_data_info(self, index):
+        return self.dataset.get_data_info(index)
+
+    def __getitem__(self, index):
+        return self.dataset[index]
+
+
+def around(dataset):
+    return dict(type=Around, dataset=dataset)
+
+
+def part_of(dataset, seed):
+    return dict(type='HeldOutSplit', part='train', ratio=0.3, seed=seed, dataset=dataset)
+
+
 @pytest.mark.parametrize('part', ['train', 'held_out'])
-def test_another_image_in_place_of_one_that_is_given_up_is_of_the_same_part(part):
-    dataset = HeldOutSplit(GivesUp(), part, ratio=0.5)
-    assert {dataset[index] for _ in range(5) for index in range(len(dataset))} <= set(dataset.indices.tolist())
+@pytest.mark.parametrize('wrap', [
+    lambda d: d, repeat, lambda d: concat(d, d), around, lambda d: repeat(concat(around(d), d)),
+    lambda d: part_of(d, 5), lambda d: repeat(part_of(repeat(d), 5)), lambda d: part_of(part_of(d, 7), 5)])
+def test_another_image_in_place_of_one_that_is_given_up_is_of_the_same_part(part, wrap):
+    whole = DATASETS.build(wrap(dict(type=GivesUp)))
+    train = HeldOutSplit(whole, 'train', ratio=0.5)
+    dataset = train if part == 'train' else train.held_out()
+    own = {int(dataset.get_data_info(index)['img']) for index in range(len(dataset))}
+    found = {dataset[index] for _ in range(20) for index in range(len(dataset))}
+    assert found == {index for index in own if index % 2 == 0} and len(found) > 3
+    assert len({whole[index] for index in range(len(whole)) for _ in range(20)}) > len(found), 'the whole set is as it was'
+
+
+def test_a_part_of_which_all_images_are_given_up_is_named():
+    dataset = GivesUp()
+    dataset.prepare_data = lambda index: None
+    with pytest.raises(DataError, match="the pipeline rejected 1000 images of the part 'held_out' in a row"):
+        HeldOutSplit(dataset, 'held_out')[0]
 
 
 class Mosaic:

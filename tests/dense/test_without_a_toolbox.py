@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 
 from distpro.process import DistillationProcess
+from distpro_mm.engine.config_errors import config_errors
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_trainer, evaluate_student
 from distpro_mm.errors import ConfigError
@@ -189,6 +190,29 @@ def test_the_hypergradient_of_a_segmentors_search_is_that_through_the_whole_step
     runner.train()
     assert seen['expected'].dtype == torch.float64 and seen['expected'].abs().min() > 1e-7
     torch.testing.assert_close(seen['moved'], seen['expected'], rtol=1e-7, atol=1e-12)
+
+
+@pytest.mark.parametrize('task', list(MODEL))
+@pytest.mark.parametrize('kind', ['teacher', 'search', 'kd'])
+def test_a_preprocessor_without_a_type_is_refused_where_the_model_has_no_default(tmp_path, task, kind):
+    """Like the models of mmseg and mmdet, these have none."""
+    distillation = {} if kind != 'kd' else dict(
+        model__type='SingleTeacherDistill', model__teacher_ckpt=None,
+        model__distiller=dict(_delete_=True, type='ConfigurableDistiller'))
+    if kind == 'search':
+        distillation = dict(model__teacher_ckpt=None)
+    cfg = config(tmp_path, task, 'distill' if kind == 'kd' else kind, **distillation)
+    cfg.data_preprocessor.pop('type')
+    with pytest.raises(ConfigError, match="^data_preprocessor.*={'mean': .* has no type: give .*'mmseg.SegDataPre"):
+        build_trainer(cfg)
+
+
+def test_a_part_without_a_type_is_named(tmp_path):
+    cfg = config(tmp_path, 'segmentation', 'search', model__teacher_ckpt=None)
+    cfg.val_dataloader.dataset.pop('type')
+    with pytest.raises(ConfigError, match="val_dataloader.dataset={'count': 10, .*} has no type: give the name of its"), \
+            config_errors(cfg):  # as in tools/train.py
+        build_trainer(cfg).train()
 
 
 def test_a_toolbox_that_is_not_installed_is_named(tmp_path):

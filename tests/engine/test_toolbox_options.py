@@ -2,7 +2,7 @@
 import pytest
 import torch
 from mmengine.hooks import EarlyStoppingHook, Hook
-from mmengine.optim import ReduceOnPlateauLR
+from mmengine.optim import DefaultOptimWrapperConstructor, ExponentialLR, LinearLR, ReduceOnPlateauLR
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmpretrain.models import ImageClassifier
@@ -10,6 +10,7 @@ from mmpretrain.models import ImageClassifier
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_model, build_trainer
 from distpro_mm.engine.loops import DistProSearchLoop
+from distpro_mm.engine.optimizers import DistProOptimWrapperConstructor
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 
@@ -168,6 +169,46 @@ def test_classes_derived_from_what_cannot_act_are_refused_too(make_config, kind,
     cfg.merge_from_dict(options)
     with pytest.raises(ConfigError, match=message):
         build_trainer(cfg)
+
+
+class Halving(ExponentialLR):
+    """A schedule of a user whose name does not say what it is."""
+
+
+class ExponentialWarmUp(LinearLR):
+    """A schedule of a user with the name of another one; it has no gamma."""
+
+
+def test_schedules_are_scaled_to_a_round_by_what_they_are(make_config):
+    cfg = make_config('whole_run', train_cfg__max_epochs=8, train_cfg__round_share=0.25)
+    cfg.param_scheduler = [dict(type=Halving, gamma=0.5), dict(type=ExponentialWarmUp, start_factor=0.5, end=8)]
+    runner = build_trainer(cfg)
+    loop = runner.build_train_loop(runner._train_loop)
+    halving, warm_up = runner.param_schedulers
+    assert loop.epochs == warm_up['end'] == 2
+    assert halving['gamma'] == 0.5**4, 'the rate at the end of a round is that at the end of the training'
+
+
+class Learner(DistProOptimWrapperConstructor):
+    """An optimiser of weights and alpha of a user."""
+
+
+class DistProStyle(DefaultOptimWrapperConstructor):
+    """An ordinary constructor of a user, named for the project that it is for."""
+
+
+def test_a_constructor_with_an_optimiser_of_alpha_is_refused_by_what_it_is(make_config):
+    from mmpretrain.registry import OPTIM_WRAPPER_CONSTRUCTORS
+    for kind in (Learner, DistProStyle):
+        OPTIM_WRAPPER_CONSTRUCTORS.register_module(module=kind, force=True)
+    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=1)
+    cfg.optim_wrapper.constructor = 'Learner'
+    with pytest.raises(ConfigError, match='optim_wrapper.constructor: DistProSearchLoop updates alpha itself'):
+        runner = build_trainer(cfg)
+        runner.build_train_loop(runner._train_loop)
+    cfg = make_config('whole_run', 'plain', train_cfg__rounds=1, train_cfg__max_epochs=1)
+    cfg.optim_wrapper.constructor = 'DistProStyle'
+    build_trainer(cfg).train()
 
 
 class Seen(PackInputs):

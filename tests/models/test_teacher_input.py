@@ -111,5 +111,5 @@ def test_mmrazors_own_distillation_cannot_convert_and_says_so():
     cfg = load_config(str(ROOT / 'configs/baselines/kd.py'), pair='resnet20_resnet8-half_digits')
     cfg.model.type, cfg.model.distiller.type = 'SingleTeacherDistill', 'ConfigurableDistiller'
     cfg.model.teacher.data_preprocessor = dict(mean=[1.0], std=[2.0])
-    with pytest.raises(ConfigError, match="SingleTeacherDistill gives the teacher the student's images: remove it if"):
+    with pytest.raises(ConfigError, match="gives the teacher the student's images, made by .*: remove it if"):
         build_trainer(cfg)

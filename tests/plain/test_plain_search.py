@@ -1,5 +1,6 @@
 """distpro.search: the default search for networks and loaders of one's own."""
 import copy
+import weakref
 
 import numpy as np
 import pytest
@@ -91,6 +92,34 @@ def test_random_layers_do_not_depend_on_what_loading_held_out_images_draws(data,
 
     items = data[1].dataset
     assert trials(DataLoader(items, 20)) == trials(DataLoader(Drawing(items), 20))
+
+
+class OnTheHost:
+    """Images or labels that count how many of their copies on the device exist at once."""
+
+    def __init__(self, values, alive):
+        self.values, self.alive = values, alive
+
+    def __len__(self):
+        return len(self.values)
+
+    def to(self, device):
+        moved = self.values.to(device, copy=True)
+        self.alive.add(moved)
+        self.alive.most = max(self.alive.most, len(self.alive))
+        return moved
+
+
+class Alive(weakref.WeakSet):
+    most = 0
+
+
+def test_one_held_out_batch_is_on_the_device_at_a_time_and_the_losses_are_the_same(data, teacher):
+    batches, images, labels = list(DataLoader(data[1].dataset, 10)), Alive(), Alive()
+    hosted = [[OnTheHost(batch[0], images), OnTheHost(batch[1], labels)] for batch in batches]
+    found, plain = (search((data[0], held_out), teacher) for held_out in (hosted, batches))
+    assert np.array_equal(found.alpha, plain.alpha) and found.origin['trials'] == plain.origin['trials']
+    assert len(batches) == 4 and images.most <= 2 and labels.most <= 2  # a loss exists until the next one does
 
 
 def test_the_gradient_is_what_a_change_of_the_weights_does_to_the_held_out_loss(data, teacher, monkeypatch):
@@ -187,10 +216,11 @@ def test_a_student_that_diverges_only_where_it_confirms_does_not_lose_the_search
     assert None in [trial['loss'] for trial in process.origin['trials']]
 
 
-def test_a_loader_that_gives_no_pairs_is_named(teacher):
+def test_a_loader_that_gives_no_pairs_is_named(data, teacher):
     loader = DataLoader(torch.randn(8, 3, 16, 16), 4)
-    with pytest.raises(distpro.ArgumentError, match='^train_loader: a batch must be a pair'):
-        search((loader, loader), teacher)
+    for loaders, name in (((loader, loader), 'train_loader'), ((data[0], loader), 'held_out_loader')):
+        with pytest.raises(distpro.ArgumentError, match=f'^{name}: a batch must be a pair'):
+            search(loaders, teacher)
 
 
 def test_a_softmax_over_several_labels_of_an_image_is_refused_unless_asked_for(data, teacher):
