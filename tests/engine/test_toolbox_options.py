@@ -327,7 +327,7 @@ def test_a_preprocessor_without_a_type_is_that_of_a_classifier(make_config, kind
 
 
 def test_a_preprocessor_without_a_type_is_refused_where_the_student_has_no_default(make_config):
-    cfg = make_config('kd')
+    cfg = make_config('kd', model__type='SingleTeacherDistill', model__distiller__type='ConfigurableDistiller')
     cfg.model.architecture = dict(type='mmrazor.ModuleClassifier')
     cfg.data_preprocessor = dict(mean=[78.], std=[97.])
     with pytest.raises(ConfigError, match="data_preprocessor={'mean': .* has no type: .*'mmpretrain.ClsDataPreprocessor'"):

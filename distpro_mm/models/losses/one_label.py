@@ -1,18 +1,27 @@
 """Refuse losses of logits that assume one label per image for networks with several labels per image."""
 import copy
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from mmpretrain.models.heads import MultiLabelClsHead
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import ConfigError
 from .annotations import LABELS, arguments_of
 
 
 def is_multi_label(model: nn.Module) -> bool:
-    """Whether a network predicts each label independently."""
-    return any(isinstance(module, MultiLabelClsHead) for module in model.modules())
+    """Whether a network predicts each label independently.
+
+    mmpretrain's configs with Mixup have a head of this class with a softmax, for labels that are mixed.
+    """
+    return any(isinstance(module, MultiLabelClsHead) and not _has_softmax(module) for module in model.modules())
+
+
+def _has_softmax(head: MultiLabelClsHead) -> bool:
+    loss, classes = getattr(head, 'loss_module', None), getattr(head, 'num_classes', 0) or 10
+    targets = torch.eye(classes)[torch.arange(4) % classes]
+    return loss is not None and _ignores_constants(loss, lambda loss, logits: loss(logits, targets), classes)
 
 
 def assumes_one_label(loss: nn.Module, classes: int) -> bool:
@@ -28,14 +37,19 @@ def assumes_one_label(loss: nn.Module, classes: int) -> bool:
     Returns:
         bool: Whether the loss is invariant; False if it cannot be computed on random logits.
     """
-    random = torch.Generator().manual_seed(0)
-    student, teacher = (torch.randn(4, classes, generator=random) for _ in range(2))
-    changes = torch.tensor([[1.0], [3.0], [-2.0], [5.0]])  # one constant per image
+    teacher = torch.randn(4, classes, generator=torch.Generator().manual_seed(1))
     labels = dict.fromkeys(set(arguments_of(loss)) & {LABELS}, torch.arange(4) % classes)
+    return _ignores_constants(loss, lambda loss, student: loss(student, teacher, **labels), classes)
+
+
+def _ignores_constants(loss: nn.Module, call: Callable[[nn.Module, Tensor], Tensor], classes: int) -> bool:
+    """Whether a loss of random logits [4, K] does not depend on a constant that is added to all logits of an image."""
+    logits = torch.randn(4, classes, generator=torch.Generator().manual_seed(0))
+    changes = torch.tensor([[1.0], [3.0], [-2.0], [5.0]])  # one constant per image
     loss = copy.deepcopy(loss).cpu().float()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            plain, shifted = (loss(student + change, teacher, **labels) for change in (0, changes))
+            plain, shifted = (call(loss, logits + change) for change in (0, changes))
     except Exception:
         return False
     return bool(torch.allclose(plain, shifted, rtol=1e-3, atol=1e-5))
