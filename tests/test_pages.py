@@ -1,18 +1,16 @@
 """The code of the newcomers' pages, run as it stands there."""
 import pathlib
 import re
-import sys
 
 import pytest
 import torch
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
+from toys import labelled_images, network
 
 import distpro
 
 DOCS = pathlib.Path(__file__).parent.parent / 'docs'
-sys.path.insert(0, str(pathlib.Path(__file__).parent / 'plain'))
-from test_distillation import network  # noqa: E402
 
 
 def blocks(page):
@@ -34,9 +32,8 @@ def own():
 def test_the_plain_loop_trains_and_searches(tmp_path, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
-    labels = torch.arange(60) % 5
-    images = torch.randn(60, 3, 16, 16) + 0.3 * labels[:, None, None, None]
-    items = list(zip(images, labels))
+    items = labelled_images(60)
+    images = torch.stack([image for image, _ in items])
     student, teacher = network(), network(8)
     before = student[0][0].weight.clone()
     train_loader = DataLoader(items[:40], 20, shuffle=True)

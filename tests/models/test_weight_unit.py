@@ -4,7 +4,8 @@ import functools
 import numpy as np
 import pytest
 import torch
-from test_distpro import batch, build, network
+from test_distpro import build
+from toys import batch, classifier
 
 EXPONENTIAL = dict(weighting=dict(type='exponential'), logits=[dict(type='KLDivergence', tau=4)])
 TWICE = [dict(type='PointwiseTransform', name='first'), dict(type='PointwiseTransform', name='second')]
@@ -43,7 +44,7 @@ def test_the_scale_of_the_teachers_features_does_not_matter(unit, equal, transfo
     for scale in (1, 20):
         torch.manual_seed(0)
         weighting = dict(type='exponential', unit=unit)
-        model = build(teacher=network(8), distiller=dict(EXPONENTIAL, weighting=weighting, connections='same_depth',
+        model = build(teacher=classifier(8), distiller=dict(EXPONENTIAL, weighting=weighting, connections='same_depth',
                                                          transforms=[dict(type=transform)]))
         images, samples = batch(20)
         received, transmitted = read(model, images, samples)
@@ -80,7 +81,7 @@ def test_the_number_of_pathways_does_not_matter(unit, ratio):
 def test_weights_of_the_release_multiply_the_losses_as_they_are():
     model = build(distiller=dict(logits=EXPONENTIAL['logits']))
     assert model.distiller.grid.unit == 'loss'
-    images, samples = batch()
+    images, samples = batch(12)
     received, transmitted = read(model, images, samples)
     grid, arguments = model.distiller.grid, functools.partial(model.distiller.arguments_of_logit_loss, samples)
     plain = [grid.compare(pathway, received[pathway.receiver.name], transmitted[pathway.transmitter.name], arguments)
@@ -92,7 +93,7 @@ def test_weights_of_the_release_multiply_the_losses_as_they_are():
 def test_a_checkpoint_has_the_variances_and_a_run_without_them_keeps_its_own():
     model, other = build(distiller=EXPONENTIAL), build(distiller=EXPONENTIAL)
     before = model.state_dict()
-    images, samples = batch()
+    images, samples = batch(12)
     received, transmitted = read(model, images, samples)
     losses(model, received, transmitted, samples)
     measured = model.distiller.grid.variances.clone()
@@ -106,7 +107,7 @@ def test_a_checkpoint_has_the_variances_and_a_run_without_them_keeps_its_own():
 
 def test_a_constant_feature_has_a_finite_loss():
     model = build(distiller=EXPONENTIAL)
-    images, samples = batch()
+    images, samples = batch(12)
     received, transmitted = read(model, images, samples)
     constant = {name: torch.full_like(feature, 5.0) if feature.dim() == 4 else feature
                 for name, feature in transmitted.items()}
@@ -116,7 +117,7 @@ def test_a_constant_feature_has_a_finite_loss():
 
 def test_a_step_on_two_networks_of_other_widths_starts_at_losses_of_like_size():
     """A student that has learned nothing leaves about the teacher's whole variance unexplained."""
-    for teacher in (network(12), network(40)):
+    for teacher in (classifier(12), classifier(40)):
         torch.manual_seed(0)
         model = build(teacher=teacher, distiller=EXPONENTIAL)
         images, samples = batch(40)

@@ -11,21 +11,12 @@ import torch.nn.functional as functional
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
+from toys import network
 
 import distpro
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
 
 MANUAL = dict(progress=[0, 1], weights=dict(features=[1, 10], logits=[3, 3]))
-
-
-def network(width=4, classes=5):
-    def block(before, after):
-        return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, stride=2), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
-                             nn.Conv2d(after, after, 3, padding=1))
-
-    stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-    return nn.Sequential(stem, block(width, width), block(width, 2 * width), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(2 * width, classes))
 
 
 def images(count=6):

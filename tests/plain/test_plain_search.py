@@ -5,33 +5,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
-from test_distillation import network
 from torch.utils.data import DataLoader
+from toys import network
 
 import distpro
-
-
-@pytest.fixture(scope='module')
-def data():
-    """Noise whose mean says the class; a training and a held-out loader."""
-    torch.manual_seed(0)
-    labels = torch.arange(200) % 5
-    images = torch.randn(200, 3, 16, 16) + 0.3 * labels[:, None, None, None]
-    items = list(zip(images, labels))
-    return DataLoader(items[:160], 32, shuffle=True, drop_last=True), DataLoader(items[160:], 20)
-
-
-@pytest.fixture(scope='module')
-def teacher(data):
-    torch.manual_seed(1)
-    network_ = network(8)
-    optimizer = torch.optim.SGD(network_.parameters(), 0.05, 0.9)
-    for _ in range(10):
-        for images, labels in data[0]:
-            optimizer.zero_grad()
-            functional.cross_entropy(network_(images), labels).backward()
-            optimizer.step()
-    return network_
 
 
 def sgd(parameters):
