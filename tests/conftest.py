@@ -12,6 +12,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # what a deterministic run on a GPU needs
 
 import pytest
+import sklearn.datasets
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -21,10 +22,12 @@ from processes import deterministic
 
 import distpro_mm  # noqa: F401  registers everything
 from distpro_mm.engine.config_file import load_config
+from distpro_mm.reporting import figures
 from distpro_mm.validation import bases_read_once
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAIR = 'resnet20_resnet8-half_digits'
+SAVE_FIGURE = figures.save_figure
 KINDS = dict(search='distpro/published_search', distill='distpro/published_distill', whole_run='distpro/search')
 
 
@@ -58,6 +61,27 @@ def configs_are_logged_plainly():
         yield
 
 
+@pytest.fixture(scope='session', autouse=True)
+def digits_are_read_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sklearn.datasets, 'load_digits', functools.cache(sklearn.datasets.load_digits))
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def empty_pictures():
+    """Figures are made, but written as empty files: rendering takes longer than a small search."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, 'save_figure', lambda figure, path: pathlib.Path(path).write_bytes(b''))
+        yield
+
+
+@pytest.fixture
+def real_pictures(monkeypatch):
+    """For tests of the pictures themselves."""
+    monkeypatch.setattr(figures, 'save_figure', SAVE_FIGURE)
+
+
 def small_config(folder, kind, name=None, **options):
     """A small config of one of KINDS or a baseline; options by dotted key, written with "__" for "."."""
     cfg = load_config(str(ROOT / 'configs' / f'{KINDS.get(kind, f"baselines/{kind}")}.py'), pair=PAIR)
@@ -69,6 +93,7 @@ def small_config(folder, kind, name=None, **options):
     cfg.train_dataloader.collate_fn = dict(type='default_collate')
     cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.pop('dataset')
     cfg.train_dataloader.dataset.images_per_class = 10
+    cfg.val_dataloader.dataset.dataset.indices = 100
     cfg.train_cfg.max_epochs = 2
     cfg.train_cfg.val_interval = 100
     cfg.default_hooks.checkpoint.interval = 1

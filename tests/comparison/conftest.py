@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from distpro_mm.comparison import Benchmark, pool, run_benchmark, training
-from distpro_mm.engine.hooks import process_record_hook
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 BASES = dict(teacher='teachers/resnet20_digits.py', student='baselines/student.py', kd='baselines/kd.py',
@@ -82,7 +81,6 @@ def isolate(patch, path):
     patch.chdir(path)
     patch.setattr(tempfile, 'tempdir', str(path))
     patch.setattr(pool.futures, 'ProcessPoolExecutor', SameProcess)
-    patch.setattr(process_record_hook, 'draw_process', lambda process, path: None)
 
 
 def write_configs(path):

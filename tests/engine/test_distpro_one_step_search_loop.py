@@ -25,7 +25,7 @@ def search(cfg, before=None):
     return runner
 
 
-def test_every_alpha_is_recorded_from_start_to_end(make_config):
+def test_every_alpha_is_recorded_from_start_to_end(make_config, real_pictures):
     alphas = []
 
     def note(runner):

@@ -31,13 +31,13 @@ def test_draws_one_line_a_pathway(tmp_path, monkeypatch, pathways, knots):
     assert named == [subject.names[index] for index in heaviest[:figures.NAMED]]
 
 
-def test_writes_a_picture(tmp_path):
+def test_writes_a_picture(tmp_path, real_pictures):
     path = str(tmp_path / 'process.png')
     draw_process(process(), path)
     assert cv2.imread(path).std() > 5 and os.listdir(tmp_path) == ['process.png']
 
 
-def test_a_failed_write_leaves_the_old_picture(tmp_path):
+def test_a_failed_write_leaves_the_old_picture(tmp_path, real_pictures):
     path = tmp_path / 'process.png'
     path.write_bytes(b'old')
 
