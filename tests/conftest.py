@@ -62,6 +62,15 @@ def configs_are_logged_plainly():
 
 
 @pytest.fixture(scope='session', autouse=True)
+def seeding_notes_no_stack():
+    """Without a GPU torch formats the stack, which is deep in a test, for each library of GPUs whenever it is seeded."""
+    with pytest.MonkeyPatch.context() as patch:
+        for library in (torch.cuda, torch.xpu, torch.mtia):
+            patch.setattr(library, 'traceback', types.SimpleNamespace(format_stack=lambda: []), raising=False)
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
 def digits_are_read_once():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sklearn.datasets, 'load_digits', functools.cache(sklearn.datasets.load_digits))

@@ -1,6 +1,7 @@
 """The machine's part of a comparison: cores and threads, GPUs, processes that are killed, and the lock of a work_dir."""
 import contextlib
 import json
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -102,7 +103,10 @@ KILLER = """
 
 @pytest.mark.timeout(900)
 def test_a_process_that_is_killed_fails_no_job(done, monkeypatch):
-    """Real processes, two at a time, and a real SIGKILL."""
+    """Real processes, two at a time, and a real SIGKILL. They are forked from one that has imported the toolbox."""
+    forkserver = multiprocessing.get_context('forkserver')
+    forkserver.set_forkserver_preload(['distpro_mm'])
+    monkeypatch.setattr(pool.multiprocessing, 'get_context', lambda method: forkserver)
     monkeypatch.setattr(pool.futures, 'ProcessPoolExecutor', ProcessPoolExecutor)
     (done.path / 'modules').mkdir()  # of the user's own, which the config imports
     (done.path / 'modules' / 'killer.py').write_text(textwrap.dedent(KILLER))

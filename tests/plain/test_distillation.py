@@ -5,6 +5,7 @@ import subprocess
 import sys
 import types
 
+import processes
 import pytest
 import torch
 import torch.nn.functional as functional
@@ -270,7 +271,7 @@ def _train_in_process(rank, folder):
 
 
 def test_two_processes_train_one_student(tmp_path):
-    torch.multiprocessing.spawn(_train_in_process, (str(tmp_path), ), nprocs=2)
+    torch.multiprocessing.start_processes(_train_in_process, (str(tmp_path), ), nprocs=2, start_method=processes.method())
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second))
     torch.manual_seed(0)
