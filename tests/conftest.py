@@ -2,6 +2,7 @@
 import functools
 import os
 import pathlib
+import random
 import runpy
 import sys
 import time
@@ -11,6 +12,7 @@ import types
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # what a deterministic run on a GPU needs
 
+import numpy as np
 import pytest
 import sklearn.datasets
 import torch
@@ -34,6 +36,17 @@ KINDS = dict(search='distpro/published_search', distill='distpro/published_disti
 @pytest.fixture(autouse=True)
 def one_thread():
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def drawn_seed():
+    """int: Seeds the random generators of every test. It is drawn, printed if the test fails, and can be given again."""
+    seed = int(os.environ.get('DISTPRO_TEST_SEED') or random.SystemRandom().randrange(2**31))
+    print(f'drawn values: repeat with DISTPRO_TEST_SEED={seed}')  # pytest shows it with a failure alone
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return seed
 
 
 @pytest.fixture(autouse=True)

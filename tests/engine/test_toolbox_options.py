@@ -6,6 +6,7 @@ from mmengine.optim import ReduceOnPlateauLR
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmpretrain.models import ImageClassifier
+from runs import Watch
 
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_model, build_trainer
@@ -217,14 +218,10 @@ def test_what_acts_beside_a_training_acts(make_config, kind):
         runner.train()
         wrapper = runner.optim_wrapper
     else:
-        first = []
-
-        class Begin(Hook):
-            def before_train_iter(self, runner, batch_idx, data_batch=None):
-                first.append({name: value.clone() for name, value in runner.model.state_dict().items()})
-
-        runner.register_hook(Begin())
+        watch = Watch(lambda runner: runner.model.state_dict())
+        runner.register_hook(watch)
         runner.train()
+        first = watch.seen
         assert runner.epoch == 2, 'it was not stopped'
         wrapper = runner.optim_wrapper['student'] if kind == 'search' else runner.optim_wrapper
         if kind in ('distill', 'kd', 'student'):
@@ -242,17 +239,13 @@ def test_an_iteration_based_loop_of_mmengine_distils(make_config):
     cfg.train_cfg.pop('max_epochs')
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     cfg.param_scheduler.update(by_epoch=False, convert_to_iter_based=False)
-    weights = []
-
-    class Look(Hook):
-        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-            weights.append(runner.model.distiller.grid.weights()[0].item())
 
     cfg.custom_hooks[0].process = dict(progress=[0, 1], weights=[1, 3])
+    weights = Watch(after=lambda runner: runner.model.distiller.grid.weights()[0].item())
     runner = build_trainer(cfg)
-    runner.register_hook(Look())
+    runner.register_hook(weights)
     runner.train()
-    assert weights == pytest.approx([1, 2, 3], rel=1e-4)
+    assert weights.seen == pytest.approx([1, 2, 3], rel=1e-4)
 
 
 def test_checkpoints_of_a_student_initialise_it(make_config, tmp_path):
@@ -304,16 +297,11 @@ def test_momentum_and_weight_decay_follow_their_schedules_too(make_config, kind)
         cfg.train_cfg.rounds = 2
     else:
         cfg.auto_scale_lr = dict(enable=True, base_batch_size=40)  # twice the loader's
-    seen = []
-
-    class Look(Hook):
-        def before_train_iter(self, runner, batch_idx, data_batch=None):
-            group = runner.optim_wrapper.param_groups[0]
-            seen.append((group['lr'], group['momentum'], group['weight_decay']))
-
+    watch = Watch(lambda runner: [runner.optim_wrapper.param_groups[0][key] for key in ('lr', 'momentum', 'weight_decay')])
     runner = build_trainer(cfg)
-    runner.register_hook(Look(), priority='LOWEST')
+    runner.register_hook(watch)
     runner.train()
+    seen = watch.seen
     scale = 0.5 if kind == 'distill' else 1
     assert [values[0] for values in seen[:4]] == pytest.approx([0.025 * scale, 0.0375 * scale, 0.05 * scale, 0.05 * scale])
     assert [values[1] for values in seen[:4]] == pytest.approx([0.45, 0.675, 0.9, 0.9])
