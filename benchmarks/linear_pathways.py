@@ -1,4 +1,4 @@
-"""What ten linear pathways and the logits cost a step, from maps and from covariances, as ratios to mmrazor's plain KD.
+"""Cost of a step with ten linear pathways and the logits, from maps and from covariances, relative to mmrazor's plain KD.
 
     python benchmarks/linear_pathways.py
 """

@@ -8,9 +8,9 @@ import sys
 import time
 import types
 
-# Several threads on tensors this small cost more than they save, and many times that where cores are shared.
+# Tensors this small are slower with several threads, much slower on shared cores.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # what a deterministic run on a GPU needs
+os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # required for a deterministic run on a GPU
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def drawn_seed():
 
 @pytest.fixture(autouse=True)
 def the_same_results_on_a_gpu():
-    """Tests compare runs bit for bit, which a GPU gives only if it is asked to."""
+    """Tests compare runs bit for bit, which on a GPU requires deterministic kernels."""
     if torch.cuda.is_available():
         deterministic()
 
@@ -105,12 +105,12 @@ def real_pictures(monkeypatch):
 
 
 def small_config(folder, kind, name=None, **options):
-    """A small config of one of KINDS or a baseline; options by dotted key, written with "__" for "."."""
+    """A small config of one of KINDS or of a baseline. Options have dotted keys with "__" for "."."""
     cfg = load_config(str(ROOT / 'configs' / f'{KINDS.get(kind, f"baselines/{kind}")}.py'), pair=PAIR)
     cfg.work_dir = str(folder / (name or kind))
     cfg.experiment_name = f'{kind}_{time.time_ns()}'
     cfg.log_level = 'ERROR'
-    # Image by image, as for large images, and nothing random but the order.
+    # Single images, as for large images. Only the order is random.
     cfg.train_dataloader.batch_size = 20
     cfg.train_dataloader.collate_fn = dict(type='default_collate')
     cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.pop('dataset')
@@ -129,7 +129,7 @@ def small_config(folder, kind, name=None, **options):
         cfg.model.distiller.connections = 'same_depth'
         cfg.model.distiller.weighting.kd_weight = 1.0
     if kind == 'whole_run':
-        # As many rounds as the test says, each of all epochs.
+        # As many rounds as the test asks for, each of all epochs.
         cfg.train_cfg.update(initial_bump=0, feature_weight=1, references=[], max_divisions=0, round_share=1,
                              min_iterations=1)
     cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
@@ -153,11 +153,11 @@ def teacher_ckpt(tmp_path_factory):
 
 @pytest.fixture
 def tool(monkeypatch, capfd):
-    """tool(name, *args): run a tool as a script; in this process, since importing the toolbox anew takes seconds."""
+    """tool(name, *args): run a tool as a script in this process, because importing the toolbox takes seconds."""
     monkeypatch.chdir(ROOT)
 
     def call(name, *args):
-        MMLogger._instance_dict.clear()  # the loggers of earlier calls write to streams that are closed by now
+        MMLogger._instance_dict.clear()  # the loggers of earlier calls write to closed streams
         monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, args)])
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')

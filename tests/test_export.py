@@ -17,7 +17,7 @@ from distpro_mm.export import export_student
 from distpro_mm.models import backbones
 
 ROOT = pathlib.Path(__file__).parent.parent
-# Stock mmpretrain, imported once: it answers each line of a folder and four files with the status of a forked process.
+# Imports stock mmpretrain once. For each input line, a folder and four files, it forks a process and prints its status.
 STOCK = '''
 import os, sys, traceback
 import torch
@@ -47,8 +47,8 @@ for line in sys.stdin:
             os._exit(1)
     print(os.waitpid(child, 0)[1], file=answers, flush=True)
 '''
-# Only where torchvision does not fit torch and stock mmpretrain cannot be imported. Users `import distpro_mm` there, which
-# this test must do without.
+# Only if torchvision does not fit torch, so that stock mmpretrain cannot be imported. Users `import distpro_mm` then, which
+# this test must not do.
 TORCHVISION_PATCH = '' if compat._torchvision_library is None else '''
 library = torch.library.Library('torchvision', 'FRAGMENT')
 for name in ('nms', 'qnms'):
@@ -160,7 +160,7 @@ def test_a_student_of_every_backbone_runs_in_stock_mmpretrain(make_config, tmp_p
         torch.save(dict(state_dict=model.state_dict()), tmp_path / 'trained.pth')
         paths = export_student(cfg, str(tmp_path / 'trained.pth'), str(tmp_path / name))
         assert len(os.listdir(tmp_path / name)) == 3
-        Config.fromfile(paths['config'])  # the copy may meet the original
+        Config.fromfile(paths['config'])  # the copied module may be imported beside the original
         own = model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
         stock(tmp_path, paths['config'], paths['checkpoint'], tmp_path / 'images.pt', tmp_path / 'logits.pt')
         assert torch.equal(torch.load(tmp_path / 'logits.pt'), own)

@@ -1,4 +1,4 @@
-"""The code of the newcomers' pages, run as it stands there."""
+"""Runs the code in the pages for newcomers."""
 import pathlib
 import re
 
@@ -20,7 +20,7 @@ def blocks(page):
 
 @pytest.fixture(scope='module')
 def own():
-    """What the code of extending.md defines."""
+    """The names that the code in extending.md defines."""
     names = {}
     exec(compile('\n'.join(blocks('extending.md')), 'extending.md', 'exec'), names)
     yield names

@@ -1,4 +1,4 @@
-"""What a step costs on this device, as ratios to mmrazor's plain KD: four pairs, a few kinds of training each.
+"""Cost of a training step on this device, relative to mmrazor's plain KD, for four pairs and a few kinds of training.
 
 All trainings of a pair take turns in one process (see ``benchmarks/step_cost.py``). Each pair is written when it is done.
 

@@ -1,4 +1,4 @@
-"""One training of a comparison: what it resumes from, and what it does not."""
+"""One training of a comparison: when it resumes and when it starts again."""
 from distpro_mm.comparison import training
 
 ONE_SEED = ('seeds=[0, 1]', 'seeds=[0]')

@@ -1,4 +1,4 @@
-"""The two parts of a training set: disjoint, together the whole, in each class's share."""
+"""The two parts of a training set are disjoint, complete and stratified by class."""
 import collections
 import os
 import shutil
@@ -60,7 +60,7 @@ def test_an_image_and_its_label_stay_together():
         assert item['data_samples'].gt_label.item() == info['gt_label'] == part.get_cat_ids(index)[0]
 
 
-def pack(items):  # at the module's top, for the worker to find
+def pack(items):  # at module level, so that the worker can import it
     return [(item['data_samples'].gt_label.item(), item['inputs']) for item in items]
 
 
@@ -95,7 +95,7 @@ def test_images_without_labels_can_be_split_unstratified():
 
 
 class WithSeveral(WithoutLabels):
-    """Images with one class or two, as those of detection and of several labels."""
+    """Images with one class or two, as in detection and in multi-label data sets."""
 
     def get_cat_ids(self, index):
         return [0, 1][:1 + index % 2]
@@ -189,7 +189,7 @@ def test_links_and_copies_of_a_file_are_the_same_image(folder, tmp_path):
 
 
 class Pairs(torch.utils.data.Dataset):
-    """A data set of torch, which tells nothing of its images."""
+    """A torch data set without information on its images."""
 
     def __getitem__(self, index):
         return torch.full((1, 2, 2), index % 10) + torch.rand(()), index % 2
@@ -222,7 +222,7 @@ def test_every_class_is_trained_on(stratified):
 
 
 class GivesUp(BaseDataset):
-    """Loads nothing for some images, instead of which mmengine takes any other image of the whole set."""
+    """Returns None for some images, for which mmengine then loads a random image of the complete set."""
 
     def load_data_list(self):
         return [dict(img=np.full((1, 1, 1), index), gt_label=0) for index in range(40)]
@@ -238,7 +238,7 @@ def test_another_image_in_place_of_one_that_is_given_up_is_of_the_same_part(part
 
 
 class Mosaic:
-    """As the data sets of detection that mix several images into one."""
+    """Mixes several images into one, as data sets of detection do."""
 
     class Mix:
         def get_indices(self, dataset):

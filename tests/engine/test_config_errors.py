@@ -1,4 +1,4 @@
-"""A wrong config is one message that names the key, the value and what would do."""
+"""A wrong config gives one message that names the key, the value and valid values."""
 import pathlib
 
 import pytest

@@ -43,7 +43,7 @@ def test_alpha_interval_moves_alpha_every_kth_step_and_makes_no_other_extra_pass
 
 @pytest.mark.parametrize('method', ['jvp', 'differences'])
 def test_the_student_is_bit_identical_to_one_trained_without_a_search(make_config, method):
-    """Faults 1, 2 and 4 through the whole loop: with alpha's learning rate 0 a search is an ordinary training."""
+    """Faults 1, 2 and 4 in the complete loop: with learning rate 0 for alpha, a search is an ordinary training."""
     cfg = make_config('search', train_cfg__method=method)
     cfg.optim_wrapper.alpha = dict(optimizer=dict(type='SGD', lr=0.0))
     searched = trained(cfg)
@@ -149,7 +149,7 @@ def test_a_resumed_search_goes_on_with_its_process(make_config):
     assert len(written_process(runner)) == 12
 
 
-# ---- what cannot be searched is said, and nothing learned is lost
+# ---- errors of a search, which preserve the process found so far
 
 
 class Spoil(Hook):
@@ -198,7 +198,7 @@ def test_nan_in_the_held_out_batch_stops_the_search(make_config, optimizer):
 
 @OPTIMIZERS.register_module()
 class CentralisedSGD(torch.optim.SGD):
-    """Takes the mean out of every gradient first."""
+    """Subtracts the mean from every gradient first."""
 
     @torch.no_grad()
     def step(self, closure=None):

@@ -17,12 +17,12 @@ ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
 
 
 class LongerWarmUpHook(DistillWarmUpHook):
-    """A hook of a user, which changes the training loss as the one that it derives from does."""
+    """A hook of a user that changes the training loss like its base class."""
 
 
 @pytest.fixture
 def derivatives(monkeypatch):
-    """dJ/dw [iterations, N] of all rounds that were followed."""
+    """dJ/dw [iterations, N] of all differentiated rounds."""
     seen, plain = [], Round.derivatives
 
     def noting(loop):
@@ -53,9 +53,9 @@ def test_every_round_starts_anew_with_a_schedule_of_its_own_and_other_batches(ma
 
 @pytest.mark.parametrize('searcher', ['RpropSearcher', 'RandomSearcher'])
 def test_the_held_out_loss_is_the_mean_over_all_held_out_images(make_config, searcher):
-    """63 images in batches of up to 32, the last of which would not be full."""
+    """63 images in batches of up to 32, so that the last batch is not full."""
     class Single(Hook):
-        """The loss of each held-out image by itself, at the end of the round."""
+        """Computes the loss of each held-out image at the end of the round."""
 
         def after_train_epoch(self, runner):
             model, losses = runner.model, []
@@ -75,7 +75,7 @@ def test_the_held_out_loss_is_the_mean_over_all_held_out_images(make_config, sea
 
 
 def test_held_out_losses_do_not_depend_on_the_number_of_workers(make_config):
-    """Random steps of the pipeline are drawn in this process or in a worker, dropout always in this process."""
+    """Random steps of the pipeline run in this process or in a worker. Dropout always runs in this process."""
     def losses(workers):
         cfg = make_config('whole_run', f'workers_{workers}', train_cfg__rounds=1, train_cfg__max_epochs=1,
                           train_cfg__held_out=dict(ratio=0.4), train_cfg__searcher=dict(type='RandomSearcher'),
@@ -100,7 +100,7 @@ def test_a_round_is_an_ordinary_training_with_its_weights(make_config):
 
 
 def test_a_sweep_leaves_student_and_statistics_as_the_round_left_them(make_config):
-    """The last iteration of the first round of two, after which alpha moves, against a search that ends there."""
+    """The first of two rounds, after which alpha is updated, against a search of one round."""
     class AtTheEnd(Hook):
 
         def after_train_epoch(self, runner):
@@ -156,7 +156,7 @@ def test_a_search_goes_through_maps_that_are_zero_in_both_networks(make_config, 
 
 
 def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives):
-    for memory in (4.0, 1e-6):  # every step is a part of its own
+    for memory in (4.0, 1e-6):  # every step is a separate part
         trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=memory))
     assert torch.equal(derivatives[0], derivatives[1])
 
@@ -172,7 +172,7 @@ def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     alphas = [np.array(done.alpha.tolist()) for done in history]
     assert np.allclose(process.alpha, alphas[1])
     assert (np.abs(alphas[1] - alphas[0]) <= 0.7 + 1e-6).all() and np.median(np.abs(alphas[1] - alphas[0])) > 0.5
-    # Two rounds were not followed: alpha went the same way from the best one, half as far (or 1.2 times that).
+    # Two rounds were rejected: alpha takes the same step from the best round, half as long (or 1.2 times that).
     moved = np.abs(alphas[2] - alphas[1]) > 0
     assert moved.any()
     ratio = (alphas[3] - alphas[1])[moved] / (alphas[2] - alphas[1])[moved]
@@ -352,7 +352,7 @@ def test_the_hook_needs_the_loop(make_config):
         trained(make_config('equal', custom_hooks=[dict(type='mmrazor.ProcessRecordHook')]))
 
 
-# ---- references and level, as the shipped config has them
+# ---- references and levels, as in the shipped config
 
 
 DEFAULTS = dict(train_cfg__references=['student', 'kd'], train_cfg__max_divisions=5, train_cfg__initial_bump=3,

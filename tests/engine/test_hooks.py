@@ -20,7 +20,7 @@ NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointw
 
 @pytest.fixture
 def process_file(tmp_path):
-    """A process of 5 knots whose pathways stand in another order than the model's."""
+    """A process of 5 knots with its pathways in a different order from the model's."""
     generator = np.random.RandomState(0)
     process = DistillationProcess(NAMES[::-1], Weighting('exponential'), np.linspace(0, 1, 5), generator.randn(5, 4))
     path = str(tmp_path / 'process.json')
@@ -87,7 +87,7 @@ def test_all_training_images_are_used(make_config, process_file):
 
 
 class StopAfter(Hook):
-    """Ends a run early, as a kill between two epochs would."""
+    """Ends a run after some epochs, as if it was killed."""
 
     def __init__(self, epochs):
         self.epochs = epochs
@@ -221,7 +221,7 @@ def test_a_profile_counts_the_passes_of_a_step(make_config, kind, options, said)
     runner = Runner.from_cfg(cfg)
     lines, calls = [], collections.Counter()
     runner.logger.info = lines.append
-    if kind == 'search':  # counted again, by the networks themselves
+    if kind == 'search':  # counted a second time by hooks of the networks
         for name in ('teacher', 'student'):
             getattr(runner.model, name).backbone.layer1.register_forward_pre_hook(
                 lambda module, _, name=name: calls.update([name] * (name == 'teacher' or module.training)))
@@ -229,7 +229,7 @@ def test_a_profile_counts_the_passes_of_a_step(make_config, kind, options, said)
     if kind == 'search':
         alpha_steps = 2 if options.get('train_cfg__alpha_interval') else 8
         extra = 3 if options.get('train_cfg__method') == 'differences' else 2
-        # The costs are counted on a copy, and what is copied has the hooks too: one forward more.
+        # The costs are measured with one forward of a copy, which has the hooks too.
         assert calls == dict(teacher=8, student=8 + extra * alpha_steps + 1)
     steps = [line for line in lines if line.startswith('A step of the last')]
     assert len(steps) == -(-runner.max_iters // 4)

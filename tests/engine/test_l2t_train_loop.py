@@ -26,7 +26,7 @@ def test_every_iteration_moves_student_and_meta_networks(make_config):
 
 
 def test_the_students_step_is_the_one_that_is_taken_without_meta_networks(make_config):
-    """The meta networks' first step comes after the student's first, which so is the same as in a run without them."""
+    """The meta networks take their first step after the student's, which is therefore the same as without them."""
     _, with_meta = train(make_config('l2tww'))
     cfg = make_config('l2tww', 'without', model__type='TapDistill')
     cfg.optim_wrapper = dict(optimizer=cfg.optim_wrapper.optimizer)

@@ -1,4 +1,4 @@
-"""load_from gives a student the weights that a file holds, or says why not."""
+"""load_from loads the weights of a file into a student, or raises an error."""
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -8,7 +8,7 @@ from distpro_mm.errors import ConfigError
 
 
 class Begin(Hook):
-    """Notes the weights that training begins with, and ends it."""
+    """Stores the weights at the start of a training, and ends it."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.weights = {name: value.cpu().clone() for name, value in runner.model.state_dict().items()}

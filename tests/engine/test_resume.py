@@ -1,4 +1,4 @@
-"""A killed and resumed run ends bit for bit like one that was not killed; what is on disk is always whole."""
+"""A killed and resumed run ends bit for bit like one that was not killed. Files on disk are always valid."""
 import ast
 import functools
 import json
@@ -77,7 +77,7 @@ AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='RandomF
 
 @pytest.fixture
 def config(make_config, tmp_path):
-    """config(kind, name): 3 epochs with everything random: crops, flips, dropout, order; a checkpoint every 3 iterations."""
+    """config(kind, name): 3 epochs with random crops, flips, dropout and order, and a checkpoint every 3 iterations."""
     process = str(tmp_path / 'replayed.json')
     DistillationProcess(NAMES, Weighting('exponential'), np.linspace(0, 1, 7),
                         np.random.RandomState(0).randn(7, 4)).save(process)
@@ -217,7 +217,7 @@ def test_a_damaged_checkpoint_is_refused_and_a_valid_one_named(config, tmp_path)
     for bad in (content[:len(content) // 2], b'', b'no checkpoint', bytes(spoilt)):
         newest.write_bytes(bad)
         valid, others = latest_training_checkpoint([str(folder)])
-        # That of the same iteration; which of the two is looked at first is not said.
+        # Two files have the last iteration. Either may be read first.
         assert os.path.basename(valid) == 'iter_12.pth' and set(others) <= {str(newest)}
         with pytest.raises(ConfigError, match=f"epoch_3.pth': .*; the latest checkpoint of a training there is '{valid}'"):
             build_trainer(config('search', 'run'), resume=str(newest))
@@ -227,7 +227,7 @@ def test_a_damaged_checkpoint_is_refused_and_a_valid_one_named(config, tmp_path)
 
 
 def test_what_is_resumed_does_not_depend_on_names_and_times_of_files(config, tmp_path):
-    """Beside the checkpoints of the run: the best by validation, an exported student, weights, a copy of an old one."""
+    """The folder also has the best checkpoint, an exported student, weights alone, and a copy of an old checkpoint."""
     cfg = config('distill', 'run', train_cfg__val_interval=1)
     cfg.default_hooks.checkpoint.update(save_best='auto', interval=5)
     train(cfg)
@@ -323,7 +323,7 @@ def test_another_teacher_is_not_resumed_with(make_config, tmp_path):
 
 
 class Rates(Hook):
-    """Notes the learning rate and the momentum of every iteration."""
+    """Stores the learning rate and the momentum of every iteration."""
 
     def __init__(self):
         self.seen = {}

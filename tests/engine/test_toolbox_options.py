@@ -1,4 +1,4 @@
-"""What mmengine and mmpretrain offer for a training acts in a search, a distillation and a baseline, or is refused."""
+"""Training options of mmengine and mmpretrain work in a search, a distillation and a baseline, or are refused."""
 import pytest
 import torch
 from mmengine.hooks import EarlyStoppingHook, Hook
@@ -19,7 +19,7 @@ MIXUP = dict(augments=[dict(type='Mixup', alpha=1.0)])
 
 
 def config(make_config, kind, name=None, **options):
-    """A small config; a distillation replays constant weights."""
+    """A small config. A distillation replays constant weights."""
     cfg = make_config(kind, name or kind, **options)
     if kind == 'distill':
         cfg.custom_hooks[0].process = dict(progress=[0, 1], weights=[1, 1])
@@ -143,7 +143,7 @@ class Stop(EarlyStoppingHook):
 
 
 class Switch(SwitchRecipeHook):
-    """Likewise."""
+    """Another hook of a user, given as a class."""
 
 
 class Plateau(ReduceOnPlateauLR):
@@ -201,7 +201,7 @@ def test_a_pipeline_that_ran_before_the_training_is_not_switched(make_config):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_what_acts_beside_a_training_acts(make_config, kind):
-    """Averaged weights, an early stop, exact batch norm, clipping or accumulation, rates of layers, in one training."""
+    """Averaged weights, early stopping, precise batch norm, clipping or accumulation, and layer-wise rates together."""
     cfg = config(make_config, kind, train_cfg__max_epochs=3)
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='EMAHook', momentum=0.5),
                         dict(type='PreciseBNHook', num_samples=40, priority='ABOVE_NORMAL')]

@@ -53,7 +53,7 @@ def test_margins_are_learned_in_training_alone_and_live_in_the_checkpoint():
     other = margin_connector()
     other.load_state_dict(connector.state_dict())
     assert torch.equal(other.eval()(feature), connector(feature)) and other.count.sum() == (feature < 0).sum()
-    # mmrazor's form: the margin is lost with the checkpoint, and the reloaded connector cannot be used.
+    # mmrazor does not save the margin in the checkpoint, so that the reloaded connector cannot be used.
     plain = MODELS.build(dict(type='mmrazor.OFDTeacherConnector'))
     plain.init_margin(learned)
     reloaded = MODELS.build(dict(type='mmrazor.OFDTeacherConnector'))
@@ -63,7 +63,7 @@ def test_margins_are_learned_in_training_alone_and_live_in_the_checkpoint():
 
 
 def test_a_shortcut_behind_the_batch_norm_counts():
-    """mmrazor's form takes the last batch norm for the whole feature, which with a shortcut it is not."""
+    """mmrazor computes the margin from the last batch norm, which is wrong for a feature with a shortcut."""
     torch.manual_seed(2)
     bn = nn.BatchNorm2d(1)
     shortcut = torch.rand(200, 1, 20, 20) * 3

@@ -62,7 +62,7 @@ def test_the_teacher_ends_at_its_last_transmitting_layer_unless_more_of_it_is_us
 
 
 def test_the_features_are_before_the_last_activation_of_teacher_and_student():
-    """The trap: every ReLU of these networks is built in-place, which overwrites what was recorded."""
+    """Every ReLU of these networks is in-place, and would overwrite the recorded features."""
     torch.manual_seed(0)
     model = build()
     x, samples = batch(12)
@@ -196,7 +196,7 @@ def test_maps_are_compared_at_the_smaller_size_if_asked_for():
 @pytest.mark.parametrize('compare_at', ['teacher', 'smaller'])
 @pytest.mark.parametrize('own, size', [((5, 3), (7, 2)), ((3, 7), (1, 1)), ((1, 1), (4, 6)), ((9, 9), (4, 12))])
 def test_maps_of_any_two_sizes_are_compared(compare_at, own, size):
-    """Against averages, nearest pixels and HCL written out, in float64."""
+    """Against explicit averages, nearest pixels and HCL, in float64."""
     model = build(distiller=dict(connections=[('layer1', 'layer2')], compare_at=compare_at,
                                  transforms=[dict(type='LinearTransform')])).double()
     linear = model.distiller.grid.transforms['layer1>layer2:linear'].before[0]
@@ -225,7 +225,7 @@ def test_maps_of_any_two_sizes_are_compared(compare_at, own, size):
     dict(type='HCLLoss'), dict(type='L2Loss', normalize=True), dict(type='L1Loss'), dict(type='ATLoss'),
     dict(type='ChannelWiseDivergence'), dict(type='PKDLoss'), dict(type='FTLoss'), dict(type='SPLoss')])
 def test_maps_in_any_layout_are_compared_by_any_distance(distance):
-    """Tokens read as a map, and channels last, against the same in memory's usual order; losses and gradients."""
+    """Losses and gradients for tokens and channels-last maps against contiguous maps."""
     model = build(student=classifier(12), distiller=dict(
         connections=[('layer1', 'layer2')], distance=distance, transforms=[dict(type='IdentityTransform'),
                                                                            dict(type='MLPTransform')],
@@ -289,7 +289,7 @@ def test_costs_are_counted_and_leave_the_model_alone():
     assert all(p.grad is None for p in model.parameters())
 
 
-# ---- pathways whose cost is out of proportion
+# ---- warnings about expensive pathways
 
 
 def expensive(pairs, transform='ConvAttentionTransform', compare_at='teacher', from_covariances=True, **kwargs):
@@ -299,7 +299,7 @@ def expensive(pairs, transform='ConvAttentionTransform', compare_at='teacher', f
 
 
 def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_how_much():
-    """What the sentence promises is what a model costs that follows it."""
+    """The cost in the advice equals that of a model that follows it."""
     pair = [('stem', 'layer3')]
     model = expensive(pair)
     state, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
@@ -385,7 +385,7 @@ def test_transforms_of_one_label_are_refused():
         MODELS.build(dict(_scope_='mmrazor', type='DistProDistiller', transforms=[dict(type='PointwiseTransform')] * 2))
 
 
-# ---- alpha belongs to nobody but its own optimiser
+# ---- alpha is updated by its own optimiser only
 
 
 def test_alpha_is_neither_parameter_nor_buffer_but_is_saved():
@@ -424,7 +424,7 @@ def test_alpha_of_another_number_of_pathways_is_refused():
 
 @pytest.mark.parametrize('dropout', [0.0, 0.3])
 def test_the_kept_step_gives_the_derivative_of_a_real_one(dropout):
-    """dL_val/dw of DistPro's own pathways against finite differences over whole steps, in float64."""
+    """dL_val/dw of DistPro's pathways against finite differences over complete steps, in float64."""
 
     def prepare():
         torch.manual_seed(3)
@@ -519,7 +519,7 @@ def test_mixed_precision_has_the_derivative_of_the_step_it_took(kind, dtype):
                     mine.grad = its.grad.double()
                 its_optimizer.step()
             held = take(1000, kind_of_float)
-            with torch.autocast('cpu', dtype, enabled=network is model):  # a caller's autocast must not reach it
+            with torch.autocast('cpu', dtype, enabled=network is model):  # independent of the caller's autocast
                 measured.append(hypergradient.after_step(lambda: network.student(*held, mode='loss')['loss'],  # noqa: B023
                                                          network.cached_features, network.distiller.grid.sensitivities()))
         assert measured[0].dtype == torch.float32
@@ -536,7 +536,7 @@ def test_sensitivities_are_those_of_each_unweighted_pathway():
     loss.backward()
     caught = list(model.distiller.grid.sensitivities())
     assert [name for name, _ in caught] == [pathway.receiver.name for pathway in model.distiller.grid.pathways]
-    # Each by a backward pass of its own.
+    # Each by a separate backward pass.
     model.cache_batch(False)
     with model.distiller.receiver_reader(model.student) as received:
         model.student(*data, mode='tensor')

@@ -17,9 +17,9 @@ def build(**distiller):
     cfg = dict(dict(type='L2TDistiller', connections=[(1, 2), (-1, -1), (2, 1)]), **distiller)
     model = MODELS.build(dict(_scope_='mmrazor', type='L2T', architecture=classifier(3, 5), teacher=classifier(4, 5),
                               input_shape=SHAPE, distiller=cfg)).double()
-    for p in model.distiller.meta_parameters():  # away from the start, at which all channels weigh the same
+    for p in model.distiller.meta_parameters():  # away from the initial values, which give all channels the same weight
         torch.nn.init.normal_(p, std=0.7)
-    for where in model.distiller.where.values():  # within [0, 6] for most images: outside there is no derivative
+    for where in model.distiller.where.values():  # within [0, 6] for most images: outside, the derivative is zero
         torch.nn.init.constant_(where.bias, 2.0)
     for p in model.student.head.parameters():
         torch.nn.init.normal_(p, std=0.5)
@@ -81,7 +81,7 @@ def test_the_step_of_the_student_never_moves_the_meta_networks():
 
 
 def ended(model, data):
-    """L_org after the inner steps, taken by torch's own optimiser on a copy: a number."""
+    """float: L_org of a copy after the inner steps of torch's optimiser."""
     twin = copy.deepcopy(model)
     trained = [*twin.student.parameters(), *twin.distiller.regressors.parameters()]
     optimizer = torch.optim.SGD(trained, LR, weight_decay=DECAY)
@@ -91,7 +91,7 @@ def ended(model, data):
             loss = twin.distiller.beta * transfer_by_hand(twin, data[0])
         else:
             loss = twin.student(*data, mode='loss')['loss']
-        for p in trained:  # what the loss does not reach decays all the same
+        for p in trained:  # parameters without a gradient decay too
             p.grad = torch.zeros_like(p)
         loss.backward()
         optimizer.step()
@@ -118,7 +118,7 @@ def test_the_meta_gradient_is_that_of_the_whole_inner_scheme():
 
 
 def test_other_steps_are_told_apart():
-    """The planted faults: the comparison above would notice them."""
+    """Planted faults, which the comparison above must detect."""
     model, data = build(), batch(6, torch.float64, 5)
     model(*data, mode='loss')
     right = torch.cat([g.flatten() for g in model.meta_gradient(LR, DECAY, STEPS)])
@@ -140,7 +140,7 @@ def test_the_meta_step_leaves_student_teacher_and_random_states_as_they_are():
 
 def test_unrolled_steps_are_those_of_gradient_descent():
     p = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
-    q = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)  # reached by no loss
+    q = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)  # without a loss
     a = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     steps = [lambda at: a * at['p'].square().sum(), lambda at: at['p'].sum()]
     found = unrolled(dict(p=p, q=q), steps, lr=0.1, weight_decay=0.5)

@@ -1,4 +1,4 @@
-"""Pathways between the classifiers' outputs, which DistPro weighs beside those between features."""
+"""Pathways between logits, which DistPro weights like those between features."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -76,7 +76,7 @@ def test_the_objective_adds_the_weighted_losses_of_the_logits():
 
 
 def test_logits_alone_need_no_features():
-    """A pathway of weight zero is not read; the classifier's output is."""
+    """The features of a pathway of weight zero are not read. The logits are."""
     model = build()
     model.distiller.grid.set_weights([0.0, 1.0, 0.0])
     assert [tap.name for side in ('transmitter', 'receiver') for tap in model.distiller.taps(side)] == ['logits'] * 2
@@ -89,7 +89,7 @@ def prepare(**distiller):
     model = build(**distiller).double()
     model.init_weights()
     torch.manual_seed(1)
-    for p in model.student.head.parameters():  # initialised to almost nothing, where the teacher's word is all the same
+    for p in model.student.head.parameters():  # initialised close to zero, where the teacher's predictions are all the same
         torch.nn.init.normal_(p, std=0.5)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], LR, MOMENTUM, weight_decay=DECAY,
                                 nesterov=True)
@@ -103,7 +103,7 @@ def step(model, optimizer, data):
 
 
 def through_the_whole_update(model, optimizer, data, held):
-    """Autograd through the training loss's gradient, the update written by hand, and the held-out loss."""
+    """Autograd through the gradient of the training loss, an explicit update, and the held-out loss."""
     w = model.distiller.grid.weights().clone().requires_grad_()
     theta = {f'architecture.{name}': p.detach().clone().requires_grad_() for name, p in model.student.named_parameters()}
     model.distiller.grid.set_weights(w)
@@ -127,14 +127,14 @@ def test_the_hypergradient_equals_autograd_through_the_whole_update(method, tole
     for _ in range(3):
         step(model, optimizer, data)
     truth = through_the_whole_update(model, optimizer, data, held)
-    hypergradient = Hypergradient(model.student, optimizer, method, radius=1e-6)  # no ReLU turns within that
+    hypergradient = Hypergradient(model.student, optimizer, method, radius=1e-6)  # small enough that no ReLU changes sign
     model.cache_batch(True)
     hypergradient.watch()
     step(model, optimizer, data)
     measured = hypergradient.after_step(lambda: model.student(*held, mode='loss')['loss'], model.cached_features,
                                         model.distiller.grid.sensitivities())
     assert (truth != 0).all() and (measured - truth).norm() / truth.norm() < tolerance
-    for index in range(3):  # every pathway, not only the largest
+    for index in range(3):  # for every pathway, not only the largest
         assert measured[index].item() == pytest.approx(truth[index].item(), rel=100 * tolerance)
 
 
@@ -212,7 +212,7 @@ class Averaged(nn.Module):
 
 @MODELS.register_module()
 class TwoClassifiers(BaseModel):
-    """A network whose forward itself averages two classifiers, or has a layer for that."""
+    """A network that averages two classifiers in its forward, or in a layer."""
 
     def __init__(self, how='in_forward'):
         super().__init__()

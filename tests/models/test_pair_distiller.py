@@ -81,7 +81,7 @@ def test_connectors_in_a_list_are_passed_in_order_and_every_pair_has_its_own():
 
 
 def test_a_connector_is_initialised_as_its_config_says():
-    """mmrazor's own distiller keeps its connectors in torch's ModuleDict, which passes no initialisation on."""
+    """mmrazor's distiller stores its connectors in torch's ModuleDict, which does not initialise them."""
 
     def constant(channels):
         sizes = dict(in_channels=channels, out_channels='teacher_channels', kernel_size=1)

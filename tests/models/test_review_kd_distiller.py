@@ -1,4 +1,4 @@
-"""ReviewKD's losses against the paper's recursion written out, from one student map to the next."""
+"""ReviewKD's losses against the explicit recursion of the paper."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -49,7 +49,7 @@ def nearest(x, size):
 
 
 def reviewed(students, teachers, fusions, swap=False):
-    """The losses from deep to shallow; lists go from shallow to deep. swap: a wrong form, attentions exchanged."""
+    """The losses from deep to shallow, of lists from shallow to deep. swap: the wrong formula with exchanged attentions."""
     losses, deeper = [], None
     for feature, target, fusion in list(zip(students, teachers, fusions))[::-1]:
         x = normalised(feature, *fusion.reduce)
@@ -74,7 +74,7 @@ def test_the_losses_are_the_papers():
     arguments = own + [pooled], target + [target_pooled], model.distiller.fusions
     found = [losses[f'distill.loss_{name}'].item() / 2 for name in names]
     assert found == pytest.approx(reviewed(*arguments), rel=1e-9)
-    # The nearest wrong forms: exchanged attentions, a teacher after its activation, a student before it.
+    # The nearest wrong formulas: exchanged attentions, a teacher after its activation, a student before it.
     assert found != pytest.approx(reviewed(*arguments, swap=True), rel=1e-3)
     after, before = maps(model.teacher, x)[1], maps(model.student, x)[0]
     assert found != pytest.approx(reviewed(own + [pooled], after + [target_pooled], model.distiller.fusions), rel=1e-3)
@@ -82,7 +82,7 @@ def test_the_losses_are_the_papers():
 
 
 def test_the_maps_may_differ_in_size():
-    """A student of other strides: its maps are enlarged, or made smaller, to the teacher's."""
+    """A student with other strides: its maps are resized to the teacher's."""
     model = build(connections=[('layer2', 'layer1'), ('layer2', 'layer3')])
     x, samples = batch(**BATCH)
     losses = model(x, samples, mode='loss')

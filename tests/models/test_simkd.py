@@ -38,7 +38,7 @@ def test_the_only_loss_is_that_of_the_projected_map():
 
 def test_the_student_predicts_with_the_teachers_classifier():
     model = build()
-    model.init_weights()  # which draws a head of its own for the student
+    model.init_weights()  # which initialises a separate head of the student
     model.eval()
     x = torch.randn(4, 1, 8, 8)
     projected = model.student.neck[0].layers(model.student.backbone(x)[-1])

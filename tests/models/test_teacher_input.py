@@ -1,4 +1,4 @@
-"""A teacher that expects other images than the student is given those."""
+"""The images are converted for a teacher that expects a different normalisation from the student's."""
 import copy
 import pathlib
 
@@ -47,7 +47,7 @@ def test_images_are_as_if_prepared_for_the_teacher(raw, teacher):
 
 @pytest.mark.parametrize('swap', ['to_rgb', '_channel_conversion', 'channel_conversion'])
 def test_a_preprocessor_of_any_toolbox_tells_whether_it_swaps_colours(raw, swap):
-    """mmpretrain's, mmengine's and mmdet's, mmseg's keep it under other names."""
+    """The attribute has different names in mmpretrain, in mmengine and mmdet, and in mmseg."""
     student = torch.nn.Module()
     setattr(student, swap, True)
     convert = teacher_input(student, None, dict(to_rgb=False))

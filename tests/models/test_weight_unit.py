@@ -1,4 +1,4 @@
-"""What a weight of 1 means, in the unit 'variance' and in the losses as they are."""
+"""The meaning of a weight of 1 in the units 'variance' and 'loss'."""
 import functools
 
 import numpy as np
@@ -48,7 +48,7 @@ def test_the_scale_of_the_teachers_features_does_not_matter(unit, equal, transfo
                                                          transforms=[dict(type=transform)]))
         images, samples = batch(20)
         received, transmitted = read(model, images, samples)
-        # What a transform without parameters compares must have the teacher's scale itself.
+        # Without parameters in the transform, the student's features must have the teacher's scale.
         student = scale if transform == 'IdentityTransform' else 1
         received, transmitted = ({name: feature * (factor if feature.dim() == 4 else 1) for name, feature in side.items()}
                                  for side, factor in ((received, student), (transmitted, scale)))
@@ -116,7 +116,7 @@ def test_a_constant_feature_has_a_finite_loss():
 
 
 def test_a_step_on_two_networks_of_other_widths_starts_at_losses_of_like_size():
-    """A student that has learned nothing leaves about the teacher's whole variance unexplained."""
+    """An untrained student leaves about all of the teacher's variance unexplained."""
     for teacher in (classifier(12), classifier(40)):
         torch.manual_seed(0)
         model = build(teacher=teacher, distiller=EXPONENTIAL)

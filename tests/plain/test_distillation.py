@@ -1,4 +1,4 @@
-"""distpro.Distillation: any two torch modules, in a loop of one's own."""
+"""distpro.Distillation: any two torch modules in a plain training loop."""
 import copy
 import pickle
 import subprocess
@@ -45,7 +45,7 @@ def test_the_core_is_imported_without_the_toolbox():
 
 
 class Start(Hook):
-    """Copies the weights that a training starts with."""
+    """Copies the initial weights of a training."""
 
     def before_train(self, runner):
         self.state = copy.deepcopy(runner.model.state_dict())
@@ -249,7 +249,7 @@ def test_one_image_is_no_example():
 
 
 def _train_in_process(rank, folder):
-    """Half of the batch in each of two processes."""
+    """Train with one half of the batch in each of two processes."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     parallel = nn.parallel.DistributedDataParallel

@@ -1,4 +1,4 @@
-"""Trainings and searches whose pathways are computed from covariances, against those by maps."""
+"""Trainings and searches with pathways from covariances, against pathways from maps."""
 import copy
 
 import pytest

@@ -1,4 +1,4 @@
-"""distpro.search: the default search for networks and loaders of one's own."""
+"""distpro.search: the default search for plain networks and loaders."""
 import copy
 
 import numpy as np
@@ -71,7 +71,7 @@ def test_random_layers_do_not_depend_on_what_loading_held_out_images_draws(data,
 
 
 def test_the_gradient_is_what_a_change_of_the_weights_does_to_the_held_out_loss(data, teacher, monkeypatch):
-    """Against whole rounds with all weights of a pathway changed, in float64."""
+    """Against complete rounds with all weights of a pathway changed, in float64."""
     double = [[(images.double(), labels) for images, labels in loader] for loader in data]
     student = network().double()
     seen, plain = [], distpro.searching.Round.derivatives
