@@ -70,7 +70,7 @@ def test_quantization_says_that_it_is_unavailable(cfg):
         MODELS.build(cfg)
 
 
-def test_an_operator_that_is_missing_says_so_when_it_is_called():
+def test_a_missing_operator_raises_when_it_is_called():
     operators = compat._WithoutOperators('mmcv._ext')
     assert operators.get_compiler_version() == 'n/a' and not hasattr(operators, '__path__')
     with pytest.raises(ImportError, match="mmcv's compiled operator roi_align_forward was called, .* the full mmcv 2.1.0"):

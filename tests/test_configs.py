@@ -126,7 +126,7 @@ def test_a_pair_that_does_not_exist_is_named_with_the_nearest(monkeypatch, tmp_p
         load_config(str(tmp_path / 'kd.py'), pair=DEFAULT)
 
 
-def test_a_pair_of_ones_own_is_one_file(tmp_path):
+def test_your_own_pair_is_one_file(tmp_path):
     shutil.copytree(CONFIGS, tmp_path / 'configs')
     write_pair(tmp_path / 'configs', 'optim_wrapper = dict(optimizer=dict(lr=0.05))\nreviewkd_loss = dict(loss_weight=2.0)')
     cfg = load_config(str(tmp_path / 'configs' / 'baselines' / 'kd.py'), pair='mine')

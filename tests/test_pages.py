@@ -49,7 +49,7 @@ def test_the_plain_loop_trains_and_searches(tmp_path, monkeypatch):
     assert len(ours) <= 15
 
 
-def test_parts_of_ones_own_train_in_a_loop(own):
+def test_custom_parts_train_in_a_loop(own):
     kd = distpro.Distillation(
         network(), network(8), torch.randn(2, 3, 16, 16), transforms=dict(bottleneck=own['BottleneckTransform']),
         distance=own['CosineDistance'](), weighting=distpro.Weighting('softplus', sharpness=2.0))
@@ -57,7 +57,7 @@ def test_parts_of_ones_own_train_in_a_loop(own):
     assert all(parameter.grad.isfinite().all() for parameter in kd.parameters())
 
 
-def test_parts_of_ones_own_are_named_in_configs(own, make_config):
+def test_custom_parts_are_named_in_configs(own, make_config):
     cfg = make_config(
         'whole_run', train_cfg__searcher=dict(type='HillClimbingSearcher', size=0.5), train_cfg__rounds=2,
         train_cfg__max_epochs=1, model__distiller__transforms=[dict(type='mmrazor.BottleneckTransform')],

@@ -125,7 +125,7 @@ def test_wrong_input_is_one_sentence(arguments, message, tmp_path, tool):
     assert 'Traceback' not in done.stderr
 
 
-def test_validate_says_which_configs_cannot_be_trained(tool, tmp_path):
+def test_validate_lists_configs_that_cannot_be_trained(tool, tmp_path):
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
     for path in (tmp_path / 'configs').glob('distpro/*.py'):
         path.unlink()

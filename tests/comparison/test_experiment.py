@@ -84,7 +84,7 @@ def test_settings_are_chosen_on_held_out_training_images(done):
     assert not {image.numpy().tobytes() for image in train.images} & {image.numpy().tobytes() for image in val.images}
 
 
-def test_a_grid_that_is_widened_keeps_the_trials_that_it_had(done):
+def test_a_wider_grid_reuses_its_finished_trials(done):
     def trials_of(values):
         grid = ("kd='kd.py'", f"kd=dict(config='kd.py', grid={{'{WEIGHT}': {values}}})")
         ran = done.run(done.write(grid, ('seeds=[0, 1]', 'seeds=[0], tuning=dict(seeds=[7])')))

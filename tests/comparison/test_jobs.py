@@ -64,7 +64,7 @@ def test_a_trial_holds_out_images_at_any_depth_and_prepares_them_as_for_evaluati
 
 
 @pytest.mark.parametrize('shares_grid', [True, False])
-def test_a_stage_takes_a_methods_grid_unless_told_not_to(folder, shares_grid):
+def test_a_stage_takes_a_methods_grid_by_default(folder, shares_grid):
     maker = make(folder.write(('seeds=[0])', f'seeds=[0], shares_grid={shares_grid})')))
     method = maker.benchmark.methods['distpro']
     run, trial = maker.run(method, 0, 1, {KD_WEIGHT: 2.5}), maker.trial(method, {KD_WEIGHT: 2.5}, 100)
@@ -78,7 +78,7 @@ def test_a_stage_takes_a_methods_grid_unless_told_not_to(folder, shares_grid):
         assert job.config.custom_hooks[0].process == os.path.join(stage.work_dir, 'process.json')
 
 
-def test_budgets_are_runs_with_schedules_of_their_own(folder):
+def test_budgets_are_runs_with_scaled_schedules(folder):
     folder.append('kd', 'train_cfg = dict(max_epochs=20)\n'
                   "param_scheduler = dict(_delete_=True, type='MultiStepLR', by_epoch=True, milestones=[10, 16])\n"
                   "custom_hooks = [dict(type='mmrazor.DistillWarmUpHook', epochs=8)]")
@@ -141,7 +141,7 @@ def test_a_training_that_counts_no_epochs_is_refused(folder):
         config()
 
 
-def test_a_checkpoint_is_where_others_read_it_whatever_a_config_says(folder):
+def test_a_checkpoint_is_where_others_read_it_with_any_config(folder):
     checkpoint = dict(filename_tmpl='e{}.pth', out_dir='elsewhere', interval=5)
     folder.append('teacher', f'default_hooks = dict(checkpoint={checkpoint})')
     maker = make()
@@ -174,7 +174,7 @@ def test_a_method_starts_from_the_checkpoint_of_its_stage(folder):
     assert maker.run(maker.benchmark.methods['student'], 0).needs == (maker.teacher, )
 
 
-def test_a_search_says_how_its_process_is_called(folder):
+def test_a_search_has_the_file_name_of_its_process(folder):
     folder.append('search', "custom_hooks = [dict(type='mmrazor.ProcessRecordHook', filename='found.json')]")
     assert config_of(folder, 'distpro')().custom_hooks[0].process == 'work/search/seed_0/found.json'
 

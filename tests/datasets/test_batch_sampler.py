@@ -53,7 +53,7 @@ def loader(**options):
 
 
 @pytest.mark.parametrize('drop_last', [False, True])
-def test_a_pass_goes_on_at_any_batch(drop_last):
+def test_a_pass_continues_at_any_batch(drop_last):
     whole = labels(loader(drop_last=drop_last), 1)
     assert len(whole) == len(loader(drop_last=drop_last)) == (7 if drop_last else 8)
     assert {len(batch) for batch in whole[:-1]} == {4} and len(whole[-1]) == (4 if drop_last else 2)

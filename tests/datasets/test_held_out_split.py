@@ -102,7 +102,7 @@ class WithSeveral(WithoutLabels):
 
 
 @pytest.mark.parametrize('dataset', [WithoutLabels(), WithSeveral()])
-def test_images_without_one_label_each_are_split_all_together_which_is_said_once(dataset, monkeypatch):
+def test_images_without_one_label_each_are_not_stratified_which_is_reported_once(dataset, monkeypatch):
     said = []
     monkeypatch.setattr('distpro_mm.datasets.held_out_split.print_log', lambda message, *args: said.append(message))
     parts = [HeldOutSplit(dataset, part, ratio=0.3) for part in ('train', 'held_out')]
@@ -198,7 +198,7 @@ class Pairs(torch.utils.data.Dataset):
         return 20
 
 
-def test_images_of_which_a_data_set_tells_nothing_are_compared_by_loading_them():
+def test_images_without_information_in_the_data_set_are_compared_by_loading_them():
     state = torch.get_rng_state()
     train, held_out = (HeldOutSplit(Pairs(), part, ratio=0.3) for part in ('train', 'held_out'))
     assert not {int(i) % 10 for i in train.indices} & {int(i) % 10 for i in held_out.indices}

@@ -80,7 +80,7 @@ def test_crops_and_flips_are_distributed_as_for_single_images():
         assert chi_square < 98  # 49 degrees of freedom: exceeded with a probability of 1 / 25,000
 
 
-def test_every_channel_of_an_image_is_cut_at_one_place_and_images_at_places_of_their_own():
+def test_channels_of_an_image_share_a_crop_and_images_do_not():
     torch.manual_seed(0)
     image = torch.arange(36.).view(1, 1, 6, 6)
     batch = BatchRandomCrop(padding=3)((image + torch.tensor([0., 100.]).view(1, 2, 1, 1)).repeat(50, 1, 1, 1) + 1)
@@ -117,7 +117,7 @@ def test_images_of_several_sizes_and_bad_arguments_are_refused(tmp_path):
         InMemoryDataset(folder)
 
 
-def test_images_are_kept_for_the_next_run_only_where_asked_for():
+def test_images_are_cached_for_the_next_run_only_if_asked_for():
     from distpro_mm.datasets import cache_images
     first, second = InMemoryDataset(DIGITS), InMemoryDataset(DIGITS)
     assert first.images.data_ptr() != second.images.data_ptr()

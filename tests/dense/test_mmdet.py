@@ -150,7 +150,7 @@ def test_a_two_stage_detector_teaches_a_detr(coco, tmp_path):
     assert search.model.distiller.grid.alpha.std() > 0 and type(search.model.data_preprocessor) is models.DetDataPreprocessor
 
 
-def test_an_operator_that_mmcv_lite_lacks_says_so():
+def test_an_operator_that_mmcv_lite_lacks_is_named():
     ops = importlib.import_module('mmcv.ops')
     if isinstance(importlib.import_module('mmcv._ext'), compat._WithoutOperators):
         with pytest.raises(ImportError, match='roi_align_forward was called, which mmcv-lite does not have'):

@@ -44,7 +44,7 @@ def test_the_weight_of_noise_goes_down(make_config, teacher_ckpt, seed):
 
 
 @pytest.mark.slow
-def test_a_search_in_rounds_tells_noise_too(make_config, teacher_ckpt):
+def test_a_search_in_rounds_detects_noise_too(make_config, teacher_ckpt):
     cfg = make_config('whole_run', train_cfg__max_epochs=6, train_cfg__rounds=4, train_cfg__knots=2,
                       param_scheduler__T_max=6)
     cfg.train_dataloader.dataset.images_per_class = 30

@@ -68,7 +68,7 @@ def test_a_corrupt_image_is_named_with_the_iteration(make_config, folder_of_digi
     assert len(DistillationProcess.load(str(folder / 'process.json'))) == 16
 
 
-def test_a_worker_that_dies_is_told(make_config, tmp_path):
+def test_a_worker_that_dies_is_reported(make_config, tmp_path):
 
     @DATASETS.register_module(force=True)
     class DeadlyDigits(SklearnDigits):
@@ -87,7 +87,7 @@ def test_a_worker_that_dies_is_told(make_config, tmp_path):
 
 
 @pytest.mark.parametrize('error', [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_keeps_the_checkpoint_before(make_config, tmp_path, monkeypatch, error):
+def test_a_full_disk_leaves_the_last_checkpoint(make_config, tmp_path, monkeypatch, error):
     cfg = make_config('search', default_hooks__checkpoint=FRESH)
     flush, written = os.fsync, []
 
@@ -115,7 +115,7 @@ def test_an_infinite_loss_stops_a_distillation_too(make_config, tmp_path):
         build_trainer(cfg).train()
 
 
-def test_a_student_without_forward_mode_is_said_once(make_config):
+def test_a_student_without_forward_mode_is_reported_once(make_config):
 
     class Opaque(torch.autograd.Function):
         """x, without a derivative in forward mode."""

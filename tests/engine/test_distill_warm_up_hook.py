@@ -21,7 +21,7 @@ def test_the_weight_rises_epoch_by_epoch_to_the_configs(make_config):
     assert weights(cfg) == [(epoch, pytest.approx(weight)) for epoch, weight in expected]
 
 
-def test_a_resumed_run_goes_on_at_its_place(make_config):
+def test_a_resumed_run_continues_at_its_iteration(make_config):
     cfg = make_config('kd', train_cfg__max_epochs=2, custom_hooks=[WARM_UP])
     trained(cfg)
     more = make_config('kd', train_cfg__max_epochs=3, custom_hooks=[WARM_UP])

@@ -33,7 +33,7 @@ def test_every_alpha_is_recorded_from_start_to_end(make_config, real_pictures):
     assert os.path.getsize(os.path.join(runner.work_dir, 'process.png')) > 5000
 
 
-def test_alpha_interval_moves_alpha_every_kth_step_and_makes_no_other_extra_pass(make_config):
+def test_alpha_interval_updates_alpha_every_kth_step_without_other_extra_passes(make_config):
     counted = Watch(after=lambda runner: runner.train_loop.hypergradient.passes)
     runner = trained(make_config('search', train_cfg__alpha_interval=3), counted)
     assert np.allclose(written_process(runner).progress, [0, 3 / 7, 6 / 7])
@@ -105,7 +105,7 @@ def test_a_uniform_weighting_is_searched_in_vain(make_config):
     assert (written_process(runner).weights == 1).all()
 
 
-def test_a_price_takes_weight_from_dear_pathways(make_config):
+def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
     kinds = [dict(type='PointwiseTransform'), dict(type='ConvAttentionTransform')]
     means = []
     for penalty in (0.0, 30.0):
@@ -136,7 +136,7 @@ def test_schedulers_by_name(make_config):
     assert runner.optim_wrapper.get_lr()['student.lr'] == [0.05]
 
 
-def test_a_resumed_search_goes_on_with_its_process(make_config):
+def test_a_resumed_search_continues_its_process(make_config):
     first = trained(make_config('search', train_cfg__max_epochs=2))
     alpha = first.model.distiller.grid.alpha.detach().clone()
     cfg = make_config('search', train_cfg__max_epochs=3, resume=True)
@@ -172,7 +172,7 @@ def spoil_transform(runner):
 
 
 @pytest.mark.parametrize('spoil', [spoil_student, spoil_transform])
-def test_nan_stops_the_search_and_keeps_the_last_good_process(make_config, spoil):
+def test_nan_stops_the_search_and_leaves_the_last_good_process(make_config, spoil):
     cfg = make_config('search')
     with pytest.raises(TrainingError, match='stopped at iteration 6 of 8.*training loss is not finite.*lr'):
         trained(cfg, Spoil(5, spoil))
@@ -209,13 +209,13 @@ class CentralisedSGD(torch.optim.SGD):
         return super().step(closure)
 
 
-def test_an_optimiser_with_a_step_of_its_own_is_refused(make_config):
+def test_an_optimiser_with_a_custom_step_is_refused(make_config):
     cfg = make_config('search', optim_wrapper__optimizer__type='CentralisedSGD')
     with pytest.raises(ConfigError, match="optim_wrapper.optimizer='CentralisedSGD' has a step of its own"):
         trained(cfg)
 
 
-def test_an_interrupted_search_keeps_its_process(make_config):
+def test_an_interrupted_search_writes_its_process(make_config):
     cfg = make_config('search')
 
     def interrupt(runner):
@@ -314,7 +314,7 @@ def test_test_images_in_files_are_refused_however_they_are_spelled(make_config, 
         trained(cfg)
 
 
-def test_a_held_out_loader_of_ones_own(make_config):
+def test_a_custom_held_out_loader(make_config):
     cfg = make_config('search')
     cfg.train_dataloader.dataset.pop('images_per_class')
     cfg.train_dataloader.dataset.indices = 100

@@ -34,7 +34,7 @@ def derivatives(monkeypatch):
     return seen
 
 
-def test_every_round_starts_anew_with_a_schedule_of_its_own_and_other_batches(make_config):
+def test_every_round_starts_again_with_its_schedule_and_other_batches(make_config):
     state = Watch(lambda runner: (runner.model.state_dict(), runner.optim_wrapper.get_lr()['lr'][0],
                                   runner.optim_wrapper.optimizer.state_dict()))
     runner = trained(make_config('whole_run', train_cfg__rounds=3, param_scheduler__T_max=2), state)
@@ -205,7 +205,7 @@ class Scale(Hook):
         runner.model.student.backbone.layer2.register_forward_hook(lambda module, given, out: Once.apply(out))
 
 
-def test_what_has_no_second_derivative_is_told_at_the_first_step(make_config):
+def test_a_missing_second_derivative_is_reported_at_the_first_step(make_config):
     class ScaleAtFirst(Scale):
 
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
@@ -262,7 +262,7 @@ def test_a_schedule_that_does_not_say_when_it_ends_ends_with_a_round(make_config
     assert rates.seen[:ITERATIONS] == rates.seen[ITERATIONS:] and rates.seen[-1] == pytest.approx(0.1 * rates.seen[0])
 
 
-def test_another_search_is_not_gone_on_with(make_config):
+def test_a_different_search_is_not_resumed(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=1)
     trained(cfg)
     cfg = make_config('whole_run', train_cfg__rounds=2, resume=True, load_from=os.path.join(cfg.work_dir, 'epoch_2.pth'))
@@ -309,7 +309,7 @@ def test_weights_begin_higher_inside_the_run(make_config):
     assert np.allclose(weights.seen[0].cpu(), np.tile(middle[:, None], 5))
 
 
-def test_a_price_takes_weight_from_dear_pathways(make_config):
+def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=2, train_cfg__initial_bump=0, train_cfg__cost_penalty=1e3)
     alpha = np.array(trained(cfg).train_loop.searcher.history[1].alpha.tolist())
     assert (alpha < 0).all()
@@ -381,7 +381,7 @@ def test_references_and_levels_are_trained_with_their_own_weights(make_config, m
     assert origin['guessing'] == pytest.approx(np.log(10))
 
 
-def test_a_search_in_which_no_training_ends_well_says_so(make_config):
+def test_a_search_without_a_successful_training_raises_an_error(make_config):
     with pytest.raises(TrainingError, match='the training loss is not finite.*lower optim_wrapper.optimizer.lr'):
         trained(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, **DEFAULTS))
     with pytest.raises(TrainingError, match='none of its 2 trials has a finite held-out loss: lower optim_wrapper'):

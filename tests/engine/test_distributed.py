@@ -178,7 +178,7 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
 
 @pytest.mark.parametrize('searcher, rounds', [
     ('RandomSearcher', 3), pytest.param('CMAESSearcher', 9, marks=pytest.mark.slow)])
-def test_two_processes_with_seeds_of_their_own_try_the_same_processes(make_config, tmp_path, searcher, rounds):
+def test_two_processes_with_different_seeds_try_the_same_processes(make_config, tmp_path, searcher, rounds):
     references = ['student', 'kd'] if searcher == 'RandomSearcher' else []
     cfg = make_config('whole_run', train_cfg__searcher=dict(type=searcher), train_cfg__rounds=rounds,
                       train_cfg__max_epochs=1,
@@ -257,7 +257,7 @@ def test_slurm_needs_gpus(make_config):
 
 
 @pytest.mark.slow
-def test_the_script_searches_in_two_processes_and_goes_on(tmp_path):
+def test_the_script_searches_in_two_processes_and_resumes(tmp_path):
     root = pathlib.Path(__file__).parents[2]
 
     def train(epochs, *flags):

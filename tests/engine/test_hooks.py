@@ -97,7 +97,7 @@ class StopAfter(Hook):
             runner.train_loop.stop_training = True
 
 
-def test_a_resumed_run_goes_on_at_its_place(make_config, process_file):
+def test_a_resumed_run_continues_at_its_iteration(make_config, process_file):
     hooks = [dict(type='mmrazor.ProcessReplayHook', process=process_file)]
     trained(make_config('distill', train_cfg__max_epochs=4, custom_hooks=hooks), StopAfter(2))
     resumed = Watch(after=lambda runner: weights_and_live(runner)[0])
@@ -113,7 +113,7 @@ def test_the_process_of_a_search_replays(make_config):
     assert np.allclose(weights[-1], DistillationProcess.load(path).weights[-1], rtol=1e-6)
 
 
-def test_a_broken_off_search_is_told(make_config, process_file):
+def test_an_incomplete_search_is_reported(make_config, process_file):
     process = DistillationProcess.load(process_file)
     process = DistillationProcess(process.names, process.weighting, [0, 0.3], process.alpha[:2], dict(complete=False))
     process.save(process_file)
@@ -146,7 +146,7 @@ def test_a_process_of_other_pathways_is_refused(make_config, process_file):
         distil(make_config, process_file)
 
 
-def test_a_process_of_another_pair_is_carried_over(make_config, process_file):
+def test_a_process_of_another_pair_is_transferred(make_config, process_file):
     """Searched on three layers of each network, replayed on two of four."""
     searched = np.random.RandomState(1).uniform(0.2, 2, (5, 3))
     names = ['a>x:wide', 'b>y:wide', 'c>z:wide']
@@ -161,7 +161,7 @@ def test_a_process_of_another_pair_is_carried_over(make_config, process_file):
     assert np.allclose(weights, wanted, rtol=1e-6)
 
 
-def test_a_search_of_some_layers_is_carried_over_by_their_place_among_all(make_config):
+def test_a_search_of_some_layers_is_transferred_by_their_place_among_all(make_config):
     """Known at depths (1/3, 0) and (1, 1); the new pathways, on the diagonal, take the nearest point between the two."""
     cfg = make_config('search', train_cfg__max_epochs=1)
     cfg.model.distiller.connections = [('layer3', 'layer3'), ('layer1', 'stem')]
@@ -176,7 +176,7 @@ def test_a_search_of_some_layers_is_carried_over_by_their_place_among_all(make_c
     assert np.allclose(weights[-1], wanted * (deep + shallow) / wanted.sum(), rtol=1e-6)
 
 
-def test_what_cannot_be_carried_over_names_the_hook_and_the_key(make_config, process_file):
+def test_a_failed_transfer_names_the_hook_and_the_key(make_config, process_file):
     names = ['a>x:wide', 'b>y:narrow']
     DistillationProcess(names, Weighting('absolute'), [0], [[1, 1]]).save(process_file)
     with pytest.raises(ConfigError, match='^custom_hooks: ProcessReplayHook.process: the process has the transforms wide, '

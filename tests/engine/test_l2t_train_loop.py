@@ -14,7 +14,7 @@ def train(cfg):
     return trained(cfg, watch), watch.seen
 
 
-def test_every_iteration_moves_student_and_meta_networks(make_config):
+def test_every_iteration_updates_student_and_meta_networks(make_config):
     runner, seen = train(make_config('l2tww'))
     assert len(seen) == runner.max_iters == 10
     for before, after in zip(seen, seen[1:]):

@@ -201,7 +201,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(config, tmp_pat
     assert same(result(folder, 3), result(tmp_path / 'whole', 3))
 
 
-def test_only_as_many_checkpoints_are_kept_as_asked_for(config, tmp_path):
+def test_max_keep_ckpts_limits_the_checkpoints(config, tmp_path):
     train(config('distill', 'kept'))
     assert sorted(path.name for path in (tmp_path / 'kept').glob('*.pth')) == ['epoch_3.pth', 'iter_12.pth', 'iter_15.pth']
 
@@ -249,7 +249,7 @@ def test_what_is_resumed_does_not_depend_on_names_and_times_of_files(config, tmp
             build_trainer(config('distill', 'run'), resume=str(path))
 
 
-def test_checkpoints_in_a_folder_of_their_own_are_found(config, tmp_path):
+def test_checkpoints_in_a_separate_folder_are_found(config, tmp_path):
     def made():
         cfg = config('distill', 'run')
         cfg.default_hooks.checkpoint.out_dir = str(tmp_path / 'elsewhere')
@@ -259,7 +259,7 @@ def test_checkpoints_in_a_folder_of_their_own_are_found(config, tmp_path):
     assert build_trainer(made(), resume='auto')._load_from == str(tmp_path / 'elsewhere' / 'run' / 'iter_15.pth')
 
 
-def test_a_run_without_a_seed_of_its_own_resumes_with_that_of_its_checkpoint(config, tmp_path):
+def test_a_run_without_a_seed_resumes_with_that_of_its_checkpoint(config, tmp_path):
     def made(name):
         cfg = config('distill', name)
         cfg.randomness = dict(seed=None)
@@ -396,6 +396,6 @@ def test_a_terminated_search_writes_its_process_first(config, tmp_path):
     assert len(DistillationProcess.load(str(tmp_path / 'run' / 'process.json'))) == 5
 
 
-def test_nothing_to_resume_starts_anew(config, tmp_path):
+def test_nothing_to_resume_starts_a_new_run(config, tmp_path):
     train(config('distill', 'new'), resume='auto')
     assert (tmp_path / 'new' / 'epoch_3.pth').exists()

@@ -106,7 +106,7 @@ def test_a_student_that_learns_nothing_fails_when_all_is_written(make_config):
     assert sum("times the student's own loss" in line for line in said) == 1
 
 
-def test_a_run_may_end_at_guessing_if_the_config_says_so(make_config):
+def test_a_run_may_end_at_guessing_if_the_config_allows_it(make_config):
     runner = build_trainer(long_enough(make_config, 'student', **HOPELESS,
                                        custom_hooks=[dict(type='mmrazor.TrainingWatchHook', must_learn=False)]))
     said = warnings_of(runner)

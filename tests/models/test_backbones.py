@@ -146,7 +146,7 @@ def test_a_pyramidal_block_is_the_papers(bottleneck):
     (dict(type='CIFARShuffleNetV1', channels=(48, 96, 192), groups=2), 2, [(48, 16), (192, 4)]),
     (dict(type='CIFARShuffleNetV2', channels=(48, 96, 192), last_channels=100), 3, [(48, 16), (100, 4)]),
     (dict(type='MobileNetV1'), 4, [(64, 16), (1024, 1)])])
-def test_puts_out_the_stages_asked_for(backbone, last, shapes):
+def test_returns_the_stages_asked_for(backbone, last, shapes):
     images = torch.randn(2, 1, 32, 32)
     model = MODELS.build(dict(backbone, in_channels=1, out_indices=(0, last)))
     model.eval()

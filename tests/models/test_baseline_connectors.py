@@ -37,7 +37,7 @@ def test_after_a_batch_norm_it_is_the_closed_form_of_paper_and_mmrazor():
     torch.testing.assert_close(connector.margin, OFDDistiller._get_margin_from_BN(None, bn), rtol=5e-3, atol=0)
 
 
-def test_a_channel_that_is_never_negative_keeps_a_margin_of_zero():
+def test_a_channel_that_is_never_negative_has_a_margin_of_zero():
     connector = margin_connector(1)
     feature = torch.rand(2, 1, 4, 4)
     assert torch.equal(connector(feature), feature) and connector.margin == 0

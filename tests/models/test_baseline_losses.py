@@ -290,7 +290,7 @@ def test_crd_can_be_copied_after_a_batch():
         copy.deepcopy(plain)
 
 
-def test_crd_says_what_does_not_fit():
+def test_crd_names_what_does_not_fit():
     s, t = embedded(0)
     with pytest.raises(ConfigError, match='sample_n=12 is too small: an image has sample_idx=12'):
         crd()(s, t, *images([0, 12, 2, 3]))

@@ -423,7 +423,7 @@ def test_alpha_of_another_number_of_pathways_is_refused():
 
 
 @pytest.mark.parametrize('dropout', [0.0, 0.3])
-def test_the_kept_step_gives_the_derivative_of_a_real_one(dropout):
+def test_the_stored_step_has_the_derivative_of_a_real_one(dropout):
     """dL_val/dw of DistPro's pathways against finite differences over complete steps, in float64."""
 
     def prepare():
@@ -588,7 +588,7 @@ def test_a_weight_of_zero_leaves_no_sensitivity():
     assert [sensitivity is None for _, sensitivity in model.distiller.grid.sensitivities()] == [False, True, False, False]
 
 
-def test_nothing_is_caught_where_nothing_is_kept():
+def test_nothing_is_caught_if_nothing_is_stored():
     model = build()
     sum(model(*batch(12), mode='loss').values()).backward()
     assert all(sensitivity is None for _, sensitivity in model.distiller.grid.sensitivities())
@@ -612,7 +612,7 @@ def test_compiled_transforms_have_the_losses_and_sensitivities_of_plain_ones():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 
-def test_a_weighting_that_says_nothing_of_its_scale_has_the_releases():
+def test_a_weighting_without_a_scale_has_the_releases():
     def scale(**weighting):
         distiller = MODELS.build(dict(_scope_='mmrazor', type='DistProDistiller', weighting=weighting))
         return distiller._grid_arguments['weighting'].scale

@@ -73,7 +73,7 @@ def test_at_the_start_all_channels_weigh_the_same_and_pairs_about_one():
         assert pair.shape == (2, ) and ((pair - 1).abs() < 0.9).all()
 
 
-def test_the_step_of_the_student_never_moves_the_meta_networks():
+def test_the_step_of_the_student_never_changes_the_meta_networks():
     model = build()
     sum(model(*batch(6, torch.float64, 5), mode='loss').values()).backward()
     assert all(p.grad is None for p in model.distiller.meta_parameters())
@@ -117,7 +117,7 @@ def test_the_meta_gradient_is_that_of_the_whole_inner_scheme():
     assert sum((gradient != 0).any() for gradient in gradients) >= 11
 
 
-def test_other_steps_are_told_apart():
+def test_other_steps_are_distinguished():
     """Planted faults, which the comparison above must detect."""
     model, data = build(), batch(6, torch.float64, 5)
     model(*data, mode='loss')

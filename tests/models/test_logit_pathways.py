@@ -26,7 +26,7 @@ def build(student=4, teacher=6, classes=CLASSES, **distiller):
                              teacher=classifier(teacher), input_shape=SHAPE, distiller=distiller))
 
 
-def test_each_loss_of_logits_is_a_pathway_with_a_name_of_its_own():
+def test_each_loss_of_logits_is_a_pathway_with_a_different_name():
     model = build(logits=[KL, DKD, dict(type='KLDivergence', tau=1, name='cold')])
     assert model.distiller.grid.names == ['layer3>layer3:pointwise', 'logits>logits:kl', 'logits>logits:decoupled_kd',
                                      'logits>logits:cold']
@@ -254,7 +254,7 @@ def test_logits_are_what_the_network_returns(how):
     torch.testing.assert_close(loss, model.distiller.grid.logit_losses['kl'](*logits))
 
 
-def test_what_no_layer_puts_out_is_refused_until_a_layer_is_named():
+def test_logits_that_no_layer_returns_are_refused_until_a_layer_is_named():
     with pytest.raises(ConfigError, match="logits: no layer returns the model's output, .*layer='head.second'"):
         two_classifiers('in_forward')
     with pytest.raises(ConfigError, match=r"logits: the model returns dict, not logits \[B, K\]; give the layer"):

@@ -80,7 +80,7 @@ def test_connectors_in_a_list_are_passed_in_order_and_every_pair_has_its_own():
     assert all(torch.isfinite(value) for value in model(*batch(6), mode='loss').values())
 
 
-def test_a_connector_is_initialised_as_its_config_says():
+def test_a_connector_is_initialised_as_configured():
     """mmrazor's distiller stores its connectors in torch's ModuleDict, which does not initialise them."""
 
     def constant(channels):

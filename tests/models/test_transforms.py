@@ -21,7 +21,7 @@ def build(kind, in_channels=32, out_channels=64, **arguments):
 
 
 @pytest.mark.parametrize('kind, parameters', {**RELEASED, **PROJECTIONS}.items())
-def test_has_the_parameters_that_its_docstring_says(kind, parameters):
+def test_has_the_parameters_in_its_docstring(kind, parameters):
     transform = build(kind, *((64, 64) if kind == 'IdentityTransform' else (32, 64)))
     assert isinstance(transform, BaseConnector)
     assert sum(p.numel() for p in transform.parameters()) == parameters

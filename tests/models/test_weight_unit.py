@@ -90,7 +90,7 @@ def test_weights_of_the_release_multiply_the_losses_as_they_are():
     assert not model.distiller.grid.variances.any()
 
 
-def test_a_checkpoint_has_the_variances_and_a_run_without_them_keeps_its_own():
+def test_a_checkpoint_has_the_variances_and_is_loaded_without_them():
     model, other = build(distiller=EXPONENTIAL), build(distiller=EXPONENTIAL)
     before = model.state_dict()
     images, samples = batch(12)

@@ -689,7 +689,7 @@ def test_a_reader_of_a_layer_that_is_not_there_leaves_no_hook(network, images):
     assert number_of_hooks(network) == 0
 
 
-def test_auto_keeps_a_last_stage_of_single_pixels():
+def test_auto_includes_a_last_stage_of_single_pixels():
     model = MODELS.build(dict(
         type='mmpretrain.ImageClassifier', backbone=dict(type='ResNet', depth=18), neck=dict(type='GlobalAveragePooling'),
         head=dict(type='LinearClsHead', num_classes=3, in_channels=512)))
@@ -701,7 +701,7 @@ def test_auto_keeps_a_last_stage_of_single_pixels():
 # ---- 'auto' as an entry of a list, and the classifier's output
 
 
-def test_auto_in_a_list_reads_all_it_finds_as_its_dict_says():
+def test_auto_in_a_list_applies_its_dict_to_all_layers():
     model = classifier(RESNET20)
     in_place_off(model)
     calls = traced(model, size=32)

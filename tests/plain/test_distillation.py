@@ -190,7 +190,7 @@ class TwoHeads(nn.Module):
         return (self.first(x) + self.second(x)) / 2
 
 
-def test_logits_that_no_layer_puts_out_are_compared():
+def test_logits_that_no_layer_returns_are_compared():
     kd = distillation(student=TwoHeads(4), teacher=TwoHeads(8))
     x = images()
     kd.student.eval()

@@ -93,7 +93,7 @@ def test_the_gradient_is_what_a_change_of_the_weights_does_to_the_held_out_loss(
         assert seen[0][step, pathway].sum().item() == pytest.approx(slope, rel=1e-3), (step, pathway)
 
 
-def test_a_schedule_of_ones_own_is_followed(data, teacher):
+def test_a_custom_schedule_is_followed(data, teacher):
     rates = []
 
     def warm_up(optimizer, iterations):

@@ -95,7 +95,7 @@ def test_a_knot_is_appended_and_counts_at_once():
     assert np.allclose(process.weights, np.exp([[0, 1], [2, -1], [3, 0]]), rtol=1e-14)
 
 
-def test_a_recorded_float32_knot_stays_when_alpha_moves_on():
+def test_a_recorded_float32_knot_stays_when_alpha_changes():
     process, alpha = DistillationProcess(['a', 'b'], Weighting('exponential')), torch.zeros(2)
     for step in range(3):
         process.record(step / 2, alpha.numpy())
@@ -152,7 +152,7 @@ def test_a_random_process_divides_the_same_total_at_every_moment():
     assert np.allclose(drawn.mean(axis=0), 0.25, atol=0.04)  # no pathway is preferred
 
 
-def test_shuffled_knots_are_a_permutation_that_the_seed_tells():
+def test_shuffled_knots_are_a_permutation_given_by_the_seed():
     process = make(knots=12, seed=6)
     shuffled = ablation(process, 'shuffled', process.progress, seed=1)
     assert not np.array_equal(shuffled, process.weights)
@@ -270,7 +270,7 @@ def test_single_precision_alpha_comes_back_bit_for_bit_and_short(path):
     assert np.stack(again.alpha).tobytes() == np.stack(loaded.alpha).tobytes()
 
 
-def test_the_file_is_plain_json_that_says_what_it_is(path):
+def test_the_file_is_plain_json_with_its_format(path):
     make(seed=13).save(path)
     with open(path) as file:
         data = json.load(file)

@@ -69,7 +69,7 @@ def test_layers_of_other_names_at_the_same_depths_have_the_same_weights_exactly(
     assert mapped.weights[:, ::-1].tobytes() == process.weights.tobytes()
 
 
-def test_in_the_unit_that_counts_pathways_the_mean_of_all_features_is_kept_and_the_unit_goes_along():
+def test_in_the_unit_that_counts_pathways_the_mean_of_all_features_and_the_unit_are_preserved():
     names, layers = pair(3, 4, NOT_SHALLOWER, ('wide', 'narrow'))
     weights = np.random.RandomState(3).uniform(0.1, 2, (4, len(names)))
     by_unit = []
@@ -192,7 +192,7 @@ def test_known_points_keep_theirs_to_the_last_bit():
 # ---- totals and transforms
 
 
-def test_each_transforms_total_is_kept_at_every_moment():
+def test_each_transforms_total_is_preserved_at_all_progress():
     names, layers = pair(3, 3, NOT_SHALLOWER, ('wide', 'narrow'))
     process = drawn([*names, 'logits>logits:kl'], layers, knots=7)
     names, layers = pair(5, 4, NOT_SHALLOWER, ('narrow', 'wide'), letters='uv')
@@ -204,7 +204,7 @@ def test_each_transforms_total_is_kept_at_every_moment():
     assert np.array_equal(mapped.weights[:, 0], process.weights[:, -1])
 
 
-def test_each_transform_is_carried_over_by_itself():
+def test_each_transform_is_transferred_by_itself():
     names, layers = pair(3, 3, SAME, ('wide', 'narrow'))
     process = drawn(names, layers)
     mapped = map_process(process, *pair(4, 4, SAME, ('wide', 'narrow'), letters='uv'))
@@ -255,7 +255,7 @@ def test_depth_is_the_place_among_all_layers_connected_or_not():
     assert np.allclose(back.weights, with_total(expected, process), rtol=1e-12)
 
 
-def test_where_the_layers_are_not_told_their_order_in_the_names_is():
+def test_without_layers_their_order_in_the_names_is_used():
     names, layers = pair(3, 4, NOT_SHALLOWER)
     new, new_layers = pair(4, 5, NOT_SHALLOWER, letters='uv')
     expected = map_process(drawn(names, layers), new, new_layers)

@@ -119,7 +119,7 @@ def test_precision_and_graph_are_those_of_alpha():
 
 
 @pytest.mark.parametrize('form', CLOSED)
-def test_alpha_starts_at_one_or_where_told(form):
+def test_alpha_starts_at_one_or_at_the_given_value(form):
     assert torch.equal(Weighting(form).start(3), torch.full((3, ), 0.0 if form == 'exponential' else 1.0))
     assert torch.equal(Weighting(form, initial_alpha=-2).start(4), torch.full((4, ), -2.0))
     assert torch.equal(Weighting(form, initial_alpha=0).start(2), torch.zeros(2))

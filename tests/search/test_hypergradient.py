@@ -165,7 +165,7 @@ def test_equals_autograd_through_the_whole_update(name, method, tolerance):
 
 @pytest.mark.parametrize('name, wrong', [('nesterov', momentum), ('momentum', nesterov), ('dampened', momentum),
                                          ('adamw', sgd), ('rmsprop', sgd)])
-def test_the_comparison_tells_a_neighbouring_formula(name, wrong):
+def test_the_comparison_detects_a_similar_formula(name, wrong):
     """Planted fault: with the step of a similar optimiser, the comparison above fails."""
     problem = Problem(OPTIMIZERS[name][0], 3)
     truth = problem.through_the_whole_update(OPTIMIZERS[name][1])
@@ -286,7 +286,7 @@ def test_extra_passes_leave_everything_bit_identical(method, name):
     assert all(torch.equal(p.grad, q.grad) for p, q in zip(searched.student.parameters(), plain.student.parameters()))
 
 
-def test_the_bit_identity_check_tells_a_kept_virtual_step_and_moved_statistics():
+def test_the_bit_identity_check_detects_a_virtual_step_and_changed_statistics():
     plain, kept, moved = (Problem(OPTIMIZERS['sgd'][0], 7) for _ in range(3))
     with torch.no_grad():
         kept.student.fc.bias.add_(1e-9)

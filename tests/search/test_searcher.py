@@ -125,7 +125,7 @@ def test_a_refinement_ends_if_two_trainings_of_one_process_differ_much():
     assert searcher.best is searcher.of_kind('level')[1]  # 0.3 and 0.7 on average are worse
 
 
-def test_another_course_is_tried_at_the_best_level_and_divided_while_it_is_the_best():
+def test_another_schedule_is_tried_at_the_best_level_and_divided_while_it_is_the_best():
     rising = INITIAL + torch.linspace(-2, 2, KNOTS)[:, None]
     for logits, apart in ((0.9, False), (0.6, True)):
         searcher = make(confirmations=0, other_shape=rising)
@@ -257,7 +257,7 @@ def test_evolution_takes_a_diverged_trial_for_the_worst():
 
 
 @pytest.mark.parametrize('name, rounds', [('RpropSearcher', 5), ('RandomSearcher', 5), ('CMAESSearcher', 16)])
-def test_a_search_that_is_resumed_anywhere_goes_on_alike(name, rounds):
+def test_a_search_that_is_resumed_anywhere_continues_identically(name, rounds):
     def loss(trial):
         return 1 + float((trial.alpha.clamp(min=-3) - 1.5).square().mean())
 

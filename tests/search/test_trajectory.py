@@ -133,7 +133,7 @@ def test_equals_autograd_through_the_whole_run(name, before):
     torch.testing.assert_close(measured, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_the_comparison_tells_a_neighbouring_formula():
+def test_the_comparison_detects_a_similar_formula():
     problem = Problem(sgd(**SGD['momentum']))
     with without_side_effects(problem.model):
         wrong = through_sgd(problem, **SGD['nesterov'])
@@ -187,7 +187,7 @@ def test_what_is_not_trained_is_left_out():
     assert 'student.conv.weight' not in trajectory.parameters and 'student.fc.weight' in trajectory.parameters
 
 
-def test_a_step_that_is_skipped_is_not_kept():
+def test_a_step_that_is_skipped_is_not_stored():
     problem = Problem(sgd())
     trajectory = Trajectory(dict(problem.model.named_parameters()), problem.optimizer)
     trajectory.store(problem.batches[0], problem.weights[0])  # the loss scaler skips the step
