@@ -43,7 +43,7 @@ PARTNER = 'CIFARResNet'
 class Outcome(NamedTuple):
     """Result of one pair: the layers found in both networks, seconds, and the error, if any.
 
-    ``by_steps_alone`` is why the search by whole runs was refused, where the one by single steps works.
+    ``by_steps_alone`` is the error of the search in rounds if only the one-step search works.
     """
     teacher_layers: str
     student_layers: str

@@ -157,7 +157,7 @@ def main() -> None:
             for future in done:
                 try:
                     result = future.result()
-                except Exception as error:  # the others go on
+                except Exception as error:  # the other runs continue
                     print(f'error: {type(error).__name__}: {error}', flush=True)
                     continue
                 write(result)

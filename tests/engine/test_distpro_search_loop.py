@@ -128,7 +128,7 @@ class InDoublePrecision(Hook):
 
 
 def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_loss(make_config, derivatives, monkeypatch):
-    """Against whole rounds with all weights of a pathway changed, in float64."""
+    """Against complete rounds with all weights of a pathway changed, in float64."""
     def run(change=0.0, rounds=1):
         plain = RoundSearch.weights
         with monkeypatch.context() as patch:

@@ -271,7 +271,7 @@ def identical(a, b):
 @pytest.mark.parametrize('method', ['jvp', 'differences'])
 @pytest.mark.parametrize('name', ['nesterov', 'adamw'])
 def test_extra_passes_leave_everything_bit_identical(method, name):
-    """Faults 1 and 4: the student keeps the virtual step; running statistics advance five times a step."""
+    """Faults 1 and 4: the student stays at the virtual step; running statistics advance five times a step."""
     make, _ = OPTIMIZERS[name]
     plain, searched = Problem(make, 6, dropout=0.3), Problem(make, 6, dropout=0.3)
     torch.manual_seed(1)
