@@ -38,10 +38,14 @@ def test_a_search_finds_a_process_and_leaves_the_student_as_it_was(data, teacher
 
 
 def test_a_search_is_repeatable_and_the_memory_makes_no_difference(data, teacher):
-    first, again, parts = (search(data, teacher, memory=memory) for memory in (4.0, 4.0, 1e-9))
+    searcher = dict(type='RpropSearcher', confirmations=1)
+    first, again, parts = (search(data, teacher, memory=memory, max_divisions=1, searcher=searcher)
+                           for memory in (4.0, 4.0, 1e-9))
     for other in (again, parts):
         assert np.array_equal(first.alpha, other.alpha) and first.origin['trials'] == other.origin['trials']
-    assert search(data, teacher, seed=1).origin['trials'] != first.origin['trials']
+    assert {trial['kind'] for trial in first.origin['trials']} >= {'student', 'kd', 'level', 'logits', 'step'}
+    other = search(data, teacher, seed=1, rounds=1, max_divisions=0, searcher=searcher)
+    assert other.origin['trials'][0]['kind'] == 'student' and other.origin['trials'][0] != first.origin['trials'][0]
 
 
 class Drawing(torch.utils.data.Dataset):
