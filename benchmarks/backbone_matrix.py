@@ -1,8 +1,8 @@
-"""Which backbones of mmpretrain, and of this package, can teach and be taught: each is tried, as teacher and as student.
+"""Test every backbone of mmpretrain and of this package as teacher and as student.
 
-Against one partner, and in a sample of pairs drawn at random: built, probed, searched with both loops, by whole runs and by
-single steps, and distilled, two steps each on made-up images; losses, weights and alpha must be finite and have moved; the
-student is exported, read by plain mmpretrain and must give the same logits.
+Each backbone is paired with one fixed partner. A random sample of other pairs is tested too. A test builds and probes a
+pair, searches with both loops and distils, for two steps each on made-up images. Losses, weights and alpha must be finite
+and must have changed. The exported student must give the same logits in plain mmpretrain.
 
     python benchmarks/backbone_matrix.py                       # writes docs/backbones.md; about fifteen minutes
     python benchmarks/backbone_matrix.py ResNet SwinTransformer --pairs 0 --out /tmp/some.md
@@ -41,9 +41,9 @@ PARTNER = 'CIFARResNet'
 
 
 class Outcome(NamedTuple):
-    """What came of one pair: the layers found on both sides, seconds, and what went wrong, if anything did.
+    """Result of one pair: the layers found in both networks, seconds, and the error, if any.
 
-    ``by_steps_alone`` is why the search by whole runs was refused, where the one by single steps works.
+    ``by_steps_alone`` is the error of the search in rounds if only the one-step search works.
     """
     teacher_layers: str
     student_layers: str
@@ -53,7 +53,7 @@ class Outcome(NamedTuple):
 
 
 def classifier(name: str, shape) -> dict:
-    """Config of a small classifier for images of a shape; the partner takes any."""
+    """Config of a small classifier for images of a shape. The partner takes any shape."""
     cfg = BACKBONES[name].classifier
     if name == PARTNER:
         cfg['backbone'].update(in_channels=shape[0])
@@ -61,7 +61,7 @@ def classifier(name: str, shape) -> dict:
 
 
 def config(kind: str, teacher: str, student: str, shape, folder: str, searched: str = 'search') -> Config:
-    """A shipped config of DistPro for two steps of two images with other networks; ``searched``: whose process."""
+    """A shipped config of DistPro with other networks, for two steps of two images. ``searched``: the search to replay."""
     cfg = load_config(str(ROOT / f'configs/distpro/{kind}.py'), pair='resnet20_resnet8-half_digits')
     cfg.update(work_dir=os.path.join(folder, kind), experiment_name=f'{kind}_{time.time_ns()}', log_level='ERROR')
     cfg.model.teacher, cfg.model.architecture = classifier(teacher, shape), classifier(student, shape)
@@ -87,12 +87,12 @@ def config(kind: str, teacher: str, student: str, shape, folder: str, searched: 
 
 
 def check_alpha(alpha: torch.Tensor) -> None:
-    """The pathways' parameters must be finite and have moved apart."""
+    """Check that the pathways' parameters are finite and differ."""
     assert alpha.isfinite().all() and alpha.std() > 0, f'alpha {alpha}'
 
 
 def train(cfg: Config) -> Runner:
-    """Two steps, or two rounds of two; losses and weights must be finite, and the student must have moved."""
+    """Train two steps, or two rounds of two steps. Check that losses and weights are finite and the student has changed."""
     runner = Runner.from_cfg(cfg)
     before = {}
     call = runner.call_hook
@@ -116,7 +116,7 @@ def train(cfg: Config) -> Runner:
 
 
 def check_export(cfg: Config, runner: Runner, shape, folder: str) -> None:
-    """The exported student, built by plain mmpretrain, gives the logits of the trained one."""
+    """Check that plain mmpretrain computes the trained student's logits from the export."""
     paths = export_student(cfg, os.path.join(cfg.work_dir, 'epoch_1.pth'), os.path.join(folder, 'exported'))
     exported = Config.fromfile(paths['config'])
     init_default_scope('mmpretrain')
@@ -130,7 +130,7 @@ def check_export(cfg: Config, runner: Runner, shape, folder: str) -> None:
 
 
 def layers(taps) -> str:
-    """The layers that 'auto' found, with what they hold."""
+    """The layers that 'auto' found, with their shapes."""
     kinds = dict(map='', channels_last=' (channels last)', tokens=' (tokens)')
     return ', '.join(tap.layer.replace('backbone.', '') + kinds[tap.layout.kind] for tap in dict.fromkeys(taps))
 
@@ -169,7 +169,7 @@ def sample(count: int, names: list[str]) -> list[tuple]:
 
 
 def told(outcome: Outcome) -> str:
-    """Whether a pair works, in a cell of the table."""
+    """Table cell that says whether a pair works."""
     if outcome.error is not None:
         return f'no: {outcome.error}'
     if outcome.by_steps_alone is not None:
@@ -206,7 +206,7 @@ with `DistProOneStepSearchLoop`, distilled for two steps, exported, and read by 
 
 
 def main() -> None:
-    """Try all, and write the page."""
+    """Test all pairs and write the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('names', nargs='*', default=list(BACKBONES), help='backbones (default: all)')
     parser.add_argument('--pairs', type=int, default=30, help='pairs drawn at random')

@@ -22,7 +22,7 @@ class Small:
 
     @property
     def classifier(self):
-        """Config of the classifier, each time its own: some backbones write into the lists they are given."""
+        """A new config of the classifier for each call, because some backbones modify the lists in it."""
         return copy.deepcopy(dict(
             _scope_='mmpretrain', type='ImageClassifier', backbone=self.backbone, neck=self.neck, head=self.head))
 
@@ -31,7 +31,7 @@ MAPS, TOKENS = dict(type='GlobalAveragePooling'), dict(type='GlobalAveragePoolin
 
 
 def small(size, channels, /, *, neck=MAPS, head='LinearClsHead', colours=3, **backbone):
-    """An entry for images of ``size`` pixels. Its head takes ``channels``, or the backbone's own logits if they are None."""
+    """An entry for images of ``size`` pixels. Its head has ``channels`` inputs. None: the backbone returns logits."""
     head = dict(type=head) if isinstance(head, str) else dict(head)
     if channels is not None:
         head.update(num_classes=CLASSES, in_channels=channels)
@@ -45,7 +45,7 @@ def named(**entries):
 
 WIDTHS = [8, 16, 24, 32]  # channels of four stages; at 64 pixels the maps have sizes of 16, 8, 4 and 2, never the same
 ONES = [1, 1, 1, 1]
-UNDISTILLED = dict(distillation=False)  # mmpretrain trains these heads in no other way
+UNDISTILLED = dict(distillation=False)  # mmpretrain trains these heads only like this
 TRUNK = dict(stem_channels=8, base_channels=8)  # of ResNets
 VIT = dict(embed_dims=48, num_layers=2, num_heads=2, feedforward_channels=96)  # at 64 pixels 4 x 4 tokens
 WINDOWS = dict(embed_dims=24, depths=[2, 1, 1, 2], num_heads=[1, 2, 4, 8])  # the second block of a stage shifts its windows
@@ -53,8 +53,8 @@ POOLING = dict(layers=ONES, embed_dims=WIDTHS, mlp_ratios=[2, 2, 2, 2], layer_sc
 TWINS = dict(embed_dims=WIDTHS, depths=[2, 1, 1, 2], num_heads=[1, 2, 2, 2], patch_sizes=[4, 2, 2, 2], strides=[4, 2, 2, 2],
              mlp_ratios=[2, 2, 2, 2], sr_ratios=[8, 4, 2, 1])
 
-# These know only the names of their own tables, and the smallest are not small. (LeViT takes a dict, but asks for other keys
-# than it reads.)
+# These accept only the names in their own tables, and their smallest networks are not small. (LeViT accepts a dict, but
+# requires other keys than it reads.)
 CSPDarkNet.arch_settings['least'] = dict(
     CSPDarkNet.arch_settings[53], in_channels=(8, 16, 24, 32, 40), out_channels=(16, 24, 32, 40, 48),
     num_blocks=(1, 1, 1, 1, 1))
@@ -143,7 +143,7 @@ ATTENTION = named(
     PCPVT=small(64, 32, arch=TWINS),
     SVT=small(64, 32, arch=dict(TWINS, window_sizes=[2, 2, 2, 2])),
     MViT=small(64, 192, img_size=64, arch=dict(embed_dims=24, num_layers=4, num_heads=1, downscale_indices=[1, 2, 3])),
-    # The number of the last block is also looked for among the blocks before, of which there are six.
+    # The code also looks for the number of the last block among the six blocks before it.
     HiViT=small(64, 96, arch=dict(embed_dims=96, depths=[1, 1, 7], num_heads=2), img_size=64, rpe=True, out_indices=[-1]),
     LeViT=small(96, 64, head=dict(type='LeViTClsHead', **UNDISTILLED), arch='least', img_size=96),
     TinyViT=small(64, 32, neck=None, img_size=(64, 64), window_size=[7, 4, 2, 2],

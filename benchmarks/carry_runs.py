@@ -1,10 +1,10 @@
-"""Carry a benchmark's finished runs to another machine, where compare.py goes on with what is left.
+"""Copy the finished runs of a benchmark to another machine, where compare.py continues with the remaining ones.
 
     python benchmarks/carry_runs.py pack work_dirs/benchmark_cifar100_small docs/results/cifar100_small
     python benchmarks/carry_runs.py unpack docs/results/cifar100_small work_dirs/benchmark_cifar100_small
 
-Kept are the figures of every run (``runs.json``), the processes that were searched, and the teacher's weights. Other first
-stages are trained again where a run that is left needs them.
+Copies the figures of every run (``runs.json``), the searched processes and the teacher's weights. Other first stages are
+trained again if a remaining run needs them.
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ from mmengine.runner.checkpoint import _load_checkpoint
 
 
 def pack(work_dir: pathlib.Path, folder: pathlib.Path) -> int:
-    """Write what is needed of a benchmark's work_dir to a folder; how many runs there are."""
+    """Write the necessary files of a benchmark's work_dir to a folder. Returns the number of runs."""
     found = {path.parent: json.loads(path.read_text()) for path in sorted(work_dir.glob(f'**/{RESULT}'))}
     stages = {result['after'] for result in found.values()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +42,7 @@ def pack(work_dir: pathlib.Path, folder: pathlib.Path) -> int:
 
 
 def unpack(folder: pathlib.Path, work_dir: pathlib.Path) -> int:
-    """Put runs where compare.py finds them; how many."""
+    """Write runs to where compare.py finds them. Returns their number."""
     runs = json.loads((folder / 'runs.json').read_text())
     for place, run in runs.items():
         target = work_dir / place

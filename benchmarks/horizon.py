@@ -1,9 +1,9 @@
-"""How far ahead a search must look: the derivative of the held-out loss by a weight, at several distances.
+"""Required horizon of a search: derivatives of the held-out loss with respect to the weights over several horizons.
 
-A student is trained with all pathways at one weight. At some moments of the run, and for several numbers of steps K from
-there, the held-out loss after K steps is differentiated by the weights of those K steps; at the end of the run, the loss at
-the end by the same weights. For the logits and the deepest features a real change of the weight over 100 steps tells whether
-the derivative is true.
+A student is trained with one constant weight for all pathways. From several iterations, the held-out loss after K further
+steps is differentiated with respect to the weights of these K steps. At the end of the run, the final loss is differentiated
+with respect to the same weights. For the logits and the deepest features, the derivative is compared with the effect of a
+real change of the weight over 100 steps.
 
     CIFAR100=cifar100_folder python benchmarks/horizon.py --teacher TEACHER.pth   # writes docs/results/horizon.{csv,png,md}
 """
@@ -38,7 +38,7 @@ class HorizonLoop(DistProSearchLoop):
     """One round at constant weights, differentiated over several horizons.
 
     Args:
-        marks (Sequence[int]): Iterations from which to look ahead.
+        marks (Sequence[int]): Iterations at which a horizon begins.
         **kwargs: Of :class:`DistProSearchLoop`.
     """
 
@@ -79,7 +79,7 @@ class HorizonLoop(DistProSearchLoop):
         return derivatives * self.search.round.weights[0]
 
     def _slope(self, before: dict, pathway: int) -> float:
-        """How the loss after 100 steps changes with the logarithm of a weight."""
+        """Finite difference of the loss after 100 steps with respect to the logarithm of a weight."""
         losses, stored = [], list(self.trajectory.steps)
         for change in (CHANGE, -CHANGE):
             self.training.set_state(copied(before))
@@ -110,7 +110,7 @@ class HorizonLoop(DistProSearchLoop):
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
-    """Of two vectors."""
+    """Cosine of two vectors."""
     return float(a @ b / (np.linalg.norm(a) * np.linalg.norm(b)))
 
 
@@ -166,7 +166,7 @@ def main() -> None:
 
 
 def draw(found: dict[tuple[int, int], np.ndarray], names: list[str], marks: list[int], path: str) -> None:
-    """The derivative a step by distance, one panel a moment."""
+    """Plot the derivative per step against the horizon, one panel per mark."""
     figure = Figure(figsize=(4 * len(marks) + 2, 3.8), layout='constrained')
     axes = figure.subplots(1, len(marks), squeeze=False)[0]
     places = range(len(AHEAD) + 1)

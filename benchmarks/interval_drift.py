@@ -1,7 +1,7 @@
-"""How far the process moves when alpha takes a step at every K-th iteration only, against K = 1.
+"""Change of the process if alpha is updated only at every K-th iteration, compared with K = 1.
 
-Searches of one pair on real images, alike but for K: once with alpha's learning rate as it is, once K times as high, so that
-alpha goes as far. What two searches with K = 1 and different seeds differ by is the measure of what a difference means.
+The searches of one pair on real images differ only in K. Each K is run with alpha's default learning rate and with K times
+the rate. The difference between two searches with K = 1 and different seeds is the reference.
 
     CIFAR100=cifar100_folder python benchmarks/interval_drift.py     # writes docs/results/interval_drift.{csv,png,md}
 """
@@ -65,7 +65,7 @@ def search(teacher: str, name: str, epochs: int, folder: str, interval: int, rat
 
 
 def ranks(weights: np.ndarray) -> np.ndarray:
-    """Rank of each pathway at each moment."""
+    """Rank of each pathway at each point of training progress."""
     return weights.argsort(axis=1).argsort(axis=1).astype(float)
 
 
@@ -76,7 +76,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def compare(process: DistillationProcess, reference: DistillationProcess) -> dict[str, np.ndarray]:
-    """Of the weights at each moment: the cosine, the correlation of ranks, and the shares' distance in [0, 1]."""
+    """Cosine, rank correlation and distance of shares in [0, 1] of two processes at each point of training progress."""
     mine, its = (np.stack([p.at(moment) for moment in MOMENTS]) for p in (process, reference))
     shares = [weights / weights.sum(1, keepdims=True) for weights in (mine, its)]
     return dict(cosine=(mine * its).sum(1) / (np.linalg.norm(mine, axis=1) * np.linalg.norm(its, axis=1)),

@@ -12,13 +12,13 @@ from mmpretrain.registry import DATASETS
 
 @DATASETS.register_module()
 class MadeUpImages(BaseDataset):
-    """Noise, the same every time: what a step costs, and whether it works, does not depend on what images show.
+    """Noise, the same in every run: neither the cost of a step nor whether it works depends on the content of images.
 
     Args:
         shape (Sequence[int]): [C, H, W] of the images.
         count (int): Number of images.
         classes (int): Number of classes, taken in turn. Defaults to 2.
-        **kwargs: ``pipeline`` and the like of mmpretrain's ``BaseDataset``.
+        **kwargs: Arguments of mmpretrain's ``BaseDataset``, for example ``pipeline``.
     """
 
     def __init__(self, shape: Sequence[int], count: int, classes: int = 2, **kwargs) -> None:
@@ -33,10 +33,10 @@ class MadeUpImages(BaseDataset):
 
 
 def two_steps(cfg: Config, shape: Sequence[int]) -> None:
-    """Let a config train two steps of two made-up images of two classes, and evaluate nothing.
+    """Change a config to two training steps of two made-up images of two classes, without evaluation.
 
     Args:
-        cfg (Config): Changed. A search (told by its loop) holds two images more out.
+        cfg (Config): Modified in place. For a search (recognised by its loop), two more images are held out.
         shape (Sequence[int]): [C, H, W] of the images.
     """
     search = 'DistPro' in cfg.train_cfg.type

@@ -1,8 +1,8 @@
-"""What a step of each kind of training costs, side by side: seconds, memory, and how they grow with the pathways.
+"""Seconds and memory of a training step, for each kind of training and for different numbers of pathways.
 
-Every variant is the real training: the runner, loop, hooks and optimiser of a config, on one made-up batch that is the same
-at every step. All live in one process and take turns, so that the machine's moods fall on all alike; a variant's figure is
-the median of its turns.
+Every variant is a real training with the runner, loop, hooks and optimiser of a config, on one made-up batch. All variants
+take turns in one process, so that changes of the machine's load affect all of them. The result of a variant is the median
+of its turns.
 
     python benchmarks/step_cost.py                       # writes docs/results/step_cost.{csv,png,md}; about half an hour
     python benchmarks/step_cost.py --teacher resnet20 --student resnet8 --batch 32 --rounds 3 --out /tmp/quick
@@ -40,7 +40,7 @@ LAYERS = ('stem', 'layer1', 'layer2', 'layer3')
 
 
 class Variant(NamedTuple):
-    """A kind of training: ``step`` makes the next one; ``every`` steps belong together (alpha moves at one of them)."""
+    """A kind of training. ``step`` takes the next step. Alpha is updated in one of ``every`` steps."""
     step: Callable[[], None]
     every: int = 1
 
@@ -101,7 +101,7 @@ class Bench:
         return Variant(lambda: loop.run_iter(0, batch), every)
 
     def replay(self, skipped: int, pathways: int = 10) -> Variant:
-        """A replay of a process that keeps some pathways under the threshold."""
+        """A replay of a process with some pathways below the threshold."""
         cfg = self.config('distill', pathways)
         names = pathway_names(pathways)
         path = os.path.join(self.folder, f'process_{skipped}.json')
@@ -110,7 +110,7 @@ class Bench:
         return self.variant('distill', pathways=pathways, custom_hooks=[{**cfg.custom_hooks[0], 'process': path}])
 
     def second_order(self) -> Variant:
-        """The straightforward search: differentiate the held-out loss through the training gradient, then take the step."""
+        """The naive search: differentiate the held-out loss through the training gradient, then take the step."""
         runner = build_trainer(self.config('search'))
         runner._train_loop = runner.build_train_loop(runner._train_loop)
         loop = runner.train_loop
@@ -145,7 +145,7 @@ class Bench:
 
 
 def grid(pathways: int) -> dict:
-    """Settings of a distiller with that many pathways of one kind: 5, or 10 times the number of transforms."""
+    """Options of a distiller with 5 pathways, or with 10 for each transform."""
     if pathways < 10:
         pairs = list(itertools.combinations_with_replacement(LAYERS, 2))[::2]
         return dict(connections=pairs, transforms=[dict(type=TRANSFORM)])
@@ -159,7 +159,7 @@ def pathway_names(pathways: int) -> list[str]:
 
 
 def measure(variants: dict[str, Variant], rounds: int, steps: int = 1) -> dict[str, list[float]]:
-    """Seconds a step: each variant takes a turn of some steps in every round, after one turn that is not counted."""
+    """Seconds per step. Each variant takes a turn of several steps in every round, after one warm-up turn."""
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(rounds + 1):
         for name, variant in variants.items():
@@ -176,7 +176,7 @@ def measure(variants: dict[str, Variant], rounds: int, steps: int = 1) -> dict[s
 
 
 def peak_memory(variant: Variant) -> float:
-    """Megabytes that a step asks of torch's allocator at its peak, beyond what is there before it."""
+    """Peak memory in megabytes that a step allocates through torch, beyond the memory in use before it."""
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -193,7 +193,7 @@ def peak_memory(variant: Variant) -> float:
 
 def rows_of(section: str, variants: dict[str, Variant], seconds: dict[str, list[float]], batch: int,
             reference: str) -> list[dict]:
-    """One row of the results a variant."""
+    """Result rows, one per variant."""
     rows = []
     for name, variant in variants.items():
         ratios = [mine / its for mine, its in zip(seconds[name], seconds[reference])]
@@ -205,7 +205,7 @@ def rows_of(section: str, variants: dict[str, Variant], seconds: dict[str, list[
 
 
 def loading(batch: int) -> list[dict]:
-    """Images a second from the per-image pipeline and from memory, augmented, normalised and ready to train on."""
+    """Images per second from the per-image pipeline and from memory, augmented and normalised."""
     count = 100 * batch
     source = dict(type='mmpretrain.MadeUpImages', shape=(3, 32, 32), classes=100, count=count)
     single = dict(source, pipeline=[

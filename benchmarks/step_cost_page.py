@@ -9,7 +9,7 @@ from distpro_mm.reporting.table import markdown
 
 
 def draw(rows: Sequence[dict], path: str) -> None:
-    """The steps' seconds as bars, and their growth with the pathways."""
+    """Plot seconds per step as bars, and against the number of pathways."""
     figure = Figure(figsize=(12, 4.8), layout='constrained')
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
     steps = [row for row in rows if row['section'] == 'step']
@@ -33,12 +33,12 @@ def draw(rows: Sequence[dict], path: str) -> None:
 
 
 def table(rows: Sequence[dict], columns: dict[str, str]) -> str:
-    """Markdown table of some columns under some titles."""
+    """Markdown table of the given columns with the given titles."""
     return markdown([list(columns.values()), *([str(row.get(column, '')) for column in columns] for row in rows)])
 
 
 def page(rows: Sequence[dict], where: str) -> str:
-    """The page of results; what is said about them stands elsewhere."""
+    """Page of results in Markdown, without comments on them."""
     columns = dict(variant='training', seconds='seconds a step', fastest='fastest', slowest='slowest', ratio='ratio',
                    images_a_second='images a second', peak_mb='peak memory (MB)')
     growth = [{**row, 'pathways': row['section'].split()[1]} for row in rows if row['section'].startswith('growth')]

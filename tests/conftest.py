@@ -2,16 +2,19 @@
 import functools
 import os
 import pathlib
+import random
 import runpy
 import sys
 import time
 import types
 
-# Several threads on tensors this small cost more than they save, and many times that where cores are shared.
+# Tensors this small are slower with several threads, much slower on shared cores.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
-os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # what a deterministic run on a GPU needs
+os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # required for a deterministic run on a GPU
 
+import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
@@ -21,10 +24,12 @@ from processes import deterministic
 
 import distpro_mm  # noqa: F401  registers everything
 from distpro_mm.engine.config_file import load_config
+from distpro_mm.reporting import figures
 from distpro_mm.validation import bases_read_once
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAIR = 'resnet20_resnet8-half_digits'
+SAVE_FIGURE = figures.save_figure
 KINDS = dict(search='distpro/published_search', distill='distpro/published_distill', whole_run='distpro/search')
 
 
@@ -34,8 +39,19 @@ def one_thread():
 
 
 @pytest.fixture(autouse=True)
+def drawn_seed():
+    """int: Seeds the random generators of every test. It is drawn, printed if the test fails, and can be given again."""
+    seed = int(os.environ.get('DISTPRO_TEST_SEED') or random.SystemRandom().randrange(2**31))
+    print(f'drawn values: repeat with DISTPRO_TEST_SEED={seed}')  # pytest shows it with a failure alone
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    return seed
+
+
+@pytest.fixture(autouse=True)
 def the_same_results_on_a_gpu():
-    """Tests compare runs bit for bit, which a GPU gives only if it is asked to."""
+    """Tests compare runs bit for bit, which on a GPU requires deterministic kernels."""
     if torch.cuda.is_available():
         deterministic()
 
@@ -58,17 +74,48 @@ def configs_are_logged_plainly():
         yield
 
 
+@pytest.fixture(scope='session', autouse=True)
+def seeding_notes_no_stack():
+    """Without a GPU torch formats the stack, which is deep in a test, for each library of GPUs whenever it is seeded."""
+    with pytest.MonkeyPatch.context() as patch:
+        for library in (torch.cuda, torch.xpu, torch.mtia):
+            patch.setattr(library, 'traceback', types.SimpleNamespace(format_stack=lambda: []), raising=False)
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def digits_are_read_once():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sklearn.datasets, 'load_digits', functools.cache(sklearn.datasets.load_digits))
+        yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def empty_pictures():
+    """Figures are made, but written as empty files: rendering takes longer than a small search."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(figures, 'save_figure', lambda figure, path: pathlib.Path(path).write_bytes(b''))
+        yield
+
+
+@pytest.fixture
+def real_pictures(monkeypatch):
+    """For tests of the pictures themselves."""
+    monkeypatch.setattr(figures, 'save_figure', SAVE_FIGURE)
+
+
 def small_config(folder, kind, name=None, **options):
-    """A small config of one of KINDS or a baseline; options by dotted key, written with "__" for "."."""
+    """A small config of one of KINDS or of a baseline. Options have dotted keys with "__" for "."."""
     cfg = load_config(str(ROOT / 'configs' / f'{KINDS.get(kind, f"baselines/{kind}")}.py'), pair=PAIR)
     cfg.work_dir = str(folder / (name or kind))
     cfg.experiment_name = f'{kind}_{time.time_ns()}'
     cfg.log_level = 'ERROR'
-    # Image by image, as for large images, and nothing random but the order.
+    # Single images, as for large images. Only the order is random.
     cfg.train_dataloader.batch_size = 20
     cfg.train_dataloader.collate_fn = dict(type='default_collate')
     cfg.train_dataloader.dataset = cfg.train_dataloader.dataset.pop('dataset')
     cfg.train_dataloader.dataset.images_per_class = 10
+    cfg.val_dataloader.dataset.dataset.indices = 100
     cfg.train_cfg.max_epochs = 2
     cfg.train_cfg.val_interval = 100
     cfg.default_hooks.checkpoint.interval = 1
@@ -82,7 +129,7 @@ def small_config(folder, kind, name=None, **options):
         cfg.model.distiller.connections = 'same_depth'
         cfg.model.distiller.weighting.kd_weight = 1.0
     if kind == 'whole_run':
-        # As many rounds as the test says, each of all epochs.
+        # As many rounds as the test asks for, each of all epochs.
         cfg.train_cfg.update(initial_bump=0, feature_weight=1, references=[], max_divisions=0, round_share=1,
                              min_iterations=1)
     cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
@@ -106,11 +153,11 @@ def teacher_ckpt(tmp_path_factory):
 
 @pytest.fixture
 def tool(monkeypatch, capfd):
-    """tool(name, *args): run a tool as a script; in this process, since importing the toolbox anew takes seconds."""
+    """tool(name, *args): run a tool as a script in this process, because importing the toolbox takes seconds."""
     monkeypatch.chdir(ROOT)
 
     def call(name, *args):
-        MMLogger._instance_dict.clear()  # the loggers of earlier calls write to streams that are closed by now
+        MMLogger._instance_dict.clear()  # the loggers of earlier calls write to closed streams
         monkeypatch.setattr(sys, 'argv', [f'tools/{name}.py', *map(str, args)])
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / 'tools' / f'{name}.py'), run_name='__main__')

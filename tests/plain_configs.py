@@ -1,4 +1,4 @@
-"""The text of a config, unformatted: formatting takes mmengine longer than a few iterations."""
+"""The unformatted text of a config. Formatting takes longer than a few iterations."""
 
 
 def plain_text(config):

@@ -1,4 +1,4 @@
-"""Functions in processes of their own, which may be killed."""
+"""Run functions in separate processes that may be killed."""
 import multiprocessing
 import os
 import signal
@@ -8,14 +8,14 @@ from plain_configs import plain_text
 
 
 def in_a_process_of_its_own(function, *args):
-    """Run a function in a process of its own; whether that was killed by SIGKILL.
+    """Run a function in a separate process. Returns whether it was killed by SIGKILL.
 
-    The process is forked. With a GPU, which a forked process cannot use once its parent has, it comes from a server that was
-    started for this; the function and its arguments must be picklable then.
+    The process is forked. A forked process cannot use a GPU that its parent uses, so with a GPU a fork server starts it. The
+    function and its arguments must be picklable then.
     """
     context = multiprocessing.get_context(method())
     if context.get_start_method() == 'forkserver':
-        os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'  # importing mmengine asks for GPUs, in a way that stands a fork
+        os.environ['PYTORCH_NVML_BASED_CUDA_CHECK'] = '1'  # mmengine's import looks for GPUs; this way is safe with forks
         context.set_forkserver_preload(['distpro_mm'])
     child = context.Process(target=_call, args=(function, args))
     child.start()
@@ -25,13 +25,13 @@ def in_a_process_of_its_own(function, *args):
 
 
 def method():
-    """How processes are started here."""
+    """Start method of processes."""
     return os.environ.get('DISTPRO_TEST_START', 'forkserver' if torch.cuda.is_available() else 'fork')
 
 
 def deterministic():
-    """Let a GPU give the same results every time."""
-    torch.use_deterministic_algorithms(True, warn_only=True)  # a loss of segmentation has no such kernel
+    """Use deterministic kernels on a GPU."""
+    torch.use_deterministic_algorithms(True, warn_only=True)  # a loss of segmentation has no deterministic kernel
     torch.backends.cudnn.deterministic = True
 
 

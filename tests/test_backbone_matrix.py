@@ -1,4 +1,4 @@
-"""Any backbone teaches and is taught: the matrix of benchmarks/backbone_matrix.py, a few of it here, all of it on demand."""
+"""Every backbone works as teacher and as student. Part of benchmarks/backbone_matrix.py; slow tests run all of it."""
 import pytest
 from mmpretrain.models import backbones
 from mmpretrain.registry import MODELS

@@ -1,4 +1,4 @@
-"""Every baseline trains on the digits: builds from its shipped config, takes two steps, and all its losses are finite."""
+"""Every shipped config of a baseline trains two steps on the digits with finite losses."""
 import pathlib
 
 import pytest
@@ -37,7 +37,7 @@ def config(method, folder, **options):
     return cfg
 
 
-# A second stage starts from what its first stage wrote.
+# A second stage starts from the checkpoint of its first stage.
 FIRST_STAGES = {
     'ab': ('ab_initial', 'model__init_cfg__checkpoint'),
     'ft': ('ft_paraphraser', 'model__distiller__teacher_connector__init_cfg__checkpoint'),
@@ -75,7 +75,7 @@ def test_a_shipped_baseline_trains(method, tmp_path):
         assert distilled and all(value > 0 for values in distilled.values() for value in values), losses
         total = sum(values[-1] for name, values in losses.items() if name != 'loss')
         assert losses['loss'][-1] == pytest.approx(total, rel=1e-5)
-    # What a baseline is meant to train has moved: SGD keeps a buffer of every parameter that had a gradient.
+    # Every parameter that a baseline trains has changed: SGD has a buffer for each parameter with a gradient.
     wrapper = runner.optim_wrapper
     optimizer = wrapper['student'].optimizer if isinstance(wrapper, OptimWrapperDict) else wrapper.optimizer
     moved = {id(p) for p in optimizer.state}

@@ -1,4 +1,4 @@
-"""Patches: what is broken works after ``import distpro_mm``, and nothing else has changed."""
+"""Patches: broken functions work after ``import distpro_mm``, and nothing else has changed."""
 import os
 import pickle
 import subprocess
@@ -30,7 +30,7 @@ def test_a_fresh_process_imports_everything_in_silence():
                   'assert ("mmcv._ext" in sys.modules) == dense, "mmcv\'s operators stand for mmseg and mmdet alone"')
     assert done.returncode == 0, done.stderr
     assert done.stderr == ''
-    assert done.stdout.strip() == f'({", ".join(torch.__version__.split(".")[:2])}) True'  # the true function is back
+    assert done.stdout.strip() == f'({", ".join(torch.__version__.split(".")[:2])}) True'  # the original is restored
 
 
 def test_a_missing_toolbox_is_named_with_the_extra_that_installs_it():
@@ -70,7 +70,7 @@ def test_quantization_says_that_it_is_unavailable(cfg):
         MODELS.build(cfg)
 
 
-def test_an_operator_that_is_missing_says_so_when_it_is_called():
+def test_a_missing_operator_raises_when_it_is_called():
     operators = compat._WithoutOperators('mmcv._ext')
     assert operators.get_compiler_version() == 'n/a' and not hasattr(operators, '__path__')
     with pytest.raises(ImportError, match="mmcv's compiled operator roi_align_forward was called, .* the full mmcv 2.1.0"):

@@ -1,4 +1,4 @@
-"""Every config that is shipped, for every pair: loads, and trains when its images are there."""
+"""Every shipped config loads for every pair, and trains if its images exist."""
 import os
 import pathlib
 import re
@@ -82,13 +82,13 @@ def test_a_method_is_one_config_for_every_pair(path, pair):
     for hook in cfg.get('custom_hooks', []):
         if isinstance(hook.get('process'), str):
             assert hook.process == os.path.join('work_dirs', pair, name.replace('distill', 'search'), 'process.json')
-    # A second stage starts from what its first stage writes, and no network starts from anything else.
+    # A second stage starts from its first stage's checkpoint. No network starts from anything else.
     text = repr(cfg.model)
     assert ('Pretrained' in text) == (name in FIRST_STAGES)
     if name in FIRST_STAGES:
         first = load(f'baselines/{FIRST_STAGES[name]}.py', pair)
         assert f"'{first.work_dir}/epoch_{first.train_cfg.max_epochs}.pth'" in text
-    # Nothing is chosen by the test set.
+    # The test set is not used to choose anything.
     assert 'save_best' not in cfg.default_hooks.checkpoint
     assert 'EarlyStoppingHook' not in str(cfg.get('custom_hooks'))
 
@@ -119,14 +119,14 @@ def test_a_pair_that_does_not_exist_is_named_with_the_nearest(monkeypatch, tmp_p
     (tmp_path / 'mine.py').write_text("_base_ = './nothing.py'\n")  # another file that is missing
     with pytest.raises(FileNotFoundError, match='nothing.py'):
         load_config(str(tmp_path / 'mine.py'), pair=DIGITS)
-    # A training leaves its config, with all that was read, in its folder: that one is of its pair alone.
+    # A training writes its merged config to its folder. That config works for its own pair only.
     load('baselines/kd.py', DIGITS).dump(str(tmp_path / 'kd.py'))
     assert load_config(str(tmp_path / 'kd.py'), pair=DIGITS).pair == DIGITS
     with pytest.raises(ConfigError, match=f"--pair {DEFAULT}: .*kd.py' is of the pair '{DIGITS}' alone"):
         load_config(str(tmp_path / 'kd.py'), pair=DEFAULT)
 
 
-def test_a_pair_of_ones_own_is_one_file(tmp_path):
+def test_your_own_pair_is_one_file(tmp_path):
     shutil.copytree(CONFIGS, tmp_path / 'configs')
     write_pair(tmp_path / 'configs', 'optim_wrapper = dict(optimizer=dict(lr=0.05))\nreviewkd_loss = dict(loss_weight=2.0)')
     cfg = load_config(str(tmp_path / 'configs' / 'baselines' / 'kd.py'), pair='mine')
@@ -174,7 +174,7 @@ def test_a_pair_that_cannot_be_trained_is_named_with_the_reason(tmp_path):
         assert re.search(problem, problems[pair, path] or 'none'), (path, problems[pair, path])
 
 
-# What makes a method itself: L2T-ww's loop and optimisers of its meta networks.
+# Options that define a method: loop and meta optimisers of L2T-ww.
 OWN_SCHEDULE = [('l2tww', 'train_cfg'), ('l2tww', 'optim_wrapper')]
 
 

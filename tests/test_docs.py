@@ -1,4 +1,4 @@
-"""What the documentation lists is what there is."""
+"""The lists in the documentation are complete and correct."""
 import pathlib
 import re
 

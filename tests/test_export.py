@@ -17,20 +17,38 @@ from distpro_mm.export import export_student
 from distpro_mm.models import backbones
 
 ROOT = pathlib.Path(__file__).parent.parent
+# Imports stock mmpretrain once. For each input line, a folder and four files, it forks a process and prints its status.
 STOCK = '''
-import sys, types
+import os, sys, traceback
 import torch
 {patch}
-from mmpretrain import get_model
+from mmpretrain import get_model, list_models
 from mmengine.config import Config
-cfg = Config.fromfile(sys.argv[1])
-model = get_model(cfg, pretrained=sys.argv[2]).eval()
-batch = model.data_preprocessor(dict(inputs=torch.load(sys.argv[3])), False)
-torch.save(model(batch['inputs'], mode='tensor').detach(), sys.argv[4])
-assert not [name for name in sys.modules if name.startswith(('distpro_mm', 'mmrazor'))]
+import mmpretrain.datasets, mmpretrain.models  # which the first get_model would import
+list_models()  # reads the files of the model zoo
+
+def write_logits(folder, config, checkpoint, images, out):
+    os.chdir(folder)
+    model = get_model(Config.fromfile(config), pretrained=checkpoint).eval()
+    batch = model.data_preprocessor(dict(inputs=torch.load(images)), False)
+    torch.save(model(batch['inputs'], mode='tensor').detach(), out)
+    assert not [name for name in sys.modules if name.startswith(('distpro_mm', 'mmrazor'))]
+
+answers = os.fdopen(os.dup(1), 'w')
+os.dup2(2, 1)  # messages of the toolbox are no answers
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        try:
+            write_logits(*line.rstrip().split('\\t'))
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    print(os.waitpid(child, 0)[1], file=answers, flush=True)
 '''
-# Only where torchvision does not fit torch and stock mmpretrain cannot be imported. Users `import distpro_mm` there, which
-# this test must do without.
+# Only if torchvision does not fit torch, so that stock mmpretrain cannot be imported. Users `import distpro_mm` then, which
+# this test must not do.
 TORCHVISION_PATCH = '' if compat._torchvision_library is None else '''
 library = torch.library.Library('torchvision', 'FRAGMENT')
 for name in ('nms', 'qnms'):
@@ -39,13 +57,25 @@ for name in ('nms', 'qnms'):
 '''
 
 
-def run_stock(folder, *arguments):
-    """Run a script in one thread as here: with another number of them sums are rounded in another order."""
-    subprocess.run([sys.executable, *arguments], check=True, cwd=folder, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+@pytest.fixture(scope='module')
+def stock():
+    """stock(folder, *files): Write logits in a process of stock mmpretrain: of config, checkpoint and images, to a file.
+
+    It has one thread as here: with another number of them sums are rounded in another order.
+    """
+    server = subprocess.Popen([sys.executable, '-c', STOCK.format(patch=TORCHVISION_PATCH)], text=True,
+                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, 'OMP_NUM_THREADS': '1'})
+
+    def write_logits(*paths):
+        print(*paths, sep='\t', file=server.stdin, flush=True)
+        assert server.stdout.readline() == '0\n'
+
+    with server:  # closes its input at the end, and waits
+        yield write_logits
 
 
 @pytest.mark.parametrize('backbone', ['CIFARResNet', 'ResNet_CIFAR'])
-def test_the_exported_student_gives_the_same_logits_in_stock_mmpretrain(make_config, tmp_path, backbone):
+def test_the_exported_student_gives_the_same_logits_in_stock_mmpretrain(make_config, tmp_path, stock, backbone):
     cfg = make_config('equal')
     if backbone == 'ResNet_CIFAR':  # mmpretrain's own
         cfg.model.architecture = dict(
@@ -55,19 +85,17 @@ def test_the_exported_student_gives_the_same_logits_in_stock_mmpretrain(make_con
     model = Runner.from_cfg(cfg).train()
     paths = export_student(cfg, os.path.join(cfg.work_dir, 'epoch_2.pth'), str(tmp_path / 'out'))
     assert ('backbone' in paths) == (backbone == 'CIFARResNet')
-    stock, own = logits_of_both(model, paths, tmp_path)
-    assert torch.equal(stock, own)
+    theirs, own = logits_of_both(stock, model, paths, tmp_path)
+    assert torch.equal(theirs, own)
     assert not any(key.startswith(('teacher', 'architecture', 'distiller')) for key in
                    torch.load(paths['checkpoint'])['state_dict'])
 
 
-def logits_of_both(model, paths, tmp_path):
+def logits_of_both(stock, model, paths, tmp_path):
     """Logits of the same images by the export in stock mmpretrain, and by the model that was trained."""
     images = torch.randint(256, (5, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     torch.save(images, tmp_path / 'images.pt')
-    script = tmp_path / 'stock.py'
-    script.write_text(STOCK.format(patch=TORCHVISION_PATCH))
-    run_stock(tmp_path, script, paths['config'], paths['checkpoint'], tmp_path / 'images.pt', tmp_path / 'logits.pt')
+    stock(tmp_path, paths['config'], paths['checkpoint'], tmp_path / 'images.pt', tmp_path / 'logits.pt')
     model.cpu().eval()  # like stock mmpretrain
     own = model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
     return torch.load(tmp_path / 'logits.pt'), own
@@ -90,7 +118,7 @@ def test_the_preprocessor_of_the_distillation_is_exported_and_evaluated_with(mak
     assert seen[0] == seen[1]
 
 
-def test_a_neck_that_is_only_trained_with_is_merged_into_the_classifier(make_config, tmp_path):
+def test_a_neck_that_is_only_trained_with_is_merged_into_the_classifier(make_config, tmp_path, stock):
     cfg = make_config('norm')
     model = Runner.from_cfg(cfg).train()
     checkpoint = os.path.join(cfg.work_dir, 'epoch_2.pth')
@@ -99,21 +127,21 @@ def test_a_neck_that_is_only_trained_with_is_merged_into_the_classifier(make_con
     assert exported.model.neck == dict(type='GlobalAveragePooling')
     plain = load_config(str(ROOT / 'configs' / 'baselines' / 'student.py'), pair='resnet20_resnet8-half_digits')
     assert set(torch.load(paths['checkpoint'])['state_dict']) == set(MODELS.build(plain.model).state_dict())
-    stock, own = logits_of_both(model, paths, tmp_path)
-    torch.testing.assert_close(stock, own, rtol=1e-4, atol=1e-4)
+    theirs, own = logits_of_both(stock, model, paths, tmp_path)
+    torch.testing.assert_close(theirs, own, rtol=1e-4, atol=1e-4)
     # The config it was trained with evaluates its own checkpoint, neck and all.
     accuracy = evaluate_student(make_config('norm'), checkpoint)['accuracy/top1']
     plain.work_dir = str(tmp_path)
     assert evaluate_student(plain, paths['checkpoint'])['accuracy/top1'] == pytest.approx(accuracy, abs=0.2)
 
 
-def test_a_neck_that_stays_goes_along(make_config, tmp_path):
+def test_a_neck_that_stays_goes_along(make_config, tmp_path, stock):
     cfg = make_config('simkd')
     model = Runner.from_cfg(cfg).train()
     paths = export_student(cfg, os.path.join(cfg.work_dir, 'epoch_2.pth'), str(tmp_path / 'out'))
     assert os.path.basename(paths['neck']) == 'simkd_neck.py' and os.path.basename(paths['backbone']) == 'cifar_resnet.py'
-    stock, own = logits_of_both(model, paths, tmp_path)
-    assert torch.equal(stock, own)
+    theirs, own = logits_of_both(stock, model, paths, tmp_path)
+    assert torch.equal(theirs, own)
     assert torch.equal(torch.load(paths['checkpoint'])['state_dict']['head.fc.weight'], model.teacher.head.fc.weight)
     seen = [evaluate_student(make_config('simkd', name), paths['checkpoint'] if name == 'exported' else
                              os.path.join(cfg.work_dir, 'epoch_2.pth'))['accuracy/top1'] for name in ('trained', 'exported')]
@@ -135,11 +163,10 @@ BACKBONES = dict(
     CIFARVGG=(dict(depth=8), 512), CIFARWideResNet=(dict(depth=10), 64), MobileNetV1=(dict(), 1024))
 
 
-def test_a_student_of_every_backbone_runs_in_stock_mmpretrain(make_config, tmp_path):
+def test_a_student_of_every_backbone_runs_in_stock_mmpretrain(make_config, tmp_path, stock):
     assert set(BACKBONES) == set(backbones.__all__)
     images = torch.randint(256, (2, 1, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     torch.save(images, tmp_path / 'images.pt')
-    runs = []
     for name, (options, channels) in BACKBONES.items():
         cfg = make_config('student')
         cfg.model = dict(_scope_='mmpretrain', type='ImageClassifier', backbone=dict(type=name, in_channels=1, **options),
@@ -150,20 +177,15 @@ def test_a_student_of_every_backbone_runs_in_stock_mmpretrain(make_config, tmp_p
         torch.save(dict(state_dict=model.state_dict()), tmp_path / 'trained.pth')
         paths = export_student(cfg, str(tmp_path / 'trained.pth'), str(tmp_path / name))
         assert len(os.listdir(tmp_path / name)) == 3
-        Config.fromfile(paths['config'])  # the copy may meet the original
+        Config.fromfile(paths['config'])  # the copied module may be imported beside the original
         own = model(model.data_preprocessor(dict(inputs=images), False)['inputs'], mode='tensor')
-        runs.append(([paths['config'], paths['checkpoint'], str(tmp_path / 'images.pt'), str(tmp_path / f'{name}.pt')], own))
-    script = tmp_path / 'stock.py'  # one process for all, as importing the toolbox takes seconds
-    script.write_text(''.join(
-        f'import sys\nsys.argv[1:] = {arguments!r}\n' + STOCK.format(patch='' if number else TORCHVISION_PATCH)
-        for number, (arguments, _) in enumerate(runs)))
-    run_stock(tmp_path, script)
-    for arguments, own in runs:
-        assert torch.equal(torch.load(arguments[-1]), own)
+        stock(tmp_path, paths['config'], paths['checkpoint'], tmp_path / 'images.pt', tmp_path / 'logits.pt')
+        assert torch.equal(torch.load(tmp_path / 'logits.pt'), own)
 
 
 def test_the_students_checkpoint_and_its_export_are_evaluated_alike(make_config, tmp_path):
     cfg = make_config('equal', train_cfg__val_interval=1)
+    cfg.test_dataloader = cfg.val_dataloader
     runner = Runner.from_cfg(cfg)
     runner.train()
     seen = runner.message_hub.get_scalar('val/accuracy/top1').current()

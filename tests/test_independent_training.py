@@ -1,7 +1,7 @@
-"""ReviewKD and NORM, trained by the library and by a loop of plain torch that is written from their definitions.
+"""ReviewKD and NORM, trained by the library and by a plain torch loop that follows their definitions.
 
-Both see the same batches and start from the same weights. The plain side has its own networks, fusion, losses and schedule;
-it takes nothing from the library but those batches and weights, whose names must fit.
+Both use the same batches and initial weights. The plain loop has its own networks, fusion, losses and schedule. It takes
+only batches and weights from the library, and the names of the weights must fit.
 
 The real images: CIFAR100=cifar100_folder TEACHER=<checkpoint of the teacher> python -m pytest -m slow <this file>
 """
@@ -66,7 +66,7 @@ class ResNet(nn.Module):
 
 
 class ReviewKD(nn.Module):
-    """The paper's figure 3: residual learning of fused maps, with attention, from the deepest level to the first."""
+    """Figure 3 of the paper: residual fusion of maps with attention, from the deepest level to the first."""
 
     def __init__(self, student, teacher, mid):
         super().__init__()
@@ -103,7 +103,7 @@ def hierarchical_context(x, y):
 
 
 class NORM(nn.Module):
-    """Eight copies of the teacher's map are matched by a wide map, which goes on into the classifier."""
+    """A wide map matches eight copies of the teacher's map and is the input of the classifier."""
 
     def __init__(self, own, wanted):
         super().__init__()
@@ -149,7 +149,7 @@ class Plain(nn.Module):
 
 
 class Record(Hook):
-    """What the library trains on and starts from, and its losses."""
+    """Stores initial weights, batches and losses of the library's training."""
     priority = 'LOWEST'
 
     def before_train(self, runner):

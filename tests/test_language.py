@@ -1,6 +1,10 @@
 """The text of code and messages avoids words that readers would not search for."""
+import ast
+import functools
+import io
 import pathlib
 import re
+import tokenize
 
 import pytest
 
@@ -36,6 +40,27 @@ def checked_files():
     paths = [path for part in CHECKED for path in ([ROOT / part] if part.endswith('.py') else (ROOT / part).rglob('*.py'))]
     names = sorted(path.relative_to(ROOT).as_posix() for path in paths)
     return [name for name in names if not name.startswith(UNCHECKED)]
+
+
+@functools.cache
+def explanations(path):
+    """list[tuple[int, str]]: Line numbers and texts of the comments and docstrings of a file."""
+    text = path.read_text()
+    found = [(token.start[0], token.string) for token in tokenize.generate_tokens(io.StringIO(text).readline)
+             if token.type == tokenize.COMMENT]
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node):
+            found.append((node.body[0].lineno, ast.get_docstring(node)))
+    return found
+
+
+@pytest.mark.parametrize('pattern', WORDS)
+def test_plain_words_explain_tests_and_benchmarks(pattern):
+    paths = [path for part in ('tests', 'benchmarks') for path in (ROOT / part).rglob('*.py')]
+    assert len(paths) > 100
+    found = [f'{path.relative_to(ROOT)}:{number}: {text}' for path in paths for number, text in explanations(path)
+             if re.search(rf'\b({pattern})\b', text, re.IGNORECASE)]
+    assert not found, f'use {WORDS[pattern]}'
 
 
 @pytest.mark.parametrize('pattern', WORDS)

@@ -1,18 +1,16 @@
-"""The code of the newcomers' pages, run as it stands there."""
+"""Runs the code in the pages for newcomers."""
 import pathlib
 import re
-import sys
 
 import pytest
 import torch
 from mmengine.runner import Runner
 from torch.utils.data import DataLoader
+from toys import labelled_images, network
 
 import distpro
 
 DOCS = pathlib.Path(__file__).parent.parent / 'docs'
-sys.path.insert(0, str(pathlib.Path(__file__).parent / 'plain'))
-from test_distillation import network  # noqa: E402
 
 
 def blocks(page):
@@ -22,7 +20,7 @@ def blocks(page):
 
 @pytest.fixture(scope='module')
 def own():
-    """What the code of extending.md defines."""
+    """The names that the code in extending.md defines."""
     names = {}
     exec(compile('\n'.join(blocks('extending.md')), 'extending.md', 'exec'), names)
     yield names
@@ -34,9 +32,8 @@ def own():
 def test_the_plain_loop_trains_and_searches(tmp_path, monkeypatch):
     torch.manual_seed(0)
     monkeypatch.chdir(tmp_path)
-    labels = torch.arange(60) % 5
-    images = torch.randn(60, 3, 16, 16) + 0.3 * labels[:, None, None, None]
-    items = list(zip(images, labels))
+    items = labelled_images(60)
+    images = torch.stack([image for image, _ in items])
     student, teacher = network(), network(8)
     before = student[0][0].weight.clone()
     train_loader = DataLoader(items[:40], 20, shuffle=True)
@@ -52,7 +49,7 @@ def test_the_plain_loop_trains_and_searches(tmp_path, monkeypatch):
     assert len(ours) <= 15
 
 
-def test_parts_of_ones_own_train_in_a_loop(own):
+def test_custom_parts_train_in_a_loop(own):
     kd = distpro.Distillation(
         network(), network(8), torch.randn(2, 3, 16, 16), transforms=dict(bottleneck=own['BottleneckTransform']),
         distance=own['CosineDistance'](), weighting=distpro.Weighting('softplus', sharpness=2.0))
@@ -60,7 +57,7 @@ def test_parts_of_ones_own_train_in_a_loop(own):
     assert all(parameter.grad.isfinite().all() for parameter in kd.parameters())
 
 
-def test_parts_of_ones_own_are_named_in_configs(own, make_config):
+def test_custom_parts_are_named_in_configs(own, make_config):
     cfg = make_config(
         'whole_run', train_cfg__searcher=dict(type='HillClimbingSearcher', size=0.5), train_cfg__rounds=2,
         train_cfg__max_epochs=1, model__distiller__transforms=[dict(type='mmrazor.BottleneckTransform')],

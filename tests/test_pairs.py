@@ -1,4 +1,4 @@
-"""Every pair that is shipped: trains two iterations of every method on made-up images, and all losses are finite."""
+"""Every shipped pair trains two iterations of every method on made-up images with finite losses."""
 import os
 import pathlib
 
@@ -15,11 +15,11 @@ from made_up import two_steps
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 PAIRS = sorted(path.stem for path in (CONFIGS / '_base_' / 'pairs').glob('*.py'))
 BASELINES = sorted(path.stem for path in (CONFIGS / 'baselines').glob('*.py'))
-# Whose search and distillation take less than three seconds; the others' are slow tests.
+# Search and distillation of these take less than three seconds. The other pairs are slow tests.
 SMALL = ('resnet110_resnet32_cifar100', 'resnet20_resnet8-half_digits', 'resnet56_resnet20_cifar100',
          'wrn-28-4_resnet56_cifar100', 'wrn-28-4_wrn-16-2_cifar100', 'wrn-40-2_shufflenetv1_cifar100',
          'wrn-40-2_wrn-16-2_cifar100', 'wrn-40-2_wrn-40-1_cifar100')
-# These work on the map before the pooling, and a plain transformer has its class token there.
+# These methods use the map before pooling, where a plain transformer has its class token.
 NOT_FOR = {('deit-small_deit-tiny_imagenet', 'norm'), ('deit-small_deit-tiny_imagenet', 'simkd')}
 FIRST_STAGES = {
     'ab': ('ab_initial', 'model.init_cfg.checkpoint'),
@@ -45,7 +45,7 @@ def config(path, pair, folder, options):
 
 
 def _settle(teacher, shape):
-    """Give the teacher running statistics: without any, the maps of a deep one overflow."""
+    """Compute the teacher's running statistics, without which the maps of a deep teacher overflow."""
     teacher.init_weights()  # once: the runner leaves it as it is then
     norms = [module for module in teacher.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     for norm in norms:

@@ -1,4 +1,4 @@
-"""The README's recipe for a pair of one's own: pasted, and run on images that the test makes."""
+"""The README's recipe for your own pair, run on made-up images."""
 import os
 import pathlib
 import re
@@ -13,7 +13,7 @@ from distpro_mm.engine.launch import build_trainer
 
 ROOT = pathlib.Path(__file__).parent.parent
 NAMES = ['my_data', 'my_teacher', 'my_pair', 'my_search', 'my_distill']
-# What makes the recipe small: networks and images alone, then the epochs.
+# Options that make the recipe small: networks and images, then the epochs.
 DATA = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0',
         'train_dataloader.batch_size=20', 'train_dataloader.dataset.pipeline.1.scale=32',
         *(f'{part}_dataloader.dataset.pipeline.{size}=32'
@@ -46,7 +46,7 @@ def draw(shape, random):
 
 @pytest.fixture
 def recipe(tmp_path):
-    """The commands of the recipe, tool and arguments; its configs and images are in tmp_path."""
+    """The commands of the recipe as tool and arguments. Its configs and images are in tmp_path."""
     section = (ROOT / 'README.md').read_text().partition('### Your own pair')[2].partition('\n### ')[0]
     for text in re.findall(r'```python\n(.*?)```', section, re.DOTALL):
         (tmp_path / re.match(r'# (\w+\.py): ', text)[1]).write_text(text)

@@ -1,4 +1,4 @@
-"""The benchmark of unlike settings: its images, and that every setting's configs fit."""
+"""The benchmark of different settings: its images, and the configs of every setting."""
 import os
 import sys
 
@@ -12,7 +12,7 @@ import run  # noqa: E402
 import settings  # noqa: E402
 from distpro_mm.engine.launch import build_model  # noqa: E402
 
-TWELVE = 12  # settings at least, half of them for choosing at most
+TWELVE = 12  # minimum number of settings, of which at most half are for choosing
 
 
 def test_the_parts_of_the_made_up_images_have_no_image_in_common_and_every_class():
@@ -28,7 +28,7 @@ def test_digits_for_choosing_are_neither_trained_on_nor_tested():
     parts = data.make_digits()
     images = [{image.tobytes() for image in part[0]} for part in parts.values()]
     assert [len(part[1]) for part in parts.values()] == [300, 700, 200]
-    assert not images[2] & images[0] and len(images[2] & images[1]) <= 1  # two scans of the set are alike
+    assert not images[2] & images[0] and len(images[2] & images[1]) <= 1  # two scans of the set are identical
 
 
 def test_an_array_file_gives_its_images(tmp_path):

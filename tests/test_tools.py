@@ -119,13 +119,13 @@ def test_wrong_input_is_one_sentence(arguments, message, tmp_path, tool):
     if name in ('train', 'test', 'compare'):
         arguments = ['--work-dir', tmp_path, *arguments]
     if SEARCH in arguments and name != 'compare':
-        arguments = [*PAIR, *arguments]  # one that the test itself names comes later and wins
+        arguments = [*PAIR, *arguments]  # a later argument of the test overrides it
     done = tool(name, *arguments)
     assert done.returncode != 0 and message in done.stderr
     assert 'Traceback' not in done.stderr
 
 
-def test_validate_says_which_configs_cannot_be_trained(tool, tmp_path):
+def test_validate_lists_configs_that_cannot_be_trained(tool, tmp_path):
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
     for path in (tmp_path / 'configs').glob('distpro/*.py'):
         path.unlink()

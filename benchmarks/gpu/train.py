@@ -1,7 +1,7 @@
 """Student, KD, equal weights, ramp and DistPro on CIFAR-100, side by side on one GPU, from one packed file.
 
-The teacher is trained first, for as many epochs as fit a time; meanwhile the other processes start. Then the search runs,
-and then all other trainings at once. Each result is a row of ``train.csv`` when it is there.
+The teacher is trained first, for as many epochs as fit into a time limit. Then the search runs, and then all other
+trainings at once. Each finished run adds a row to ``train.csv``.
 
     python benchmarks/gpu/train.py --out work_dirs/gpu [--rehearse]
 """
@@ -77,7 +77,7 @@ class GPUBench(settings_run.Bench):
 
 
 def one_run(bench: GPUBench, method: str, seed: int) -> dict:
-    """Train, or say why not; runs in a process of the pool."""
+    """Train, or return the error. Runs in a process of the pool."""
     torch.set_num_threads(1)
     results = dict(teacher=bench.done('teacher', 0, ''))
     if method == 'distpro':
@@ -94,7 +94,7 @@ def warm() -> None:
 
 
 def teacher_epochs(bench: GPUBench, seconds: float) -> int:
-    """Epochs that fit a time, by the seconds of three short runs on this device."""
+    """Epochs that fit into a time, estimated from three short runs on this device."""
     times = []
     for epochs in (1, 1, 4):  # the first one also pays for the start of the GPU
         setting = dataclasses.replace(bench.setting, teacher_epochs=epochs)
@@ -157,7 +157,7 @@ def main() -> None:
             for future in done:
                 try:
                     result = future.result()
-                except Exception as error:  # the others go on
+                except Exception as error:  # the other runs continue
                     print(f'error: {type(error).__name__}: {error}', flush=True)
                 else:
                     write(result)

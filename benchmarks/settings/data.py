@@ -90,7 +90,7 @@ def make_cifar(folder: str, side: int, classes: int, train_per_class: int, val_p
         side (int): Height and width in pixels, at most 32.
         classes (int): A divisor of 100.
         train_per_class (int): Training images of each class.
-        val_per_class (int): Images of each class to choose by. Defaults to 50.
+        val_per_class (int): Validation images of each class. Defaults to 50.
     """
     both = _read_cifar(folder, 'train', side, classes, train_per_class + val_per_class)
     place = np.arange(len(both[1])) % (train_per_class + val_per_class)
@@ -114,7 +114,7 @@ def make_digits() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 
 def save(parts: dict[str, tuple[np.ndarray, np.ndarray]], file: str) -> None:
-    """Write the arrays of all parts to one file, whole or not at all."""
+    """Write the arrays of all parts to one file atomically."""
     os.makedirs(os.path.dirname(file), exist_ok=True)
     arrays = {f'{part}_{name}': array for part, pair in parts.items() for name, array in zip(('images', 'labels'), pair)}
     np.savez(f'{file}.tmp.npz', **arrays)
@@ -123,12 +123,12 @@ def save(parts: dict[str, tuple[np.ndarray, np.ndarray]], file: str) -> None:
 
 @DATASETS.register_module()
 class ArrayImages(BaseDataset):
-    """One part of a file that :func:`save` wrote.
+    """One part of a file written by :func:`save`.
 
     Args:
         file (str): The file.
         part (str): 'train', 'val' or 'test'; of shapes also 'teacher', which a teacher is trained on.
-        **kwargs: ``pipeline`` and the like of mmpretrain's ``BaseDataset``.
+        **kwargs: Arguments of mmpretrain's ``BaseDataset``, for example ``pipeline``.
     """
 
     def __init__(self, file: str, part: str, **kwargs) -> None:

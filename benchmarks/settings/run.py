@@ -1,7 +1,7 @@
-"""Student, KD, equal weights, ramp and DistPro at their defaults, on unlike settings.
+"""Student, KD, equal weights, ramp and DistPro at their defaults, on different settings.
 
-``python benchmarks/settings/run.py`` trains what is not done yet and prints the table. Settings for choosing are measured on
-images that are neither trained on nor in the test set; the others on their test set.
+``python benchmarks/settings/run.py`` trains all unfinished runs and prints the table. Settings for choosing defaults are
+measured on images of neither the training nor the test set. The other settings are measured on their test set.
 """
 import argparse
 import concurrent.futures
@@ -31,7 +31,7 @@ from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
 METHODS = ('student', 'kd', 'equal', 'ramp', 'distpro')
 SEEDS = (0, 1, 2)
 RAMP = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))
-ABOVE_CHANCE = 1.2  # times chance is at chance
+ABOVE_CHANCE = 1.2  # times the chance level counts as chance level
 
 
 def train(cfg: Config) -> float | None:
@@ -47,12 +47,12 @@ def train(cfg: Config) -> float | None:
 
 
 class Bench:
-    """The runs of one setting, each done once.
+    """The runs of one setting. Finished runs are not repeated.
 
     Args:
         name (str): The setting.
         work_dir (str): Folder of all settings.
-        seeds (Sequence[int]): Seeds of the runs; the search has the first one and serves all.
+        seeds (Sequence[int]): Seeds of the runs. The search uses the first one and its process is replayed with all.
     """
 
     def __init__(self, name: str, work_dir: str, seeds=SEEDS) -> None:
@@ -85,11 +85,11 @@ class Bench:
         return cfg
 
     def key(self, method: str, seed: int, needs: str) -> str:
-        """What tells a run from one of another config, or one that needed other results."""
+        """Hash of a run's config and of the results that it depends on."""
         return hashlib.sha256((self.config(method, seed).pretty_text + needs).encode()).hexdigest()[:16]
 
     def done(self, method: str, seed: int, needs: str) -> dict | None:
-        """A run's result, if it is there."""
+        """Result of a run, None if it does not exist or is of a different config."""
         path = os.path.join(self.folder, f'{method}_{seed}.json')
         if not os.path.exists(path):
             return None
@@ -98,7 +98,7 @@ class Bench:
         return result if result['key'] == self.key(method, seed, needs) else None
 
     def needs(self, method: str, results: dict[str, dict]) -> str | None:
-        """What a method needs of the teacher's and the search's results; None if that is missing or failed."""
+        """Results of teacher and search that a method depends on; None if one is missing or failed."""
         if method == 'student':
             return ''
         needed = [results.get(name) for name in (('teacher', 'search') if method == 'distpro' else ('teacher', ))]
@@ -107,7 +107,7 @@ class Bench:
         return ''.join(result['key'] + result.get('process', '') for result in needed)
 
     def run(self, method: str, seed: int, needs: str = '') -> dict:
-        """A run's result, trained if it is not there yet or was of another config."""
+        """Result of a run. Trains if there is no result for the present config."""
         result = self.done(method, seed, needs)
         if result is not None:
             return result
@@ -139,7 +139,7 @@ class Bench:
         return result
 
     def needed(self) -> dict[str, dict]:
-        """Results of the teacher and the search, as far as they are done."""
+        """Results of teacher and search, as far as they are finished."""
         found = dict(teacher=self.done('teacher', 0, ''))
         needs = self.needs('search', found)
         if needs is not None:
@@ -147,14 +147,14 @@ class Bench:
         return {name: result for name, result in found.items() if result is not None}
 
     def run_one(self, method: str, seed: int) -> None:
-        """A run, if it is not done and what it needs is there."""
+        """Train a run if it is unfinished and its dependencies are finished."""
         torch.set_num_threads(1)
         needs = '' if method == 'teacher' else self.needs(method, self.needed())
         if needs is not None:
             self.run(method, seed, needs)
 
     def followers(self, method: str, methods=METHODS) -> list[tuple[str, int]]:
-        """Method and seed of the runs that need this one, most expensive first; of None, those that need nothing."""
+        """Method and seed of the runs that depend on this one (None: on no run), most expensive first."""
         after: dict[str | None, list[str]] = {None: ['teacher', 'student'], 'search': ['distpro'],
                                               'teacher': ['search', 'equal', 'ramp', 'kd']}
         runs = []
@@ -165,7 +165,7 @@ class Bench:
         return runs
 
     def results(self) -> list[dict]:
-        """Results of the runs that are done."""
+        """Results of all finished runs."""
         before = self.needed()
         found: list[dict | None] = list(before.values())
         for method in METHODS:
@@ -175,7 +175,7 @@ class Bench:
 
 
 def run_all(benches: list[Bench], methods: tuple[str, ...], jobs: int) -> None:
-    """Every run that is not done, several at once, each as soon as what it needs is there."""
+    """Train all unfinished runs, several at once, each as soon as its dependencies are finished."""
     context = multiprocessing.get_context('spawn')
     with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
         running: dict[concurrent.futures.Future, tuple[Bench, str]] = {}
@@ -196,7 +196,7 @@ def run_all(benches: list[Bench], methods: tuple[str, ...], jobs: int) -> None:
 
 
 def table(benches: list[Bench]) -> str:
-    """Markdown: one row a setting."""
+    """Markdown table with one row per setting."""
     rows = [['setting', 'pathways', 'teacher', *METHODS, 'against the better of student and KD', '95% interval',
              'search found']]
     for bench in benches:

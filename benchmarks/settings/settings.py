@@ -1,4 +1,4 @@
-"""Unlike settings: data, pair, optimiser, batch size and pathways, each with the same methods at their defaults."""
+"""Settings that differ in data, pair, optimiser, batch size and pathways. All run the same methods with their defaults."""
 import dataclasses
 import functools
 import os
@@ -17,7 +17,7 @@ POINTWISE = dict(type='PointwiseTransform')
 
 
 def classifier(backbone: dict, channels: int, pooled: bool = True) -> dict:
-    """Config of a classifier; the number of classes is filled in by the setting."""
+    """Config of a classifier without the number of classes, which the setting adds."""
     neck = dict(neck=dict(type='GlobalAveragePooling')) if pooled else {}
     return dict(_scope_='mmpretrain', type='ImageClassifier', backbone=backbone, **neck,
                 head=dict(type='LinearClsHead', in_channels=channels, loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))
@@ -56,10 +56,10 @@ class Setting:
         epochs (int): Epochs of the student.
         teacher_epochs (int): Epochs of the teacher.
         batch_size (int): Images a step.
-        optimizer (dict): The student's; the teacher's too, but for AdamW.
+        optimizer (dict): Optimiser of the student, and of the teacher unless it is AdamW.
         distiller (dict): Changes of the default distiller.
         teacher_part (str): Images that the teacher is trained on. Defaults to 'train'.
-        for_choosing (bool): Whether defaults of the package may be chosen by its 'val' images; the others are run once.
+        for_choosing (bool): Whether the 'val' images may be used to choose defaults of the package. Other settings run once.
     """
     data: Callable[[], dict]
     size: tuple[int, int, int]
@@ -137,8 +137,8 @@ def base_config(setting: Setting, file: str, work_dir: str, seed: int, part: str
         file (str): Its images.
         work_dir (str): Where the run writes.
         seed (int): Seed of the run.
-        part (str): 'val' or 'test': the images that the last epoch is measured on.
-        train (str): The images that are trained on. Defaults to 'train'.
+        part (str): 'val' or 'test', the images to evaluate on after the last epoch.
+        train (str): The images to train on. Defaults to 'train'.
     """
     channels = setting.size[0]
     pipeline = [dict(type='PackInputs')]

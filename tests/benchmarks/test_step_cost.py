@@ -1,4 +1,4 @@
-"""The benchmark of a step's cost runs and writes all that it promises, on a small pair."""
+"""The benchmark of step costs runs on a small pair and writes all its files."""
 import csv
 import pathlib
 import subprocess

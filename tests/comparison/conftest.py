@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from distpro_mm.comparison import Benchmark, pool, run_benchmark, training
-from distpro_mm.engine.hooks import process_record_hook
 
 CONFIGS = pathlib.Path(__file__).parents[2] / 'configs'
 BASES = dict(teacher='teachers/resnet20_digits.py', student='baselines/student.py', kd='baselines/kd.py',
@@ -33,7 +32,7 @@ BENCHMARK = """
 
 
 class SameProcess:
-    """Replaces an executor: makes each call at once, in this process."""
+    """Executor that runs each call at once in this process."""
 
     def __init__(self, *args):
         pass
@@ -58,7 +57,7 @@ class Folder:
         self.text = textwrap.dedent(BENCHMARK)
 
     def write(self, *changes, name='small.py'):
-        """Write the benchmark with some of its text replaced; its path."""
+        """Write the benchmark with some of its text replaced. Returns its path."""
         text = self.text
         for before, after in changes:
             assert before in text
@@ -71,18 +70,17 @@ class Folder:
             file.write(text + '\n')
 
     def run(self, path='small.py', **options):
-        """Run a benchmark; what run_benchmark returns, and the messages."""
+        """Run a benchmark. Returns the result of run_benchmark with the messages."""
         messages = []
         done = run_benchmark(Benchmark(path, 'work', **options), 1, messages.append)
         return types.SimpleNamespace(**done, messages=messages)
 
 
 def isolate(patch, path):
-    """Run a comparison in a folder: in one process, without figures, and unseen by those of other tests."""
+    """Run a comparison in a folder, in this process, and separate from the comparisons of other tests."""
     patch.chdir(path)
     patch.setattr(tempfile, 'tempdir', str(path))
     patch.setattr(pool.futures, 'ProcessPoolExecutor', SameProcess)
-    patch.setattr(process_record_hook, 'draw_process', lambda process, path: None)
 
 
 def write_configs(path):
@@ -97,14 +95,14 @@ def write_configs(path):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The configs of the benchmark, with nothing trained; no process is started."""
+    """The configs of the benchmark, without any trainings. No process is started."""
     isolate(monkeypatch, tmp_path)
     return write_configs(tmp_path)
 
 
 @pytest.fixture(scope='session')
 def trained(tmp_path_factory):
-    """All trainings of the benchmark and of SimKD, made once: the folder, and each student's initial weights."""
+    """Folder with all trainings of the benchmark and of SimKD, and the initial weights of each student."""
     path, initial = tmp_path_factory.mktemp('trained'), {}
     build_trainer = training.build_trainer
 
@@ -135,6 +133,6 @@ def trained(tmp_path_factory):
 
 @pytest.fixture
 def done(folder, trained):
-    """The configs of the benchmark, with all trainings done: only what a test changes is trained."""
+    """The configs of the benchmark with finished trainings, so that a test trains only what it changes."""
     shutil.copytree(trained.path / 'work', folder.path / 'work')
     return folder

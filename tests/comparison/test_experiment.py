@@ -1,4 +1,4 @@
-"""A comparison from start to end: what is trained again, what is chosen where, and what a failure costs."""
+"""A comparison from start to end: repeated trainings, choice of settings, and failures."""
 import json
 
 import pytest
@@ -30,7 +30,7 @@ def test_trains_all_then_only_what_has_changed(done):
     assert len(DistillationProcess.load('work/search/seed_0/process.json')) == 8
     before = [weights(done, seed) for seed in (0, 1)]
     assert not torch.equal(*(state['architecture.head.fc.weight'] for state in before))
-    # The search is changed and one result damaged: these and what needs them are trained again, and nothing else.
+    # The search is changed and one result is damaged: only these and their dependents are trained again.
     done.append('search', 'randomness = dict(seed=3)\noptim_wrapper = dict(optimizer=dict(lr=0.01))')
     damaged = done.path / 'work' / 'kd' / 'seed_1' / 'result.json'
     damaged.write_text(damaged.read_text()[:20])
@@ -68,14 +68,14 @@ def test_settings_are_chosen_on_held_out_training_images(done):
     assert kd[0]['accuracy'] > kd[1]['accuracy']
     reported = {r['name']: r for r in ran.results}
     assert reported['kd']['settings'] == {WEIGHT: 0.9} and not any(r['tuning'] for r in ran.results)
-    # The search is made with the settings that its distillation was given, and its ablation takes both, extended too.
+    # The search uses the settings chosen for its distillation. Its ablation uses both, also in the extended run.
     weight = reported['distpro']['settings'][KD_WEIGHT]
     assert reported['uniform']['settings'] == reported['uniform_longer']['settings'] == {KD_WEIGHT: weight}
     assert [r['name'] for r in ran.results].count('search') == 1
     process = DistillationProcess.load('work/search_for_distpro/seed_5/process.json')
     assert process.weighting.kd_weight == weight
     assert sum('trial of kd_weight' in line for line in ran.messages) == 2
-    # No trial has seen a test image, and none of its held-out images was trained on.
+    # No trial uses test images, and none trains on its held-out images.
     maker = JobMaker(Benchmark(path, 'work'))
     cfg = maker.trial(maker.benchmark.methods['kd'], {}, 7).config
     with DefaultScope.overwrite_default_scope('mmpretrain'):
@@ -84,7 +84,7 @@ def test_settings_are_chosen_on_held_out_training_images(done):
     assert not {image.numpy().tobytes() for image in train.images} & {image.numpy().tobytes() for image in val.images}
 
 
-def test_a_grid_that_is_widened_keeps_the_trials_that_it_had(done):
+def test_a_wider_grid_reuses_its_finished_trials(done):
     def trials_of(values):
         grid = ("kd='kd.py'", f"kd=dict(config='kd.py', grid={{'{WEIGHT}': {values}}})")
         ran = done.run(done.write(grid, ('seeds=[0, 1]', 'seeds=[0], tuning=dict(seeds=[7])')))

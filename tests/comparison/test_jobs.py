@@ -1,4 +1,4 @@
-"""The trainings of a benchmark: what they share, what they take from stages, how they are shortened and held out."""
+"""The trainings of a benchmark: shared options, inputs from stages, budgets and held-out images."""
 import os
 
 import pytest
@@ -18,7 +18,7 @@ def make(path='small.py', **options):
 
 
 def config_of(folder, method='kd', changes=(), **entries):
-    """config(budget) of a run of the method with these entries in its config; of a trial if the budget is None."""
+    """config(budget): config of a run of the method with these entries, of a trial if the budget is None."""
     folder.append('replay' if method == 'distpro' else method, ''.join(
         f'{entry} = {value!r}\n' for entry, value in entries.items()))
     maker = make(folder.write(*changes))
@@ -64,7 +64,7 @@ def test_a_trial_holds_out_images_at_any_depth_and_prepares_them_as_for_evaluati
 
 
 @pytest.mark.parametrize('shares_grid', [True, False])
-def test_a_stage_takes_a_methods_grid_unless_told_not_to(folder, shares_grid):
+def test_a_stage_takes_a_methods_grid_by_default(folder, shares_grid):
     maker = make(folder.write(('seeds=[0])', f'seeds=[0], shares_grid={shares_grid})')))
     method = maker.benchmark.methods['distpro']
     run, trial = maker.run(method, 0, 1, {KD_WEIGHT: 2.5}), maker.trial(method, {KD_WEIGHT: 2.5}, 100)
@@ -78,7 +78,7 @@ def test_a_stage_takes_a_methods_grid_unless_told_not_to(folder, shares_grid):
         assert job.config.custom_hooks[0].process == os.path.join(stage.work_dir, 'process.json')
 
 
-def test_budgets_are_runs_with_schedules_of_their_own(folder):
+def test_budgets_are_runs_with_scaled_schedules(folder):
     folder.append('kd', 'train_cfg = dict(max_epochs=20)\n'
                   "param_scheduler = dict(_delete_=True, type='MultiStepLR', by_epoch=True, milestones=[10, 16])\n"
                   "custom_hooks = [dict(type='mmrazor.DistillWarmUpHook', epochs=8)]")
@@ -129,7 +129,7 @@ def test_a_warm_up_is_shortened_and_never_all_of_a_run(folder, budget, spans, in
         dict(type='LinearLR', start_factor=1e-3, end=5, convert_to_iter_based=in_iterations),
         dict(type='CosineAnnealingLR', begin=5, end=100, T_max=95, convert_to_iter_based=in_iterations)])
     schedulers = config(budget).param_scheduler
-    if not in_iterations:  # a warm-up of one step would leave the learning rate where it begins
+    if not in_iterations:  # a warm-up of one step would never raise the learning rate
         spans = [span for span in spans if span[1] - span[0] > 1]
     assert [(schedule.get('begin', 0), schedule.end) for schedule in schedulers] == spans
     assert all(schedule.T_max == schedule.end - schedule.begin for schedule in schedulers if 'T_max' in schedule)
@@ -141,7 +141,7 @@ def test_a_training_that_counts_no_epochs_is_refused(folder):
         config()
 
 
-def test_a_checkpoint_is_where_others_read_it_whatever_a_config_says(folder):
+def test_a_checkpoint_is_where_others_read_it_with_any_config(folder):
     checkpoint = dict(filename_tmpl='e{}.pth', out_dir='elsewhere', interval=5)
     folder.append('teacher', f'default_hooks = dict(checkpoint={checkpoint})')
     maker = make()
@@ -163,17 +163,18 @@ def test_a_method_starts_from_the_checkpoint_of_its_stage(folder):
     maker = make(folder.write(*AB, ('seeds=[0, 1]', 'seeds=[0, 1], tuning=dict(budget=0.5)')))
     method = maker.benchmark.methods['kd']
     run, trial = maker.run(method, 1), maker.trial(method, {}, 100)
-    assert run.config.model.init_cfg.checkpoint == 'work/ab_initial/seed_1/epoch_10.pth'  # no seeds of its own: the run's
+    # The stage has no seeds, so it is trained with the seed of the run.
+    assert run.config.model.init_cfg.checkpoint == 'work/ab_initial/seed_1/epoch_10.pth'
     assert trial.config.model.init_cfg.checkpoint == f'{trial.needs[-1].work_dir}/epoch_5.pth'
     assert [job.needs[-1].name for job in (run, trial)] == ['ab_initial', 'ab_initial']
     assert 'InitialStudentHook' not in str(run.config.custom_hooks if 'custom_hooks' in run.config else '')
-    # As the reference, it does not make the others start from the stage.
+    # If it is the reference, the others still do not start from the stage.
     maker = make(folder.write(*AB, ("reference='student'", "reference='kd'")))
     assert 'init_cfg' not in maker.student.model
     assert maker.run(maker.benchmark.methods['student'], 0).needs == (maker.teacher, )
 
 
-def test_a_search_says_how_its_process_is_called(folder):
+def test_a_search_has_the_file_name_of_its_process(folder):
     folder.append('search', "custom_hooks = [dict(type='mmrazor.ProcessRecordHook', filename='found.json')]")
     assert config_of(folder, 'distpro')().custom_hooks[0].process == 'work/search/seed_0/found.json'
 

@@ -1,6 +1,7 @@
-"""The machine's part of a comparison: cores and threads, GPUs, processes that are killed, and the lock of a work_dir."""
+"""The processes of a comparison: cores and threads, GPUs, killed processes, and the lock of a work_dir."""
 import contextlib
 import json
+import multiprocessing
 import os
 import pathlib
 import shutil
@@ -23,7 +24,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 @pytest.fixture
 def machine(monkeypatch):
-    """machine(cores, load, affinity): what the operating system says."""
+    """machine(cores, load, affinity): set what the operating system reports."""
     monkeypatch.delenv('OMP_NUM_THREADS', raising=False)
 
     def have(cores, load=0.0, affinity=None):
@@ -102,9 +103,12 @@ KILLER = """
 
 @pytest.mark.timeout(900)
 def test_a_process_that_is_killed_fails_no_job(done, monkeypatch):
-    """Real processes, two at a time, and a real SIGKILL."""
+    """Two real processes at a time and a real SIGKILL. They are forked from a server that has imported the toolbox."""
+    forkserver = multiprocessing.get_context('forkserver')
+    forkserver.set_forkserver_preload(['distpro_mm'])
+    monkeypatch.setattr(pool.multiprocessing, 'get_context', lambda method: forkserver)
     monkeypatch.setattr(pool.futures, 'ProcessPoolExecutor', ProcessPoolExecutor)
-    (done.path / 'modules').mkdir()  # of the user's own, which the config imports
+    (done.path / 'modules').mkdir()  # a module of the user, which the config imports
     (done.path / 'modules' / 'killer.py').write_text(textwrap.dedent(KILLER))
     monkeypatch.syspath_prepend(str(done.path / 'modules'))
     done.append('kd', "custom_imports = dict(imports=['distpro_mm', 'killer'])\n"
@@ -145,7 +149,7 @@ def _is_running(group):
 
 @contextlib.contextmanager
 def _comparison(folder, has_begun):
-    """compare.py in a process of its own, with a worker; in a session of its own its processes are a group."""
+    """Run compare.py with a worker in a new session, so that its processes are a group."""
     command = [sys.executable, ROOT / 'tools' / 'compare.py', 'small.py', '--work-dir', 'work', '--jobs', '1']
     comparison = subprocess.Popen(command, cwd=folder.path, start_new_session=True,
                                   env=dict(os.environ, TMPDIR=str(folder.path)))
@@ -177,12 +181,12 @@ def test_a_comparison_that_ends_leaves_nothing_running_and_is_alone_until_then(f
     with _comparison(folder, trains) as killed:
         with pytest.raises(ConfigError, match=f"'work': another comparison runs there since .*, process {killed.pid} on"):
             folder.run()
-        with lock_work_dir('elsewhere', 1) as others:  # which is told where the other one runs
+        with lock_work_dir('elsewhere', 1) as others:  # the lock reports where the other one runs
             assert (killed.pid, str(folder.path / 'work')) in [(other['pid'], other['work_dir']) for other in others]
         killed.kill()
         killed.wait()
     shutil.rmtree(folder.path / 'work' / 'teacher')
-    with _comparison(folder, has_a_worker) as stopped:  # the one that was killed is not in the way
+    with _comparison(folder, has_a_worker) as stopped:  # the killed one holds no lock
         stopped.send_signal(signal.SIGTERM)
         assert stopped.wait(60) == 128 + signal.SIGTERM
     assert not list(folder.path.glob('work/**/result.json'))

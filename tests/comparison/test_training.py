@@ -1,10 +1,10 @@
-"""One training of a comparison: what it resumes from, and what it does not."""
+"""One training of a comparison: when it resumes and when it starts again."""
 from distpro_mm.comparison import training
 
 ONE_SEED = ('seeds=[0, 1]', 'seeds=[0]')
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint(done, monkeypatch):
+def test_a_killed_run_continues_from_its_checkpoint(done, monkeypatch):
     build_trainer, resumed = training.build_trainer, []
 
     def dies_in_the_second_epoch(cfg, resume=None):
@@ -25,7 +25,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(done, monkeypatch):
     assert resumed[0] is None and resumed[1].endswith('.pth')
 
 
-def test_what_another_config_left_is_not_gone_on_with(done, monkeypatch):
+def test_a_run_of_another_config_is_not_resumed(done, monkeypatch):
     done.append('kd', 'optim_wrapper = dict(optimizer=dict(lr=0.01))')
     build_trainer, loaded = training.build_trainer, []
 

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def folder(tmp_path):
-    """folder(counts, name='train', seed=0): The config of a CustomDataset of made-up images, counts by class."""
+    """folder(counts, name='train', seed=0): config of a CustomDataset with this number of made-up images of each class."""
 
     def make(counts, name='train', seed=0):
         random = np.random.RandomState(seed)

@@ -1,4 +1,4 @@
-"""Batch samplers of one's own, which group images as they like: the same batches from any place, and refused samplers."""
+"""Custom batch samplers that group images: the same batches from any start, and refused samplers."""
 import collections
 import copy
 import itertools
@@ -22,11 +22,11 @@ DIGITS = dict(type='mmpretrain.SklearnDigits', images_per_class=3, pipeline=[dic
 
 @DATA_SAMPLERS.register_module(force=True)
 class ByParity(BatchSampler):
-    """Gives batches of images with even labels and of images with odd ones, and what is left over at the end."""
+    """Yields batches of images with even labels and with odd labels. The remaining images come last."""
 
     def __init__(self, sampler, batch_size, drop_last=False):
         if not isinstance(sampler, Sampler):
-            raise TypeError('sampler should be an instance of ``Sampler``')  # as mmdet's ask
+            raise TypeError('sampler should be an instance of ``Sampler``')  # as mmdet's samplers check
         super().__init__(sampler, batch_size, drop_last)
 
     def __iter__(self):
@@ -53,7 +53,7 @@ def loader(**options):
 
 
 @pytest.mark.parametrize('drop_last', [False, True])
-def test_a_pass_goes_on_at_any_batch(drop_last):
+def test_a_pass_continues_at_any_batch(drop_last):
     whole = labels(loader(drop_last=drop_last), 1)
     assert len(whole) == len(loader(drop_last=drop_last)) == (7 if drop_last else 8)
     assert {len(batch) for batch in whole[:-1]} == {4} and len(whole[-1]) == (4 if drop_last else 2)
@@ -81,7 +81,7 @@ RANDOM = [dict(type='LoadImageFromFile'), dict(type='RandomCrop', crop_size=32, 
 
 @DATA_SAMPLERS.register_module(force=True)
 class Twice(BatchSampler):
-    """Gives every image twice, as plain indices."""
+    """Yields every index twice."""
 
     def __init__(self, sampler, batch_size):
         super().__init__(sampler, batch_size, False)

@@ -1,4 +1,4 @@
-"""Labels mean the same class in training, validation, test and teacher, or nothing is trained or measured."""
+"""A label must mean the same class in training, validation, test and teacher, or an error is raised."""
 import copy
 import os
 
@@ -14,7 +14,7 @@ PIPELINE = [dict(type='LoadImageFromFile', color_type='grayscale'), dict(type='P
 
 @pytest.fixture
 def config(make_config, folder):
-    """config(kind): Trains on folders of the classes a, b, c, evaluated on such."""
+    """config(kind): trains and evaluates on folders of the classes a, b, c."""
     datasets = [dict(folder(dict.fromkeys('abc', 10), part, seed), pipeline=PIPELINE)
                 for seed, part in enumerate(('train', 'test'))]
 
@@ -73,7 +73,7 @@ def test_a_checkpoint_is_not_tested_on_a_folder_that_lacks_a_class(config, folde
     cfg.test_dataloader.dataset = dict(few, data_root='', data_prefix=few['data_root'],
                                        ann_file=str(tmp_path / 'labels.txt'))
     right = evaluate_student(cfg, checkpoint)
-    os.mkdir(os.path.join(few['data_root'], 'b'))  # what the message advises
+    os.mkdir(os.path.join(few['data_root'], 'b'))  # as the message advises
     cfg.test_dataloader.dataset = few
     assert evaluate_student(cfg, checkpoint) == right
 

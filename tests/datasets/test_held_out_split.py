@@ -1,4 +1,4 @@
-"""The two parts of a training set: disjoint, together the whole, in each class's share."""
+"""The two parts of a training set are disjoint, complete and stratified by class."""
 import collections
 import os
 import shutil
@@ -60,7 +60,7 @@ def test_an_image_and_its_label_stay_together():
         assert item['data_samples'].gt_label.item() == info['gt_label'] == part.get_cat_ids(index)[0]
 
 
-def pack(items):  # at the module's top, for the worker to find
+def pack(items):  # at module level, so that the worker can import it
     return [(item['data_samples'].gt_label.item(), item['inputs']) for item in items]
 
 
@@ -95,14 +95,14 @@ def test_images_without_labels_can_be_split_unstratified():
 
 
 class WithSeveral(WithoutLabels):
-    """Images with one class or two, as those of detection and of several labels."""
+    """Images with one class or two, as in detection and in multi-label data sets."""
 
     def get_cat_ids(self, index):
         return [0, 1][:1 + index % 2]
 
 
 @pytest.mark.parametrize('dataset', [WithoutLabels(), WithSeveral()])
-def test_images_without_one_label_each_are_split_all_together_which_is_said_once(dataset, monkeypatch):
+def test_images_without_one_label_each_are_not_stratified_which_is_reported_once(dataset, monkeypatch):
     said = []
     monkeypatch.setattr('distpro_mm.datasets.held_out_split.print_log', lambda message, *args: said.append(message))
     parts = [HeldOutSplit(dataset, part, ratio=0.3) for part in ('train', 'held_out')]
@@ -189,7 +189,7 @@ def test_links_and_copies_of_a_file_are_the_same_image(folder, tmp_path):
 
 
 class Pairs(torch.utils.data.Dataset):
-    """A data set of torch, which tells nothing of its images."""
+    """A torch data set without information on its images."""
 
     def __getitem__(self, index):
         return torch.full((1, 2, 2), index % 10) + torch.rand(()), index % 2
@@ -198,7 +198,7 @@ class Pairs(torch.utils.data.Dataset):
         return 20
 
 
-def test_images_of_which_a_data_set_tells_nothing_are_compared_by_loading_them():
+def test_images_without_information_in_the_data_set_are_compared_by_loading_them():
     state = torch.get_rng_state()
     train, held_out = (HeldOutSplit(Pairs(), part, ratio=0.3) for part in ('train', 'held_out'))
     assert not {int(i) % 10 for i in train.indices} & {int(i) % 10 for i in held_out.indices}
@@ -222,7 +222,7 @@ def test_every_class_is_trained_on(stratified):
 
 
 class GivesUp(BaseDataset):
-    """Loads nothing for some images, instead of which mmengine takes any other image of the whole set."""
+    """Returns None for some images, for which mmengine then loads a random image of the complete set."""
 
     def load_data_list(self):
         return [dict(img=np.full((1, 1, 1), index), gt_label=0) for index in range(40)]
@@ -281,7 +281,7 @@ def test_a_part_of_which_all_images_are_given_up_is_named():
 
 
 class Mosaic:
-    """As the data sets of detection that mix several images into one."""
+    """Mixes several images into one, as data sets of detection do."""
 
     class Mix:
         def get_indices(self, dataset):

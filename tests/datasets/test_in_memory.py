@@ -1,4 +1,4 @@
-"""Images held in memory and augmented in batches are those of the pipeline for single images."""
+"""Images in memory, augmented in batches, equal those of the pipeline for single images."""
 import collections
 
 import cv2
@@ -62,7 +62,7 @@ def tell(images, marked):
 
 
 def test_crops_and_flips_are_distributed_as_for_single_images():
-    """Against mmpretrain's and mmcv's own transforms: the same 50 outcomes, each as often."""
+    """Compared with the transforms of mmpretrain and mmcv: the same 50 outcomes with the same frequency."""
     count = 10000
     marked = np.arange(1, 31, dtype=np.uint8).reshape(6, 5)
     crop, flip = RandomCrop(crop_size=(6, 5), padding=2), RandomFlip(prob=0.3, direction='horizontal')
@@ -77,10 +77,10 @@ def test_crops_and_flips_are_distributed_as_for_single_images():
     expected = {outcome: count * (0.3 if outcome[2] else 0.7) / 25 for outcome in counts[0]}
     for drawn in counts:
         chi_square = sum((drawn[outcome] - expected[outcome])**2 / expected[outcome] for outcome in expected)
-        assert chi_square < 98  # 49 degrees of freedom: exceeded once in 25,000 times
+        assert chi_square < 98  # 49 degrees of freedom: exceeded with a probability of 1 / 25,000
 
 
-def test_every_channel_of_an_image_is_cut_at_one_place_and_images_at_places_of_their_own():
+def test_channels_of_an_image_share_a_crop_and_images_do_not():
     torch.manual_seed(0)
     image = torch.arange(36.).view(1, 1, 6, 6)
     batch = BatchRandomCrop(padding=3)((image + torch.tensor([0., 100.]).view(1, 2, 1, 1)).repeat(50, 1, 1, 1) + 1)
@@ -117,7 +117,7 @@ def test_images_of_several_sizes_and_bad_arguments_are_refused(tmp_path):
         InMemoryDataset(folder)
 
 
-def test_images_are_kept_for_the_next_run_only_where_asked_for():
+def test_images_are_cached_for_the_next_run_only_if_asked_for():
     from distpro_mm.datasets import cache_images
     first, second = InMemoryDataset(DIGITS), InMemoryDataset(DIGITS)
     assert first.images.data_ptr() != second.images.data_ptr()
@@ -133,7 +133,7 @@ def test_images_are_kept_for_the_next_run_only_where_asked_for():
 
 @TRANSFORMS.register_module(force=True)
 class OwnRandomNumbers:
-    """Random without the global random numbers."""
+    """Random, but without the global random generators."""
 
     def __init__(self):
         self.random = np.random.default_rng()
@@ -185,7 +185,7 @@ def test_steps_that_change_nothing_at_random_are_held_in_memory():
 
 
 def test_loading_images_does_not_seed_the_gpu(monkeypatch):
-    """Its random numbers belong to the training, which did not seed them again in mmengine's own loops."""
+    """The GPU's random numbers belong to the training. mmengine's loops do not seed them again."""
     def seeded(seed):
         raise AssertionError('the GPU was seeded')
 

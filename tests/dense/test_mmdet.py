@@ -1,4 +1,4 @@
-"""mmdetection: its configs, data sets, detectors and evaluation, through the example's configs."""
+"""Configs, data sets, detectors and evaluation of mmdetection, with the example's configs."""
 import importlib
 import json
 import os
@@ -25,7 +25,7 @@ LONG, SHORT = 96, 64
 
 @pytest.fixture(scope='module')
 def coco(tmp_path_factory):
-    """Made-up images in the layout of COCO, upright and lying: one or two bright rectangles on noise."""
+    """Made-up images in the layout of COCO, portrait and landscape: one or two bright rectangles on noise."""
     root, generator = tmp_path_factory.mktemp('coco'), np.random.RandomState(0)
     (root / 'annotations').mkdir()
     classes = importlib.import_module('mmdet.datasets').CocoDataset.METAINFO['classes']
@@ -125,7 +125,7 @@ def test_a_retinanet_is_searched_distilled_exported_and_evaluated(coco, tmp_path
 
 
 def test_a_two_stage_detector_teaches_a_detr(coco, tmp_path):
-    """Neither runs as a whole without annotations, nor the first one's head without compiled operators."""
+    """Neither detector runs completely without annotations. The head of the first one needs compiled operators."""
     folder = pathlib.Path(get_installed_path('mmdet')) / '.mim' / 'configs'
     cfg = small(coco, tmp_path, 'search')
     cfg.train_cfg.update(max_epochs=1, val_interval=2)
@@ -150,7 +150,7 @@ def test_a_two_stage_detector_teaches_a_detr(coco, tmp_path):
     assert search.model.distiller.grid.alpha.std() > 0 and type(search.model.data_preprocessor) is models.DetDataPreprocessor
 
 
-def test_an_operator_that_mmcv_lite_lacks_says_so():
+def test_an_operator_that_mmcv_lite_lacks_is_named():
     ops = importlib.import_module('mmcv.ops')
     if isinstance(importlib.import_module('mmcv._ext'), compat._WithoutOperators):
         with pytest.raises(ImportError, match='roi_align_forward was called, which mmcv-lite does not have'):

@@ -1,4 +1,4 @@
-"""mmsegmentation: its configs, data sets, segmentors and evaluation, through the example's configs."""
+"""Configs, data sets, segmentors and evaluation of mmsegmentation, with the example's configs."""
 import importlib
 import os
 import pathlib

@@ -23,7 +23,7 @@ EPOCHS = dict(teacher=8, search=2, distill=10)
 
 
 def config(folder, task, kind, **options):
-    """A config file's config, as tools/train.py reads it: kind is teacher, search or distill."""
+    """A config read from a file, as tools/train.py does. kind: teacher, search or distill."""
 
     def network(channels):
         return dict(type=MODEL[task], channels=channels)
@@ -160,7 +160,7 @@ def through_the_whole_step(model, batch, held_out, momenta, lr, mu, decay):
 
 
 def test_the_hypergradient_of_a_segmentors_search_is_that_through_the_whole_step(tmp_path):
-    """The loop's own move of alpha, at the fourth step, in float64."""
+    """Alpha's update by the loop at the fourth step, in float64."""
     lr, mu, decay, seen = 0.05, 0.9, 1e-3, {}
     runner = build_trainer(config(
         tmp_path, 'segmentation', 'search', model__teacher_ckpt=None, optim_wrapper__alpha=dict(optimizer=dict(

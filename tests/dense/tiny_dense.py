@@ -1,6 +1,6 @@
-"""A segmentor and a detector on mmengine alone, and made-up images for them: squares and crosses on noise.
+"""A segmentor and a detector that need only mmengine, and made-up images of squares and crosses on noise.
 
-Imports nothing of what is tested, so that an exported student can be built from this file and mmengine.
+Does not import the tested packages, so that an exported student can be built from this file and mmengine.
 """
 import numpy as np
 import torch
@@ -12,13 +12,13 @@ from mmengine.registry import DATASETS, METRICS, MODELS
 from mmengine.structures import BaseDataElement, InstanceData, PixelData
 from torch import nn
 
-SIZE, SIDE, CELL = 24, 8, 4  # of an image, of the thing in it, of a cell of the detector
+SIZE, SIDE, CELL = 24, 8, 4  # of an image, an object, a cell of the detector
 THINGS = ('square', 'cross')
 
 
 @DATASETS.register_module()
 class Things(BaseDataset):
-    """One or two things an image: the class of each pixel (0: none), or boxes and their classes."""
+    """Images of one or two objects, with the class of each pixel (0: none), or boxes and their classes."""
     METAINFO = dict(classes=THINGS, palette=[(255, 0, 0), (0, 255, 0)])
 
     def __init__(self, count, seed, boxes):
@@ -58,7 +58,7 @@ class Things(BaseDataset):
 
 
 class _Dense(BaseModel):
-    """Three stages of convolutions and what a subclass makes of the last one's map."""
+    """Three stages of convolutions. Subclasses interpret the map of the last one."""
 
     def __init__(self, channels, outputs, data_preprocessor=None):
         super().__init__(data_preprocessor)
@@ -83,7 +83,7 @@ class _Dense(BaseModel):
 
 @MODELS.register_module()
 class TinySegmentor(_Dense):
-    """Gives a class to each pixel."""
+    """Predicts a class for each pixel."""
 
     def __init__(self, channels, data_preprocessor=None):
         super().__init__(channels, 1 + len(THINGS), data_preprocessor)
@@ -102,7 +102,7 @@ class TinySegmentor(_Dense):
 
 @MODELS.register_module()
 class TinyDetector(_Dense):
-    """In each cell of 4 x 4 pixels: whether the middle of a thing is there, its class, and the way to its box's corners."""
+    """Predicts whether a cell of 4 x 4 pixels has the centre of an object, its class, and the offsets of its box."""
 
     def __init__(self, channels, data_preprocessor=None):
         super().__init__(channels, len(THINGS) + 4, data_preprocessor)
@@ -117,7 +117,7 @@ class TinyDetector(_Dense):
                 corners.append((outputs[index, len(THINGS):, row, column], (box - middle) / SIDE))
         found, right = (torch.stack(part) for part in zip(*corners))
         scores = F.binary_cross_entropy_with_logits(outputs[:, :len(THINGS)], wanted, reduction='none')
-        # Lists of tensors, as mmdet's heads give one for each level.
+        # Lists with one tensor per level, as mmdet's heads return.
         return dict(loss_cls=[20 * scores.mean()], loss_bbox=[F.l1_loss(found, right.to(found))],
                     boxes_an_image=torch.tensor(len(corners) / len(data_samples)))
 
@@ -136,7 +136,7 @@ class TinyDetector(_Dense):
 
 @METRICS.register_module()
 class PixelAccuracy(BaseMetric):
-    """Share of the pixels, or of the boxes of at least half overlap, that are right."""
+    """Share of correct pixels, or of correct boxes with an overlap of at least one half."""
 
     def process(self, data_batch, data_samples):
         for sample in data_samples:
@@ -149,7 +149,7 @@ class PixelAccuracy(BaseMetric):
 
 @METRICS.register_module()
 class BoxRecall(BaseMetric):
-    """Share of the things for which a box of the right class overlaps theirs by half."""
+    """Share of objects with a predicted box of the right class and an overlap of at least one half."""
 
     def process(self, data_batch, data_samples):
         for sample in data_samples:

@@ -1,4 +1,4 @@
-"""A search tells a useful pathway from a useless one: a trained teacher's layer, and the same layer replaced by noise."""
+"""A search distinguishes a useful pathway from a useless one: a layer of a trained teacher, and noise of the same size."""
 import os
 
 import numpy as np
@@ -14,7 +14,7 @@ from distpro_mm.models import CIFARResNet
 
 @MODELS.register_module()
 class HalfNoiseResNet(CIFARResNet):
-    """A network with one layer more, which puts out noise of the size of its last stage."""
+    """A network with an additional layer that returns noise with the size of the last stage."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -44,7 +44,7 @@ def test_the_weight_of_noise_goes_down(make_config, teacher_ckpt, seed):
 
 
 @pytest.mark.slow
-def test_a_search_in_rounds_tells_noise_too(make_config, teacher_ckpt):
+def test_a_search_in_rounds_detects_noise_too(make_config, teacher_ckpt):
     cfg = make_config('whole_run', train_cfg__max_epochs=6, train_cfg__rounds=4, train_cfg__knots=2,
                       param_scheduler__T_max=6)
     cfg.train_dataloader.dataset.images_per_class = 30
@@ -57,4 +57,4 @@ def test_a_search_in_rounds_tells_noise_too(make_config, teacher_ckpt):
     process = DistillationProcess.load(os.path.join(runner.work_dir, 'process.json'))
     assert process.names == ['layer3>layer3:pointwise', 'noise>layer3:pointwise']
     useful, noise = process.weights.T
-    assert noise[0] < 0.6 < useful[0] and noise.mean() < useful.mean()  # at the end of a run a weight hardly matters
+    assert noise[0] < 0.6 < useful[0] and noise.mean() < useful.mean()  # at the end of a run a weight has little effect

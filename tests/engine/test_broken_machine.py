@@ -1,4 +1,4 @@
-"""A machine that fails in the middle of a run: the error is one sentence with the iteration, and what was learned stays."""
+"""A machine that fails in the middle of a run: one message names the iteration, and the checkpoints stay valid."""
 import errno
 import os
 import signal
@@ -48,7 +48,7 @@ def test_a_corrupt_image_is_named_with_the_iteration(make_config, folder_of_digi
         type='CustomDataset', data_root=str(folder_of_digits),
         pipeline=[dict(type='LoadImageFromFile', color_type='grayscale'), dict(type='PackInputs')])
     runner = build_trainer(cfg)
-    # One that comes late in the first pass over the training images.
+    # an image late in the first epoch
     loader = runner.build_train_loop(cfg.train_cfg).dataloader
     late = list(loader.batch_sampler)[5][0]
     image = loader.dataset.get_data_info(int(late))['img_path']
@@ -62,13 +62,13 @@ def test_a_corrupt_image_is_named_with_the_iteration(make_config, folder_of_digi
     assert stopped == 6 or workers  # a worker loads ahead
     folder = folder_of_digits.parent / 'search'
     check_what_stays(folder, [f'iter_{i}.pth' for i in range(2, stopped, 2)], stopped - 1)
-    with open(image, 'wb') as file:  # mended, the run goes on
+    with open(image, 'wb') as file:  # with the image repaired, the run continues
         file.write(whole)
     build_trainer(cfg, resume='auto').train()
     assert len(DistillationProcess.load(str(folder / 'process.json'))) == 16
 
 
-def test_a_worker_that_dies_is_told(make_config, tmp_path):
+def test_a_worker_that_dies_is_reported(make_config, tmp_path):
 
     @DATASETS.register_module(force=True)
     class DeadlyDigits(SklearnDigits):
@@ -87,13 +87,13 @@ def test_a_worker_that_dies_is_told(make_config, tmp_path):
 
 
 @pytest.mark.parametrize('error', [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_keeps_the_checkpoint_before(make_config, tmp_path, monkeypatch, error):
+def test_a_full_disk_leaves_the_last_checkpoint(make_config, tmp_path, monkeypatch, error):
     cfg = make_config('search', default_hooks__checkpoint=FRESH)
     flush, written = os.fsync, []
 
     def fsync(handle):
         written.append(handle)
-        if sum(1 for _ in (tmp_path / 'search').glob('iter_*.pth')) == 2:  # the third, and all that comes after
+        if sum(1 for _ in (tmp_path / 'search').glob('iter_*.pth')) == 2:  # at the third and all later writes
             raise OSError(error, os.strerror(error))
         flush(handle)
 
@@ -115,7 +115,7 @@ def test_an_infinite_loss_stops_a_distillation_too(make_config, tmp_path):
         build_trainer(cfg).train()
 
 
-def test_a_student_without_forward_mode_is_said_once(make_config):
+def test_a_student_without_forward_mode_is_reported_once(make_config):
 
     class Opaque(torch.autograd.Function):
         """x, without a derivative in forward mode."""

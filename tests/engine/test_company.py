@@ -1,4 +1,4 @@
-"""Students as they come: averaged, partly frozen, checkpointed, with several heads, taught by layers of two sets."""
+"""Students with averaged weights, frozen stages, checkpointing or several heads, and two sets of teacher layers."""
 import os
 
 import pytest
@@ -25,14 +25,14 @@ def names(runner, side='receiver'):
     return [tap.name for tap in runner.model.distiller.taps(side)]
 
 
-def test_an_average_of_the_weights_is_kept_beside(tmp_path):
+def test_an_average_of_the_weights_is_stored(tmp_path):
     def change(cfg):
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='EMAHook', momentum=0.25)]
 
     runners = run(tmp_path, change)
     for kind, runner in runners.items():
         saved = torch.load(os.path.join(runner.cfg.work_dir, f'epoch_{runner.epoch}.pth'), 'cpu', weights_only=False)
-        key = 'architecture.head.fc.weight'  # the hook puts the average where evaluation looks, and the weights beside it
+        key = 'architecture.head.fc.weight'  # the hook stores the average as state_dict, and the weights separately
         assert not torch.equal(saved['state_dict'][key], saved['ema_state_dict'][f'module.{key}'])
         assert torch.equal(saved['ema_state_dict'][f'module.{key}'], runner.model.state_dict()[key].cpu()), kind
 
@@ -67,7 +67,7 @@ def test_layers_of_two_sets_teach_together(tmp_path):
 
 @MODELS.register_module()
 class TwoLossesHead(LinearClsHead):
-    """A loss beside that of the classes, as of an auxiliary head."""
+    """An additional loss, as of an auxiliary head."""
 
     def loss(self, feats, data_samples, **kwargs):
         return dict(super().loss(feats, data_samples, **kwargs), loss_auxiliary=feats[-1].square().mean())

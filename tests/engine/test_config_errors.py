@@ -1,4 +1,4 @@
-"""A wrong config is one message that names the key, the value and what would do."""
+"""A wrong config gives one message that names the key, the value and valid values."""
 import pathlib
 
 import pytest
@@ -55,13 +55,13 @@ def test_it_is_one_message(make_config, kind, options, message):
             trainer.train()
 
 
-def test_an_error_of_the_training_itself_keeps_its_traceback(make_config):
+def test_an_error_of_the_training_itself_has_its_traceback(make_config):
     cfg = make_config('student')
     with pytest.raises(TypeError, match='of the training'), config_errors(cfg):
         raise TypeError('of the training')
 
 
-def test_a_config_without_a_model_says_so(tmp_path):
+def test_a_config_without_a_model_is_refused(tmp_path):
     for text in ('', 'model = dict(backbone=1)'):
         (tmp_path / 'config.py').write_text(text)
         with pytest.raises(ConfigError, match="config.py' has .*model.*: give model=dict"):

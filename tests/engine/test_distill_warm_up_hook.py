@@ -1,29 +1,18 @@
 import os
 
 import pytest
-from mmengine.hooks import Hook
 from mmengine.runner import Runner
+from runs import Watch, trained
 
 from distpro_mm.errors import ConfigError
 
 WARM_UP = dict(type='mmrazor.DistillWarmUpHook', epochs=4)
 
 
-class Watch(Hook):
-    priority = 'LOWEST'
-
-    def __init__(self):
-        self.weights = []
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.weights.append((runner.epoch, runner.model.distiller.distill_losses['loss_kl'].loss_weight))
-
-
 def weights(cfg):
-    runner, watch = Runner.from_cfg(cfg), Watch()
-    runner.register_hook(watch)
-    runner.train()
-    return sorted(set(watch.weights))
+    watch = Watch(lambda runner: (runner.epoch, runner.model.distiller.distill_losses['loss_kl'].loss_weight))
+    trained(cfg, watch)
+    return sorted(set(watch.seen))
 
 
 def test_the_weight_rises_epoch_by_epoch_to_the_configs(make_config):
@@ -32,9 +21,9 @@ def test_the_weight_rises_epoch_by_epoch_to_the_configs(make_config):
     assert weights(cfg) == [(epoch, pytest.approx(weight)) for epoch, weight in expected]
 
 
-def test_a_resumed_run_goes_on_at_its_place(make_config):
+def test_a_resumed_run_continues_at_its_iteration(make_config):
     cfg = make_config('kd', train_cfg__max_epochs=2, custom_hooks=[WARM_UP])
-    Runner.from_cfg(cfg).train()
+    trained(cfg)
     more = make_config('kd', train_cfg__max_epochs=3, custom_hooks=[WARM_UP])
     more.load_from, more.resume = os.path.join(cfg.work_dir, 'epoch_2.pth'), True
     assert weights(more) == [(2, pytest.approx(0.9 * 0.75))]
@@ -44,4 +33,4 @@ def test_what_cannot_be_warmed_up_is_refused(make_config):
     with pytest.raises(ConfigError, match='custom_hooks: DistillWarmUpHook.epochs=0 must be a number at least 1'):
         Runner.from_cfg(make_config('kd', custom_hooks=[dict(WARM_UP, epochs=0)]))
     with pytest.raises(ConfigError, match='custom_hooks: DistillWarmUpHook finds no loss with a loss_weight'):
-        Runner.from_cfg(make_config('student', custom_hooks=[WARM_UP])).train()
+        trained(make_config('student', custom_hooks=[WARM_UP]))

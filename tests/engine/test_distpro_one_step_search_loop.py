@@ -9,30 +9,22 @@ import torch
 from mmengine.hooks import Hook
 from mmengine.registry import OPTIMIZERS
 from mmengine.runner import Runner
+from runs import Watch, trained, written_process
 from torch import nn
-from watching import AfterEach, load
 
 from distpro.process import DistillationProcess
 from distpro_mm.engine.loops.reproducible_train_loop import endless, start_at
 from distpro_mm.errors import ConfigError, TrainingError
 
 
-def search(cfg, before=None):
-    runner = Runner.from_cfg(cfg)
-    if before:
-        before(runner)
-    runner.train()
-    return runner
-
-
-def test_every_alpha_is_recorded_from_start_to_end(make_config):
+def test_every_alpha_is_recorded_from_start_to_end(make_config, real_pictures):
     alphas = []
 
     def note(runner):
         alphas.append(runner.model.distiller.grid.alpha.detach().cpu().clone())
 
-    runner = search(make_config('search'), lambda r: (note(r), r.register_hook(AfterEach(note))))
-    process = load(runner)
+    runner = trained(make_config('search'), Watch(after=note), prepare=note)
+    process = written_process(runner)
     assert len(process) == runner.max_iters == 8
     assert np.allclose(process.progress, np.arange(8) / 7)
     assert np.array_equal(np.array(process.alpha, dtype=np.float32), torch.stack(alphas[:-1]).numpy())
@@ -41,32 +33,31 @@ def test_every_alpha_is_recorded_from_start_to_end(make_config):
     assert os.path.getsize(os.path.join(runner.work_dir, 'process.png')) > 5000
 
 
-def test_alpha_interval_moves_alpha_every_kth_step_and_makes_no_other_extra_pass(make_config):
-    counted = []
-    runner = search(make_config('search', train_cfg__alpha_interval=3),
-                    lambda r: r.register_hook(AfterEach(lambda r: counted.append(dict(r.train_loop.hypergradient.passes)))))
-    assert np.allclose(load(runner).progress, [0, 3 / 7, 6 / 7])
-    assert counted[-1] == dict(held_out_forward_backward=3, dual_forward=3)
+def test_alpha_interval_updates_alpha_every_kth_step_without_other_extra_passes(make_config):
+    counted = Watch(after=lambda runner: runner.train_loop.hypergradient.passes)
+    runner = trained(make_config('search', train_cfg__alpha_interval=3), counted)
+    assert np.allclose(written_process(runner).progress, [0, 3 / 7, 6 / 7])
+    assert counted.seen[-1] == dict(held_out_forward_backward=3, dual_forward=3)
     assert runner.model.passes == dict(teacher=8, student=8)
 
 
 @pytest.mark.parametrize('method', ['jvp', 'differences'])
 def test_the_student_is_bit_identical_to_one_trained_without_a_search(make_config, method):
-    """Faults 1, 2 and 4 through the whole loop: with alpha's learning rate 0 a search is an ordinary training."""
+    """Faults 1, 2 and 4 in the complete loop: with learning rate 0 for alpha, a search is an ordinary training."""
     cfg = make_config('search', train_cfg__method=method)
     cfg.optim_wrapper.alpha = dict(optimizer=dict(type='SGD', lr=0.0))
-    searched = search(cfg)
+    searched = trained(cfg)
     cfg = make_config('equal')
     cfg.train_dataloader.dataset = dict(type='HeldOutSplit', part='train', dataset=cfg.train_dataloader.dataset)
-    plain = search(cfg)
+    plain = trained(cfg)
     a, b = searched.model.state_dict(), plain.model.state_dict()
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_the_teacher_does_not_change(make_config):
     before = {}
-    runner = search(make_config('search'), lambda r: r.register_hook(
-        AfterEach(lambda r: before or before.update({k: v.clone() for k, v in r.model.teacher.state_dict().items()}))))
+    runner = trained(make_config('search'), Watch(
+        after=lambda r: before or before.update({k: v.clone() for k, v in r.model.teacher.state_dict().items()})))
     assert all(torch.equal(value, before[key]) for key, value in runner.model.teacher.state_dict().items())
     assert not any(module.training for module in runner.model.teacher.modules())
 
@@ -109,17 +100,18 @@ def test_one_held_out_loader_serves_the_whole_search(make_config):
 
 
 def test_a_uniform_weighting_is_searched_in_vain(make_config):
-    runner = search(make_config('search', model__distiller__weighting=dict(_delete_=True, type='uniform')))
-    assert torch.equal(runner.model.distiller.grid.alpha.cpu(), torch.ones(4)) and (load(runner).weights == 1).all()
+    runner = trained(make_config('search', model__distiller__weighting=dict(_delete_=True, type='uniform')))
+    assert torch.equal(runner.model.distiller.grid.alpha.cpu(), torch.ones(4))
+    assert (written_process(runner).weights == 1).all()
 
 
-def test_a_price_takes_weight_from_dear_pathways(make_config):
+def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
     kinds = [dict(type='PointwiseTransform'), dict(type='ConvAttentionTransform')]
     means = []
     for penalty in (0.0, 30.0):
-        runner = search(make_config('search', str(penalty), train_cfg__cost_penalty=penalty, train_cfg__max_epochs=3,
+        runner = trained(make_config('search', str(penalty), train_cfg__cost_penalty=penalty, train_cfg__max_epochs=3,
                                     model__distiller__transforms=kinds))
-        weights = load(runner).weights[-1]
+        weights = written_process(runner).weights[-1]
         means.append(weights[1::2].mean() - weights[::2].mean())
         assert runner.train_loop._price is None or (runner.train_loop._price[1::2] > runner.train_loop._price[::2]).all()
     assert means[1] < means[0]
@@ -129,8 +121,8 @@ def test_a_list_of_schedulers_is_the_students_alone(make_config):
     lrs = []
     cfg = make_config('search')
     cfg.param_scheduler = [dict(type='MultiStepLR', milestones=[1], gamma=0.1)]
-    hook = AfterEach(lambda r: lrs.append({k: v[0] for k, v in r.optim_wrapper.get_lr().items() if k.endswith('lr')}))
-    search(cfg, lambda r: r.register_hook(hook))
+    hook = Watch(after=lambda r: lrs.append({k: v[0] for k, v in r.optim_wrapper.get_lr().items() if k.endswith('lr')}))
+    trained(cfg, hook)
     assert lrs[0] == {'student.lr': 0.05, 'alpha.lr': 0.1}
     assert lrs[-1]['student.lr'] == pytest.approx(0.005) and lrs[-1]['alpha.lr'] == 0.1
 
@@ -139,28 +131,29 @@ def test_schedulers_by_name(make_config):
     cfg = make_config('search')
     cfg.param_scheduler = dict(_delete_=True, alpha=[dict(type='MultiStepLR', milestones=[1], gamma=0.5)])
     cfg.param_scheduler.pop('_delete_')
-    runner = search(cfg)
+    runner = trained(cfg)
     assert runner.optim_wrapper.get_lr()['alpha.lr'] == [pytest.approx(0.05)]
     assert runner.optim_wrapper.get_lr()['student.lr'] == [0.05]
 
 
-def test_a_resumed_search_goes_on_with_its_process(make_config):
-    first = search(make_config('search', train_cfg__max_epochs=2))
+def test_a_resumed_search_continues_its_process(make_config):
+    first = trained(make_config('search', train_cfg__max_epochs=2))
     alpha = first.model.distiller.grid.alpha.detach().clone()
     cfg = make_config('search', train_cfg__max_epochs=3, resume=True)
     starts = []
-    cfg_hook = AfterEach(lambda r: None)
+    cfg_hook = Watch()
     cfg_hook.before_train = lambda r: starts.append((r.iter, r.model.distiller.grid.alpha.detach().clone(),
                                                     len(r.optim_wrapper['alpha'].optimizer.state)))
-    runner = search(cfg, lambda r: r.register_hook(cfg_hook))
+    runner = trained(cfg, cfg_hook)
     assert starts[0][0] == 8 and torch.equal(starts[0][1], alpha) and starts[0][2] == 1
-    assert len(load(runner)) == 12
+    assert len(written_process(runner)) == 12
 
 
-# ---- what cannot be searched is said, and nothing learned is lost
+# ---- errors of a search, which preserve the process found so far
 
 
 class Spoil(Hook):
+    priority = 'VERY_LOW'
 
     def __init__(self, at, spoil):
         self.at, self.spoil = at, spoil
@@ -179,10 +172,10 @@ def spoil_transform(runner):
 
 
 @pytest.mark.parametrize('spoil', [spoil_student, spoil_transform])
-def test_nan_stops_the_search_and_keeps_the_last_good_process(make_config, spoil):
+def test_nan_stops_the_search_and_leaves_the_last_good_process(make_config, spoil):
     cfg = make_config('search')
     with pytest.raises(TrainingError, match='stopped at iteration 6 of 8.*training loss is not finite.*lr'):
-        search(cfg, lambda r: r.register_hook(Spoil(5, spoil)))
+        trained(cfg, Spoil(5, spoil))
     process = DistillationProcess.load(os.path.join(cfg.work_dir, 'process.json'))
     assert len(process) == 6 and np.isfinite(process.weights).all() and process.origin['complete'] is False
 
@@ -199,13 +192,13 @@ def test_nan_in_the_held_out_batch_stops_the_search(make_config, optimizer):
         model.held_out_loss = lambda data, teacher_kl_share: plain(data, teacher_kl_share) * float('nan')
 
     with pytest.raises(TrainingError, match="held-out loss's gradient"):
-        search(cfg, lambda r: r.register_hook(Spoil(3, spoil)))
+        trained(cfg, Spoil(3, spoil))
     assert len(DistillationProcess.load(os.path.join(cfg.work_dir, 'process.json'))) == 4
 
 
 @OPTIMIZERS.register_module()
 class CentralisedSGD(torch.optim.SGD):
-    """Takes the mean out of every gradient first."""
+    """Subtracts the mean from every gradient first."""
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -216,20 +209,20 @@ class CentralisedSGD(torch.optim.SGD):
         return super().step(closure)
 
 
-def test_an_optimiser_with_a_step_of_its_own_is_refused(make_config):
+def test_an_optimiser_with_a_custom_step_is_refused(make_config):
     cfg = make_config('search', optim_wrapper__optimizer__type='CentralisedSGD')
     with pytest.raises(ConfigError, match="optim_wrapper.optimizer='CentralisedSGD' has a step of its own"):
-        search(cfg)
+        trained(cfg)
 
 
-def test_an_interrupted_search_keeps_its_process(make_config):
+def test_an_interrupted_search_writes_its_process(make_config):
     cfg = make_config('search')
 
     def interrupt(runner):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        search(cfg, lambda r: r.register_hook(Spoil(4, interrupt), priority='VERY_LOW'))
+        trained(cfg, Spoil(4, interrupt))
     with open(os.path.join(cfg.work_dir, 'process.json')) as file:
         assert len(json.load(file)['alpha']) == 4  # steps that were taken
 
@@ -263,7 +256,7 @@ def test_what_cannot_be_searched_names_its_key(make_config, options, message):
         cfg.pop('param_scheduler')
     cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})
     with pytest.raises(ConfigError, match=message):
-        search(cfg)
+        trained(cfg)
 
 
 TEST = dict(type='SklearnDigits', split='test', pipeline=[dict(type='PackInputs')])
@@ -288,7 +281,7 @@ def test_held_out_images_that_are_tested_or_trained_on_are_refused(make_config, 
     cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dataset)
     message = f'train_cfg.held_out_dataloader: {common} held-out images are in {where}_dataloader too, the first is image'
     with pytest.raises(ConfigError, match=f'{message} .* leave it out'):
-        search(cfg)
+        trained(cfg)
 
 
 def test_a_split_of_a_training_set_with_test_images_is_refused(make_config):
@@ -296,7 +289,7 @@ def test_a_split_of_a_training_set_with_test_images_is_refused(make_config):
     train = cfg.train_dataloader.dataset
     cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[train, dict(TEST, indices=100)])
     with pytest.raises(ConfigError, match='train_cfg.held_out: 2. of the 40 held-out images are in test_dataloader too'):
-        search(cfg)
+        trained(cfg)
 
 
 @pytest.mark.parametrize('spelling', [dict(data_root='{}/val/'), dict(data_root='{}', data_prefix='val'),
@@ -318,17 +311,17 @@ def test_test_images_in_files_are_refused_however_they_are_spelled(make_config, 
     cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dict(
         type='CustomDataset', pipeline=TEST['pipeline'], **spelling))
     with pytest.raises(ConfigError, match="6 of the 6 held-out images are in test_dataloader too, the first .*0.png'"):
-        search(cfg)
+        trained(cfg)
 
 
-def test_a_held_out_loader_of_ones_own(make_config):
+def test_a_custom_held_out_loader(make_config):
     cfg = make_config('search')
     cfg.train_dataloader.dataset.pop('images_per_class')
     cfg.train_dataloader.dataset.indices = 100
     cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, drop_last=True, dataset=dict(
         cfg.train_dataloader.dataset, indices=list(range(500, 561))))
     cfg.test_dataloader.dataset.dataset.split = 'not on this machine'  # which a search does not read
-    runner = search(cfg)
+    runner = trained(cfg)
     loop = runner.train_loop
     assert len(loop.dataloader.dataset) == 100
     passes = [[sample.sample_idx for batch in start_at(loop.held_out_dataloader, epoch, 0)
@@ -341,4 +334,4 @@ def test_a_model_without_pathways_is_refused(make_config):
     cfg = make_config('kd')
     cfg.train_cfg = dict(type='mmrazor.DistProOneStepSearchLoop', max_epochs=1)
     with pytest.raises(ConfigError, match='needs model.type=DistPro, got SingleTeacherDistill'):
-        search(cfg)
+        trained(cfg)

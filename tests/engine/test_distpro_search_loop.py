@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
-from watching import load
+from runs import Watch, trained, written_process
 
 from distpro.searching import Round, RoundSearch
 from distpro_mm.engine.hooks import DistillWarmUpHook
@@ -17,31 +16,13 @@ from distpro_mm.models import DistPro
 ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
 
 
-def search(cfg, hook=None):
-    runner = Runner.from_cfg(cfg)
-    if hook:
-        runner.register_hook(hook, priority='LOWEST')
-    runner.train()
-    return runner
-
-
-class Watch(Hook):
-    """Keeps what a function gives before every iteration."""
-
-    def __init__(self, function):
-        self.function, self.seen = function, []
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        self.seen.append(copy.deepcopy(self.function(runner)))
-
-
 class LongerWarmUpHook(DistillWarmUpHook):
-    """A hook of a user, which changes the training loss as the one that it derives from does."""
+    """A hook of a user that changes the training loss like its base class."""
 
 
 @pytest.fixture
 def derivatives(monkeypatch):
-    """dJ/dw [iterations, N] of all rounds that were followed."""
+    """dJ/dw [iterations, N] of all differentiated rounds."""
     seen, plain = [], Round.derivatives
 
     def noting(loop):
@@ -53,10 +34,10 @@ def derivatives(monkeypatch):
     return seen
 
 
-def test_every_round_starts_anew_with_a_schedule_of_its_own_and_other_batches(make_config):
+def test_every_round_starts_again_with_its_schedule_and_other_batches(make_config):
     state = Watch(lambda runner: (runner.model.state_dict(), runner.optim_wrapper.get_lr()['lr'][0],
                                   runner.optim_wrapper.optimizer.state_dict()))
-    runner = search(make_config('whole_run', train_cfg__rounds=3, param_scheduler__T_max=2), state)
+    runner = trained(make_config('whole_run', train_cfg__rounds=3, param_scheduler__T_max=2), state)
     assert runner.iter == 3 * ITERATIONS and len(state.seen) == 3 * ITERATIONS
     first = state.seen[0]
     for place in (ITERATIONS, 2 * ITERATIONS):
@@ -72,9 +53,9 @@ def test_every_round_starts_anew_with_a_schedule_of_its_own_and_other_batches(ma
 
 @pytest.mark.parametrize('searcher', ['RpropSearcher', 'RandomSearcher'])
 def test_the_held_out_loss_is_the_mean_over_all_held_out_images(make_config, searcher):
-    """63 images in batches of up to 32, the last of which would not be full."""
+    """63 images in batches of up to 32, so that the last batch is not full."""
     class Single(Hook):
-        """The loss of each held-out image by itself, at the end of the round."""
+        """Computes the loss of each held-out image at the end of the round."""
 
         def after_train_epoch(self, runner):
             model, losses = runner.model, []
@@ -89,20 +70,19 @@ def test_the_held_out_loss_is_the_mean_over_all_held_out_images(make_config, sea
     single = Single()
     cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=1, train_cfg__searcher=dict(type=searcher),
                       train_cfg__held_out=dict(ratio=0.63, stratified=False), train_dataloader__batch_size=32)
-    loss = search(cfg, single).train_loop.searcher.history[0].loss
+    loss = trained(cfg, single).train_loop.searcher.history[0].loss
     assert len(single.losses) == 63 and loss == pytest.approx(np.mean(single.losses), rel=1e-5)
 
 
 def test_held_out_losses_do_not_depend_on_the_number_of_workers(make_config):
-    """Random steps of the pipeline are drawn in this process or in a worker, dropout always in this process."""
+    """Random steps of the pipeline run in this process or in a worker. Dropout always runs in this process."""
     def losses(workers):
         cfg = make_config('whole_run', f'workers_{workers}', train_cfg__rounds=1, train_cfg__max_epochs=1,
                           train_cfg__held_out=dict(ratio=0.4), train_cfg__searcher=dict(type='RandomSearcher'),
                           train_dataloader__num_workers=workers)
         cfg.train_dataloader.dataset.pipeline.insert(0, dict(type='RandomFlip', prob=0.5))
-        runner = Runner.from_cfg(cfg)
-        runner.model.student.backbone.layer1.add_module('dropout', torch.nn.Dropout(0.5))
-        runner.train()
+        runner = trained(cfg, prepare=lambda runner: runner.model.student.backbone.layer1.add_module(
+            'dropout', torch.nn.Dropout(0.5)))
         return [trial.loss for trial in runner.train_loop.searcher.history]
 
     assert losses(0) == losses(1)
@@ -110,27 +90,28 @@ def test_held_out_losses_do_not_depend_on_the_number_of_workers(make_config):
 
 def test_a_round_is_an_ordinary_training_with_its_weights(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__initial_bump=0)
-    searched = search(cfg)
+    searched = trained(cfg)
     cfg = make_config('equal', model__distiller__logits=cfg.model.distiller.logits,
                       model__distiller__weighting=cfg.model.distiller.weighting)
     cfg.train_dataloader.dataset = dict(type='HeldOutSplit', part='train', dataset=cfg.train_dataloader.dataset)
-    plain = search(cfg)
+    plain = trained(cfg)
     a, b = searched.model.state_dict(), plain.model.state_dict()
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_a_sweep_leaves_student_and_statistics_as_the_round_left_them(make_config):
-    """The last iteration of the first round of two, after which alpha moves, against a search that ends there."""
+    """The first of two rounds, after which alpha is updated, against a search of one round."""
     class AtTheEnd(Hook):
 
         def after_train_epoch(self, runner):
             if runner.epoch == 1:
                 self.state = copy.deepcopy(runner.model.state_dict())
 
+    one = AtTheEnd()
+    trained(make_config('whole_run', 'one', train_cfg__rounds=1), one)
     for memory in (4.0, 1e-6):
-        one, two = AtTheEnd(), AtTheEnd()
-        search(make_config('whole_run', 'one', train_cfg__rounds=1), one)
-        search(make_config('whole_run', 'two', train_cfg__rounds=2, train_cfg__memory=memory), two)
+        two = AtTheEnd()
+        trained(make_config('whole_run', 'two', train_cfg__rounds=2, train_cfg__memory=memory), two)
         assert all(torch.equal(value, two.state[name]) for name, value in one.state.items())
 
 
@@ -147,13 +128,13 @@ class InDoublePrecision(Hook):
 
 
 def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_loss(make_config, derivatives, monkeypatch):
-    """Against whole rounds with all weights of a pathway changed, in float64."""
+    """Against complete rounds with all weights of a pathway changed, in float64."""
     def run(change=0.0, rounds=1):
         plain = RoundSearch.weights
         with monkeypatch.context() as patch:
             patch.setattr(RoundSearch, 'weights', lambda loop, *args: plain(loop, *args).double() + torch.as_tensor(
                 change, device=loop.grid.alpha.device))
-            return search(make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9,
+            return trained(make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9,
                                       train_cfg__max_epochs=1), InDoublePrecision()).train_loop.searcher.history[0].loss
 
     run(rounds=2)
@@ -167,7 +148,7 @@ def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_los
 @pytest.mark.parametrize('distance', ['HCLLoss', 'ATLoss'])
 def test_a_search_goes_through_maps_that_are_zero_in_both_networks(make_config, derivatives, distance):
     dead = [dict(type='Constant', layer='BatchNorm2d', val=0)]
-    runner = search(make_config(
+    runner = trained(make_config(
         'whole_run', train_cfg__rounds=2, train_cfg__max_epochs=1, model__distiller__distance=dict(type=distance),
         model__distiller__transforms=[dict(type='IdentityTransform')], model__architecture__backbone__init_cfg=dead,
         model__teacher__backbone__init_cfg=dead))
@@ -175,23 +156,23 @@ def test_a_search_goes_through_maps_that_are_zero_in_both_networks(make_config, 
 
 
 def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives):
-    for memory in (4.0, 1e-6):  # every step is a part of its own
-        search(make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=memory))
+    for memory in (4.0, 1e-6):  # every step is a separate part
+        trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=memory))
     assert torch.equal(derivatives[0], derivatives[1])
 
 
 def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.11, 2.09])
     monkeypatch.setattr(Round, 'measure', _with_loss(losses))
-    runner = search(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3, train_cfg__initial_bump=0))
-    history, process = runner.train_loop.searcher.history, load(runner)
+    runner = trained(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3, train_cfg__initial_bump=0))
+    history, process = runner.train_loop.searcher.history, written_process(runner)
     assert [done.loss for done in history] == [3.0, 2.0, 2.5, 2.11, 2.09]
     assert process.origin['trials'] == [dict(kind='step', loss=done.loss) for done in history]
     assert process.origin['complete'] and process.progress == [0, 0.5, 1] and len(process.names) == 5
     alphas = [np.array(done.alpha.tolist()) for done in history]
     assert np.allclose(process.alpha, alphas[1])
     assert (np.abs(alphas[1] - alphas[0]) <= 0.7 + 1e-6).all() and np.median(np.abs(alphas[1] - alphas[0])) > 0.5
-    # Two rounds were not followed: alpha went the same way from the best one, half as far (or 1.2 times that).
+    # Two rounds were rejected: alpha takes the same step from the best round, half as long (or 1.2 times that).
     moved = np.abs(alphas[2] - alphas[1]) > 0
     assert moved.any()
     ratio = (alphas[3] - alphas[1])[moved] / (alphas[2] - alphas[1])[moved]
@@ -224,14 +205,14 @@ class Scale(Hook):
         runner.model.student.backbone.layer2.register_forward_hook(lambda module, given, out: Once.apply(out))
 
 
-def test_what_has_no_second_derivative_is_told_at_the_first_step(make_config):
+def test_a_missing_second_derivative_is_reported_at_the_first_step(make_config):
     class ScaleAtFirst(Scale):
 
         def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
             raise AssertionError('the first step was over')
 
     with pytest.raises(ConfigError, match="has no second derivative; use searcher=dict.type='CMAESSearcher'"):
-        search(make_config('whole_run'), ScaleAtFirst())
+        trained(make_config('whole_run'), ScaleAtFirst())
 
 
 def test_what_has_no_second_derivative_is_searched_by_losses_alone(make_config):
@@ -240,8 +221,8 @@ def test_what_has_no_second_derivative_is_searched_by_losses_alone(make_config):
                       optim_wrapper__clip_grad=dict(max_norm=10.0), model__distiller__compile_transforms=True)
     with_cp = make_config('whole_run', train_cfg__searcher=dict(type='RandomSearcher'), train_cfg__rounds=2,
                           train_cfg__max_epochs=1)
-    for config, scale in ((cfg, Scale()), (with_cp, None)):
-        history = search(config, scale).train_loop.searcher.history
+    for config, hooks in ((cfg, [Scale()]), (with_cp, [])):
+        history = trained(config, *hooks).train_loop.searcher.history
         assert len({str(done.alpha.tolist()) for done in history}) == len(history) and np.isfinite(
             [done.loss for done in history]).all()
 
@@ -253,7 +234,7 @@ def test_the_teacher_may_judge(make_config, monkeypatch, kind, rounds):
         asked.append(teacher_kl_share), plain(model, data, teacher_kl_share))[1])
     options = dict(train_cfg__rounds=rounds) if rounds else dict(
         model__distiller__logits=[dict(type='KLDivergence', tau=4)])
-    runner = search(make_config(kind, train_cfg__teacher_kl_share=0.5, train_cfg__max_epochs=1, **options))
+    runner = trained(make_config(kind, train_cfg__teacher_kl_share=0.5, train_cfg__max_epochs=1, **options))
     assert set(asked) == {0.5} and len(asked) > 2
     alpha = runner.train_loop.searcher.history[1].alpha if rounds else runner.model.distiller.grid.alpha
     assert alpha.isfinite().all() and alpha.std() > 0
@@ -269,7 +250,7 @@ def test_a_step_that_was_skipped_counts_nothing(make_config, derivatives):
             elif runner.iter in (1, 4):
                 optimizer.step = self.step
 
-    search(make_config('whole_run', train_cfg__rounds=2), Skip())
+    trained(make_config('whole_run', train_cfg__rounds=2), Skip())
     assert (derivatives[0][[0, 3]] == 0).all() and (derivatives[0][[1, 2, 4]] != 0).any(1).all()
 
 
@@ -277,24 +258,24 @@ def test_a_schedule_that_does_not_say_when_it_ends_ends_with_a_round(make_config
     rates = Watch(lambda runner: runner.optim_wrapper.get_lr()['lr'][0])
     cfg = make_config('whole_run', train_cfg__rounds=2)
     cfg.param_scheduler = dict(type='LinearLR', start_factor=1.0, end_factor=0.1, convert_to_iter_based=True)
-    search(cfg, rates)
+    trained(cfg, rates)
     assert rates.seen[:ITERATIONS] == rates.seen[ITERATIONS:] and rates.seen[-1] == pytest.approx(0.1 * rates.seen[0])
 
 
-def test_another_search_is_not_gone_on_with(make_config):
+def test_a_different_search_is_not_resumed(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=1)
-    search(cfg)
+    trained(cfg)
     cfg = make_config('whole_run', train_cfg__rounds=2, resume=True, load_from=os.path.join(cfg.work_dir, 'epoch_2.pth'))
     with pytest.raises(ConfigError, match="'rounds': 1.*resume with the config of the search"):
-        search(cfg)
+        trained(cfg)
     cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__teacher_kl_share=0.5, resume=True,
                       load_from=cfg.load_from)
     with pytest.raises(ConfigError, match="'teacher_kl_share': 0.5"):
-        search(cfg)
+        trained(cfg)
 
 
 def test_alpha_goes_down_the_derivative(make_config, derivatives):
-    runner = search(make_config('whole_run', train_cfg__rounds=2, train_cfg__knots=2))
+    runner = trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__knots=2))
     share, lengths = torch.linspace(0, 1, ITERATIONS)[:, None], []
     for knot, part in enumerate((1 - share, share)):
         gradient = (part * derivatives[0]).sum(0)  # times the weight, which is positive
@@ -313,26 +294,26 @@ def test_a_round_that_diverges_is_not_followed(make_config):
             if runner.iter == ITERATIONS + 3:
                 next(runner.model.student.parameters()).data.fill_(float('nan'))
 
-    runner = search(make_config('whole_run', train_cfg__rounds=3), Poison())
+    runner = trained(make_config('whole_run', train_cfg__rounds=3), Poison())
     losses = [done.loss for done in runner.train_loop.searcher.history]
     assert np.isnan(losses[1]) and np.isfinite([losses[0], losses[2]]).all()
-    assert np.isfinite(load(runner).weights).all()
-    assert load(runner).origin['trials'][1] == dict(kind='step', loss=None)
+    assert np.isfinite(written_process(runner).weights).all()
+    assert written_process(runner).origin['trials'][1] == dict(kind='step', loss=None)
 
 
 def test_weights_begin_higher_inside_the_run(make_config):
     weights = Watch(lambda runner: runner.train_loop.search.round.weights)
-    runner = search(make_config('whole_run', train_cfg__rounds=1, train_cfg__initial_bump=1.5, train_cfg__knots=3), weights)
+    runner = trained(make_config('whole_run', train_cfg__rounds=1, train_cfg__initial_bump=1.5, train_cfg__knots=3), weights)
     assert np.allclose(runner.train_loop.searcher.history[0].alpha.tolist(), [[0] * 5, [1.5] * 5, [0] * 5])
     middle = np.interp(np.arange(ITERATIONS), [0, (ITERATIONS - 1) / 2, ITERATIONS - 1], [1, np.exp(1.5), 1])
     assert np.allclose(weights.seen[0].cpu(), np.tile(middle[:, None], 5))
 
 
-def test_a_price_takes_weight_from_dear_pathways(make_config):
+def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=2, train_cfg__initial_bump=0, train_cfg__cost_penalty=1e3)
-    alpha = np.array(search(cfg).train_loop.searcher.history[1].alpha.tolist())
+    alpha = np.array(trained(cfg).train_loop.searcher.history[1].alpha.tolist())
     assert (alpha < 0).all()
-    costly, free = (search(make_config('whole_run', train_cfg__rounds=1, train_cfg__cost_penalty=penalty))
+    costly, free = (trained(make_config('whole_run', train_cfg__rounds=1, train_cfg__cost_penalty=penalty))
                     .train_loop.searcher.history[0].loss for penalty in (1e3, 0))
     assert costly > 100 + free
 
@@ -363,15 +344,15 @@ def test_a_price_takes_weight_from_dear_pathways(make_config):
 ])
 def test_what_cannot_be_searched_with_names_its_key(make_config, options, message):
     with pytest.raises(ConfigError, match=message):
-        search(make_config('whole_run', **options))
+        trained(make_config('whole_run', **options))
 
 
 def test_the_hook_needs_the_loop(make_config):
     with pytest.raises(ConfigError, match='ProcessRecordHook.*DistProSearchLoop'):
-        search(make_config('equal', custom_hooks=[dict(type='mmrazor.ProcessRecordHook')]))
+        trained(make_config('equal', custom_hooks=[dict(type='mmrazor.ProcessRecordHook')]))
 
 
-# ---- references and level, as the shipped config has them
+# ---- references and levels, as in the shipped config
 
 
 DEFAULTS = dict(train_cfg__references=['student', 'kd'], train_cfg__max_divisions=5, train_cfg__initial_bump=3,
@@ -382,7 +363,7 @@ def test_references_and_levels_are_trained_with_their_own_weights(make_config, m
     monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.5, 3.0, 1.2, 1.3, 1.25, 1.22, 1.15, 1.05])))
     rounds = Watch(lambda runner: (runner.train_loop.search.trial.kind, runner.model.distiller.grid.weights(),
                                    runner.model.passes))
-    runner = search(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS), rounds)
+    runner = trained(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS), rounds)
     kinds = [trial.kind for trial in runner.train_loop.searcher.history]
     assert kinds == ['student', 'kd', *['level'] * 3, 'logits', 'shape', 'step', 'step']
     first = {place: rounds.seen[place * ITERATIONS // 2 + 1] for place in range(len(kinds))}  # before the second iteration
@@ -395,21 +376,21 @@ def test_references_and_levels_are_trained_with_their_own_weights(make_config, m
     assert torch.allclose(first[5][1], torch.cat([first[3][1][:4], one])), 'KD was better than the student alone'
     level, rising = (torch.stack([seen[1] for seen in rounds.seen[place * ITERATIONS // 2 + 1:][:4]]) for place in (3, 6))
     assert torch.allclose(rising, level * level.new_tensor([0, -2, -1, 3]).exp()[:, None])
-    origin = load(runner).origin
+    origin = written_process(runner).origin
     assert origin['best'] == 'step' and origin['trials'][1] == dict(kind='kd', loss=1.5)
     assert origin['guessing'] == pytest.approx(np.log(10))
 
 
-def test_a_search_in_which_no_training_ends_well_says_so(make_config):
+def test_a_search_without_a_successful_training_raises_an_error(make_config):
     with pytest.raises(TrainingError, match='the training loss is not finite.*lower optim_wrapper.optimizer.lr'):
-        search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, **DEFAULTS))
+        trained(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, **DEFAULTS))
     with pytest.raises(TrainingError, match='none of its 2 trials has a finite held-out loss: lower optim_wrapper'):
-        search(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, train_cfg__rounds=2, train_cfg__max_epochs=1))
+        trained(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, train_cfg__rounds=2, train_cfg__max_epochs=1))
 
 
 def test_a_trial_is_followed_by_all_its_repeats_or_not_at_all(make_config, monkeypatch):
     monkeypatch.setattr(Round, 'measure', _with_loss(iter([1.0, 1.0, 0.9, float('nan'), 1.1, 1.1])))
-    runner = search(make_config('whole_run', train_cfg__rounds=3, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
+    runner = trained(make_config('whole_run', train_cfg__rounds=3, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
     first, second, third = (trial.alpha for trial in runner.train_loop.searcher.history)
     assert (second - first).abs().max() > 0.1 and torch.allclose(third - first, (second - first) / 2, atol=1e-6)
 
@@ -421,7 +402,7 @@ def test_plain_kd_has_the_weight_of_one_logit_loss(make_config, unit, weight):
                       train_cfg__max_epochs=1, model__distiller__weighting__unit=unit,
                       model__distiller__weighting__kd_weight=0.1)
     seen = Watch(lambda runner: (runner.train_loop.search.trial.kind, runner.model.distiller.grid.weights()))
-    search(cfg, seen)
+    trained(cfg, seen)
     kd = next(weights for kind, weights in seen.seen[1:] if kind == 'kd')
     assert torch.allclose(kd[-2:], torch.tensor(weight)) and not kd[:-2].any()
 
@@ -432,8 +413,8 @@ def test_where_nothing_beats_a_reference_the_file_holds_the_reference_and_a_warn
     monkeypatch.setattr(Round, 'measure', _with_loss(iter([*losses, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95, 3.1])))
     cfg = make_config('whole_run', train_cfg__rounds=2, **DEFAULTS)
     cfg.log_level = 'WARNING'
-    runner = search(cfg)
-    process = load(runner)
+    runner = trained(cfg)
+    process = written_process(runner)
     assert process.origin['best'] in ('student', 'kd') and process.origin['complete']
     assert (process.weights == weights).all()
     with open(runner.logger.log_file if hasattr(runner.logger, 'log_file') else os.path.join(
@@ -443,28 +424,28 @@ def test_where_nothing_beats_a_reference_the_file_holds_the_reference_and_a_warn
 
 def test_a_reference_can_be_replayed(make_config, monkeypatch):
     monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.0, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95, 3.1])))
-    found = search(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS))
+    found = trained(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS))
     cfg = make_config('equal', model=dict(distiller=found.cfg.model.distiller), custom_hooks=[
         dict(type='mmrazor.ProcessReplayHook', process=os.path.join(found.work_dir, 'process.json'))])
     live = Watch(lambda runner: list(runner.model.distiller.grid.live))
-    search(cfg, live)
+    trained(cfg, live)
     assert live.seen[1:] and all(seen == [4] for seen in live.seen[1:]), 'the logits alone are computed'
 
 
 def test_short_rounds_are_longer_or_repeated(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=4, train_cfg__round_share=0.25,
                       train_cfg__min_iterations=ITERATIONS)
-    loop = search(cfg).train_loop
+    loop = trained(cfg).train_loop
     assert (loop.epochs, loop.repeats) == (2, 1)  # four iterations an epoch
     cfg = make_config('whole_run', 'repeated', train_cfg__rounds=2, train_cfg__min_iterations=3 * ITERATIONS - 1)
-    runner = search(cfg)
+    runner = trained(cfg)
     assert (runner.train_loop.epochs, runner.train_loop.repeats) == (2, 3)
     assert runner.iter == 2 * 3 * ITERATIONS and len(runner.train_loop.searcher.history) == 2
 
 
 def test_repeats_are_averaged(make_config, monkeypatch, derivatives):
     monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.0, 1.2, 1.0])))
-    runner = search(make_config('whole_run', train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
+    runner = trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
     first, second = runner.train_loop.searcher.history
     assert (first.loss, second.loss) == (1.5, 1.1) and len(derivatives) == 2
 
@@ -474,6 +455,6 @@ def test_a_round_has_the_trainings_schedule_scaled(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=8, train_cfg__round_share=0.5)
     cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=True, end=3),
                            dict(type='MultiStepLR', milestones=[4, 6], gamma=0.1)]
-    search(cfg, rates)
+    trained(cfg, rates)
     lr = cfg.optim_wrapper.optimizer.lr
     assert np.allclose(rates.seen[::4], [0.1 * lr, lr, 0.1 * lr, 0.01 * lr])

@@ -1,4 +1,4 @@
-"""Two processes search and distil as one process does with the union of their batches."""
+"""Two processes search and distil like one process with the union of their batches."""
 import os
 import pathlib
 import socket
@@ -57,7 +57,7 @@ class SyncedNorm(nn.BatchNorm2d):
 
 
 class Freeze(Hook):
-    """Batch norm of the student with the statistics it has."""
+    """Fixes the statistics of the student's batch norms."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         for module in getattr(runner.model, 'module', runner.model).student.modules():
@@ -66,7 +66,7 @@ class Freeze(Hook):
 
 
 class Note(Hook):
-    """Every alpha, and how often gradients were exchanged."""
+    """Stores every alpha and counts the exchanges of gradients."""
 
     def __init__(self):
         self.alphas, self.buckets = [], 0
@@ -91,7 +91,7 @@ def free_port():
 
 
 def together(count, function):
-    """Run function(rank) in forked processes that torchrun might have started."""
+    """Run function(rank) in forked processes with the environment of torchrun."""
     if torch.cuda.is_available():
         pytest.skip('forked processes on the CPU; with a GPU, set CUDA_VISIBLE_DEVICES= to run this test')
     port = free_port()
@@ -112,7 +112,7 @@ def together(count, function):
 
 
 def double_search(cfg, norm, out, launcher='none'):
-    """Search in float64; alphas, the weights of the student and the number of exchanges go to a file."""
+    """Search in float64. Write alphas, weights of the student and the number of exchanges to a file."""
     torch.set_default_dtype(torch.float64)
     if norm == 'synced':
         import distpro_mm.models.backbones.cifar_resnet as networks
@@ -141,7 +141,7 @@ def test_two_processes_search_as_one_with_the_union_of_their_batches(make_config
     together(1, lambda rank: double_search(one, norm, tmp_path / 'one.pth'))
     together(2, lambda rank: double_search(two, norm, tmp_path / f'two_{rank}.pth', 'pytorch'))
     alone, first, second = (torch.load(tmp_path / f'{name}.pth', weights_only=False) for name in ('one', 'two_0', 'two_1'))
-    assert alone[0].shape == (8, 4) and np.ptp(alone[0], axis=0).min() > 1e-2  # alpha does move
+    assert alone[0].shape == (8, 4) and np.ptp(alone[0], axis=0).min() > 1e-2  # alpha changes
     assert np.array_equal(first[0], second[0])
     assert np.abs(first[0] - alone[0]).max() < 1e-6
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(first[1], alone[1]))
@@ -160,7 +160,7 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
                           train_cfg__memory=1e-4, train_dataloader__batch_size=batch_size,
                           model__distiller__transforms=[dict(type='mmrazor.ConvolutionTransform')])
         cfg.train_dataloader.dataset = dict(type='SklearnDigits', indices=80, pipeline=AUGMENTED)
-        # One more for the first process; each counts once.
+        # The first process has one image more. Each counts once.
         cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dict(
             cfg.train_dataloader.dataset, indices=list(range(500, 521))))
         torch.set_default_dtype(torch.float64)
@@ -181,7 +181,7 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
 
 @pytest.mark.parametrize('searcher, rounds', [
     ('RandomSearcher', 3), pytest.param('CMAESSearcher', 9, marks=pytest.mark.slow)])
-def test_two_processes_with_seeds_of_their_own_try_the_same_processes(make_config, tmp_path, searcher, rounds):
+def test_two_processes_with_different_seeds_try_the_same_processes(make_config, tmp_path, searcher, rounds):
     references = ['student', 'kd'] if searcher == 'RandomSearcher' else []
     cfg = make_config('whole_run', train_cfg__searcher=dict(type=searcher), train_cfg__rounds=rounds,
                       train_cfg__max_epochs=1,
@@ -214,7 +214,7 @@ def test_two_processes_replay_a_process_that_skips_pathways(make_config, tmp_pat
 
 
 class BadBatch(Hook):
-    """Images that are not finite, in one process at one iteration."""
+    """Gives one process images that are not finite, at one iteration."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         if runner.iter == 4 and torch.distributed.get_rank() == 1:
@@ -286,7 +286,7 @@ def test_slurm_needs_gpus(make_config):
 
 
 @pytest.mark.slow
-def test_the_script_searches_in_two_processes_and_goes_on(tmp_path):
+def test_the_script_searches_in_two_processes_and_resumes(tmp_path):
     root = pathlib.Path(__file__).parents[2]
 
     def train(epochs, *flags):

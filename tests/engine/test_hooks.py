@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
-from watching import AfterEach
+from runs import Watch, trained
 
 from distpro.process import DistillationProcess, ablation
 from distpro.weighting import Weighting
@@ -20,7 +20,7 @@ NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointw
 
 @pytest.fixture
 def process_file(tmp_path):
-    """A process of 5 knots whose pathways stand in another order than the model's."""
+    """A process of 5 knots with its pathways in a different order from the model's."""
     generator = np.random.RandomState(0)
     process = DistillationProcess(NAMES[::-1], Weighting('exponential'), np.linspace(0, 1, 5), generator.randn(5, 4))
     path = str(tmp_path / 'process.json')
@@ -28,23 +28,17 @@ def process_file(tmp_path):
     return path
 
 
-class Watch(Hook):
-
-    def __init__(self):
-        self.weights, self.live = [], []
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        self.weights.append(runner.model.distiller.grid.weights().cpu().clone())
-        self.live.append(list(runner.model.distiller.grid.live))
+def weights_and_live(runner):
+    grid = runner.model.distiller.grid
+    return grid.weights().cpu(), list(grid.live)
 
 
-def distil(make_config, process_file, watch=None, name='distill', **hook):
+def distil(make_config, process_file, prepare=None, name='distill', **hook):
     cfg = make_config('distill', name, custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=process_file, **hook)])
-    runner = Runner.from_cfg(cfg)
-    watch = watch or Watch()
-    runner.register_hook(watch)
-    runner.train()
-    return runner, torch.stack(watch.weights).double().numpy(), watch.live
+    grids = Watch(after=weights_and_live)
+    runner = trained(cfg, grids, prepare=prepare)
+    weights, live = zip(*grids.seen)
+    return runner, torch.stack(weights).double().numpy(), list(live)
 
 
 def expected(process_file, form='process', iterations=10, seed=0):
@@ -72,13 +66,11 @@ def test_light_pathways_are_not_computed(make_config, process_file):
     threshold = float(np.median(expected(process_file)))
     computed = []
 
-    class Count(Watch):
+    def count(runner):
+        for name, transform in runner.model.distiller.grid.transforms.items():
+            transform.register_forward_hook(lambda *_, name=name: computed.append(name))
 
-        def before_run(self, runner):
-            for name, transform in runner.model.distiller.grid.transforms.items():
-                transform.register_forward_hook(lambda *_, name=name: computed.append(name))
-
-    _, weights, live = distil(make_config, process_file, Count(), skip_below=threshold)
+    _, weights, live = distil(make_config, process_file, count, skip_below=threshold)
     wanted = [np.flatnonzero(row >= threshold).tolist() for row in expected(process_file)]
     assert live == wanted and 0 < sum(map(len, live)) < 40
     assert computed == [NAMES[index] for row in wanted for index in row]
@@ -95,7 +87,7 @@ def test_all_training_images_are_used(make_config, process_file):
 
 
 class StopAfter(Hook):
-    """Ends a run early, as a kill between two epochs would."""
+    """Ends a run after some epochs, as if it was killed."""
 
     def __init__(self, epochs):
         self.epochs = epochs
@@ -105,28 +97,23 @@ class StopAfter(Hook):
             runner.train_loop.stop_training = True
 
 
-def test_a_resumed_run_goes_on_at_its_place(make_config, process_file):
+def test_a_resumed_run_continues_at_its_iteration(make_config, process_file):
     hooks = [dict(type='mmrazor.ProcessReplayHook', process=process_file)]
-    stopped = Runner.from_cfg(make_config('distill', train_cfg__max_epochs=4, custom_hooks=hooks))
-    stopped.register_hook(StopAfter(2))
-    stopped.train()
-    runner = Runner.from_cfg(make_config('distill', resume=True, train_cfg__max_epochs=4, custom_hooks=hooks))
-    watch = Watch()
-    runner.register_hook(watch)
-    runner.train()
-    assert np.allclose(torch.stack(watch.weights), expected(process_file, iterations=20)[10:], rtol=1e-6)
+    trained(make_config('distill', train_cfg__max_epochs=4, custom_hooks=hooks), StopAfter(2))
+    resumed = Watch(after=lambda runner: weights_and_live(runner)[0])
+    trained(make_config('distill', resume=True, train_cfg__max_epochs=4, custom_hooks=hooks), resumed)
+    assert np.allclose(torch.stack(resumed.seen), expected(process_file, iterations=20)[10:], rtol=1e-6)
 
 
 def test_the_process_of_a_search_replays(make_config):
-    search = Runner.from_cfg(make_config('search'))
-    search.train()
+    search = trained(make_config('search'))
     path = os.path.join(search.work_dir, 'process.json')
     _, weights, _ = distil(make_config, path)
     assert np.allclose(weights[0], DistillationProcess.load(path).weights[0], rtol=1e-6)
     assert np.allclose(weights[-1], DistillationProcess.load(path).weights[-1], rtol=1e-6)
 
 
-def test_a_broken_off_search_is_told(make_config, process_file):
+def test_an_incomplete_search_is_reported(make_config, process_file):
     process = DistillationProcess.load(process_file)
     process = DistillationProcess(process.names, process.weighting, [0, 0.3], process.alpha[:2], dict(complete=False))
     process.save(process_file)
@@ -159,7 +146,7 @@ def test_a_process_of_other_pathways_is_refused(make_config, process_file):
         distil(make_config, process_file)
 
 
-def test_a_process_of_another_pair_is_carried_over(make_config, process_file):
+def test_a_process_of_another_pair_is_transferred(make_config, process_file):
     """Searched on three layers of each network, replayed on two of four."""
     searched = np.random.RandomState(1).uniform(0.2, 2, (5, 3))
     names = ['a>x:wide', 'b>y:wide', 'c>z:wide']
@@ -174,11 +161,11 @@ def test_a_process_of_another_pair_is_carried_over(make_config, process_file):
     assert np.allclose(weights, wanted, rtol=1e-6)
 
 
-def test_a_search_of_some_layers_is_carried_over_by_their_place_among_all(make_config):
+def test_a_search_of_some_layers_is_transferred_by_their_place_among_all(make_config):
     """Known at depths (1/3, 0) and (1, 1); the new pathways, on the diagonal, take the nearest point between the two."""
     cfg = make_config('search', train_cfg__max_epochs=1)
     cfg.model.distiller.connections = [('layer3', 'layer3'), ('layer1', 'stem')]
-    Runner.from_cfg(cfg).train()
+    trained(cfg)
     path, layers = os.path.join(cfg.work_dir, 'process.json'), ['stem', 'layer1', 'layer2', 'layer3']
     process = DistillationProcess.load(path)
     assert process.layers == dict(transmitters=layers, receivers=layers)
@@ -189,7 +176,7 @@ def test_a_search_of_some_layers_is_carried_over_by_their_place_among_all(make_c
     assert np.allclose(weights[-1], wanted * (deep + shallow) / wanted.sum(), rtol=1e-6)
 
 
-def test_what_cannot_be_carried_over_names_the_hook_and_the_key(make_config, process_file):
+def test_a_failed_transfer_names_the_hook_and_the_key(make_config, process_file):
     names = ['a>x:wide', 'b>y:narrow']
     DistillationProcess(names, Weighting('absolute'), [0], [[1, 1]]).save(process_file)
     with pytest.raises(ConfigError, match='^custom_hooks: ProcessReplayHook.process: the process has the transforms wide, '
@@ -200,11 +187,11 @@ def test_what_cannot_be_carried_over_names_the_hook_and_the_key(make_config, pro
 def test_two_replays_and_replays_without_pathways_are_refused(make_config, process_file):
     hook = dict(type='mmrazor.ProcessReplayHook', process=process_file)
     with pytest.raises(ConfigError, match='has more than one ProcessReplayHook'):
-        Runner.from_cfg(make_config('distill', custom_hooks=[hook, hook])).train()
+        trained(make_config('distill', custom_hooks=[hook, hook]))
     with pytest.raises(ConfigError, match='needs model.type=DistPro'):
-        Runner.from_cfg(make_config('kd', custom_hooks=[hook])).train()
+        trained(make_config('kd', custom_hooks=[hook]))
     with pytest.raises(ConfigError, match='ProcessRecordHook records a search'):
-        Runner.from_cfg(make_config('equal', custom_hooks=[dict(type='mmrazor.ProcessRecordHook')])).train()
+        trained(make_config('equal', custom_hooks=[dict(type='mmrazor.ProcessRecordHook')]))
 
 
 def test_weights_reach_the_visualizer_under_names_that_are_not_summed(make_config):
@@ -234,7 +221,7 @@ def test_a_profile_counts_the_passes_of_a_step(make_config, kind, options, said)
     runner = Runner.from_cfg(cfg)
     lines, calls = [], collections.Counter()
     runner.logger.info = lines.append
-    if kind == 'search':  # counted again, by the networks themselves
+    if kind == 'search':  # counted a second time by hooks of the networks
         for name in ('teacher', 'student'):
             getattr(runner.model, name).backbone.layer1.register_forward_pre_hook(
                 lambda module, _, name=name: calls.update([name] * (name == 'teacher' or module.training)))
@@ -242,7 +229,7 @@ def test_a_profile_counts_the_passes_of_a_step(make_config, kind, options, said)
     if kind == 'search':
         alpha_steps = 2 if options.get('train_cfg__alpha_interval') else 8
         extra = 3 if options.get('train_cfg__method') == 'differences' else 2
-        # The costs are counted on a copy, and what is copied has the hooks too: one forward more.
+        # The costs are measured with one forward of a copy, which has the hooks too.
         assert calls == dict(teacher=8, student=8 + extra * alpha_steps + 1)
     steps = [line for line in lines if line.startswith('A step of the last')]
     assert len(steps) == -(-runner.max_iters // 4)
@@ -259,12 +246,9 @@ def test_channels_last_changes_the_format_and_the_numbers_by_rounding_alone(make
     for hooks in ([], [dict(type='mmrazor.ChannelsLastHook')]):
         cfg = make_config('search', f'hooks_{len(hooks)}', train_cfg__max_epochs=1)
         cfg.custom_hooks = hooks
-        runner = Runner.from_cfg(cfg)
-        seen = []
-        runner.register_hook(AfterEach(lambda r: seen.append(r.message_hub.get_scalar('train/loss').current())))  # noqa: B023
-        runner.train()
-        losses.append(seen)
-        runners.append(runner)
+        watch = Watch(after=lambda runner: runner.message_hub.get_scalar('train/loss').current())
+        runners.append(trained(cfg, watch))
+        losses.append(watch.seen)
     weight = runners[1].model.student.backbone.layer3[0].conv1.weight
     assert weight.is_contiguous(memory_format=torch.channels_last) and not weight.is_contiguous()
     assert losses[0] != losses[1] and np.allclose(*losses, rtol=1e-3)

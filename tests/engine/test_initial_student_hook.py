@@ -1,4 +1,4 @@
-"""Students that are compared start from the same weights, but for what a method adds to them or freezes."""
+"""Compared students start from the same weights, except for parameters that a method adds or freezes."""
 import types
 
 import pytest
@@ -41,7 +41,7 @@ def test_all_weights_are_taken(initial):
 
 def test_what_is_frozen_and_what_has_another_shape_stays(initial):
     model = student()
-    for parameter in model.head.parameters():  # the teacher's, say
+    for parameter in model.head.parameters():  # for example the teacher's
         parameter.requires_grad = False
     start(model, initial)
     assert same(model, initial) == {'backbone.weight', 'backbone.bias'}

@@ -1,33 +1,20 @@
-import copy
 import os
 
 import pytest
 import torch
-from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from runs import Watch, trained
 
 from distpro_mm.errors import ConfigError
 
 
-class Watch(Hook):
-    """Notes meta networks, student and momentum after every iteration."""
-
-    def __init__(self):
-        self.seen = []
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        meta = [p.detach() for p in runner.model.distiller.meta_parameters()]
-        self.seen.append(copy.deepcopy([meta, runner.model.student.state_dict()]))
-
-
 def train(cfg):
-    runner, watch = Runner.from_cfg(cfg), Watch()
-    runner.register_hook(watch)
-    runner.train()
-    return runner, watch.seen
+    """The runner, and meta networks and student after every iteration."""
+    watch = Watch(after=lambda runner: (
+        [p.detach() for p in runner.model.distiller.meta_parameters()], runner.model.student.state_dict()))
+    return trained(cfg, watch), watch.seen
 
 
-def test_every_iteration_moves_student_and_meta_networks(make_config):
+def test_every_iteration_updates_student_and_meta_networks(make_config):
     runner, seen = train(make_config('l2tww'))
     assert len(seen) == runner.max_iters == 10
     for before, after in zip(seen, seen[1:]):
@@ -39,7 +26,7 @@ def test_every_iteration_moves_student_and_meta_networks(make_config):
 
 
 def test_the_students_step_is_the_one_that_is_taken_without_meta_networks(make_config):
-    """The meta networks' first step comes after the student's first, which so is the same as in a run without them."""
+    """The meta networks take their first step after the student's, which is therefore the same as without them."""
     _, with_meta = train(make_config('l2tww'))
     cfg = make_config('l2tww', 'without', model__type='TapDistill')
     cfg.optim_wrapper = dict(optimizer=cfg.optim_wrapper.optimizer)
@@ -53,7 +40,7 @@ def test_a_resumed_run_ends_like_one_that_was_not(make_config):
     _, whole = train(make_config('l2tww', 'whole', param_scheduler=None))
     cfg = make_config('l2tww', 'cut', param_scheduler=None)
     cfg.train_cfg.max_epochs = 1
-    Runner.from_cfg(cfg).train()
+    trained(cfg)
     again = make_config('l2tww', 'cut', param_scheduler=None)
     again.load_from, again.resume = os.path.join(cfg.work_dir, 'epoch_1.pth'), True
     _, rest = train(again)
@@ -73,10 +60,10 @@ def test_what_does_not_do_is_refused_with_its_key(make_config, options, message)
     if cfg.optim_wrapper.meta is None:
         cfg.optim_wrapper.pop('meta')
     with pytest.raises(ConfigError, match=message):
-        Runner.from_cfg(cfg).train()
+        trained(cfg)
 
 
 def test_the_constructor_needs_meta_networks(make_config):
     cfg = make_config('kd', optim_wrapper__constructor='mmrazor.L2TOptimWrapperConstructor')
     with pytest.raises(ConfigError, match='L2TOptimWrapperConstructor needs a model of type L2T'):
-        Runner.from_cfg(cfg).train()
+        trained(cfg)

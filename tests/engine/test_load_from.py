@@ -1,4 +1,4 @@
-"""load_from gives a student the weights that a file holds, or says why not."""
+"""load_from loads the weights of a file into a student, or raises an error."""
 import pytest
 import torch
 from mmengine.hooks import Hook
@@ -8,7 +8,7 @@ from distpro_mm.errors import ConfigError
 
 
 class Begin(Hook):
-    """Notes the weights that training begins with, and ends it."""
+    """Stores the weights at the start of a training, and ends it."""
 
     def before_train_iter(self, runner, batch_idx, data_batch=None):
         self.weights = {name: value.cpu().clone() for name, value in runner.model.state_dict().items()}
@@ -50,7 +50,7 @@ def test_the_student_of_a_distillation_is_loaded_into_a_plain_training(make_conf
     assert all(torch.equal(begun[name], value) for name, value in student.items())
 
 
-def test_a_distillation_is_loaded_whole_but_for_a_teacher_of_its_own(make_config, student, tmp_path):
+def test_a_distillation_is_loaded_except_for_its_teacher(make_config, student, tmp_path):
     other = build_model(make_config('equal'))
     with torch.no_grad():
         other.distiller.grid.alpha.add_(2)
@@ -65,7 +65,7 @@ def test_a_distillation_is_loaded_whole_but_for_a_teacher_of_its_own(make_config
         assert torch.equal(begun[name], student[inner] if part == 'teacher' else value), name
 
 
-def test_a_file_of_which_nothing_fits_is_refused_and_a_part_is_told(make_config, student, tmp_path):
+def test_a_file_that_does_not_fit_is_refused_and_a_partial_fit_reported(make_config, student, tmp_path):
     torch.save(dict(state_dict={f'encoder.{name}': value for name, value in student.items()}), tmp_path / 'other.pth')
     for kind in ('student', 'equal'):
         with pytest.raises(ConfigError, match="load_from='.*other.pth': none of the 56 weights of the student fits"):

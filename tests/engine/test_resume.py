@@ -1,4 +1,4 @@
-"""A killed and resumed run ends bit for bit like one that was not killed; what is on disk is always whole."""
+"""A killed and resumed run ends bit for bit like one that was not killed. Files on disk are always valid."""
 import ast
 import functools
 import json
@@ -77,7 +77,7 @@ AUGMENTED = [dict(type='RandomCrop', crop_size=8, padding=1), dict(type='RandomF
 
 @pytest.fixture
 def config(make_config, tmp_path):
-    """config(kind, name): 3 epochs with everything random: crops, flips, dropout, order; a checkpoint every 3 iterations."""
+    """config(kind, name): 3 epochs with random crops, flips, dropout and order, and a checkpoint every 3 iterations."""
     process = str(tmp_path / 'replayed.json')
     DistillationProcess(NAMES, Weighting('exponential'), np.linspace(0, 1, 7),
                         np.random.RandomState(0).randn(7, 4)).save(process)
@@ -116,7 +116,7 @@ class SaveAtTheEnd(Hook):
 def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, trials, options):
     assert not in_a_process_of_its_own(train, config(kind, 'whole', **options))
     whole = result(tmp_path / 'whole', 3)
-    iterations = 15 if kind == 'distill' else 12
+    iterations = torch.load(tmp_path / 'whole' / 'epoch_3.pth')['meta']['iter']
     for trial in range(trials):
         first, second = sorted(random.sample(range(3, iterations), 2))
         make = functools.partial(config, kind, f'killed_{trial}', **options)
@@ -129,10 +129,11 @@ def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, tr
 
 def test_a_search_of_the_level_with_repeats_is_killed_and_resumed_alike(config, tmp_path):
     options = dict(train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__references=['student', 'kd'],
-                   train_cfg__max_divisions=1, train_cfg__min_iterations=8)
+                   train_cfg__max_divisions=1, train_cfg__min_iterations=8,
+                   train_cfg__searcher=dict(type='RpropSearcher', confirmations=1))
     test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, 'whole_run', 2, options)
     kinds = [trial['kind'] for trial in result(tmp_path / 'whole', 3)[2]['origin']['trials']]
-    assert kinds[:5] == ['student', 'kd', 'level', 'level', 'logits']
+    assert kinds[:5] == ['student', 'kd', 'level', 'level', 'logits'] and len(kinds) > 7, 'some processes are tried again'
 
 
 def test_workers_make_no_difference(config, tmp_path):
@@ -200,7 +201,7 @@ def test_a_kill_while_a_checkpoint_is_written_leaves_a_whole_one(config, tmp_pat
     assert same(result(folder, 3), result(tmp_path / 'whole', 3))
 
 
-def test_only_as_many_checkpoints_are_kept_as_asked_for(config, tmp_path):
+def test_max_keep_ckpts_limits_the_checkpoints(config, tmp_path):
     train(config('distill', 'kept'))
     assert sorted(path.name for path in (tmp_path / 'kept').glob('*.pth')) == ['epoch_3.pth', 'iter_12.pth', 'iter_15.pth']
 
@@ -216,7 +217,7 @@ def test_a_damaged_checkpoint_is_refused_and_a_valid_one_named(config, tmp_path)
     for bad in (content[:len(content) // 2], b'', b'no checkpoint', bytes(spoilt)):
         newest.write_bytes(bad)
         valid, others = latest_training_checkpoint([str(folder)])
-        # That of the same iteration; which of the two is looked at first is not said.
+        # Two files have the last iteration. Either may be read first.
         assert os.path.basename(valid) == 'iter_12.pth' and set(others) <= {str(newest)}
         with pytest.raises(ConfigError, match=f"epoch_3.pth': .*; the latest checkpoint of a training there is '{valid}'"):
             build_trainer(config('search', 'run'), resume=str(newest))
@@ -226,7 +227,7 @@ def test_a_damaged_checkpoint_is_refused_and_a_valid_one_named(config, tmp_path)
 
 
 def test_what_is_resumed_does_not_depend_on_names_and_times_of_files(config, tmp_path):
-    """Beside the checkpoints of the run: the best by validation, an exported student, weights, a copy of an old one."""
+    """The folder also has the best checkpoint, an exported student, weights alone, and a copy of an old checkpoint."""
     cfg = config('distill', 'run', train_cfg__val_interval=1)
     cfg.default_hooks.checkpoint.update(save_best='auto', interval=5)
     train(cfg)
@@ -248,7 +249,7 @@ def test_what_is_resumed_does_not_depend_on_names_and_times_of_files(config, tmp
             build_trainer(config('distill', 'run'), resume=str(path))
 
 
-def test_checkpoints_in_a_folder_of_their_own_are_found(config, tmp_path):
+def test_checkpoints_in_a_separate_folder_are_found(config, tmp_path):
     def made():
         cfg = config('distill', 'run')
         cfg.default_hooks.checkpoint.out_dir = str(tmp_path / 'elsewhere')
@@ -258,7 +259,7 @@ def test_checkpoints_in_a_folder_of_their_own_are_found(config, tmp_path):
     assert build_trainer(made(), resume='auto')._load_from == str(tmp_path / 'elsewhere' / 'run' / 'iter_15.pth')
 
 
-def test_a_run_without_a_seed_of_its_own_resumes_with_that_of_its_checkpoint(config, tmp_path):
+def test_a_run_without_a_seed_resumes_with_that_of_its_checkpoint(config, tmp_path):
     def made(name):
         cfg = config('distill', name)
         cfg.randomness = dict(seed=None)
@@ -322,7 +323,7 @@ def test_another_teacher_is_not_resumed_with(make_config, tmp_path):
 
 
 class Rates(Hook):
-    """Notes the learning rate and the momentum of every iteration."""
+    """Stores the learning rate and the momentum of every iteration."""
 
     def __init__(self):
         self.seen = {}
@@ -395,6 +396,6 @@ def test_a_terminated_search_writes_its_process_first(config, tmp_path):
     assert len(DistillationProcess.load(str(tmp_path / 'run' / 'process.json'))) == 5
 
 
-def test_nothing_to_resume_starts_anew(config, tmp_path):
+def test_nothing_to_resume_starts_a_new_run(config, tmp_path):
     train(config('distill', 'new'), resume='auto')
     assert (tmp_path / 'new' / 'epoch_3.pth').exists()

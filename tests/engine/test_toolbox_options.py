@@ -1,4 +1,4 @@
-"""What mmengine and mmpretrain offer for a training acts in a search, a distillation and a baseline, or is refused."""
+"""Training options of mmengine and mmpretrain work in a search, a distillation and a baseline, or are refused."""
 import pytest
 import torch
 from mmengine.hooks import EarlyStoppingHook, Hook
@@ -6,6 +6,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, ExponentialLR, Linear
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmpretrain.models import ImageClassifier
+from runs import Watch
 
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_model, build_trainer
@@ -19,7 +20,7 @@ MIXUP = dict(augments=[dict(type='Mixup', alpha=1.0)])
 
 
 def config(make_config, kind, name=None, **options):
-    """A small config; a distillation replays constant weights."""
+    """A small config. A distillation replays constant weights."""
     cfg = make_config(kind, name or kind, **options)
     if kind == 'distill':
         cfg.custom_hooks[0].process = dict(progress=[0, 1], weights=[1, 1])
@@ -143,7 +144,7 @@ class Stop(EarlyStoppingHook):
 
 
 class Switch(SwitchRecipeHook):
-    """Likewise."""
+    """Another hook of a user, given as a class."""
 
 
 class Plateau(ReduceOnPlateauLR):
@@ -241,7 +242,7 @@ def test_a_pipeline_that_ran_before_the_training_is_not_switched(make_config):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_what_acts_beside_a_training_acts(make_config, kind):
-    """Averaged weights, an early stop, exact batch norm, clipping or accumulation, rates of layers, in one training."""
+    """Averaged weights, early stopping, precise batch norm, clipping or accumulation, and layer-wise rates together."""
     cfg = config(make_config, kind, train_cfg__max_epochs=3)
     cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='EMAHook', momentum=0.5),
                         dict(type='PreciseBNHook', num_samples=40, priority='ABOVE_NORMAL')]
@@ -258,14 +259,10 @@ def test_what_acts_beside_a_training_acts(make_config, kind):
         runner.train()
         wrapper = runner.optim_wrapper
     else:
-        first = []
-
-        class Begin(Hook):
-            def before_train_iter(self, runner, batch_idx, data_batch=None):
-                first.append({name: value.clone() for name, value in runner.model.state_dict().items()})
-
-        runner.register_hook(Begin())
+        watch = Watch(lambda runner: runner.model.state_dict())
+        runner.register_hook(watch)
         runner.train()
+        first = watch.seen
         assert runner.epoch == 2, 'it was not stopped'
         wrapper = runner.optim_wrapper['student'] if kind == 'search' else runner.optim_wrapper
         if kind in ('distill', 'kd', 'student'):
@@ -283,17 +280,13 @@ def test_an_iteration_based_loop_of_mmengine_distils(make_config):
     cfg.train_cfg.pop('max_epochs')
     cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
     cfg.param_scheduler.update(by_epoch=False, convert_to_iter_based=False)
-    weights = []
-
-    class Look(Hook):
-        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-            weights.append(runner.model.distiller.grid.weights()[0].item())
 
     cfg.custom_hooks[0].process = dict(progress=[0, 1], weights=[1, 3])
+    weights = Watch(after=lambda runner: runner.model.distiller.grid.weights()[0].item())
     runner = build_trainer(cfg)
-    runner.register_hook(Look())
+    runner.register_hook(weights)
     runner.train()
-    assert weights == pytest.approx([1, 2, 3], rel=1e-4)
+    assert weights.seen == pytest.approx([1, 2, 3], rel=1e-4)
 
 
 def test_checkpoints_of_a_student_initialise_it(make_config, tmp_path):
@@ -345,16 +338,11 @@ def test_momentum_and_weight_decay_follow_their_schedules_too(make_config, kind)
         cfg.train_cfg.rounds = 2
     else:
         cfg.auto_scale_lr = dict(enable=True, base_batch_size=40)  # twice the loader's
-    seen = []
-
-    class Look(Hook):
-        def before_train_iter(self, runner, batch_idx, data_batch=None):
-            group = runner.optim_wrapper.param_groups[0]
-            seen.append((group['lr'], group['momentum'], group['weight_decay']))
-
+    watch = Watch(lambda runner: [runner.optim_wrapper.param_groups[0][key] for key in ('lr', 'momentum', 'weight_decay')])
     runner = build_trainer(cfg)
-    runner.register_hook(Look(), priority='LOWEST')
+    runner.register_hook(watch)
     runner.train()
+    seen = watch.seen
     scale = 0.5 if kind == 'distill' else 1
     assert [values[0] for values in seen[:4]] == pytest.approx([0.025 * scale, 0.0375 * scale, 0.05 * scale, 0.05 * scale])
     assert [values[1] for values in seen[:4]] == pytest.approx([0.45, 0.675, 0.9, 0.9])

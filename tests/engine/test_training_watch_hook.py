@@ -1,4 +1,4 @@
-"""A training that diverges or learns nothing says so, in every train loop, and keeps the checkpoint before."""
+"""A training that diverges or learns nothing raises an error in every train loop. The last good checkpoint stays."""
 import copy
 import os
 
@@ -22,7 +22,7 @@ MADE = [dict(type='mmrazor.ProcessReplayHook', process=dict(progress=[0, 1], wei
 
 
 def diverging(make_config, kind, train_cfg, at, factor=1e30, **options):
-    """A config whose learning rate jumps after `at` of 10 iterations; mmengine's own hook keeps one checkpoint."""
+    """A config whose learning rate jumps after `at` of 10 iterations. mmengine's own hook stores one checkpoint."""
     cfg = make_config(kind, **(dict(custom_hooks=copy.deepcopy(MADE)) if kind == 'distill' else {}), **options)
     cfg.train_cfg = copy.deepcopy(train_cfg)
     cfg.param_scheduler = dict(type='MultiStepLR', milestones=[at], gamma=factor, by_epoch=False)
@@ -56,7 +56,7 @@ def test_a_loss_that_is_not_finite_stops_every_loop(make_config, kind, train_cfg
 
 @pytest.mark.parametrize('train_cfg', [EPOCHS, ITERATIONS, OURS])
 def test_bad_weights_are_found_before_a_checkpoint_replaces_a_good_one(make_config, train_cfg):
-    # The last loss is finite, and the step after it goes beyond float32.
+    # The last loss is finite, but the step after it overflows float32.
     cfg = diverging(make_config, 'equal', train_cfg, 9, 1e46, model__distiller__weighting__kd_weight=1e5,
                     optim_wrapper__optimizer__lr=1e-8)
     with pytest.raises(TrainingError, match='before a checkpoint: weights of the model are not finite; lower optim_wrapper'):
@@ -81,7 +81,7 @@ def warnings_of(runner):
 
 
 def long_enough(make_config, kind, **options):
-    """A training of 100 iterations, few enough to be quick and enough to be judged."""
+    """A training of 100 iterations: quick, but long enough for the check of its accuracy."""
     cfg = make_config(kind, train_dataloader__batch_size=10, train_cfg__max_epochs=10,
                       default_hooks__checkpoint__interval=10, **options)
     cfg.param_scheduler = None
@@ -106,7 +106,7 @@ def test_a_student_that_learns_nothing_fails_when_all_is_written(make_config):
     assert sum("times the student's own loss" in line for line in said) == 1
 
 
-def test_a_run_may_end_at_guessing_if_the_config_says_so(make_config):
+def test_a_run_may_end_at_guessing_if_the_config_allows_it(make_config):
     runner = build_trainer(long_enough(make_config, 'student', **HOPELESS,
                                        custom_hooks=[dict(type='mmrazor.TrainingWatchHook', must_learn=False)]))
     said = warnings_of(runner)
@@ -197,7 +197,7 @@ def test_guessing_is_rated_by_the_loss_itself(loss, keyword):
 def test_guessing_knows_that_a_class_is_frequent():
     module = MODELS.build(dict(type='CrossEntropyLoss'))
     baseline = GuessingBaseline(module, window=20)
-    for _ in range(50):  # nine of ten images are of one class, and the network has learned that alone
+    for _ in range(50):  # nine of ten images have one class, and the network predicts only that
         module(torch.tensor([2.1972, 0.]).expand(10, 2), torch.tensor([0] * 9 + [1]))
     own, guess = baseline.means().tolist()
     assert own == pytest.approx(0.3251, abs=1e-4) and own >= 0.99 * guess and guess < 0.5
@@ -210,7 +210,7 @@ def test_bad_arguments_name_the_hook(arguments):
 
 
 class Explode(Hook):
-    """Makes the student sure of wrong answers: its losses are high, and finite."""
+    """Makes the student confident of wrong predictions: its losses are high, but finite."""
 
     def before_train(self, runner):
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Tests of a GPU. DISTPRO_REHEARSE=1 runs them on the CPU, as far as that can be."""
+"""Tests on a GPU. DISTPRO_REHEARSE=1 runs them on the CPU, as far as possible."""
 import os
 
 import pytest
@@ -18,7 +18,7 @@ def device():
 
 @pytest.fixture(autouse=True)
 def as_torch_is_by_default(the_same_results_on_a_gpu, monkeypatch):
-    """Not deterministic unless a test or a config says so; without tf32, which is too coarse to compare with a CPU."""
+    """Not deterministic by default. Without tf32, which is too inaccurate to compare with a CPU."""
     monkeypatch.setattr(torch.backends.cudnn, 'allow_tf32', False)
     monkeypatch.setattr(torch.backends.cudnn, 'deterministic', False)
     torch.use_deterministic_algorithms(False)

@@ -1,4 +1,4 @@
-"""The package distpro on a GPU gives what it gives on a CPU, and leaves the GPU's random numbers alone."""
+"""The package distpro gives the same results on a GPU as on a CPU, and does not change the GPU's random state."""
 import copy
 
 import pytest
@@ -48,7 +48,7 @@ def searched(device, **options):
 
 @pytest.mark.parametrize('memory', [4.0, 1e-6])
 def test_the_search_finds_what_it_finds_on_a_cpu(device, monkeypatch, memory):
-    """Derivatives in float64 through whole rounds, and the process; also with steps that are taken again."""
+    """Derivatives of complete rounds in float64, and the process, also with recomputed steps."""
     seen, plain = [], Round.derivatives
     monkeypatch.setattr(Round, 'derivatives', lambda self: seen.append(plain(self)) or seen[-1])
     processes = [searched(where, memory=memory) for where in (device, 'cpu')]

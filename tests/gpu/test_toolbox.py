@@ -1,4 +1,4 @@
-"""A user's way on a GPU through OpenMMLab's configs: search, distillation, resuming, mixed precision, export."""
+"""OpenMMLab configs on a GPU: search, distillation, resuming, mixed precision, export."""
 import copy
 import os
 

@@ -1,4 +1,4 @@
-"""The networks of the distillation literature: same sizes and maps as RepDistiller's."""
+"""The networks of the distillation literature have the sizes and maps of RepDistiller's."""
 import pathlib
 
 import pytest
@@ -33,7 +33,7 @@ LITERATURE = dict(
     shufflenetv1=(949258, [(24, 32, 32), (240, 16, 16), (480, 8, 8), (960, 4, 4)]),
     shufflenetv2=(1355528, [(24, 32, 32), (116, 16, 16), (232, 8, 8), (464, 4, 4)]),
     resnet50_cifar=(23705252, [(64, 32, 32), (256, 32, 32), (512, 16, 16), (1024, 8, 8), (2048, 4, 4)]))
-# VGG's fourth and fifth stage have maps of one size, which 'auto' takes for one stage: the layers are named.
+# VGG's fourth and fifth stage have maps of the same size, which 'auto' finds as one stage, so the layers are named.
 VGG_LAYERS = [f'backbone.layer{stage}' for stage in range(1, 6)]
 
 
@@ -79,7 +79,7 @@ def test_mobilenet_has_the_maps_of_its_paper():
 def test_a_stage_is_read_before_its_activation(name, activated):
     model = MODELS.build({**CIFAR, **IMAGENET}[name]).eval()
     taps = [tap for tap in taps_of(model) if tap.name != 'stem']
-    after = [torch.nn.Identity()] * len(taps)  # what a stage puts out, seen by a hook of our own
+    after = [torch.nn.Identity()] * len(taps)  # the output of a stage, read by a separate hook
     for index, tap in enumerate(taps):
         model.get_submodule(tap.layer).register_forward_hook(
             lambda module, inputs, output, index=index: after.__setitem__(index, output))
@@ -146,7 +146,7 @@ def test_a_pyramidal_block_is_the_papers(bottleneck):
     (dict(type='CIFARShuffleNetV1', channels=(48, 96, 192), groups=2), 2, [(48, 16), (192, 4)]),
     (dict(type='CIFARShuffleNetV2', channels=(48, 96, 192), last_channels=100), 3, [(48, 16), (100, 4)]),
     (dict(type='MobileNetV1'), 4, [(64, 16), (1024, 1)])])
-def test_puts_out_the_stages_asked_for(backbone, last, shapes):
+def test_returns_the_stages_asked_for(backbone, last, shapes):
     images = torch.randn(2, 1, 32, 32)
     model = MODELS.build(dict(backbone, in_channels=1, out_indices=(0, last)))
     model.eval()
@@ -157,7 +157,7 @@ def test_puts_out_the_stages_asked_for(backbone, last, shapes):
         with model.layer1.register_forward_hook(lambda module, inputs, output: seen.append(output)):
             model(images)
         assert torch.equal(first, seen[0])
-        assert (final >= 0).all()  # the classifier takes what an activation has passed
+        assert (final >= 0).all()  # the input of the classifier is the output of an activation
         model.out_indices = MODELS.build(dict(backbone, in_channels=1)).out_indices
         by_default = model(images)
         assert len(by_default) == 1 and torch.equal(by_default[0], final)

@@ -37,7 +37,7 @@ def test_after_a_batch_norm_it_is_the_closed_form_of_paper_and_mmrazor():
     torch.testing.assert_close(connector.margin, OFDDistiller._get_margin_from_BN(None, bn), rtol=5e-3, atol=0)
 
 
-def test_a_channel_that_is_never_negative_keeps_a_margin_of_zero():
+def test_a_channel_that_is_never_negative_has_a_margin_of_zero():
     connector = margin_connector(1)
     feature = torch.rand(2, 1, 4, 4)
     assert torch.equal(connector(feature), feature) and connector.margin == 0
@@ -53,7 +53,7 @@ def test_margins_are_learned_in_training_alone_and_live_in_the_checkpoint():
     other = margin_connector()
     other.load_state_dict(connector.state_dict())
     assert torch.equal(other.eval()(feature), connector(feature)) and other.count.sum() == (feature < 0).sum()
-    # mmrazor's form: the margin is lost with the checkpoint, and the reloaded connector cannot be used.
+    # mmrazor does not save the margin in the checkpoint, so that the reloaded connector cannot be used.
     plain = MODELS.build(dict(type='mmrazor.OFDTeacherConnector'))
     plain.init_margin(learned)
     reloaded = MODELS.build(dict(type='mmrazor.OFDTeacherConnector'))
@@ -63,7 +63,7 @@ def test_margins_are_learned_in_training_alone_and_live_in_the_checkpoint():
 
 
 def test_a_shortcut_behind_the_batch_norm_counts():
-    """mmrazor's form takes the last batch norm for the whole feature, which with a shortcut it is not."""
+    """mmrazor computes the margin from the last batch norm, which is wrong for a feature with a shortcut."""
     torch.manual_seed(2)
     bn = nn.BatchNorm2d(1)
     shortcut = torch.rand(200, 1, 20, 20) * 3

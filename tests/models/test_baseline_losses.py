@@ -1,4 +1,4 @@
-"""The baselines' losses, mmrazor's own and mended, against their papers' definitions written out image by image."""
+"""The baselines' losses, of mmrazor and fixed, against the papers' definitions, computed image by image."""
 import copy
 import math
 
@@ -33,7 +33,7 @@ def divergence(p, q):
 
 LABELS = np.array([0, 8, 3, 3, 1, 5, 7])
 
-# ---- definitions: of a student's s and a teacher's t, as in the papers
+# ---- definitions of the papers for features s of a student and t of a teacher
 
 
 def kd(s, t, tau=4, power=2):  # Hinton et al. 2015
@@ -172,7 +172,7 @@ def test_a_loss_is_its_papers(name, seed):
         assert abs(formula(s, t) / value - 1) > 1e-4, 'the comparison would not notice this wrong formula'
 
 
-# ---- what mmrazor does wrong, mended
+# ---- errors of mmrazor, fixed
 
 
 @pytest.mark.parametrize('reduction, expected', [
@@ -184,7 +184,7 @@ def test_dkd_has_every_reduction(reduction, expected):
     arguments = torch.from_numpy(s), torch.from_numpy(t), torch.tensor(LABELS)
     options = dict(tau=4, alpha=1.5, beta=8.0, reduction=reduction)
     np.testing.assert_allclose(build(type='DecoupledKDLoss', **options)(*arguments).numpy(), expected(each), rtol=1e-9)
-    if reduction in ('mean', 'none'):  # mmrazor's form: the sum, whatever is asked for
+    if reduction in ('mean', 'none'):  # mmrazor always sums
         assert build(type='DKDLoss', **options)(*arguments).item() == pytest.approx(each.sum())
 
 
@@ -219,7 +219,7 @@ def crd(**options):
 
 
 def contrast(own, memory, places, drawn_places, z):
-    """ICLR 2020, eq. 17 and 18, one image and one side at a time; z: the constant that the first batch sets."""
+    """ICLR 2020, eq. 17 and 18, one image and one side at a time. z: the constant estimated from the first batch."""
     total = 0
     for feature, place, others in zip(own.tolist(), places, drawn_places):
         scores = [math.exp(np.dot(feature, memory[other]) / TAU) / z for other in [place, *others]]
@@ -246,12 +246,12 @@ def test_crd_is_the_papers_contrast_against_a_memory(monkeypatch):
                               for f, p, n in zip(feature.tolist(), places, drawn_places[0].tolist())]
                 z[own] = np.mean(everything) * SIZE
             expected += contrast(feature, rows, places, drawn_places[step].tolist(), z[own])
-            moved = memory[own].clone()  # the memory follows its own side
+            moved = memory[own].clone()  # each memory is updated with its own side
             moved[places] = torch.nn.functional.normalize(MOMENTUM * moved[places] + (1 - MOMENTUM) * feature)
             torch.testing.assert_close(getattr(loss.contrast, 'memory_v1' if own == 's' else 'memory_v2'), moved)
         assert loss.labels[places].tolist() == [0, 1, 0, 2], 'so that the next batch tells negatives'
         assert value == pytest.approx(0.8 * expected, rel=1e-6)
-        assert value != pytest.approx(expected, rel=1e-2)  # mmrazor's form, which leaves the weight out
+        assert value != pytest.approx(expected, rel=1e-2)  # mmrazor ignores the weight
 
 
 def test_crd_draws_no_negative_of_the_images_own_class():
@@ -290,7 +290,7 @@ def test_crd_can_be_copied_after_a_batch():
         copy.deepcopy(plain)
 
 
-def test_crd_says_what_does_not_fit():
+def test_crd_names_what_does_not_fit():
     s, t = embedded(0)
     with pytest.raises(ConfigError, match='sample_n=12 is too small: an image has sample_idx=12'):
         crd()(s, t, *images([0, 12, 2, 3]))
@@ -318,7 +318,7 @@ def test_reconstruction_is_of_the_teachers_map_alone():
     assert loss(None, t).requires_grad
 
 
-# ---- what mmrazor lacks
+# ---- losses that mmrazor does not have
 
 
 def sp(s, t, rows=True):  # ICCV 2019, eq. 1 to 4

@@ -8,6 +8,7 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from sklearn.datasets import load_digits
 from torch import nn
+from toys import SHAPE, batch, classifier
 
 from distpro.errors import ArgumentError
 from distpro.pathways.cost import OPERATIONS_A_NUMBER, changed_costs, cost, pathway_costs as costs_of_grid
@@ -16,27 +17,12 @@ from distpro_mm.errors import ConfigError
 from distpro_mm.models import cost as cost_report
 from distpro_mm.models.cost import cost_advice, pathway_costs
 
-SHAPE = (1, 8, 8)
-
-
-def network(width=8, dropout=0.0):
-    neck = [dict(type='GlobalAveragePooling')]
-    return dict(
-        _scope_='mmpretrain', type='ImageClassifier',
-        backbone=dict(type='CIFARResNet', depth=8, in_channels=1, stem_channels=width,
-                      channels=(width, 2 * width, 4 * width)),
-        neck=neck[0], head=dict(type='LinearClsHead', num_classes=10, in_channels=4 * width))
-
 
 def build(teacher=None, student=None, **kwargs):
     distiller = dict(dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')]),
                      **kwargs.pop('distiller', {}))
-    return MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=student or network(),
-                             teacher=teacher or network(12), input_shape=SHAPE, distiller=distiller, **kwargs))
-
-
-def batch(size=12, dtype=torch.float32):
-    return torch.randn(size, *SHAPE, dtype=dtype), [DataSample().set_gt_label(i % 10) for i in range(size)]
+    return MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=student or classifier(8),
+                             teacher=teacher or classifier(12), input_shape=SHAPE, distiller=distiller, **kwargs))
 
 
 # ---- the teacher
@@ -52,9 +38,9 @@ def test_the_teacher_runs_once_a_batch_in_eval_mode_and_without_its_loss():
     before = {key: value.clone() for key, value in model.teacher.state_dict().items()}
     model.eval()
     assert model.train() is model and model.student.training
-    model(*batch(), mode='loss')
+    model(*batch(12), mode='loss')
     calls.clear()  # the first batch compares the fast teacher with the teacher as it is
-    model(*batch(), mode='loss')
+    model(*batch(12), mode='loss')
     assert calls == ['forward'] and model.passes == dict(teacher=2, student=2)
     assert not any(module.training for module in model.teacher.modules())
     assert all(torch.equal(value, before[key]) for key, value in model.teacher.state_dict().items())
@@ -73,17 +59,17 @@ def test_the_teacher_ends_at_its_last_transmitting_layer_unless_more_of_it_is_us
         for name, module in (('layer1', model.teacher.backbone.layer1), ('layer2', model.teacher.backbone.layer2),
                              ('head', model.teacher.head)):
             module.register_forward_pre_hook(lambda *_, name=name, calls=calls: calls.append(name))
-        model(*batch(), mode='loss')
+        model(*batch(12), mode='loss')
         calls.clear()  # the first batch compares the fast teacher with the teacher as it is
-        losses = model(*batch(), mode='loss')
+        losses = model(*batch(12), mode='loss')
         assert calls == expected and 'distill.loss_pathways' in losses
 
 
 def test_the_features_are_before_the_last_activation_of_teacher_and_student():
-    """The trap: every ReLU of these networks is built in-place, which overwrites what was recorded."""
+    """Every ReLU of these networks is in-place, and would overwrite the recorded features."""
     torch.manual_seed(0)
     model = build()
-    x, samples = batch()
+    x, samples = batch(12)
     with model.distiller.receiver_reader(model.student) as received:
         with model.distiller.transmitter_reader(model.teacher) as transmitted:
             model.student(x, mode='tensor'), model.teacher(x, mode='tensor')
@@ -100,7 +86,7 @@ def test_the_features_are_before_the_last_activation_of_teacher_and_student():
 def test_a_stopped_distillation_costs_no_teacher():
     model = build()
     model.distillation_stopped = True
-    losses = model(*batch(), mode='loss')
+    losses = model(*batch(12), mode='loss')
     assert set(losses) == {'student.loss'} and model.passes == dict(student=1)
 
 
@@ -125,7 +111,7 @@ def checkpoint(tmp_path):
 
 def trained(width=12):
     torch.manual_seed(1)
-    teacher = MODELS.build(network(width))
+    teacher = MODELS.build(classifier(width))
     for p in teacher.parameters():
         nn.init.normal_(p)
     return teacher
@@ -139,7 +125,7 @@ def test_a_teachers_checkpoint_is_loaded_and_survives_initialisation(checkpoint)
 
 
 def test_the_student_of_a_distillation_can_be_the_teacher(checkpoint):
-    inner = build(student=network(12))
+    inner = build(student=classifier(12))
     model = build(teacher_ckpt=checkpoint(inner.state_dict()))
     assert torch.equal(model.teacher.head.fc.weight, inner.student.head.fc.weight)
 
@@ -172,7 +158,7 @@ def test_a_teachers_checkpoint_that_does_not_do_is_refused(checkpoint, tmp_path)
 def test_the_objective_is_the_students_loss_plus_the_weighted_pathways():
     torch.manual_seed(2)
     model = build().double()
-    x, samples = batch(dtype=torch.float64)
+    x, samples = batch(12, torch.float64)
     model.distiller.grid.set_weights([0.1 * (index + 1) for index in range(10)])
     twin = copy.deepcopy(model)
     losses = model(x, samples, mode='loss')
@@ -194,7 +180,7 @@ def test_the_objective_is_the_students_loss_plus_the_weighted_pathways():
 def test_maps_are_compared_at_the_smaller_size_if_asked_for():
     torch.manual_seed(2)
     model = build(distiller=dict(connections='all', compare_at='smaller')).double()
-    x, samples = batch(dtype=torch.float64)
+    x, samples = batch(12, torch.float64)
     twin = copy.deepcopy(model)
     losses = model(x, samples, mode='loss')
     with twin.distiller.receiver_reader(twin.student) as received, \
@@ -214,7 +200,7 @@ def test_maps_are_compared_at_the_smaller_size_if_asked_for():
 @pytest.mark.parametrize('compare_at', ['teacher', 'smaller'])
 @pytest.mark.parametrize('own, size', [((5, 3), (7, 2)), ((3, 7), (1, 1)), ((1, 1), (4, 6)), ((9, 9), (4, 12))])
 def test_maps_of_any_two_sizes_are_compared(compare_at, own, size):
-    """Against averages, nearest pixels and HCL written out, in float64."""
+    """Against explicit averages, nearest pixels and HCL, in float64."""
     model = build(distiller=dict(connections=[('layer1', 'layer2')], compare_at=compare_at,
                                  transforms=[dict(type='LinearTransform')])).double()
     linear = model.distiller.grid.transforms['layer1>layer2:linear'].before[0]
@@ -243,8 +229,8 @@ def test_maps_of_any_two_sizes_are_compared(compare_at, own, size):
     dict(type='HCLLoss'), dict(type='L2Loss', normalize=True), dict(type='L1Loss'), dict(type='ATLoss'),
     dict(type='ChannelWiseDivergence'), dict(type='PKDLoss'), dict(type='FTLoss'), dict(type='SPLoss')])
 def test_maps_in_any_layout_are_compared_by_any_distance(distance):
-    """Tokens read as a map, and channels last, against the same in memory's usual order; losses and gradients."""
-    model = build(student=network(12), distiller=dict(
+    """Losses and gradients for tokens and channels-last maps against contiguous maps."""
+    model = build(student=classifier(12), distiller=dict(
         connections=[('layer1', 'layer2')], distance=distance, transforms=[dict(type='IdentityTransform'),
                                                                            dict(type='MLPTransform')],
         receivers=[dict(module='backbone.layer1', name='layer2')])).double()
@@ -267,7 +253,7 @@ def test_an_identity_between_maps_of_other_channels_names_the_pathway():
 
 def test_k_transforms_give_k_pathways_a_connection():
     model = MODELS.build(dict(
-        _scope_='mmrazor', type='DistPro', architecture=network(), teacher=network(12), input_shape=SHAPE,
+        _scope_='mmrazor', type='DistPro', architecture=classifier(8), teacher=classifier(12), input_shape=SHAPE,
         distiller=dict(type='DistProDistiller', connections=[('stem', 'layer2'), ('backbone.layer3', 'layer3')],
                        transforms=[dict(type='PointwiseTransform'), dict(type='AttentionTransform', name='wide')])))
     assert model.distiller.grid.names == ['stem>layer2:pointwise', 'stem>layer2:wide', 'layer3>layer3:pointwise',
@@ -289,13 +275,13 @@ def test_mmrazors_own_losses_work_beside_the_pathways():
         distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=4)),
         loss_forward_mappings=dict(loss_kl=dict(preds_S=dict(from_student=True, recorder='fc'),
                                                 preds_T=dict(from_student=False, recorder='fc')))))
-    assert {'student.loss', 'distill.loss_pathways', 'distill.loss_kl'} == set(model(*batch(), mode='loss'))
+    assert {'student.loss', 'distill.loss_pathways', 'distill.loss_kl'} == set(model(*batch(12), mode='loss'))
 
 
 def test_costs_are_counted_and_leave_the_model_alone():
     torch.manual_seed(0)
     kinds = [dict(type='PointwiseTransform'), dict(type='ConvAttentionTransform')]
-    model = MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=network(), teacher=network(12),
+    model = MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=classifier(8), teacher=classifier(12),
                               input_shape=SHAPE, distiller=dict(type='DistProDistiller', transforms=kinds)))
     state = copy.deepcopy(model.state_dict())
     costs = dict(zip(model.distiller.grid.names, pathway_costs(model).tolist()))
@@ -307,17 +293,17 @@ def test_costs_are_counted_and_leave_the_model_alone():
     assert all(p.grad is None for p in model.parameters())
 
 
-# ---- pathways whose cost is out of proportion
+# ---- warnings about expensive pathways
 
 
 def expensive(pairs, transform='ConvAttentionTransform', compare_at='teacher', from_covariances=True, **kwargs):
-    return build(student=network(8), teacher=network(64), distiller=dict(
+    return build(student=classifier(8), teacher=classifier(64), distiller=dict(
         connections=pairs, compare_at=compare_at, from_covariances=from_covariances,
         transforms=[dict(type=transform, name='it')]), **kwargs)
 
 
 def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_how_much():
-    """What the sentence promises is what a model costs that follows it."""
+    """The cost in the advice equals that of a model that follows it."""
     pair = [('stem', 'layer3')]
     model = expensive(pair)
     state, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
@@ -403,7 +389,7 @@ def test_transforms_of_one_label_are_refused():
         MODELS.build(dict(_scope_='mmrazor', type='DistProDistiller', transforms=[dict(type='PointwiseTransform')] * 2))
 
 
-# ---- alpha belongs to nobody but its own optimiser
+# ---- alpha is updated by its own optimiser only
 
 
 def test_alpha_is_neither_parameter_nor_buffer_but_is_saved():
@@ -441,8 +427,8 @@ def test_alpha_of_another_number_of_pathways_is_refused():
 
 
 @pytest.mark.parametrize('dropout', [0.0, 0.3])
-def test_the_kept_step_gives_the_derivative_of_a_real_one(dropout):
-    """dL_val/dw of DistPro's own pathways against finite differences over whole steps, in float64."""
+def test_the_stored_step_has_the_derivative_of_a_real_one(dropout):
+    """dL_val/dw of DistPro's pathways against finite differences over complete steps, in float64."""
 
     def prepare():
         torch.manual_seed(3)
@@ -450,7 +436,7 @@ def test_the_kept_step_gives_the_derivative_of_a_real_one(dropout):
         model.init_weights()
         model.student.backbone.layer1.add_module('dropout', torch.nn.Dropout(dropout))
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.05, 0.9, nesterov=True)
-        return model, optimizer, batch(dtype=torch.float64), batch(dtype=torch.float64)
+        return model, optimizer, batch(12, torch.float64), batch(12, torch.float64)
 
     def step(model, optimizer, data):
         torch.manual_seed(4)
@@ -537,7 +523,7 @@ def test_mixed_precision_has_the_derivative_of_the_step_it_took(kind, dtype):
                     mine.grad = its.grad.double()
                 its_optimizer.step()
             held = take(1000, kind_of_float)
-            with torch.autocast('cpu', dtype, enabled=network is model):  # a caller's autocast must not reach it
+            with torch.autocast('cpu', dtype, enabled=network is model):  # independent of the caller's autocast
                 measured.append(hypergradient.after_step(lambda: network.student(*held, mode='loss')['loss'],  # noqa: B023
                                                          network.cached_features, network.distiller.grid.sensitivities()))
         assert measured[0].dtype == torch.float32
@@ -546,7 +532,7 @@ def test_mixed_precision_has_the_derivative_of_the_step_it_took(kind, dtype):
 
 def test_sensitivities_are_those_of_each_unweighted_pathway():
     model = build(distiller=dict(weighting=dict(type='exponential'))).double()
-    data = batch(dtype=torch.float64)
+    data = batch(12, torch.float64)
     with torch.no_grad():
         model.distiller.grid.alpha.copy_(torch.randn(10))
     model.cache_batch(True)
@@ -554,7 +540,7 @@ def test_sensitivities_are_those_of_each_unweighted_pathway():
     loss.backward()
     caught = list(model.distiller.grid.sensitivities())
     assert [name for name, _ in caught] == [pathway.receiver.name for pathway in model.distiller.grid.pathways]
-    # Each by a backward pass of its own.
+    # Each by a separate backward pass.
     model.cache_batch(False)
     with model.distiller.receiver_reader(model.student) as received:
         model.student(*data, mode='tensor')
@@ -569,7 +555,7 @@ def test_sensitivities_are_those_of_each_unweighted_pathway():
 def test_sensitivities_are_each_pathways_own_where_others_are_not_computed():
     torch.manual_seed(3)
     model = build().double()
-    x, samples = batch(dtype=torch.float64)
+    x, samples = batch(12, torch.float64)
 
     def caught(weights, skip_below=0.0):
         model.cache_batch(True)
@@ -595,20 +581,20 @@ def test_weights_that_do_not_fit_or_are_negative_are_refused(weights):
 def test_a_weight_that_is_no_number_shows_in_the_loss():
     model = build()
     model.distiller.grid.set_weights([1.0] * 9 + [float('nan')])
-    assert model(*batch(), mode='loss')['distill.loss_pathways'].isnan()
+    assert model(*batch(12), mode='loss')['distill.loss_pathways'].isnan()
 
 
 def test_a_weight_of_zero_leaves_no_sensitivity():
     model = build(distiller=dict(connections='same_depth'))
     model.cache_batch(True)
     model.distiller.grid.weights = lambda: torch.tensor([1.0, 0.0, 2.0, 3.0])
-    sum(model(*batch(), mode='loss').values()).backward()
+    sum(model(*batch(12), mode='loss').values()).backward()
     assert [sensitivity is None for _, sensitivity in model.distiller.grid.sensitivities()] == [False, True, False, False]
 
 
-def test_nothing_is_caught_where_nothing_is_kept():
+def test_nothing_is_caught_if_nothing_is_stored():
     model = build()
-    sum(model(*batch(), mode='loss').values()).backward()
+    sum(model(*batch(12), mode='loss').values()).backward()
     assert all(sensitivity is None for _, sensitivity in model.distiller.grid.sensitivities())
     assert model._cached is None
 
@@ -619,7 +605,7 @@ def test_compiled_transforms_have_the_losses_and_sensitivities_of_plain_ones():
     plain = build(distiller=dict(compile_transforms=False))
     compiled = build(distiller=dict(compile_transforms=True))
     compiled.load_state_dict(plain.state_dict())
-    data = batch()
+    data = batch(12)
     caught = []
     for model in (plain, compiled):
         model.cache_batch(True)
@@ -630,7 +616,7 @@ def test_compiled_transforms_have_the_losses_and_sensitivities_of_plain_ones():
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)
 
 
-def test_a_weighting_that_says_nothing_of_its_scale_has_the_releases():
+def test_a_weighting_without_a_scale_has_the_releases():
     def scale(**weighting):
         distiller = MODELS.build(dict(_scope_='mmrazor', type='DistProDistiller', weighting=weighting))
         return distiller._grid_arguments['weighting'].scale

@@ -1,4 +1,4 @@
-"""HCL against values of DistPro's release, and against its formula written out."""
+"""HCL against values of DistPro's release, and against its explicit formula."""
 import pathlib
 
 import numpy as np
@@ -32,7 +32,7 @@ def pooled(maps, size):
 
 
 def by_hand(student, teacher, sizes):
-    """The formula, with the sizes of the averaged maps written out."""
+    """The formula with explicit sizes of the averaged maps."""
     terms = [((student - teacher)**2).mean()]
     terms += [((pooled(student, size) - pooled(teacher, size))**2).mean() for size in sizes]
     weights = 0.5**np.arange(len(terms))
@@ -47,7 +47,7 @@ def test_equals_the_formula_on_any_size(shape, sizes):
     student, teacher = np.random.randn(2, 2, 3, *shape)
     expected = by_hand(student, teacher, sizes)
     maps = torch.from_numpy(np.stack([student, teacher]))
-    for s, t in (maps, maps.transpose(-1, -2).contiguous(), maps.transpose(-1, -2)):  # a turned map has the same loss
+    for s, t in (maps, maps.transpose(-1, -2).contiguous(), maps.transpose(-1, -2)):  # a transposed map has the same loss
         assert HCLLoss()(s, t).item() == pytest.approx(expected, rel=1e-12)
     for s, t in (maps.transpose(2, 4).contiguous().transpose(2, 4), maps.flip(1)):
         assert HCLLoss()(s, t).item() == pytest.approx(expected, rel=1e-12)

@@ -4,39 +4,26 @@ import copy
 import numpy as np
 import pytest
 import torch
-from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
+from toys import SHAPE, batch, classifier
 
 from distpro.searching import unrolled
 
-SHAPE = (1, 8, 8)
 LR, DECAY, STEPS = 0.05, 0.01, 2
-
-
-def network(width):
-    return dict(
-        _scope_='mmpretrain', type='ImageClassifier',
-        backbone=dict(type='CIFARResNet', depth=8, in_channels=1, stem_channels=width,
-                      channels=(width, 2 * width, 4 * width)),
-        neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=5, in_channels=4 * width))
 
 
 def build(**distiller):
     torch.manual_seed(0)
     cfg = dict(dict(type='L2TDistiller', connections=[(1, 2), (-1, -1), (2, 1)]), **distiller)
-    model = MODELS.build(dict(_scope_='mmrazor', type='L2T', architecture=network(3), teacher=network(4), input_shape=SHAPE,
-                              distiller=cfg)).double()
-    for p in model.distiller.meta_parameters():  # away from the start, at which all channels weigh the same
+    model = MODELS.build(dict(_scope_='mmrazor', type='L2T', architecture=classifier(3, 5), teacher=classifier(4, 5),
+                              input_shape=SHAPE, distiller=cfg)).double()
+    for p in model.distiller.meta_parameters():  # away from the initial values, which give all channels the same weight
         torch.nn.init.normal_(p, std=0.7)
-    for where in model.distiller.where.values():  # within [0, 6] for most images: outside there is no derivative
+    for where in model.distiller.where.values():  # within [0, 6] for most images: outside, the derivative is zero
         torch.nn.init.constant_(where.bias, 2.0)
     for p in model.student.head.parameters():
         torch.nn.init.normal_(p, std=0.5)
     return model
-
-
-def batch():
-    return torch.randn(6, *SHAPE, dtype=torch.float64), [DataSample().set_gt_label(i % 5) for i in range(6)]
 
 
 def stages(network, x):
@@ -68,7 +55,7 @@ def transfer_by_hand(model, x):
 
 def test_the_loss_is_the_papers():
     model = build(beta=0.3)
-    x, samples = batch()
+    x, samples = batch(6, torch.float64, 5)
     losses = model(x, samples, mode='loss')
     assert list(losses) == ['student.loss', 'distill.loss_transfer']
     torch.testing.assert_close(losses['distill.loss_transfer'], 0.3 * transfer_by_hand(model, x))
@@ -77,7 +64,7 @@ def test_the_loss_is_the_papers():
 def test_at_the_start_all_channels_weigh_the_same_and_pairs_about_one():
     torch.manual_seed(0)
     distiller = MODELS.build(dict(
-        _scope_='mmrazor', type='L2T', architecture=network(3), teacher=network(4), input_shape=SHAPE,
+        _scope_='mmrazor', type='L2T', architecture=classifier(3, 5), teacher=classifier(4, 5), input_shape=SHAPE,
         distiller=dict(type='L2TDistiller'))).distiller
     assert len(distiller.pairs) == 16
     maps = {name: torch.rand(2, width, 4, 4) for name, width in (('stem', 4), ('layer1', 4), ('layer2', 8), ('layer3', 16))}
@@ -86,15 +73,15 @@ def test_at_the_start_all_channels_weigh_the_same_and_pairs_about_one():
         assert pair.shape == (2, ) and ((pair - 1).abs() < 0.9).all()
 
 
-def test_the_step_of_the_student_never_moves_the_meta_networks():
+def test_the_step_of_the_student_never_changes_the_meta_networks():
     model = build()
-    sum(model(*batch(), mode='loss').values()).backward()
+    sum(model(*batch(6, torch.float64, 5), mode='loss').values()).backward()
     assert all(p.grad is None for p in model.distiller.meta_parameters())
     assert all(p.grad is not None for p in model.distiller.regressors.parameters())
 
 
 def ended(model, data):
-    """L_org after the inner steps, taken by torch's own optimiser on a copy: a number."""
+    """float: L_org of a copy after the inner steps of torch's optimiser."""
     twin = copy.deepcopy(model)
     trained = [*twin.student.parameters(), *twin.distiller.regressors.parameters()]
     optimizer = torch.optim.SGD(trained, LR, weight_decay=DECAY)
@@ -104,7 +91,7 @@ def ended(model, data):
             loss = twin.distiller.beta * transfer_by_hand(twin, data[0])
         else:
             loss = twin.student(*data, mode='loss')['loss']
-        for p in trained:  # what the loss does not reach decays all the same
+        for p in trained:  # parameters without a gradient decay too
             p.grad = torch.zeros_like(p)
         loss.backward()
         optimizer.step()
@@ -113,7 +100,7 @@ def ended(model, data):
 
 def test_the_meta_gradient_is_that_of_the_whole_inner_scheme():
     """Against central differences of the scheme run step by step, in float64."""
-    model, data = build(), batch()
+    model, data = build(), batch(6, torch.float64, 5)
     model(*data, mode='loss')
     gradients = model.meta_gradient(LR, DECAY, STEPS)
     generator = np.random.RandomState(0)
@@ -130,9 +117,9 @@ def test_the_meta_gradient_is_that_of_the_whole_inner_scheme():
     assert sum((gradient != 0).any() for gradient in gradients) >= 11
 
 
-def test_other_steps_are_told_apart():
-    """The planted faults: the comparison above would notice them."""
-    model, data = build(), batch()
+def test_other_steps_are_distinguished():
+    """Planted faults, which the comparison above must detect."""
+    model, data = build(), batch(6, torch.float64, 5)
     model(*data, mode='loss')
     right = torch.cat([g.flatten() for g in model.meta_gradient(LR, DECAY, STEPS)])
     for wrong in ((LR, DECAY, 1), (LR, 0.0, STEPS), (2 * LR, DECAY, STEPS)):
@@ -141,7 +128,7 @@ def test_other_steps_are_told_apart():
 
 
 def test_the_meta_step_leaves_student_teacher_and_random_states_as_they_are():
-    model, data = build(), batch()
+    model, data = build(), batch(6, torch.float64, 5)
     model.student.backbone.layer1.add_module('dropout', torch.nn.Dropout(0.3))
     model(*data, mode='loss')
     before = copy.deepcopy([model.state_dict(), torch.get_rng_state()])
@@ -153,7 +140,7 @@ def test_the_meta_step_leaves_student_teacher_and_random_states_as_they_are():
 
 def test_unrolled_steps_are_those_of_gradient_descent():
     p = torch.tensor([1.0, -2.0], dtype=torch.float64, requires_grad=True)
-    q = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)  # reached by no loss
+    q = torch.tensor([3.0], dtype=torch.float64, requires_grad=True)  # without a loss
     a = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     steps = [lambda at: a * at['p'].square().sum(), lambda at: at['p'].sum()]
     found = unrolled(dict(p=p, q=q), steps, lr=0.1, weight_decay=0.5)

@@ -1,12 +1,12 @@
-"""Pathways between the classifiers' outputs, which DistPro weighs beside those between features."""
+"""Pathways between logits, which DistPro weights like those between features."""
 import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
-from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import nn
+from toys import SHAPE, batch, classifier
 
 from distpro.process import DistillationProcess
 from distpro.random_state import without_side_effects
@@ -14,32 +14,19 @@ from distpro.searching import Hypergradient
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
 
-SHAPE, CLASSES = (1, 8, 8), 10
+CLASSES = 10
 KL, DKD = dict(type='KLDivergence', tau=4), dict(type='DecoupledKDLoss', tau=4, beta=2.0)
-
-
-def network(width, classes=CLASSES):
-    return dict(
-        _scope_='mmpretrain', type='ImageClassifier',
-        backbone=dict(type='CIFARResNet', depth=8, in_channels=1, stem_channels=width,
-                      channels=(width, 2 * width, 4 * width)),
-        neck=dict(type='GlobalAveragePooling'),
-        head=dict(type='LinearClsHead', num_classes=classes, in_channels=4 * width))
 
 
 def build(student=4, teacher=6, classes=CLASSES, **distiller):
     torch.manual_seed(0)
     distiller = dict(dict(type='DistProDistiller', connections=[('layer3', 'layer3')], logits=[KL, DKD],
                           transforms=[dict(type='PointwiseTransform')]), **distiller)
-    return MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=network(student, classes),
-                             teacher=network(teacher), input_shape=SHAPE, distiller=distiller))
+    return MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=classifier(student, classes),
+                             teacher=classifier(teacher), input_shape=SHAPE, distiller=distiller))
 
 
-def batch(size=8, dtype=torch.float64):
-    return torch.randn(size, *SHAPE, dtype=dtype), [DataSample().set_gt_label(i % CLASSES) for i in range(size)]
-
-
-def test_each_loss_of_logits_is_a_pathway_with_a_name_of_its_own():
+def test_each_loss_of_logits_is_a_pathway_with_a_different_name():
     model = build(logits=[KL, DKD, dict(type='KLDivergence', tau=1, name='cold')])
     assert model.distiller.grid.names == ['layer3>layer3:pointwise', 'logits>logits:kl', 'logits>logits:decoupled_kd',
                                      'logits>logits:cold']
@@ -50,7 +37,7 @@ def test_each_loss_of_logits_is_a_pathway_with_a_name_of_its_own():
 def test_a_share_of_the_held_out_loss_is_the_distance_to_the_teacher(teacher_kl_share):
     model = build()
     model.teacher.requires_grad_(True)
-    images, samples = batch(dtype=torch.float32)
+    images, samples = batch()
     found = model.held_out_loss(dict(inputs=images, data_samples=samples), teacher_kl_share)
     logits, teacher = model.student(images), model.teacher(images)
     p, q = teacher.softmax(1), logits.softmax(1)
@@ -66,7 +53,7 @@ def test_a_share_of_the_held_out_loss_is_the_distance_to_the_teacher(teacher_kl_
 def test_a_held_out_batch_delivers_nothing_to_the_next_step():
     pooled = 'mmpretrain.models.necks.gap.GlobalAveragePooling.forward'
     model = build(student=6, distill_deliveries=dict(pooled=dict(type='MethodOutputs', max_keep_data=1, method_path=pooled)))
-    images, samples = batch(dtype=torch.float32)
+    images, samples = batch()
     for _ in range(2):
         model(images, samples, mode='loss')
         model.held_out_loss(dict(inputs=images, data_samples=samples), 0.5)
@@ -74,7 +61,7 @@ def test_a_held_out_batch_delivers_nothing_to_the_next_step():
 
 def test_the_objective_adds_the_weighted_losses_of_the_logits():
     model = build().double()
-    x, samples = batch()
+    x, samples = batch(dtype=torch.float64)
     model.distiller.grid.set_weights([0.0, 0.3, 0.7])
     losses = model(x, samples, mode='loss')
     s, t = model.student(x, mode='tensor'), model.teacher(x, mode='tensor')
@@ -89,7 +76,7 @@ def test_the_objective_adds_the_weighted_losses_of_the_logits():
 
 
 def test_logits_alone_need_no_features():
-    """A pathway of weight zero is not read; the classifier's output is."""
+    """The features of a pathway of weight zero are not read. The logits are."""
     model = build()
     model.distiller.grid.set_weights([0.0, 1.0, 0.0])
     assert [tap.name for side in ('transmitter', 'receiver') for tap in model.distiller.taps(side)] == ['logits'] * 2
@@ -102,11 +89,11 @@ def prepare(**distiller):
     model = build(**distiller).double()
     model.init_weights()
     torch.manual_seed(1)
-    for p in model.student.head.parameters():  # initialised to almost nothing, where the teacher's word is all the same
+    for p in model.student.head.parameters():  # initialised close to zero, where the teacher's predictions are all the same
         torch.nn.init.normal_(p, std=0.5)
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], LR, MOMENTUM, weight_decay=DECAY,
                                 nesterov=True)
-    return model, optimizer, batch(), batch()
+    return model, optimizer, batch(dtype=torch.float64), batch(dtype=torch.float64)
 
 
 def step(model, optimizer, data):
@@ -116,7 +103,7 @@ def step(model, optimizer, data):
 
 
 def through_the_whole_update(model, optimizer, data, held):
-    """Autograd through the training loss's gradient, the update written by hand, and the held-out loss."""
+    """Autograd through the gradient of the training loss, an explicit update, and the held-out loss."""
     w = model.distiller.grid.weights().clone().requires_grad_()
     theta = {f'architecture.{name}': p.detach().clone().requires_grad_() for name, p in model.student.named_parameters()}
     model.distiller.grid.set_weights(w)
@@ -140,20 +127,20 @@ def test_the_hypergradient_equals_autograd_through_the_whole_update(method, tole
     for _ in range(3):
         step(model, optimizer, data)
     truth = through_the_whole_update(model, optimizer, data, held)
-    hypergradient = Hypergradient(model.student, optimizer, method, radius=1e-6)  # no ReLU turns within that
+    hypergradient = Hypergradient(model.student, optimizer, method, radius=1e-6)  # small enough that no ReLU changes sign
     model.cache_batch(True)
     hypergradient.watch()
     step(model, optimizer, data)
     measured = hypergradient.after_step(lambda: model.student(*held, mode='loss')['loss'], model.cached_features,
                                         model.distiller.grid.sensitivities())
     assert (truth != 0).all() and (measured - truth).norm() / truth.norm() < tolerance
-    for index in range(3):  # every pathway, not only the largest
+    for index in range(3):  # for every pathway, not only the largest
         assert measured[index].item() == pytest.approx(truth[index].item(), rel=100 * tolerance)
 
 
 def test_sensitivities_of_logits_are_those_of_each_unweighted_loss():
     model = build().double()
-    data = batch()
+    data = batch(dtype=torch.float64)
     model.cache_batch(True)
     sum(model(*data, mode='loss').values()).backward()
     caught = list(model.distiller.grid.sensitivities())
@@ -167,7 +154,7 @@ def test_sensitivities_of_logits_are_those_of_each_unweighted_loss():
 def test_the_search_s_extra_pass_runs_to_the_classifier_s_output():
     model = build().double()
     model.cache_batch(True)
-    data = batch()
+    data = batch(dtype=torch.float64)
     model(*data, mode='loss')
     features = model.cached_features(model.student)
     torch.testing.assert_close(features['logits'], model.student(data[0], mode='tensor'))
@@ -201,7 +188,7 @@ def test_what_does_not_do_is_refused_with_its_key(options, message):
 
 def test_a_loss_that_wants_labels_refuses_mixed_images():
     model = build()
-    x, samples = batch(dtype=torch.float32)
+    x, samples = batch()
     for sample in samples:
         sample.set_gt_score(torch.rand(CLASSES))
     with pytest.raises(ConfigError, match='model.distiller.logits: DecoupledKDLoss needs exactly one label per image'):
@@ -225,7 +212,7 @@ class Averaged(nn.Module):
 
 @MODELS.register_module()
 class TwoClassifiers(BaseModel):
-    """A network whose forward itself averages two classifiers, or has a layer for that."""
+    """A network that averages two classifiers in its forward, or in a layer."""
 
     def __init__(self, how='in_forward'):
         super().__init__()
@@ -260,14 +247,14 @@ def two_classifiers(how, **kl):
 def test_logits_are_what_the_network_returns(how):
     named = {} if how == 'layer' else dict(layer='head')
     model = two_classifiers(how, **named)
-    images, samples = batch(dtype=torch.float32)
+    images, samples = batch()
     model.distiller.grid.set_weights([0, 1])
     loss = model(images, samples, mode='loss')['distill.loss_pathways']
     logits = [network(images)['logits'] if how == 'dict' else network(images) for network in (model.student, model.teacher)]
     torch.testing.assert_close(loss, model.distiller.grid.logit_losses['kl'](*logits))
 
 
-def test_what_no_layer_puts_out_is_refused_until_a_layer_is_named():
+def test_logits_that_no_layer_returns_are_refused_until_a_layer_is_named():
     with pytest.raises(ConfigError, match="logits: no layer returns the model's output, .*layer='head.second'"):
         two_classifiers('in_forward')
     with pytest.raises(ConfigError, match=r"logits: the model returns dict, not logits \[B, K\]; give the layer"):
@@ -297,7 +284,7 @@ def test_two_losses_cannot_name_two_layers():
 def test_a_layer_that_does_something_else_in_training_is_refused_there(how, message):
     model = two_classifiers(how)
     with pytest.raises(ConfigError, match=message):
-        model(*batch(dtype=torch.float32), mode='loss')
+        model(*batch(), mode='loss')
 
 
 # ---- images with several labels
@@ -315,7 +302,7 @@ def test_a_softmax_is_refused_where_images_have_several_labels(loss, one_label):
     distiller = dict(type='DistProDistiller', connections=[('layer3', 'layer3')], logits=[dict(loss, name='it')],
                      transforms=[dict(type='PointwiseTransform')])
     cfg = dict(_scope_='mmrazor', type='DistPro', input_shape=SHAPE, distiller=distiller)
-    networks = dict(architecture=network(4), teacher=network(6))
+    networks = dict(architecture=classifier(4), teacher=classifier(6))
     assert MODELS.build({**cfg, **networks}).distiller.one_label == ['it'] * one_label
     for side in networks:
         changed = {**cfg, **networks, side: multi_label(networks[side])}
@@ -327,7 +314,7 @@ def test_a_softmax_is_refused_where_images_have_several_labels(loss, one_label):
 
 
 def test_several_labels_of_an_image_are_refused_whatever_the_head():
-    images, samples = batch(dtype=torch.float32)
+    images, samples = batch()
     samples[3].set_gt_label([1, 4])
     for loss in (KL, DKD):
         model = build(logits=[loss])

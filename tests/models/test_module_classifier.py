@@ -4,25 +4,17 @@ from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import nn
+from toys import network
 
 from distpro_mm.models import ModuleClassifier
 
 
-def network(width):
-    def block(before, after):
-        return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, stride=2), nn.BatchNorm2d(after), nn.ReLU(),
-                             nn.Conv2d(after, after, 3, padding=1))
-
-    return nn.Sequential(block(1, width), block(width, 2 * width), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(2 * width, 10))
-
-
 def test_plain_modules_are_distilled_searched_and_validated(make_config):
     for kind in ('equal', 'whole_run'):
-        student = network(4)
+        student = network(4, 10, 1)
         before = student[0][0].weight.clone()
         cfg = make_config(kind, train_cfg__max_epochs=1)
-        cfg.model.update(architecture=student, teacher=network(8))
+        cfg.model.update(architecture=student, teacher=network(8, 10, 1))
         if kind == 'whole_run':
             cfg.train_cfg.rounds = 1
         preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor')
@@ -37,7 +29,7 @@ def test_plain_modules_are_distilled_searched_and_validated(make_config):
 
 
 def test_predictions_are_the_softmax_of_the_logits():
-    classifier = ModuleClassifier(network(4)).eval()
+    classifier = ModuleClassifier(network(4, 10, 1)).eval()
     images = torch.randn(3, 1, 8, 8)
     logits = classifier(images)
     samples = classifier(images, [DataSample() for _ in range(3)], mode='predict')

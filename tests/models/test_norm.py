@@ -1,4 +1,4 @@
-"""NORM: the loss of the segments, the neck that is trained with, and the plain classifier that it ends as."""
+"""NORM: the loss of the segments, the neck for training, and the plain classifier that it is merged into."""
 import pathlib
 
 import numpy as np
@@ -22,7 +22,7 @@ def test_the_loss_is_the_sum_over_segments_of_their_mean_squared_errors():
     expected = sum(((s[:, 5 * n:5 * (n + 1)] - t)**2).mean() for n in range(8))
     found = NORMLoss(loss_weight=2.0)(torch.from_numpy(s), torch.from_numpy(t)).item()
     assert found == pytest.approx(2 * expected, rel=1e-12)
-    interleaved = sum(((s[:, n::8] - t)**2).mean() for n in range(8))  # the nearest wrong forms
+    interleaved = sum(((s[:, n::8] - t)**2).mean() for n in range(8))  # the nearest wrong formulas
     assert found != pytest.approx(2 * interleaved, rel=1e-4) and found != pytest.approx(2 * expected / 8, rel=1e-4)
 
 
@@ -69,7 +69,7 @@ def test_the_transform_is_expansion_contraction_and_the_map_itself():
     torch.testing.assert_close(neck((x, ))[0], x + y)
     assert neck.expand(x).shape == (2, 15, 3, 3)
     assert trained_neck(residual=False)(x)[0].shape == x.shape
-    out = neck((None, x))  # of several maps the last
+    out = neck((None, x))  # the last of several maps
     assert isinstance(out, tuple) and torch.equal(GlobalAveragePooling()(out)[0], out[0].mean((2, 3)))
 
 

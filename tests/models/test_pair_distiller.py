@@ -1,35 +1,22 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import nn
+from toys import SHAPE, batch, classifier
 
 from distpro_mm.errors import ConfigError
 from distpro_mm.models.distillers.pair_distiller import averaged_to_smaller, filled_in
 
-SHAPE = (1, 8, 8)
 AFTER = [dict(module='auto', before_activation=False)]
 L2 = dict(type='L2Loss', normalize=False, div_element=True)
-
-
-def network(width):
-    return dict(
-        _scope_='mmpretrain', type='ImageClassifier',
-        backbone=dict(type='CIFARResNet', depth=8, in_channels=1, stem_channels=width,
-                      channels=(width, 2 * width, 4 * width)),
-        neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=10, in_channels=4 * width))
 
 
 def build(student=4, teacher=6, distiller=None, **kwargs):
     torch.manual_seed(0)
     return MODELS.build(dict(
-        _scope_='mmrazor', type='TapDistill', architecture=network(student), teacher=network(teacher), input_shape=SHAPE,
-        distiller=dict(dict(type='PairDistiller'), **distiller), **kwargs))
-
-
-def batch(size=6, **kwargs):
-    return torch.randn(size, *SHAPE, **kwargs), [DataSample().set_gt_label(i) for i in range(size)]
+        _scope_='mmrazor', type='TapDistill', architecture=classifier(student), teacher=classifier(teacher),
+        input_shape=SHAPE, distiller=dict(dict(type='PairDistiller'), **distiller), **kwargs))
 
 
 CONV = dict(type='ConvModuleConnector', in_channel='student_channels', out_channel='teacher_channels', act_cfg=None)
@@ -39,7 +26,7 @@ def test_the_losses_are_those_of_each_pair_through_its_own_connector_times_its_w
     model = build(distiller=dict(
         transmitters=AFTER, receivers=AFTER, connections=[(1, 2), (-1, -1)], weights=[0.5, 3.0], compare_at='smaller',
         student_connector=CONV, loss=dict(L2, loss_weight=2.0))).double()
-    x, samples = batch(dtype=torch.float64)
+    x, samples = batch(6, torch.float64)
     losses = model(x, samples, mode='loss')
     assert list(losses) == ['student.loss', 'distill.loss_layer1>layer2', 'distill.loss_layer3>layer3']
     maps = {}
@@ -62,7 +49,7 @@ def test_by_default_features_are_taken_before_the_activation_as_they_are():
     model = build(teacher=4, distiller=dict(loss=L2))
     for loss in model.distiller.pair_losses.values():
         loss.register_forward_pre_hook(lambda module, features: seen.append(features))
-    model(*batch(), mode='loss')
+    model(*batch(6), mode='loss')
     assert len(seen) == 4 and all(feature.min() < -1e-3 for pair in seen for feature in pair)
     assert all(student.requires_grad and not teacher.requires_grad for student, teacher in seen)
 
@@ -73,7 +60,7 @@ def test_maps_of_different_sizes_are_compared_as_they_are_unless_the_smaller_is_
         model = build(distiller=dict(loss=dict(type='SPLoss'), connections=[('layer1', 'layer3')], compare_at=compare_at))
         model.distiller.pair_losses['layer1>layer3'].register_forward_pre_hook(
             lambda module, maps, word=compare_at: sizes.update({word: [feature.shape[-1] for feature in maps]}))
-        model(*batch(), mode='loss')
+        model(*batch(6), mode='loss')
     assert sizes == dict(own=[2, 8], smaller=[2, 2])
 
 
@@ -90,11 +77,11 @@ def test_connectors_in_a_list_are_passed_in_order_and_every_pair_has_its_own():
     widths = [connector[1].conv_module.conv.weight.shape[:2] for connector in connectors.values()]
     assert widths == [(6, 4), (6, 4), (12, 8), (24, 16)]
     assert connectors['layer1>layer1'][1].conv_module.conv is not connectors['stem>stem'][1].conv_module.conv
-    assert all(torch.isfinite(value) for value in model(*batch(), mode='loss').values())
+    assert all(torch.isfinite(value) for value in model(*batch(6), mode='loss').values())
 
 
-def test_a_connector_is_initialised_as_its_config_says():
-    """mmrazor's own distiller keeps its connectors in torch's ModuleDict, which passes no initialisation on."""
+def test_a_connector_is_initialised_as_configured():
+    """mmrazor's distiller stores its connectors in torch's ModuleDict, which does not initialise them."""
 
     def constant(channels):
         sizes = dict(in_channels=channels, out_channels='teacher_channels', kernel_size=1)
@@ -119,7 +106,7 @@ class Labelled(nn.Module):
 
 def test_a_loss_that_asks_for_annotations_gets_them():
     model = build(distiller=dict(loss=dict(type=Labelled), connections=[(-1, -1)]))
-    x, samples = batch()
+    x, samples = batch(6)
     model(x, samples, mode='loss')
     labels, given = model.distiller.pair_losses['layer3>layer3'].seen
     assert labels.tolist() == list(range(6)) and given is samples
@@ -140,7 +127,7 @@ def test_the_teacher_stays_as_it_is_and_the_student_is_left_alone_if_it_is_not_t
     model = build(distiller=dict(loss=L2, teacher_connector=None, student_connector=CONV), calculate_student_loss=False,
                   student_trainable=False)
     before = {key: value.clone() for key, value in model.teacher.state_dict().items()}
-    losses = model(*batch(), mode='loss')
+    losses = model(*batch(6), mode='loss')
     assert not any(name.startswith('student') for name in losses)
     sum(losses.values()).backward()
     assert all(p.grad is None for p in model.student.parameters())
@@ -155,5 +142,5 @@ def test_what_does_not_do_is_refused_with_its_key():
     with pytest.raises(ConfigError, match=r"model.distiller.weights has 3 numbers for the 4 pairs \['stem>stem'"):
         build(distiller=dict(loss=L2, weights=[1, 2, 3]))
     with pytest.raises(ConfigError, match='type=ConfigurableDistiller is not one of TapDistill: use RecorderDistiller'):
-        MODELS.build(dict(_scope_='mmrazor', type='TapDistill', architecture=network(4), teacher=network(4),
+        MODELS.build(dict(_scope_='mmrazor', type='TapDistill', architecture=classifier(4), teacher=classifier(4),
                           distiller=dict(type='ConfigurableDistiller')))

@@ -1,4 +1,4 @@
-"""The preprocessor of the student's toolbox, as a config of that toolbox writes it, and what it does to held-out images."""
+"""The preprocessor of the student's toolbox, configured as there, and its effect on held-out images."""
 import pytest
 import torch
 from mmengine.model import ImgDataPreprocessor

@@ -1,4 +1,4 @@
-"""Published teachers, made up under their published names: each weight finds its place, or the file is refused."""
+"""Made-up weights under the names of published teachers: each weight is converted, or the file is refused."""
 import argparse
 import functools
 import pathlib
@@ -19,7 +19,7 @@ NETWORKS = Config.fromfile(ROOT / 'configs' / '_base_' / 'networks' / 'cifar_net
 
 
 class Published:
-    """A published network as a function of images, in double precision; makes up each weight when it is first used."""
+    """A published network as a function of images, in double precision. Draws each weight at its first use."""
 
     def __init__(self, describe):
         self.describe = describe
@@ -32,7 +32,7 @@ class Published:
     def weight(self, name, *shape, above_zero=False):
         if name not in self.state:
             value = torch.randn(shape, generator=self.random)
-            value *= (2 * shape[0] / value.numel())**0.5 if shape[1:] else 0.3  # so that maps neither vanish nor explode
+            value *= (2 * shape[0] / value.numel())**0.5 if shape[1:] else 0.3  # prevents maps from vanishing or exploding
             self.state[name] = value.abs() + 0.7 if above_zero else value
         return self.state[name].double()
 
@@ -179,7 +179,7 @@ TEACHERS = dict(
 
 @pytest.fixture
 def images():
-    """Large enough that a ReLU6 would show."""
+    """Images large enough to reach the limit of a ReLU6."""
     return 50 * torch.randn(2, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 

@@ -1,34 +1,25 @@
-"""ReviewKD's losses against the paper's recursion written out, from one student map to the next."""
+"""ReviewKD's losses against the explicit recursion of the paper."""
 import pytest
 import torch
 import torch.nn.functional as F
-from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
+from toys import batch, classifier
 
 from distpro_mm.models import HCLLoss
 
 SHAPE = (1, 16, 16)
-
-
-def network(channels, depth=8):
-    return dict(
-        _scope_='mmpretrain', type='ImageClassifier',
-        backbone=dict(type='CIFARResNet', depth=depth, in_channels=1, stem_channels=4, channels=channels),
-        neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=10, in_channels=channels[-1]))
+BATCH = dict(size=3, dtype=torch.float64, shape=SHAPE)
 
 
 def build(student=(4, 8, 12), teacher=(6, 10, 16), **distiller):
     torch.manual_seed(0)
     model = MODELS.build(dict(
-        _scope_='mmrazor', type='TapDistill', architecture=network(student), teacher=network(teacher), input_shape=SHAPE,
+        _scope_='mmrazor', type='TapDistill', input_shape=SHAPE,
+        architecture=classifier(channels=student), teacher=classifier(channels=teacher),
         distiller=dict(type='ReviewKDDistiller', **distiller))).double()
     for p in model.distiller.parameters():
         torch.nn.init.normal_(p, std=0.5)
     return model
-
-
-def batch():
-    return torch.randn(3, *SHAPE, dtype=torch.float64), [DataSample().set_gt_label(i) for i in range(3)]
 
 
 def maps(network, x):
@@ -58,7 +49,7 @@ def nearest(x, size):
 
 
 def reviewed(students, teachers, fusions, swap=False):
-    """The losses from deep to shallow; lists go from shallow to deep. swap: a wrong form, attentions exchanged."""
+    """The losses from deep to shallow, of lists from shallow to deep. swap: the wrong formula with exchanged attentions."""
     losses, deeper = [], None
     for feature, target, fusion in list(zip(students, teachers, fusions))[::-1]:
         x = normalised(feature, *fusion.reduce)
@@ -75,7 +66,7 @@ def reviewed(students, teachers, fusions, swap=False):
 
 def test_the_losses_are_the_papers():
     model = build(loss=dict(type='HCLLoss', loss_weight=2.0))
-    x, samples = batch()
+    x, samples = batch(**BATCH)
     losses = model(x, samples, mode='loss')
     (_, own, pooled), (target, _, target_pooled) = maps(model.student, x), maps(model.teacher, x)
     names = ['pooled', 'layer3', 'layer2', 'layer1']
@@ -83,7 +74,7 @@ def test_the_losses_are_the_papers():
     arguments = own + [pooled], target + [target_pooled], model.distiller.fusions
     found = [losses[f'distill.loss_{name}'].item() / 2 for name in names]
     assert found == pytest.approx(reviewed(*arguments), rel=1e-9)
-    # The nearest wrong forms: exchanged attentions, a teacher after its activation, a student before it.
+    # The nearest wrong formulas: exchanged attentions, a teacher after its activation, a student before it.
     assert found != pytest.approx(reviewed(*arguments, swap=True), rel=1e-3)
     after, before = maps(model.teacher, x)[1], maps(model.student, x)[0]
     assert found != pytest.approx(reviewed(own + [pooled], after + [target_pooled], model.distiller.fusions), rel=1e-3)
@@ -91,9 +82,9 @@ def test_the_losses_are_the_papers():
 
 
 def test_the_maps_may_differ_in_size():
-    """A student of other strides: its maps are enlarged, or made smaller, to the teacher's."""
+    """A student with other strides: its maps are resized to the teacher's."""
     model = build(connections=[('layer2', 'layer1'), ('layer2', 'layer3')])
-    x, samples = batch()
+    x, samples = batch(**BATCH)
     losses = model(x, samples, mode='loss')
     (_, own, pooled), (target, after, _) = maps(model.student, x), maps(model.teacher, x)
     found = [losses[f'distill.loss_{name}'].item() for name in ('pooled', 'layer3', 'layer1')]
@@ -104,7 +95,7 @@ def test_the_maps_may_differ_in_size():
 
 def test_gradients_reach_student_and_fusions_but_not_the_teacher():
     model = build()
-    losses = model(*batch(), mode='loss')
+    losses = model(*batch(**BATCH), mode='loss')
     sum(value for name, value in losses.items() if name.startswith('distill')).backward()
     assert all(p.grad is not None for p in [*model.distiller.parameters(), *model.student.backbone.parameters()])
     assert all(p.grad is None for p in model.teacher.parameters())
@@ -117,7 +108,7 @@ def test_the_common_width_is_that_of_the_deepest_map_up_to_a_bound():
 
 def test_the_pooled_maps_may_be_what_the_classifiers_are_given():
     model = build(connections=[(-3, -3), (-2, -2)], pooled='backbone')
-    x, samples = batch()
+    x, samples = batch(**BATCH)
     losses = model(x, samples, mode='loss')
     (_, own, pooled), (target, _, target_pooled) = maps(model.student, x), maps(model.teacher, x)
     found = [losses[f'distill.loss_{name}'].item() for name in ('pooled', 'layer2', 'layer1')]

@@ -3,38 +3,30 @@ import os
 import pytest
 import torch
 from mmengine.runner import Runner
-from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import nn
+from toys import SHAPE, batch, classifier
 
 from distpro_mm.errors import ConfigError
 from distpro_mm.models import SimKDNeck
 
 
-def network(width):
-    return dict(
-        _scope_='mmpretrain', type='ImageClassifier',
-        backbone=dict(type='CIFARResNet', depth=8, in_channels=1, stem_channels=width,
-                      channels=(width, 2 * width, 4 * width)),
-        neck=dict(type='GlobalAveragePooling'), head=dict(type='LinearClsHead', num_classes=10, in_channels=4 * width))
-
-
 def build(head=None):
     torch.manual_seed(0)
-    student, teacher = network(4), network(6)
+    student, teacher = classifier(4), classifier(6)
     student['neck'] = [dict(type='SimKDNeck', in_channels=16, out_channels=24), student['neck']]
     student['head'] = head or teacher['head']
     distiller = dict(
         type='PairDistiller', transmitters=[dict(module='auto', before_activation=False)],
         receivers=[dict(module='neck.0.layers', before_activation=False, name='projected')], connections=[(-1, 0)],
         loss=dict(type='L2Loss', normalize=False, div_element=True))
-    return MODELS.build(dict(_scope_='mmrazor', type='SimKD', architecture=student, teacher=teacher, input_shape=(1, 8, 8),
+    return MODELS.build(dict(_scope_='mmrazor', type='SimKD', architecture=student, teacher=teacher, input_shape=SHAPE,
                              distiller=distiller))
 
 
 def test_the_only_loss_is_that_of_the_projected_map():
     model = build().double()
-    x, samples = torch.randn(4, 1, 8, 8, dtype=torch.float64), [DataSample().set_gt_label(i) for i in range(4)]
+    x, samples = batch(4, torch.float64)
     losses = model(x, samples, mode='loss')
     assert list(losses) == ['distill.loss_layer3>projected']
     projected = model.student.neck[0].layers(model.student.backbone(x)[-1])
@@ -46,7 +38,7 @@ def test_the_only_loss_is_that_of_the_projected_map():
 
 def test_the_student_predicts_with_the_teachers_classifier():
     model = build()
-    model.init_weights()  # which draws a head of its own for the student
+    model.init_weights()  # which initialises a separate head of the student
     model.eval()
     x = torch.randn(4, 1, 8, 8)
     projected = model.student.neck[0].layers(model.student.backbone(x)[-1])

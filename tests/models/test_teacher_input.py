@@ -1,4 +1,4 @@
-"""A teacher that expects other images than the student is given those."""
+"""The images are converted for a teacher that expects a different normalisation from the student's."""
 import copy
 import pathlib
 
@@ -46,8 +46,8 @@ def test_images_are_as_if_prepared_for_the_teacher(raw, teacher):
 
 
 @pytest.mark.parametrize('swap', ['to_rgb', '_channel_conversion', 'channel_conversion'])
-def test_a_preprocessor_of_any_toolbox_tells_whether_it_swaps_colours(raw, swap):
-    """mmpretrain's, mmengine's and mmdet's, mmseg's keep it under other names."""
+def test_a_preprocessor_of_any_toolbox_is_asked_whether_it_swaps_colours(raw, swap):
+    """The attribute has different names in mmpretrain, in mmengine and mmdet, and in mmseg."""
     student = torch.nn.Module()
     setattr(student, swap, True)
     convert = teacher_input(student, None, dict(to_rgb=False))
@@ -107,7 +107,7 @@ def test_the_teacher_of_a_distillation_gets_its_images_and_the_student_its_own(r
     assert torch.equal(seen['student'], images)
 
 
-def test_mmrazors_own_distillation_cannot_convert_and_says_so():
+def test_mmrazors_own_distillation_refuses_to_convert():
     cfg = load_config(str(ROOT / 'configs/baselines/kd.py'), pair='resnet20_resnet8-half_digits')
     cfg.model.type, cfg.model.distiller.type = 'SingleTeacherDistill', 'ConfigurableDistiller'
     cfg.model.teacher.data_preprocessor = dict(mean=[1.0], std=[2.0])

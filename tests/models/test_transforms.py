@@ -1,4 +1,4 @@
-"""The release's four transforms and ours: their sizes, and what each computes from maps of any size and layout."""
+"""The four transforms of the release and ours: sizes, and outputs for maps of any size and layout."""
 import pytest
 import torch
 import torch.nn.functional as F
@@ -21,7 +21,7 @@ def build(kind, in_channels=32, out_channels=64, **arguments):
 
 
 @pytest.mark.parametrize('kind, parameters', {**RELEASED, **PROJECTIONS}.items())
-def test_has_the_parameters_that_its_docstring_says(kind, parameters):
+def test_has_the_parameters_in_its_docstring(kind, parameters):
     transform = build(kind, *((64, 64) if kind == 'IdentityTransform' else (32, 64)))
     assert isinstance(transform, BaseConnector)
     assert sum(p.numel() for p in transform.parameters()) == parameters
@@ -47,7 +47,7 @@ def test_inner_maps_are_no_wider_than_512(kind):
 
 
 def by_hand(kind, transform, x, size):
-    """The description of each, layer by layer, with the transform's own weights."""
+    """The description of each transform, layer by layer, with its weights."""
     layers = iter([m for m in transform.modules() if isinstance(m, (nn.Conv2d, nn.BatchNorm2d))])
     shape = (1, -1, 1, 1)
 
@@ -87,7 +87,7 @@ def by_hand(kind, transform, x, size):
         ConvAttentionTransform=lambda: norm(conv(resize(norm(conv(attend(norm(conv(x)).relu()))).relu()))))[kind]()
 
 
-# Not a multiple, the same, one side twice, 3 and 4 times, smaller.
+# Not a multiple, equal, one side twice, 3 and 4 times, smaller.
 SIZES = [(9, 8), (6, 4), (12, 4), (18, 16), (3, 2)]
 # Maps of the student and the teacher: the student's smaller, larger, larger along one side, not square, of one pixel.
 PAIRS = [*(((6, 4), size) for size in SIZES), ((7, 3), (5, 9)), ((3, 7), (12, 7)), ((13, 5), (4, 4)), ((2, 3), (32, 9)),
@@ -95,7 +95,7 @@ PAIRS = [*(((6, 4), size) for size in SIZES), ((7, 3), (5, 9)), ((3, 7), (12, 7)
 
 
 def settled(kind, training=False):
-    """A transform from 5 (or 7) to 7 channels in float64, with nothing in it at its first value."""
+    """A transform from 5 (or 7) to 7 channels in float64, with all parameters changed."""
     transform = build(kind, 7 if kind == 'IdentityTransform' else 5, 7).double().train(training)
     for parameter in transform.parameters():
         nn.init.normal_(parameter, std=0.5)
@@ -120,7 +120,7 @@ def test_computes_what_is_described_on_maps_of_any_sizes(kind, own, size, traini
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_takes_maps_in_any_layout(kind):
-    """As the network holds them: tokens, channels last, or a part of a larger tensor."""
+    """Maps in memory as tokens, as channels last, or as a part of a larger tensor."""
     transform = settled(kind)
     for size in ((12, 8), (7, 3)):
         x = torch.randn(2, 7 if kind == 'IdentityTransform' else 5, 6, 4, dtype=torch.float64)
@@ -148,7 +148,7 @@ def test_a_perceptron_is_as_wide_as_asked_for():
 
 
 def test_segments_that_are_compared_each_are_one_linear_map_and_their_spread():
-    """Why a linear map has no segments: with HCL too."""
+    """Segments of a linear map would change nothing, with HCL too."""
     hcl = MODELS.build(dict(type='mmrazor.HCLLoss'))
     feature, target = torch.randn(2, 5, 8, 6, dtype=torch.float64), torch.randn(2, 7, 8, 6, dtype=torch.float64)
     segments = [settled('LinearTransform') for _ in range(3)]
@@ -215,7 +215,7 @@ def test_hooks_of_a_layer_after_the_resize_are_run():
 
 @pytest.mark.parametrize('own, size', [((4, 4), (8, 8)), ((4, 4), (16, 16)), ((2, 2), (32, 32)), ((1, 1), (32, 32))])
 def test_an_enlargement_costs_less_than_convolving_the_large_map(own, size):
-    """Up to a map of one pixel, for which a kernel of the factor's side would be larger than the map."""
+    """Down to a map of one pixel, which is smaller than a kernel with the size of the factor."""
     conv, x = nn.Conv2d(32, 32, 3, padding=1), torch.randn(16, 32, *own, requires_grad=True)
     assert cost(lambda: resize_and_convolve(x, size, conv)) < 0.9 * cost(lambda: conv(resize(x, size)))
 

@@ -1,10 +1,11 @@
-"""What a weight of 1 means, in the unit 'variance' and in the losses as they are."""
+"""The meaning of a weight of 1 in the units 'variance' and 'loss'."""
 import functools
 
 import numpy as np
 import pytest
 import torch
-from test_distpro import batch, build, network
+from test_distpro import build
+from toys import batch, classifier
 
 EXPONENTIAL = dict(weighting=dict(type='exponential'), logits=[dict(type='KLDivergence', tau=4)])
 TWICE = [dict(type='PointwiseTransform', name='first'), dict(type='PointwiseTransform', name='second')]
@@ -43,11 +44,11 @@ def test_the_scale_of_the_teachers_features_does_not_matter(unit, equal, transfo
     for scale in (1, 20):
         torch.manual_seed(0)
         weighting = dict(type='exponential', unit=unit)
-        model = build(teacher=network(8), distiller=dict(EXPONENTIAL, weighting=weighting, connections='same_depth',
+        model = build(teacher=classifier(8), distiller=dict(EXPONENTIAL, weighting=weighting, connections='same_depth',
                                                          transforms=[dict(type=transform)]))
         images, samples = batch(20)
         received, transmitted = read(model, images, samples)
-        # What a transform without parameters compares must have the teacher's scale itself.
+        # Without parameters in the transform, the student's features must have the teacher's scale.
         student = scale if transform == 'IdentityTransform' else 1
         received, transmitted = ({name: feature * (factor if feature.dim() == 4 else 1) for name, feature in side.items()}
                                  for side, factor in ((received, student), (transmitted, scale)))
@@ -80,7 +81,7 @@ def test_the_number_of_pathways_does_not_matter(unit, ratio):
 def test_weights_of_the_release_multiply_the_losses_as_they_are():
     model = build(distiller=dict(logits=EXPONENTIAL['logits']))
     assert model.distiller.grid.unit == 'loss'
-    images, samples = batch()
+    images, samples = batch(12)
     received, transmitted = read(model, images, samples)
     grid, arguments = model.distiller.grid, functools.partial(model.distiller.arguments_of_logit_loss, samples)
     plain = [grid.compare(pathway, received[pathway.receiver.name], transmitted[pathway.transmitter.name], arguments)
@@ -89,10 +90,10 @@ def test_weights_of_the_release_multiply_the_losses_as_they_are():
     assert not model.distiller.grid.variances.any()
 
 
-def test_a_checkpoint_has_the_variances_and_a_run_without_them_keeps_its_own():
+def test_a_checkpoint_has_the_variances_and_is_loaded_without_them():
     model, other = build(distiller=EXPONENTIAL), build(distiller=EXPONENTIAL)
     before = model.state_dict()
-    images, samples = batch()
+    images, samples = batch(12)
     received, transmitted = read(model, images, samples)
     losses(model, received, transmitted, samples)
     measured = model.distiller.grid.variances.clone()
@@ -106,7 +107,7 @@ def test_a_checkpoint_has_the_variances_and_a_run_without_them_keeps_its_own():
 
 def test_a_constant_feature_has_a_finite_loss():
     model = build(distiller=EXPONENTIAL)
-    images, samples = batch()
+    images, samples = batch(12)
     received, transmitted = read(model, images, samples)
     constant = {name: torch.full_like(feature, 5.0) if feature.dim() == 4 else feature
                 for name, feature in transmitted.items()}
@@ -115,8 +116,8 @@ def test_a_constant_feature_has_a_finite_loss():
 
 
 def test_a_step_on_two_networks_of_other_widths_starts_at_losses_of_like_size():
-    """A student that has learned nothing leaves about the teacher's whole variance unexplained."""
-    for teacher in (network(12), network(40)):
+    """An untrained student leaves about all of the teacher's variance unexplained."""
+    for teacher in (classifier(12), classifier(40)):
         torch.manual_seed(0)
         model = build(teacher=teacher, distiller=EXPONENTIAL)
         images, samples = batch(40)

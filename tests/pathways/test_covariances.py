@@ -1,4 +1,4 @@
-"""Pathways from covariances: losses, derivatives and running statistics against the plain way, in float64."""
+"""Pathways from covariances: losses, derivatives and running statistics against those from maps, in float64."""
 import copy
 import random
 
@@ -14,7 +14,7 @@ BOTH = dict(pointwise=PointwiseTransform, linear=LinearTransform)
 
 
 def grids(receivers, transmitters, transforms=BOTH, change=lambda transform: None, **kwargs):
-    """One grid by covariances and one by maps, in float64, with the same parameters."""
+    """One grid from covariances and one from maps, in float64, with the same parameters."""
     taps = [[FeatureTap(f'{side}{number}', '', shape=shape) for number, shape in enumerate(shapes)]
             for side, shapes in (('t', transmitters), ('s', receivers))]
     grid = PathwayGrid(*taps, transforms, 'all', **kwargs).double()
@@ -28,7 +28,7 @@ def grids(receivers, transmitters, transforms=BOTH, change=lambda transform: Non
 
 
 def features(shapes, side, batch, dtype=torch.float64):
-    """Maps with means and deviations of their own in each channel."""
+    """Maps with a different mean and deviation in each channel."""
     return {f'{side}{number}': torch.randn(batch, *shape, dtype=dtype) * (1 + torch.rand(shape[0], 1, 1, dtype=dtype))
             + torch.randn(shape[0], 1, 1, dtype=dtype) for number, shape in enumerate(shapes)}
 
@@ -65,7 +65,7 @@ def draw(seed):
     """Sizes and channels of receivers and transmitters, batch size and levels."""
     choose = random.Random(seed)
     sides = [(choose.choice([1, 2, 3, 4, 5, 7, 8]), choose.choice([1, 2, 4, 6, 7])) for _ in range(2)]
-    # A batch norm undoes the scale of a single channel: but for eps, its gradient is 0, and rounding is all there is.
+    # A batch norm removes the scale of a single channel: except for eps, its gradient is 0, and only rounding is left.
     receivers = [(choose.randint(2, 6), *size) for size in sides]
     factors = [(choose.choice([1, 2, 3, 4]), choose.choice([1, 2, 3])) for _ in range(3)]
     transmitters = [(choose.randint(1, 7), sides[number % 2][0] * a, sides[number % 2][1] * b)
@@ -237,7 +237,7 @@ def test_moments_are_in_single_precision_under_autocast():
         found.append([losses, *(leaf.grad.float() for leaf in leaves.values()),
                       *(parameter.grad for parameter in grid.transforms.parameters())])
     assert found[0][0].dtype == torch.float32 and torch.allclose(found[0][0], exact, rtol=1e-6)
-    assert error(*found) < 0.05  # the plain way rounds the maps to bfloat16
+    assert error(*found) < 0.05  # the loss from maps rounds them to bfloat16
     assert all(parameter.grad.dtype == torch.float32 for parameter in both[0].transforms.parameters())
 
 

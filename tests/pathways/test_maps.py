@@ -1,4 +1,4 @@
-"""Features that are no maps [B, C, H, W], read as maps: where each pixel comes from, and what is left out."""
+"""Features in other layouts, read as maps [B, C, H, W]: the source of each pixel, and the omitted tokens."""
 import pytest
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ KEY = 'receivers'
 
 
 class Tokens(nn.Module):
-    """Patches of 4 x 4 pixels as tokens, others before and behind them, that mix from block to block."""
+    """Patches of 4 x 4 pixels as tokens, with extra tokens before and after them, mixed in each block."""
 
     def __init__(self, before=1, after=0, width=5, blocks=6, pool_after=None):
         super().__init__()
@@ -38,7 +38,7 @@ class Tokens(nn.Module):
 
 
 class Mixer(nn.Module):
-    """Every token hears of all others."""
+    """Mixes all tokens."""
 
     def __init__(self, width):
         super().__init__()
@@ -49,7 +49,7 @@ class Mixer(nn.Module):
 
 
 class Lasts(nn.Module):
-    """Two stages of maps with the channels last; the first has as many channels as pixels a side."""
+    """Two stages of channels-last maps. The first has as many channels as pixels per side."""
 
     def __init__(self):
         super().__init__()

@@ -96,7 +96,7 @@ def test_a_pair_may_go_from_deep_to_shallow():
 @pytest.mark.parametrize('pair, message', [
     (('layr2', 's1'), r": 'layr2' is not one of the transmitters \['stem', .*\] \(nearest: layer2\)"),
     (('layer2', 's11'), r": 's11' is not one of the receivers \['s0', 's1', 's2'\] \(nearest: s1\)"),
-    (('s1', 'layer2'), ": 's1' is not one of the transmitters"),  # the wrong way round
+    (('s1', 'layer2'), ": 's1' is not one of the transmitters"),  # in reverse order
     (('zzz', 's1'), r": 'zzz' is not one of the transmitters \['stem', 'layer1', 'layer2', 'layer3'\]$"),
     ((4, 's1'), ": '4' is not one of the transmitters"),
     (('stem', -4), ": '-4' is not one of the receivers"),

@@ -1,4 +1,4 @@
-"""Models that can, and that cannot, be run without annotations."""
+"""Models that run without annotations, and models that do not."""
 import functools
 
 import pytest
@@ -10,7 +10,7 @@ from distpro_mm.models.probing import probe
 
 
 class WantsSizes(nn.Module):
-    """Extracts features of any images, and goes on with those alone whose sizes it is told, as DETR does."""
+    """Extracts features of any images, but its head needs the image sizes, as DETR does."""
 
     def __init__(self):
         super().__init__()
@@ -39,7 +39,7 @@ def test_the_whole_is_observed_where_that_is_possible():
 
 
 def test_the_error_of_a_model_that_cannot_be_run_at_all_is_its_own():
-    model = nn.Conv2d(3, 4, 1)  # knows no mode
+    model = nn.Conv2d(3, 4, 1)  # its forward has no mode
     with pytest.raises(TypeError, match="unexpected keyword argument 'mode'"):
         probe(model, None, lambda forward: forward())
     broken = WantsSizes()

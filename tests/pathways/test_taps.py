@@ -18,7 +18,7 @@ KEY = 'receivers'
 
 
 class Residual(nn.Module):
-    """A residual block that uses one in-place ReLU twice, as those of the real networks do."""
+    """A residual block that uses one in-place ReLU twice, like the real networks."""
 
     def __init__(self, width=6):
         super().__init__()
@@ -31,7 +31,7 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """A stem, two stages with a pooling between, a list of layers, something never called, and a classifier."""
+    """A stem, two stages with pooling between them, a list of layers, an unused layer, and a classifier."""
 
     def __init__(self):
         super().__init__()
@@ -59,7 +59,7 @@ class Split(nn.Module):
 
 
 def shaken(model):
-    """The model with batch norms that do something, in double precision."""
+    """The model in double precision, with batch norms that are not the identity."""
     generator = torch.Generator().manual_seed(7)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -103,7 +103,7 @@ def convolved(x, conv):
 
 
 def normalised(x, bn):
-    """What a batch norm in training mode puts out, from its definition."""
+    """Output of a batch norm in training mode, from its definition."""
     mean = x.mean((0, 2, 3), keepdim=True)
     variance = ((x - mean)**2).mean((0, 2, 3), keepdim=True)
     return (x - mean) / (variance + bn.eps).sqrt() * bn.weight[:, None, None] + bn.bias[:, None, None]
@@ -114,17 +114,17 @@ def positive(x):
 
 
 def stem_of(network, images):
-    """What the stem puts out before its activation."""
+    """Output of the stem before its activation."""
     return normalised(convolved(images, network.conv), network.bn)
 
 
 def block_of(block, x):
-    """What a block puts out before each of its two activations."""
+    """Outputs of a block before each of its two activations."""
     first = normalised(convolved(x, block.conv1), block.bn1)
     return first, normalised(convolved(positive(first), block.conv2), block.bn2) + x
 
 
-# ---- the in-place trap
+# ---- in-place activations
 
 
 @pytest.mark.parametrize('layer', [
@@ -160,7 +160,7 @@ def test_what_any_other_in_place_operation_overwrites_is_refused():
 
 
 def test_after_an_in_place_activation_a_feature_is_its_own(network, images):
-    """Read behind the activation, nothing is lost, so in-place may stay on."""
+    """The feature after the activation is not overwritten, so in-place may stay on."""
     features = read(network, resolve(network, dict(module='relu', before_activation=False)), images)
     assert torch.allclose(features['relu'], positive(stem_of(network, images)), atol=1e-12)
 
@@ -346,7 +346,7 @@ def test_no_hook_outlives_an_error_and_the_error_is_seen(tapped, images, stop_ea
 def test_a_model_can_be_copied_and_pickled_after_reading(tapped, images):
     model, taps = tapped
     features = read(model, taps, images)
-    assert features['layer2'].requires_grad  # a graph hangs on it
+    assert features['layer2'].requires_grad  # it has a graph
     model.eval()
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert torch.equal(twin(images), model(images)) and number_of_hooks(twin) == 0
@@ -469,7 +469,7 @@ def test_probing_images_are_the_same_every_time_and_cost_no_random_numbers(netwo
     assert probe_input(nn.Conv2d(1, 2, 3)).shape == (2, 1, 64, 64)
 
 
-# ---- layers that do not do
+# ---- layers that are refused
 
 
 @pytest.mark.parametrize('layer, message', [
@@ -689,7 +689,7 @@ def test_a_reader_of_a_layer_that_is_not_there_leaves_no_hook(network, images):
     assert number_of_hooks(network) == 0
 
 
-def test_auto_keeps_a_last_stage_of_single_pixels():
+def test_auto_includes_a_last_stage_of_single_pixels():
     model = MODELS.build(dict(
         type='mmpretrain.ImageClassifier', backbone=dict(type='ResNet', depth=18), neck=dict(type='GlobalAveragePooling'),
         head=dict(type='LinearClsHead', num_classes=3, in_channels=512)))
@@ -701,7 +701,7 @@ def test_auto_keeps_a_last_stage_of_single_pixels():
 # ---- 'auto' as an entry of a list, and the classifier's output
 
 
-def test_auto_in_a_list_reads_all_it_finds_as_its_dict_says():
+def test_auto_in_a_list_applies_its_dict_to_all_layers():
     model = classifier(RESNET20)
     in_place_off(model)
     calls = traced(model, size=32)

@@ -5,7 +5,8 @@ import pickle
 import pytest
 import torch
 import torch.nn.functional as functional
-from test_distillation import MANUAL, network
+from test_distillation import MANUAL
+from toys import network
 
 import distpro
 from distpro import cuda_graph

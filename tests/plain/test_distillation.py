@@ -1,31 +1,23 @@
-"""distpro.Distillation: any two torch modules, in a loop of one's own."""
+"""distpro.Distillation: any two torch modules in a plain training loop."""
 import copy
 import pickle
 import subprocess
 import sys
 import types
 
+import processes
 import pytest
 import torch
 import torch.nn.functional as functional
 from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from torch import nn
+from toys import network
 
 import distpro
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
 
 MANUAL = dict(progress=[0, 1], weights=dict(features=[1, 10], logits=[3, 3]))
-
-
-def network(width=4, classes=5):
-    def block(before, after):
-        return nn.Sequential(nn.Conv2d(before, after, 3, padding=1, stride=2), nn.BatchNorm2d(after), nn.ReLU(inplace=True),
-                             nn.Conv2d(after, after, 3, padding=1))
-
-    stem = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True))
-    return nn.Sequential(stem, block(width, width), block(width, 2 * width), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                         nn.Linear(2 * width, classes))
 
 
 def images(count=6):
@@ -53,7 +45,7 @@ def test_the_core_is_imported_without_the_toolbox():
 
 
 class Start(Hook):
-    """Copies the weights that a training starts with."""
+    """Copies the initial weights of a training."""
 
     def before_train(self, runner):
         self.state = copy.deepcopy(runner.model.state_dict())
@@ -198,7 +190,7 @@ class TwoHeads(nn.Module):
         return (self.first(x) + self.second(x)) / 2
 
 
-def test_logits_that_no_layer_puts_out_are_compared():
+def test_logits_that_no_layer_returns_are_compared():
     kd = distillation(student=TwoHeads(4), teacher=TwoHeads(8), fast_teacher=False)
     x = images()
     kd.student.eval()
@@ -257,7 +249,7 @@ def test_one_image_is_no_example():
 
 
 def _train_in_process(rank, folder):
-    """Half of the batch in each of two processes."""
+    """Train with one half of the batch in each of two processes."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
     parallel = nn.parallel.DistributedDataParallel
@@ -279,7 +271,7 @@ def _train_in_process(rank, folder):
 
 
 def test_two_processes_train_one_student(tmp_path):
-    torch.multiprocessing.spawn(_train_in_process, (str(tmp_path), ), nprocs=2)
+    torch.multiprocessing.start_processes(_train_in_process, (str(tmp_path), ), nprocs=2, start_method=processes.method())
     first, second = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
     assert all(torch.equal(a, b) for a, b in zip(first, second))
     torch.manual_seed(0)

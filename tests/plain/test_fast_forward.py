@@ -6,8 +6,8 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from test_distillation import network
 from torch import nn
+from toys import network
 
 import distpro
 from distpro.errors import ArgumentError

@@ -1,11 +1,12 @@
-"""Trainings and searches whose pathways are computed from covariances, against those by maps."""
+"""Trainings and searches with pathways from covariances, against pathways from maps."""
 import copy
 
 import pytest
 import torch
 import torch.nn.functional as functional
-from test_distillation import MANUAL, network
-from test_plain_search import data, search, teacher  # noqa: F401  fixtures
+from test_distillation import MANUAL
+from test_plain_search import search
+from toys import network
 
 import distpro
 from distpro.pathways import LinearTransform, PointwiseTransform, covariances
@@ -21,7 +22,7 @@ def computed(monkeypatch):
     return seen
 
 
-def trained(data, teacher, dtype, **kwargs):  # noqa: F811
+def trained(data, teacher, dtype, **kwargs):
     """The student and the distillation after three epochs."""
     torch.manual_seed(0)
     student = network().to(dtype)
@@ -46,7 +47,7 @@ def distance(one, other):
 
 
 @pytest.mark.parametrize('dtype, bound', [(torch.float64, 1e-9), (torch.float32, 1e-2)])
-def test_a_training_ends_with_the_same_student_and_transforms(data, teacher, computed, dtype, bound):  # noqa: F811
+def test_a_training_ends_with_the_same_student_and_transforms(data, teacher, computed, dtype, bound):
     student, kd = trained(data, teacher, dtype)
     assert len(computed) > 12
     computed.clear()
@@ -56,7 +57,7 @@ def test_a_training_ends_with_the_same_student_and_transforms(data, teacher, com
     assert distance(kd.state_dict(), plain.state_dict()) < bound
 
 
-def test_the_default_search_differentiates_them(data, teacher, computed, monkeypatch):  # noqa: F811
+def test_the_default_search_differentiates_them(data, teacher, computed, monkeypatch):
     """All derivatives of a round by the weights at each of its steps, in float64."""
     double = [[(images.double(), labels) for images, labels in loader] for loader in data]
     found, derivatives = [], distpro.searching.Round.derivatives

@@ -1,4 +1,4 @@
-"""distpro.search: the default search for networks and loaders of one's own."""
+"""distpro.search: the default search for plain networks and loaders."""
 import copy
 import weakref
 
@@ -6,33 +6,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as functional
-from test_distillation import network
 from torch.utils.data import DataLoader
+from toys import network
 
 import distpro
-
-
-@pytest.fixture(scope='module')
-def data():
-    """Noise whose mean says the class; a training and a held-out loader."""
-    torch.manual_seed(0)
-    labels = torch.arange(200) % 5
-    images = torch.randn(200, 3, 16, 16) + 0.3 * labels[:, None, None, None]
-    items = list(zip(images, labels))
-    return DataLoader(items[:160], 32, shuffle=True, drop_last=True), DataLoader(items[160:], 20)
-
-
-@pytest.fixture(scope='module')
-def teacher(data):
-    torch.manual_seed(1)
-    network_ = network(8)
-    optimizer = torch.optim.SGD(network_.parameters(), 0.05, 0.9)
-    for _ in range(10):
-        for images, labels in data[0]:
-            optimizer.zero_grad()
-            functional.cross_entropy(network_(images), labels).backward()
-            optimizer.step()
-    return network_
 
 
 def sgd(parameters):
@@ -62,10 +39,14 @@ def test_a_search_finds_a_process_and_leaves_the_student_as_it_was(data, teacher
 
 
 def test_a_search_is_repeatable_and_the_memory_makes_no_difference(data, teacher):
-    first, again, parts = (search(data, teacher, memory=memory) for memory in (4.0, 4.0, 1e-9))
+    searcher = dict(type='RpropSearcher', confirmations=1)
+    first, again, parts = (search(data, teacher, memory=memory, max_divisions=1, searcher=searcher)
+                           for memory in (4.0, 4.0, 1e-9))
     for other in (again, parts):
         assert np.array_equal(first.alpha, other.alpha) and first.origin['trials'] == other.origin['trials']
-    assert search(data, teacher, seed=1).origin['trials'] != first.origin['trials']
+    assert {trial['kind'] for trial in first.origin['trials']} >= {'student', 'kd', 'level', 'logits', 'step'}
+    other = search(data, teacher, seed=1, rounds=1, max_divisions=0, searcher=searcher)
+    assert other.origin['trials'][0]['kind'] == 'student' and other.origin['trials'][0] != first.origin['trials'][0]
 
 
 class Drawing(torch.utils.data.Dataset):
@@ -123,7 +104,7 @@ def test_one_held_out_batch_is_on_the_device_at_a_time_and_the_losses_are_the_sa
 
 
 def test_the_gradient_is_what_a_change_of_the_weights_does_to_the_held_out_loss(data, teacher, monkeypatch):
-    """Against whole rounds with all weights of a pathway changed, in float64."""
+    """Against complete rounds with all weights of a pathway changed, in float64."""
     double = [[(images.double(), labels) for images, labels in loader] for loader in data]
     student = network().double()
     seen, plain = [], distpro.searching.Round.derivatives
@@ -145,7 +126,7 @@ def test_the_gradient_is_what_a_change_of_the_weights_does_to_the_held_out_loss(
         assert seen[0][step, pathway].sum().item() == pytest.approx(slope, rel=1e-3), (step, pathway)
 
 
-def test_a_schedule_of_ones_own_is_followed(data, teacher):
+def test_a_custom_schedule_is_followed(data, teacher):
     rates = []
 
     def warm_up(optimizer, iterations):

@@ -19,7 +19,7 @@ ORIGIN = dict(config='search.py', seed=3, epochs=40, versions=dict(torch='2.13.0
 
 
 def make(knots=6, seed=0, weighting=None, names=NAMES):
-    """A process of irregular knots from 0.05 to 0.9 with freshly drawn alpha."""
+    """A process with irregular knots from 0.05 to 0.9 and random alpha."""
     generator = np.random.RandomState(seed)
     progress = np.sort(np.concatenate([[0.05, 0.9], generator.uniform(0.06, 0.89, knots - 2)]))
     return DistillationProcess(names, weighting or Weighting('biased_softmax', scale='num_pathways', kd_weight=0.8),
@@ -95,7 +95,7 @@ def test_a_knot_is_appended_and_counts_at_once():
     assert np.allclose(process.weights, np.exp([[0, 1], [2, -1], [3, 0]]), rtol=1e-14)
 
 
-def test_a_recorded_float32_knot_stays_when_alpha_moves_on():
+def test_a_recorded_float32_knot_stays_when_alpha_changes():
     process, alpha = DistillationProcess(['a', 'b'], Weighting('exponential')), torch.zeros(2)
     for step in range(3):
         process.record(step / 2, alpha.numpy())
@@ -115,7 +115,7 @@ def test_a_bad_knot_is_refused_and_leaves_no_trace(progress, alpha):
     assert np.allclose(process.weights, np.exp([[1, 2]]), rtol=1e-14)
 
 
-# ---- forms
+# ---- ablations
 
 
 def test_the_forms_are_what_they_are_called():
@@ -145,14 +145,14 @@ def test_a_random_process_divides_the_same_total_at_every_moment():
     found = ablation(process, 'random', process.progress, seed=1)
     assert np.allclose(found.sum(axis=1), process.weights.sum(axis=1)) and (found >= 0).all()
     shares = found / found.sum(axis=1, keepdims=True)
-    assert np.ptp(shares, axis=0).min() > 0.02  # it moves
+    assert np.ptp(shares, axis=0).min() > 0.02  # the weights change
     assert np.array_equal(found, ablation(process, 'random', process.progress, seed=1))
     assert not np.array_equal(found, ablation(process, 'random', process.progress, seed=2))
     drawn = np.concatenate([ablation(process, 'random', [0], seed=seed) / process.weights[:1].sum() for seed in range(400)])
-    assert np.allclose(drawn.mean(axis=0), 0.25, atol=0.04)  # no pathway is favoured
+    assert np.allclose(drawn.mean(axis=0), 0.25, atol=0.04)  # no pathway is preferred
 
 
-def test_shuffled_knots_are_a_permutation_that_the_seed_tells():
+def test_shuffled_knots_are_a_permutation_given_by_the_seed():
     process = make(knots=12, seed=6)
     shuffled = ablation(process, 'shuffled', process.progress, seed=1)
     assert not np.array_equal(shuffled, process.weights)
@@ -270,7 +270,7 @@ def test_single_precision_alpha_comes_back_bit_for_bit_and_short(path):
     assert np.stack(again.alpha).tobytes() == np.stack(loaded.alpha).tobytes()
 
 
-def test_the_file_is_plain_json_that_says_what_it_is(path):
+def test_the_file_is_plain_json_with_its_format(path):
     make(seed=13).save(path)
     with open(path) as file:
         data = json.load(file)
@@ -302,11 +302,11 @@ def test_a_process_is_saved_into_a_folder_that_is_not_there_yet(tmp_path):
     assert os.listdir(path.parent) == ['process.json'] and len(DistillationProcess.load(str(path))) == 6
 
 
-# ---- files that do not do
+# ---- files that are refused
 
 
 def refused(path):
-    """The one sentence with which a file is refused."""
+    """The one-line message that refuses a file."""
     with pytest.raises(ProcessError) as caught:
         DistillationProcess.load(path)
     message = str(caught.value)
@@ -393,7 +393,7 @@ def test_a_damaged_file_is_refused_in_one_sentence(path, change, message):
     assert message in refused(path)
     with open(path, 'w') as file:
         json.dump(data, file)
-    assert len(DistillationProcess.load(path)) == 6  # the change alone was at fault
+    assert len(DistillationProcess.load(path)) == 6  # only the change is an error
 
 
 def test_a_file_without_an_origin_is_read(path):
@@ -447,7 +447,7 @@ def test_an_origin_that_is_no_json_leaves_the_old_file(tmp_path, path):
 
 
 def killed_while_saving(process, path):
-    """Save in another process and kill that once the first bytes are on disk; whether the kill came in time."""
+    """Save in another process and kill it when the first bytes are on disk. Returns whether the kill came in time."""
     folder = os.path.dirname(path)
 
     def on_disk():
@@ -466,7 +466,7 @@ def killed_while_saving(process, path):
         try:
             if sum(size for _, size in on_disk()) != sum(size for _, size in before):
                 break
-        except FileNotFoundError:  # moved into place meanwhile
+        except FileNotFoundError:  # the atomic write was finished in the meantime
             break
         time.sleep(0.0005)
     os.kill(child, signal.SIGKILL)
@@ -474,7 +474,7 @@ def killed_while_saving(process, path):
 
 
 def test_a_kill_during_the_writing_leaves_the_old_file(tmp_path):
-    """A real SIGKILL; tried again where the machine was so busy that the save was over before it."""
+    """A real SIGKILL. Repeated if the save was finished before the kill, as on a busy machine."""
     long = make(knots=20000, seed=15)
     for attempt in range(5):
         folder = tmp_path / str(attempt)
@@ -491,7 +491,7 @@ def test_a_kill_during_the_writing_leaves_the_old_file(tmp_path):
     assert np.array_equal(DistillationProcess.load(path).alpha, make(seed=14).alpha)
     beside, = [name for name in os.listdir(folder) if name != 'process.json']
     assert 0 < os.path.getsize(folder / beside) < len(json.dumps(long.to_dict()))
-    long.save(path)  # what the kill left lying does not matter
+    long.save(path)  # the file that the killed process left is ignored
     assert len(DistillationProcess.load(path)) == 20000
 
 

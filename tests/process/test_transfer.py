@@ -1,4 +1,4 @@
-"""A process carried over to other networks, against interpolation by np.interp and by hand."""
+"""Transfer of a process to other networks, against np.interp and interpolation by hand."""
 import itertools
 import json
 import re
@@ -18,7 +18,7 @@ def places(count):
 
 
 def grid(teachers, students, keep=ALL):
-    """Points of a pair's pathways, teacher's layers outermost."""
+    """Points of the pathways of a pair, ordered by the teacher's layers first."""
     return [(t, s) for t in places(teachers) for s in places(students) if keep(t, s)]
 
 
@@ -32,7 +32,7 @@ def pair(teachers, students, keep=ALL, transforms=('wide', ), letters='ts'):
 
 
 def make(names, weights, layers=None, unit='loss'):
-    """A process of these weights [K, N]; irregular knots."""
+    """A process with these weights [K, N] and irregular knots."""
     weights = np.asarray(weights, dtype=float)
     progress = np.linspace(0, 0.9, len(weights)) ** 2
     return DistillationProcess(names, Weighting('exponential', unit=unit), progress, np.log(weights), dict(seed=3), layers)
@@ -69,7 +69,7 @@ def test_layers_of_other_names_at_the_same_depths_have_the_same_weights_exactly(
     assert mapped.weights[:, ::-1].tobytes() == process.weights.tobytes()
 
 
-def test_in_the_unit_that_counts_pathways_the_mean_of_all_features_is_kept_and_the_unit_goes_along():
+def test_in_the_unit_that_counts_pathways_the_mean_of_all_features_and_the_unit_are_preserved():
     names, layers = pair(3, 4, NOT_SHALLOWER, ('wide', 'narrow'))
     weights = np.random.RandomState(3).uniform(0.1, 2, (4, len(names)))
     by_unit = []
@@ -83,7 +83,7 @@ def test_in_the_unit_that_counts_pathways_the_mean_of_all_features_is_kept_and_t
     assert np.allclose(by_unit[0] / by_unit[1], len(asked) / len(names))
 
 
-# ---- where the grid is full
+# ---- complete grids
 
 
 @pytest.mark.parametrize('before, after', itertools.product([(3, 3), (4, 6), (5, 2), (1, 4), (3, 1)],
@@ -110,7 +110,7 @@ def test_a_function_bilinear_in_the_depths_is_met_exactly(before, after):
     assert np.allclose(mapped.weights, with_total(function(grid(*after)), process), rtol=1e-12)
 
 
-# ---- where it has holes
+# ---- grids with holes
 
 
 @pytest.mark.parametrize('before, after', [(3, 4), (5, 3), (4, 6), (6, 5), (2, 3)])
@@ -160,7 +160,7 @@ def test_by_hand_on_the_triangle_of_three_layers(asked, shares):
     ([(0.25, 0.5), (0.25, 1)], (0.75, 0.625), [0.75, 0.25]),                    # one teacher layer
     ([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)], (0, 0.5), [0.5, 0, 0.5, 0]),  # outside the grid
     ([(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.5)], (0, 0.5), [0.25, 0.25, 0, 0, 0.5]),  # two diagonals equally near
-    ([(0, 0), (0.25, 1), (1, 0.25), (1, 1)], (0.25, 0), [1, 0, 0, 0]),          # a lonely corner is the nearest
+    ([(0, 0), (0.25, 1), (1, 0.25), (1, 1)], (0.25, 0), [1, 0, 0, 0]),          # an isolated corner is the nearest
     ([(2 / 7, 3 / 7), (1, 4 / 7), (0, 5 / 7)], (0, 3 / 7), [0.5, 0, 0.5]),      # two equally near, one in more cells
 ])
 def test_by_hand_where_corners_are_missing(known, asked, expected):
@@ -170,7 +170,7 @@ def test_by_hand_where_corners_are_missing(known, asked, expected):
 
 @pytest.mark.parametrize('seed', range(6))
 def test_any_holes_leave_a_mean_of_known_weights(seed):
-    """Shares sum to 1, none is negative, known points keep theirs, and the order of the points does not matter."""
+    """Shares sum to 1 and are not negative. Known points are reproduced. The order of the points does not matter."""
     generator = np.random.RandomState(seed)
     full = grid(*generator.randint(1, 6, 2))
     known = [full[i] for i in generator.permutation(len(full))[:generator.randint(1, len(full) + 1)]]
@@ -192,7 +192,7 @@ def test_known_points_keep_theirs_to_the_last_bit():
 # ---- totals and transforms
 
 
-def test_each_transforms_total_is_kept_at_every_moment():
+def test_each_transforms_total_is_preserved_at_all_progress():
     names, layers = pair(3, 3, NOT_SHALLOWER, ('wide', 'narrow'))
     process = drawn([*names, 'logits>logits:kl'], layers, knots=7)
     names, layers = pair(5, 4, NOT_SHALLOWER, ('narrow', 'wide'), letters='uv')
@@ -204,7 +204,7 @@ def test_each_transforms_total_is_kept_at_every_moment():
     assert np.array_equal(mapped.weights[:, 0], process.weights[:, -1])
 
 
-def test_each_transform_is_carried_over_by_itself():
+def test_each_transform_is_transferred_by_itself():
     names, layers = pair(3, 3, SAME, ('wide', 'narrow'))
     process = drawn(names, layers)
     mapped = map_process(process, *pair(4, 4, SAME, ('wide', 'narrow'), letters='uv'))
@@ -255,7 +255,7 @@ def test_depth_is_the_place_among_all_layers_connected_or_not():
     assert np.allclose(back.weights, with_total(expected, process), rtol=1e-12)
 
 
-def test_where_the_layers_are_not_told_their_order_in_the_names_is():
+def test_without_layers_their_order_in_the_names_is_used():
     names, layers = pair(3, 4, NOT_SHALLOWER)
     new, new_layers = pair(4, 5, NOT_SHALLOWER, letters='uv')
     expected = map_process(drawn(names, layers), new, new_layers)

@@ -8,7 +8,7 @@ from distpro.errors import ArgumentError
 from distpro.process import DistillationProcess
 from distpro.weighting import WEIGHTINGS, Weighting, register_weighting
 
-# The forms as in the method's table, written with nothing of the package.
+# The weightings of the table in docs/method.md, without code of the package.
 CLOSED = dict(
     uniform=lambda a, b: np.ones_like(a),
     softmax=lambda a, b: np.exp(a) / np.exp(a).sum(),
@@ -22,7 +22,7 @@ CLOSED = dict(
 
 
 def draw(seed, size=7):
-    """Numbers of both signs and away from 0, where the absolute forms have a kink."""
+    """Numbers of both signs away from 0, where the absolute weightings are not differentiable."""
     generator = np.random.RandomState(seed)
     return generator.uniform(0.1, 2.5, size) * generator.choice([-1, 1], size)
 
@@ -69,7 +69,7 @@ def test_the_weights_are_the_closed_form(form, seed):
 
 @pytest.mark.parametrize('form', CLOSED)
 def test_the_jacobian_is_that_of_the_closed_form(form):
-    """Autograd against central differences of numpy's formula, scaled as in a distillation."""
+    """Autograd against central differences of a numpy formula, scaled as in a distillation."""
     alpha, bias, step = draw(5), -0.7, 1e-6
     weighting = Weighting(form, scale='num_pathways', kd_weight=0.9, **with_bias(form, bias))
     jacobian = torch.autograd.functional.jacobian(weighting, torch.from_numpy(alpha)).numpy()
@@ -119,7 +119,7 @@ def test_precision_and_graph_are_those_of_alpha():
 
 
 @pytest.mark.parametrize('form', CLOSED)
-def test_alpha_starts_at_one_or_where_told(form):
+def test_alpha_starts_at_one_or_at_the_given_value(form):
     assert torch.equal(Weighting(form).start(3), torch.full((3, ), 0.0 if form == 'exponential' else 1.0))
     assert torch.equal(Weighting(form, initial_alpha=-2).start(4), torch.full((4, ), -2.0))
     assert torch.equal(Weighting(form, initial_alpha=0).start(2), torch.zeros(2))

@@ -31,13 +31,13 @@ def test_draws_one_line_a_pathway(tmp_path, monkeypatch, pathways, knots):
     assert named == [subject.names[index] for index in heaviest[:figures.NAMED]]
 
 
-def test_writes_a_picture(tmp_path):
+def test_writes_a_picture(tmp_path, real_pictures):
     path = str(tmp_path / 'process.png')
     draw_process(process(), path)
     assert cv2.imread(path).std() > 5 and os.listdir(tmp_path) == ['process.png']
 
 
-def test_a_failed_write_leaves_the_old_picture(tmp_path):
+def test_a_failed_write_leaves_the_old_picture(tmp_path, real_pictures):
     path = tmp_path / 'process.png'
     path.write_bytes(b'old')
 
@@ -71,7 +71,7 @@ def test_accuracy_is_drawn_against_epochs_and_against_compute(tmp_path, monkeypa
     error = epochs.containers[0].lines[2][0].get_segments()[0]
     assert error[:, 1].tolist() == [85, 87]  # two runs 2 apart: a standard error of 1
     assert [text.get_text() for text in compute.get_legend().get_texts()] == ['kd', 'distpro']
-    monkeypatch.setattr(figures, 'NAMED', 1)  # the one of several budgets comes before the better one
+    monkeypatch.setattr(figures, 'NAMED', 1)  # a method with several budgets comes before a better one
     draw_accuracy(results, ['distpro', 'kd'], 'unused')
     assert [text.get_text() for text in drawn[1].axes[1].get_legend().get_texts()] == ['kd']
     assert drawn[1].axes[1].get_legend().get_title().get_text() == '(and 1 more)'

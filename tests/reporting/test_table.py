@@ -1,4 +1,4 @@
-"""The tables of a comparison, against numbers worked out by hand."""
+"""The tables of a comparison, against numbers computed by hand."""
 import csv
 
 import numpy as np

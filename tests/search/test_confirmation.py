@@ -1,4 +1,4 @@
-"""The race between processes that single trainings do not tell apart."""
+"""The race between processes that single trainings do not distinguish."""
 import math
 
 import numpy as np
@@ -9,7 +9,7 @@ from distpro.searching.searchers.trial import Trial
 
 
 def race(means, scatter, passes, seed):
-    """Who wins, and after how many trials, where log losses are normal with these means."""
+    """Winner and number of trials of a race with normally distributed log losses."""
     random = np.random.RandomState(seed)
     losses = [[] for _ in means]
     while True:

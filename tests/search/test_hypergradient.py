@@ -1,4 +1,4 @@
-"""dL_val/dw against differentiating through the whole update with autograd, in float64."""
+"""dL_val/dw against autograd through the complete update, in float64."""
 import copy
 
 import pytest
@@ -16,7 +16,7 @@ RECEIVERS = (0, 1, 1)  # two pathways share a map
 
 
 class Student(nn.Module):
-    """Puts out logits and keeps its two maps. No biases before batch norm: their gradient is rounding noise."""
+    """Returns logits and stores its two maps. No biases before batch norm: their gradient is rounding noise."""
 
     def __init__(self, dropout=0.0):
         super().__init__()
@@ -56,7 +56,7 @@ class Problem:
         return dict(enumerate(self.student.maps))
 
     def sensitivities(self):
-        """At the present student and transforms, each by a backward pass of its own."""
+        """For the current student and transforms, each by a separate backward pass."""
         states = torch.get_rng_state()
         with without_side_effects(self.student, self.transforms):
             torch.set_rng_state(states)
@@ -165,15 +165,15 @@ def test_equals_autograd_through_the_whole_update(name, method, tolerance):
 
 @pytest.mark.parametrize('name, wrong', [('nesterov', momentum), ('momentum', nesterov), ('dampened', momentum),
                                          ('adamw', sgd), ('rmsprop', sgd)])
-def test_the_comparison_tells_a_neighbouring_formula(name, wrong):
-    """The planted fault: were the step differentiated as its neighbour's, the comparison above would fail."""
+def test_the_comparison_detects_a_similar_formula(name, wrong):
+    """Planted fault: with the step of a similar optimiser, the comparison above fails."""
     problem = Problem(OPTIMIZERS[name][0], 3)
     truth = problem.through_the_whole_update(OPTIMIZERS[name][1])
     assert error(problem.through_the_whole_update(wrong), truth) > 1e-2
 
 
 def test_transforms_are_evaluated_as_before_the_step():
-    """The planted fault: the transforms move in the same step, and at their new values the derivative is another."""
+    """Planted fault: after the step the transforms have changed, and the derivative differs."""
     make, updated = OPTIMIZERS['nesterov']
     problem = Problem(make, 1)
     truth = problem.through_the_whole_update(updated)
@@ -184,8 +184,8 @@ def test_transforms_are_evaluated_as_before_the_step():
     assert error(measured, truth) > 1e-3
 
 
-# AdamW's step count does not exist before its first step; torch then makes one in float32, and with it the differentiable
-# step's bias correction.
+# AdamW's step count does not exist before its first step. torch then creates it in float32, and the bias correction of the
+# differentiable step is in float32 too.
 @pytest.mark.parametrize('name, tolerance', [('nesterov', 1e-8), ('adamw', 1e-6)])
 def test_first_step_of_an_optimiser_without_state(name, tolerance):
     make, _ = OPTIMIZERS[name]
@@ -256,7 +256,7 @@ def test_a_student_with_attention_has_its_exact_derivative(name):
     assert error(measured, truth) < 1e-8
 
 
-# ---- the faults of the release (method.md section 6), each with the form that fails
+# ---- the faults of the release (method.md section 6), each with the wrong formula
 
 
 def snapshot(problem):
@@ -271,7 +271,7 @@ def identical(a, b):
 @pytest.mark.parametrize('method', ['jvp', 'differences'])
 @pytest.mark.parametrize('name', ['nesterov', 'adamw'])
 def test_extra_passes_leave_everything_bit_identical(method, name):
-    """Faults 1 and 4: the student keeps the virtual step; running statistics advance five times a step."""
+    """Faults 1 and 4: the student stays at the virtual step; running statistics advance five times a step."""
     make, _ = OPTIMIZERS[name]
     plain, searched = Problem(make, 6, dropout=0.3), Problem(make, 6, dropout=0.3)
     torch.manual_seed(1)
@@ -286,7 +286,7 @@ def test_extra_passes_leave_everything_bit_identical(method, name):
     assert all(torch.equal(p.grad, q.grad) for p, q in zip(searched.student.parameters(), plain.student.parameters()))
 
 
-def test_the_bit_identity_check_tells_a_kept_virtual_step_and_moved_statistics():
+def test_the_bit_identity_check_detects_a_virtual_step_and_changed_statistics():
     plain, kept, moved = (Problem(OPTIMIZERS['sgd'][0], 7) for _ in range(3))
     with torch.no_grad():
         kept.student.fc.bias.add_(1e-9)
@@ -296,7 +296,7 @@ def test_the_bit_identity_check_tells_a_kept_virtual_step_and_moved_statistics()
 
 
 def test_v_is_the_gradient_of_the_held_out_loss_alone():
-    """Fault 2: the training gradient still lies in .grad when the held-out loss is differentiated."""
+    """Fault 2: .grad still has the training gradient when the held-out loss is differentiated."""
     problem = Problem(OPTIMIZERS['sgd'][0], 8)
     seen = []
     hypergradient = Hypergradient(problem.student, problem.optimizer, 'jvp', average=lambda ts: seen.append(ts))
@@ -333,7 +333,7 @@ def test_a_pathway_without_a_sensitivity_has_no_derivative():
     assert measured[0] == 0 and (measured[1:] != 0).all()
 
 
-# ---- what cannot be done is said
+# ---- refused optimisers and students
 
 
 def test_a_skipped_step_gives_none():
@@ -382,7 +382,7 @@ def test_an_optimiser_that_cannot_be_differentiated_is_refused():
 
 
 class Renamed(torch.optim.AdamW):
-    """With other defaults, and the step that it inherits."""
+    """An optimiser with other defaults and an inherited step."""
 
     def __init__(self, params):
         super().__init__(params, lr=0.01)
@@ -395,7 +395,7 @@ class Regrouped(torch.optim.SGD):
 
 
 class Sharpness(torch.optim.Optimizer):
-    """As SAM in its usual release, which takes the defaults over from another optimiser."""
+    """Copies the defaults of another optimiser, as the common release of SAM does."""
 
     def __init__(self, params):
         super().__init__(params, torch.optim.SGD(params, 0.1).defaults)

@@ -23,7 +23,7 @@ def make(name='RpropSearcher', **kwargs):
 
 
 def run(searcher, loss, gradient=None, limit=60):
-    """All trials of a search whose held-out loss is a function of the trial."""
+    """Run a search whose held-out loss is a function of the trial. Returns the kinds of all trials."""
     while not searcher.finished:
         trial = searcher.ask()
         found = loss(trial)
@@ -34,7 +34,7 @@ def run(searcher, loss, gradient=None, limit=60):
 
 
 def scripted(**losses):
-    """A loss that goes through a list for each kind of trial."""
+    """A loss function that returns the values of a list for each kind of trial."""
     queues = {kind: iter(found) for kind, found in losses.items()}
     return lambda trial: next(queues[trial.kind])
 
@@ -86,7 +86,7 @@ def test_a_level_near_the_bar_is_refined_too_and_wins_if_it_gets_below():
     ([0.6, 1.2, 0.6], [0.5, 0.9, 0.4], [1.2, 0.5, 1.3], 3, 'step'),
 ])
 def test_processes_that_single_trials_do_not_tell_apart_are_tried_again(student, step, level, passes, best):
-    """Two trainings of the best level end at 0.5 and 0.9: 0.62 in one training says little beside a reference with 0.6."""
+    """Two trainings of the best level end at 0.5 and 0.9, so 0.62 in one training is not clearly worse than 0.6."""
     searcher = make(rounds=2)
     kinds = run(searcher, scripted(student=[0.6, *student], kd=[2.0], level=[0.5, 0.7, *level], logits=[0.8],
                                    step=[0.9, 0.62, *step]), lambda trial: torch.ones(KNOTS, PATHWAYS))
@@ -125,7 +125,7 @@ def test_a_refinement_ends_if_two_trainings_of_one_process_differ_much():
     assert searcher.best is searcher.of_kind('level')[1]  # 0.3 and 0.7 on average are worse
 
 
-def test_another_course_is_tried_at_the_best_level_and_divided_while_it_is_the_best():
+def test_another_schedule_is_tried_at_the_best_level_and_divided_while_it_is_the_best():
     rising = INITIAL + torch.linspace(-2, 2, KNOTS)[:, None]
     for logits, apart in ((0.9, False), (0.6, True)):
         searcher = make(confirmations=0, other_shape=rising)
@@ -257,7 +257,7 @@ def test_evolution_takes_a_diverged_trial_for_the_worst():
 
 
 @pytest.mark.parametrize('name, rounds', [('RpropSearcher', 5), ('RandomSearcher', 5), ('CMAESSearcher', 16)])
-def test_a_search_that_is_resumed_anywhere_goes_on_alike(name, rounds):
+def test_a_search_that_is_resumed_anywhere_continues_identically(name, rounds):
     def loss(trial):
         return 1 + float((trial.alpha.clamp(min=-3) - 1.5).square().mean())
 

@@ -1,4 +1,4 @@
-"""dJ/dw of every step of a run against differentiating through the whole run with autograd, in float64."""
+"""dJ/dw of every step of a run against autograd through the complete run, in float64."""
 import copy
 
 import pytest
@@ -69,7 +69,7 @@ class Problem:
         self.optimizer.step()
 
     def measured(self, parts=1):
-        """dJ/dw [STEPS, 2], the run kept whole or in parts that are taken again."""
+        """dJ/dw [STEPS, 2], with all steps stored or with recomputed parts."""
         trajectory = Trajectory(dict(self.model.named_parameters()), self.optimizer)
         states = {}
         length = STEPS // parts
@@ -133,7 +133,7 @@ def test_equals_autograd_through_the_whole_run(name, before):
     torch.testing.assert_close(measured, expected, rtol=1e-9, atol=1e-12)
 
 
-def test_the_comparison_tells_a_neighbouring_formula():
+def test_the_comparison_detects_a_similar_formula():
     problem = Problem(sgd(**SGD['momentum']))
     with without_side_effects(problem.model):
         wrong = through_sgd(problem, **SGD['nesterov'])
@@ -187,10 +187,10 @@ def test_what_is_not_trained_is_left_out():
     assert 'student.conv.weight' not in trajectory.parameters and 'student.fc.weight' in trajectory.parameters
 
 
-def test_a_step_that_is_skipped_is_not_kept():
+def test_a_step_that_is_skipped_is_not_stored():
     problem = Problem(sgd())
     trajectory = Trajectory(dict(problem.model.named_parameters()), problem.optimizer)
-    trajectory.store(problem.batches[0], problem.weights[0])  # a loss scaler takes no step
+    trajectory.store(problem.batches[0], problem.weights[0])  # the loss scaler skips the step
     trajectory.store(problem.batches[1], problem.weights[1])
     problem.step(1)
     assert [step.batch for step in trajectory.steps] == [problem.batches[1]]

@@ -1,0 +1,40 @@
+"""The toy runs of the tests: a small config is trained, and watched."""
+import copy
+import os
+
+from mmengine.hooks import Hook
+from mmengine.runner import Runner
+
+from distpro.process import DistillationProcess
+
+
+class Watch(Hook):
+    """Calls a function of the runner before or after every iteration; ``seen`` has copies of what it returned."""
+    priority = 'LOWEST'
+
+    def __init__(self, before=None, after=None):
+        self.before, self.after, self.seen = before, after, []
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if self.before:
+            self.seen.append(copy.deepcopy(self.before(runner)))
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if self.after:
+            self.seen.append(copy.deepcopy(self.after(runner)))
+
+
+def trained(cfg, *hooks, prepare=None):
+    """The runner of a config after its training. ``prepare(runner)`` is called before it."""
+    runner = Runner.from_cfg(cfg)
+    for hook in hooks:
+        runner.register_hook(hook)
+    if prepare:
+        prepare(runner)
+    runner.train()
+    return runner
+
+
+def written_process(runner):
+    """The process that a search wrote."""
+    return DistillationProcess.load(os.path.join(runner.work_dir, 'process.json'))
