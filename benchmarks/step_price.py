@@ -18,7 +18,7 @@ from machine import describe
 
 # Teacher, student, side of the images, batch on a CPU and on a GPU. The first ones matter most.
 PAIRS = (('resnet56', 'resnet20', 32, 128, 128), ('resnet32x4', 'resnet8x4', 32, 64, 128),
-         ('resnet20', 'resnet8', 16, 128, 128), ('resnet34', 'resnet18', 224, 16, 64))
+         ('resnet20', 'resnet8', 16, 128, 128), ('resnet34', 'resnet18', 224, 8, 64))
 TINY = (('resnet8', 'resnet8', 16, 4, 4), ('resnet18', 'resnet18', 72, 2, 2))
 KD = "plain KD (mmrazor's)"
 POINTWISE = dict(model__distiller__transforms=[dict(type='PointwiseTransform')])

@@ -46,7 +46,7 @@ def test_inspect_shows_the_layers_and_a_config_that_gives_the_same_pathways(tool
     assert again.returncode == 0, again.stderr
     assert [line for line in again.stdout.splitlines() if ':pointwise' in line] == found and len(found) == 10
     done = tool('inspect_pathways', 'configs/baselines/kd.py')
-    assert done.returncode == 1 and 'error: model.type=SingleTeacherDistill has no pathways' in done.stderr
+    assert done.returncode == 1 and 'error: model.type=TapDistill has no pathways' in done.stderr
 
 
 def test_a_published_teacher_is_converted_name_by_name(tmp_path, tool):

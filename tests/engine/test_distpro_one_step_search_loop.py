@@ -333,5 +333,5 @@ def test_a_custom_held_out_loader(make_config):
 def test_a_model_without_pathways_is_refused(make_config):
     cfg = make_config('kd')
     cfg.train_cfg = dict(type='mmrazor.DistProOneStepSearchLoop', max_epochs=1)
-    with pytest.raises(ConfigError, match='needs model.type=DistPro, got SingleTeacherDistill'):
+    with pytest.raises(ConfigError, match='needs model.type=DistPro, got TapDistill'):
         trained(cfg)

@@ -238,6 +238,7 @@ def two_classifiers(how, **kl):
     layers = ['stem', 'body']
     return MODELS.build(dict(
         _scope_='mmrazor', type='DistPro', architecture=dict(type='TwoClassifiers', how=how), input_shape=SHAPE,
+        fast_teacher=False,
         teacher=dict(type='TwoClassifiers', how='layer' if how in ('both_in_training', 'not_in_training') else how),
         distiller=dict(type='DistProDistiller', transmitters=layers, receivers=layers, connections=[('body', 'body')],
                        transforms=[dict(type='PointwiseTransform')], logits=[{**KL, **kl}])))
