@@ -183,7 +183,7 @@ class Distillation(nn.Module):
         grid = self.grid
         output, received = self._read('student', 'receiver', args, kwargs)
         logits = received['logits']
-        if not grid.live:
+        if not grid.active:
             return DistillationOutput(logits, logits.new_zeros(()), {}, output)
         with torch.no_grad():
             if len(args) == 1 and not kwargs:
@@ -193,7 +193,7 @@ class Distillation(nn.Module):
                 transmitted = self._fast.run(lambda _: self._read('teacher', 'transmitter', args, kwargs)[1])
         loss, losses = grid.loss(received, transmitted)
         names = grid.names
-        return DistillationOutput(logits, loss, {names[index]: loss for index, loss in zip(grid.live, losses)}, output)
+        return DistillationOutput(logits, loss, {names[index]: loss for index, loss in zip(grid.active, losses)}, output)
 
     def _read(self, which: str, side: str, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
         """Run a network; its output, None if its forward could end early, and its features by layer, with the logits."""

@@ -55,7 +55,7 @@ class PathwayGrid(PathwayWeights):
         layer_names (dict[str, list[str]]): All 'transmitters' and 'receivers', connected or not, from shallow to deep.
         variances (Tensor): Variance of the teacher's feature at each transmitting layer, measured on the first batch; 0 if
             not measured.
-        alpha, unit, live: See :class:`PathwayWeights`.
+        alpha, unit, active: See :class:`PathwayWeights`.
 
     Raises:
         ArgumentError: If connections or transforms do not fit the layers, or an argument is out of range.
@@ -123,7 +123,7 @@ class PathwayGrid(PathwayWeights):
 
     def taps(self, side: str) -> list[FeatureTap]:
         """Taps of the 'transmitter' or 'receiver' side of the active pathways."""
-        return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.live))
+        return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.active))
 
     def loss(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
              arguments: Callable[[str], dict] | None = None) -> tuple[Tensor, Tensor]:
@@ -136,7 +136,7 @@ class PathwayGrid(PathwayWeights):
             received, transmitted, arguments: See :meth:`pathway_losses`.
 
         Returns:
-            tuple[Tensor, Tensor]: The sum, a scalar, and the detached losses, one for each index in :attr:`live`.
+            tuple[Tensor, Tensor]: The sum, a scalar, and the detached losses, one for each index in :attr:`active`.
         """
         if self.cuda_graph and not self.catching and arguments is None:
             found = self._recorded_loss(received, transmitted)
@@ -166,12 +166,12 @@ class PathwayGrid(PathwayWeights):
             catch (bool): Record gradients for :meth:`sensitivities` in the next backward pass. Defaults to False.
 
         Returns:
-            Tensor: Losses, one for each index in :attr:`live`.
+            Tensor: Losses, one for each index in :attr:`active`.
         """
         losses: dict[int, Tensor] = {}
         targets: dict[tuple, Tensor] = {}  # the teacher's part, once per batch
         linear = LinearPathways(self.distance)
-        for index in self.live:
+        for index in self.active:
             pathway = self.pathways[index]
             feature, target = received[pathway.receiver.name], transmitted[pathway.transmitter.name]
             if catch:
@@ -191,9 +191,9 @@ class PathwayGrid(PathwayWeights):
         if not losses:
             return self.alpha.new_zeros(0)
         found = torch.stack([losses[index] if self.unit == 'loss' else losses[index] / self._count(self.pathways[index])
-                             for index in self.live])
+                             for index in self.active])
         if catch:
-            self._recorder.watch([self.pathways[index].name for index in self.live], found)
+            self._recorder.watch([self.pathways[index].name for index in self.active], found)
         return found
 
     def linear_layers_of(self, pathway: Pathway, feature: Tensor, size: tuple[int, ...]) -> LinearLayers | None:

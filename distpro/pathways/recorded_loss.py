@@ -41,7 +41,7 @@ class RecordedLoss:
         """
         grid = self.grid
         weights = grid.weights()
-        sides = [list(dict.fromkeys(getattr(grid.pathways[index], side).name for index in grid.live))
+        sides = [list(dict.fromkeys(getattr(grid.pathways[index], side).name for index in grid.active))
                  for side in ('receiver', 'transmitter')]
         features, targets = ([given[name] for name in names] for given, names in zip((received, transmitted), sides))
         if weights.requires_grad or not torch.is_grad_enabled() or not can_record([*features, *targets, weights]):
@@ -58,7 +58,7 @@ class RecordedLoss:
                 total = grid.weighted_sum(losses, tensors[-1])
                 return [total.detach(), losses.detach(), *torch.autograd.grad(total, leaves, allow_unused=True)]
 
-        key = (tuple(grid.live), grid.unit, tuple(module.training for module in grid.modules()), addresses(grid),
+        key = (tuple(grid.active), grid.unit, tuple(module.training for module in grid.modules()), addresses(grid),
                grid.variances.data_ptr(), len(features), len(parameters))
         recorded = self._recorder.get(key, loss_and_gradients, inputs, [grid])
         if recorded is None:

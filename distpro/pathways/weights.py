@@ -23,7 +23,7 @@ class PathwayWeights(nn.Module):
     Attributes:
         alpha (Tensor): Free parameters [N], a leaf tensor that requires a gradient.
         unit (str): Unit of the current weights, see :class:`distpro.Weighting`.
-        live (list[int]): Indices of the active pathways, whose losses are computed.
+        active (list[int]): Indices of the active pathways, whose losses are computed.
     """
 
     def __init__(self, weighting: Weighting) -> None:
@@ -34,7 +34,7 @@ class PathwayWeights(nn.Module):
     def _start_weights(self, count: int) -> None:
         """Set the initial alpha of a number of pathways, all of them active."""
         self.alpha = self.weighting.start(count).requires_grad_()
-        self.live = list(range(count))
+        self.active = list(range(count))
 
     def set_weights(self, weights: None | Sequence[float] | np.ndarray, skip_below: float = 0.0,
                     unit: str | None = None) -> None:
@@ -51,25 +51,25 @@ class PathwayWeights(nn.Module):
         """
         self.unit = unit or self.weighting.unit
         if weights is None:
-            self._weights, self.live = None, list(range(len(self.alpha)))
+            self._weights, self.active = None, list(range(len(self.alpha)))
             return
         given = torch.as_tensor(weights, dtype=self.alpha.dtype)
         values = given.tolist()  # before they are moved: to read them back would wait for the GPU
         if given.shape != self.alpha.shape or any(value < 0 for value in values):
             raise ArgumentError(f'the weights of pathways must be {len(self.alpha)} numbers of 0 or more, got {values}')
         self._weights = given.to(self.alpha.device)
-        # A weight of NaN stays live, so that it shows in the loss.
-        self.live = [index for index, weight in enumerate(values) if not (weight == 0 or weight < skip_below)]
+        # A weight of NaN stays active, so that it shows in the loss.
+        self.active = [index for index, weight in enumerate(values) if not (weight == 0 or weight < skip_below)]
 
     @contextlib.contextmanager
     def using_weights(self, weights: Tensor) -> Iterator[None]:
         """Use weights [N], whose graph is preserved, inside the context."""
-        own = self._weights, self.live, self.unit
+        own = self._weights, self.active, self.unit
         self.set_weights(weights, unit=self.unit)
         try:
             yield
         finally:
-            self._weights, self.live, self.unit = own
+            self._weights, self.active, self.unit = own
 
     def weights(self) -> Tensor:
         """Tensor: The current weights [N], detached from alpha, because the student's training does not update alpha."""
@@ -81,8 +81,8 @@ class PathwayWeights(nn.Module):
     def weighted_sum(self, losses: Tensor, weights: Tensor | None = None) -> Tensor:
         """Tensor: Sum of weight times loss over the active pathways; weights [N] replace the current ones if given."""
         weights = self.weights() if weights is None else weights
-        if len(self.live) < len(weights):
-            weights = torch.stack([weights[index] for index in self.live])
+        if len(self.active) < len(weights):
+            weights = torch.stack([weights[index] for index in self.active])
         return (weights * losses).sum()
 
     def _apply(self, fn, *args, **kwargs):

@@ -11,7 +11,7 @@ from mmpretrain.structures import DataSample
 
 from ..errors import ConfigError
 from .image_identity import inside
-from .loading import load_image, preserve_random_state, seed_loading, watch_random_state
+from .loading import load_image, preserve_loading_state, seed_loading, watch_random_state
 
 TRIED = 32  # images that are loaded twice if loading draws no random numbers
 
@@ -130,7 +130,7 @@ class InMemoryDataset:
             ConfigError: If loading them is random.
         """
         count = len(self.dataset)
-        with preserve_random_state():
+        with preserve_loading_state():
             seed_loading(0)
             with watch_random_state() as drawn:
                 items = [load_image(self.dataset, index) for index in range(count)]

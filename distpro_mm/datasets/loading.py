@@ -30,7 +30,7 @@ def seed_loading(*key: int) -> int:
 
 
 @contextlib.contextmanager
-def preserve_random_state() -> Iterator[None]:
+def preserve_loading_state() -> Iterator[None]:
     """Restore the global random state of Python, numpy and torch (CPU) at the end of the block."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:

@@ -427,9 +427,9 @@ def test_a_reference_can_be_replayed(make_config, monkeypatch):
     found = trained(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS))
     cfg = make_config('equal', model=dict(distiller=found.cfg.model.distiller), custom_hooks=[
         dict(type='mmrazor.ProcessReplayHook', process=os.path.join(found.work_dir, 'process.json'))])
-    live = Watch(lambda runner: list(runner.model.distiller.grid.live))
-    trained(cfg, live)
-    assert live.seen[1:] and all(seen == [4] for seen in live.seen[1:]), 'the logits alone are computed'
+    active = Watch(lambda runner: list(runner.model.distiller.grid.active))
+    trained(cfg, active)
+    assert active.seen[1:] and all(seen == [4] for seen in active.seen[1:]), 'the logits alone are computed'
 
 
 def test_short_rounds_are_longer_or_repeated(make_config):

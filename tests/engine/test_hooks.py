@@ -30,15 +30,15 @@ def process_file(tmp_path):
 
 def weights_and_live(runner):
     grid = runner.model.distiller.grid
-    return grid.weights().cpu(), list(grid.live)
+    return grid.weights().cpu(), list(grid.active)
 
 
 def distil(make_config, process_file, prepare=None, name='distill', **hook):
     cfg = make_config('distill', name, custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=process_file, **hook)])
     grids = Watch(after=weights_and_live)
     runner = trained(cfg, grids, prepare=prepare)
-    weights, live = zip(*grids.seen)
-    return runner, torch.stack(weights).double().numpy(), list(live)
+    weights, active = zip(*grids.seen)
+    return runner, torch.stack(weights).double().numpy(), list(active)
 
 
 def expected(process_file, form='process', iterations=10, seed=0):
@@ -48,10 +48,10 @@ def expected(process_file, form='process', iterations=10, seed=0):
 
 @pytest.mark.parametrize('form', ['process', 'uniform', 'last', 'mean', 'mean_over_pathways', 'shuffled'])
 def test_every_iteration_gets_the_interpolated_weights(make_config, process_file, form):
-    _, weights, live = distil(make_config, process_file, ablation=form, seed=3)
+    _, weights, active = distil(make_config, process_file, ablation=form, seed=3)
     assert weights.shape == (10, 4)
     assert np.allclose(weights, expected(process_file, form, seed=3), rtol=1e-6)
-    assert live == [[0, 1, 2, 3]] * 10
+    assert active == [[0, 1, 2, 3]] * 10
 
 
 def test_a_process_is_made_by_hand(make_config):
@@ -70,15 +70,15 @@ def test_light_pathways_are_not_computed(make_config, process_file):
         for name, transform in runner.model.distiller.grid.transforms.items():
             transform.register_forward_hook(lambda *_, name=name: computed.append(name))
 
-    _, weights, live = distil(make_config, process_file, count, skip_below=threshold)
+    _, weights, active = distil(make_config, process_file, count, skip_below=threshold)
     wanted = [np.flatnonzero(row >= threshold).tolist() for row in expected(process_file)]
-    assert live == wanted and 0 < sum(map(len, live)) < 40
+    assert active == wanted and 0 < sum(map(len, active)) < 40
     assert computed == [NAMES[index] for row in wanted for index in row]
 
 
 def test_a_run_without_live_pathways_needs_no_teacher(make_config, process_file):
-    runner, _, live = distil(make_config, process_file, skip_below=1e9)
-    assert live == [[]] * 10 and runner.model.passes == dict(student=10)
+    runner, _, active = distil(make_config, process_file, skip_below=1e9)
+    assert active == [[]] * 10 and runner.model.passes == dict(student=10)
 
 
 def test_all_training_images_are_used(make_config, process_file):
@@ -153,11 +153,11 @@ def test_a_process_of_another_pair_is_transferred(make_config, process_file):
     process = DistillationProcess(names, Weighting('absolute'), np.linspace(0, 1, 5), searched)
     process.save(process_file)
     make_config = functools.partial(make_config, model__distiller__connections=[('layer2', 'layer2'), ('stem', 'stem')])
-    _, weights, live = distil(make_config, process_file, transfer='by_depth')
+    _, weights, active = distil(make_config, process_file, transfer='by_depth')
     wanted = np.stack([np.interp([2 / 3, 0], [0, 0.5, 1], row) for row in searched])
     wanted *= searched.sum(axis=1, keepdims=True) / wanted.sum(axis=1, keepdims=True)
     wanted = np.stack([np.interp(np.arange(10) / 9, np.linspace(0, 1, 5), column) for column in wanted.T], axis=1)
-    assert live == [[0, 1]] * 10
+    assert active == [[0, 1]] * 10
     assert np.allclose(weights, wanted, rtol=1e-6)
 
 

@@ -37,7 +37,7 @@ def all_derivatives(grid, received, transmitted, catch=False):
     """Losses, first and second derivatives by maps and parameters, and the buffers afterwards."""
     received = {name: feature.clone().requires_grad_() for name, feature in received.items()}
     losses = grid.pathway_losses(received, transmitted, catch=catch)
-    leaves = [*received.values(), *(parameter for index in grid.live
+    leaves = [*received.values(), *(parameter for index in grid.active
                                     for parameter in grid.transforms[grid.names[index]].parameters())]
     factors = torch.linspace(0.5, 2, len(losses), dtype=losses.dtype)
     first = torch.autograd.grad((factors * losses).sum(), leaves, create_graph=True)
@@ -279,12 +279,12 @@ def test_pathways_without_weight_are_left_alone():
     both = grid, plain
     for one in both:
         one.set_weights([0, 2, 0, 0, 1, 0, 3, 0])
-    assert grid.live == [1, 4, 6]
+    assert grid.active == [1, 4, 6]
     assert error(*(all_derivatives(one, received, transmitted) for one in both)) < 1e-10
     after = dict(grid.transforms.named_buffers())
     changed = {name.split('.')[0] for name, buffer in before.items() if not torch.equal(buffer, after[name])}
-    live = {grid.transforms.numbers[grid.names[index]] for index in grid.live if 'pointwise' in grid.names[index]}
-    assert changed == live
+    active = {grid.transforms.numbers[grid.names[index]] for index in grid.active if 'pointwise' in grid.names[index]}
+    assert changed == active
 
 
 def test_sensitivities_of_each_pathway_are_those_of_the_maps():

@@ -121,9 +121,9 @@ class DistProDistiller(TapDistiller):
     def tap_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
                    data_samples: list | None) -> dict[str, Tensor]:
         """dict[str, Tensor]: ``loss_pathways``, the weighted sum over the active pathways; empty if none is active."""
-        if not self.grid.live:
+        if not self.grid.active:
             return {}
-        labels = [self.grid.pathways[index].transform for index in self.grid.logit_indices if index in self.grid.live]
+        labels = [self.grid.pathways[index].transform for index in self.grid.logit_indices if index in self.grid.active]
         arguments = {label: self.arguments_of_logit_loss(data_samples, label) for label in labels}
         given = arguments.__getitem__ if any(arguments.values()) else None
         return dict(loss_pathways=self.grid.loss(received, transmitted, given)[0])
