@@ -30,11 +30,11 @@ for name in $PARTS; do
         WORKERS=$([ -n "$REHEARSE" ] && echo 0 || echo "${WORKERS:-14}")
         HOW='--foreground -s INT -k 15'  # pytest reports the tests that it has run
         TESTS="$PYTHON -m pytest -v -p no:cacheprovider -n $WORKERS --timeout 100"
-        part "${LIMIT_GPU_TESTS:-50}" gpu_tests $TESTS -m gpu tests/gpu
+        part "${LIMIT_GPU_TESTS:-80}" gpu_tests $TESTS -m gpu tests/gpu
         [ -s .gpu/failed.txt ] && [ -z "$REHEARSE" ] && part "${LIMIT_TESTS:-70}" tests $TESTS @.gpu/failed.txt
         ;;
-    steps) part "${LIMIT_STEPS:-80}" steps "$PYTHON" benchmarks/step_price.py --out "$OUT" $REHEARSE ;;
-    train) part "${LIMIT_TRAIN:-215}" train "$PYTHON" benchmarks/gpu/train.py --out "$OUT" $REHEARSE ;;
+    steps) part "${LIMIT_STEPS:-130}" steps "$PYTHON" benchmarks/step_price.py --out "$OUT" $REHEARSE ;;
+    train) part "${LIMIT_TRAIN:-320}" train "$PYTHON" benchmarks/gpu/train.py --out "$OUT" $REHEARSE ;;
     *) echo "error: '$name' is not one of tests, steps, train"; exit 2 ;;
     esac
 done
