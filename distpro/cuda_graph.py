@@ -1,6 +1,6 @@
 """Functions of tensors as CUDA graphs: recorded once, then replayed without the cost of launching each kernel."""
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,11 @@ from .random_state import without_side_effects
 LIMIT = 16  # graphs of one function; if it needs more, recording costs more than it saves
 
 _recording: list['Recorded'] = []
+
+
+def is_recording() -> bool:
+    """Whether operations are tried out for a graph or recorded, so that their number does not matter."""
+    return bool(_recording)
 
 
 def constant(tensor: Tensor) -> Tensor:
@@ -38,14 +43,14 @@ class Recorded:
         self.constants: list[Tensor] = []
         device = self.inputs[0].device
         stream, current = torch.cuda.Stream(device), torch.cuda.current_stream(device)
-        stream.wait_stream(current)
-        with torch.cuda.stream(stream), without_side_effects(*modules):
-            for _ in range(2):  # libraries choose their algorithms, and constants are made
-                function(self.inputs)
-        current.wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
         _recording.append(self)
         try:
+            stream.wait_stream(current)
+            with torch.cuda.stream(stream), without_side_effects(*modules):
+                for _ in range(2):  # libraries choose their algorithms, and constants are made
+                    function(self.inputs)
+            current.wait_stream(stream)
             with torch.cuda.graph(self.graph, pool=pool, capture_error_mode='thread_local'):
                 self.outputs = function(self.inputs)
         finally:
@@ -126,11 +131,16 @@ def can_record(tensors: Sequence[Tensor]) -> bool:
 
 def addresses(*modules: nn.Module) -> tuple:
     """The places in memory of the modules' parameters and buffers, at which a graph reads and writes."""
-    return tuple(tensor.data_ptr() for root in modules for module in root.modules()
-                 for tensors in (module._parameters, module._buffers) for tensor in tensors.values() if tensor is not None)
+    return tuple(tensor.data_ptr() for tensor in _tensors_of(modules))
 
 
 def versions(*modules: nn.Module) -> tuple:
     """Counts of the changes of the modules' parameters and buffers."""
-    return tuple(0 if tensor.is_inference() else tensor._version for root in modules for module in root.modules()
-                 for tensors in (module._parameters, module._buffers) for tensor in tensors.values() if tensor is not None)
+    return tuple(0 if tensor.is_inference() else tensor._version for tensor in _tensors_of(modules))
+
+
+def _tensors_of(modules: Sequence[nn.Module]) -> Iterator[Tensor]:
+    for root in modules:
+        for module in root.modules():
+            for tensors in (module._parameters, module._buffers):
+                yield from (tensor for tensor in tensors.values() if tensor is not None)

@@ -186,11 +186,8 @@ class Distillation(nn.Module):
         if not grid.active:
             return DistillationOutput(logits, logits.new_zeros(()), {}, output)
         with torch.no_grad():
-            if len(args) == 1 and not kwargs:
-                transmitted = self._fast.run(lambda images: self._read('teacher', 'transmitter', (images, ), {})[1], args[0],
-                                             key=tuple(grid.taps('transmitter')))
-            else:
-                transmitted = self._fast.run(lambda _: self._read('teacher', 'transmitter', args, kwargs)[1])
+            transmitted = self._fast.run(lambda *given: self._read('teacher', 'transmitter', given, kwargs)[1], *args,
+                                         key=None if kwargs else tuple(grid.taps('transmitter')))
         loss, losses = grid.loss(received, transmitted)
         names = grid.names
         return DistillationOutput(logits, loss, {names[index]: loss for index, loss in zip(grid.active, losses)}, output)

@@ -1,10 +1,10 @@
 """The grid of pathways: their transforms, losses and current weights."""
-import contextlib
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from ..cuda_graph import is_recording
 from ..errors import ArgumentError
 from ..tracing import FeatureTap
 from ..weighting import Weighting
@@ -80,7 +80,7 @@ class PathwayGrid(PathwayWeights):
             raise ArgumentError(f"compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
         self.compare_at, self.compile_transforms, self.average = compare_at, compile_transforms, average
         self.from_covariances, self.cuda_graph = from_covariances, cuda_graph
-        self._recorded_loss, self._recording = RecordedLoss(self), False
+        self._recorded_loss = RecordedLoss(self)
         pairs = connect(transmitters, receivers, connections)
         self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
         self.pathways = span(pairs, list(transforms))
@@ -145,15 +145,6 @@ class PathwayGrid(PathwayWeights):
         losses = self.pathway_losses(received, transmitted, arguments, self.catching)
         return self.weighted_sum(losses), losses.detach()
 
-    @contextlib.contextmanager
-    def recording(self) -> Iterator[None]:
-        """Inside the context, operations are recorded as a CUDA graph, so their number does not matter."""
-        self._recording = True
-        try:
-            yield
-        finally:
-            self._recording = False
-
     def pathway_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor],
                        arguments: Callable[[str], dict] | None = None, catch: bool = False) -> Tensor:
         """Unweighted losses of the active pathways, in the unit of the weights.
@@ -198,7 +189,7 @@ class PathwayGrid(PathwayWeights):
 
     def linear_layers_of(self, pathway: Pathway, feature: Tensor, size: tuple[int, ...]) -> LinearLayers | None:
         """The layers of a pathway's transform if its loss is computed from covariances, else None."""
-        if not self.from_covariances or pathway.name not in self.transforms or feature.is_cuda and not self._recording:
+        if not self.from_covariances or pathway.name not in self.transforms or feature.is_cuda and not is_recording():
             return None
         if type(self.distance).forward is not HCLLoss.forward:
             return None

@@ -41,8 +41,7 @@ class RecordedLoss:
         """
         grid = self.grid
         weights = grid.weights()
-        sides = [list(dict.fromkeys(getattr(grid.pathways[index], side).name for index in grid.active))
-                 for side in ('receiver', 'transmitter')]
+        sides = [[tap.name for tap in grid.taps(side)] for side in ('receiver', 'transmitter')]
         features, targets = ([given[name] for name in names] for given, names in zip((received, transmitted), sides))
         if weights.requires_grad or not torch.is_grad_enabled() or not can_record([*features, *targets, weights]):
             return None
@@ -53,7 +52,7 @@ class RecordedLoss:
             # Leaves of the graph's own: the engine runs the node of a parameter that another graph uses too on the stream of
             # that graph, which ends a recording.
             leaves = [tensor.detach().requires_grad_() for tensor in (*tensors[:len(features)], *parameters)]
-            with torch.enable_grad(), grid.recording(), _replaced(grid, dict(zip(parameters, leaves[len(features):]))):
+            with torch.enable_grad(), _replaced(grid, dict(zip(parameters, leaves[len(features):]))):
                 losses = grid.pathway_losses(dict(zip(sides[0], leaves)), dict(zip(sides[1], tensors[len(features):-1])))
                 total = grid.weighted_sum(losses, tensors[-1])
                 return [total.detach(), losses.detach(), *torch.autograd.grad(total, leaves, allow_unused=True)]

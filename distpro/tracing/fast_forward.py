@@ -2,12 +2,13 @@
 import contextlib
 import functools
 import warnings
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from ..cuda_graph import Recorder, addresses, can_record, versions
 from ..errors import ArgumentError
@@ -47,18 +48,20 @@ class FastForward:
             raise ArgumentError(f"fast_teacher={fast!r} is not one of True, 'exact' and False")
         self.network = traced.modules['']
         self.norms = _norms_to_fold(traced)
+        self._layers = {module: self.norms.get(module) for module in self.network.modules()
+                        if type(module) in (nn.Conv2d, nn.Linear)}
         self.ways = [] if fast is False else ['exact'] if fast == 'exact' else ['bfloat16', 'exact']
         self._accepted: set[str] = set()
         self.exact = fast == 'exact'
         self._recorder = Recorder('the teacher')
         self._weights: dict[tuple[nn.Module, str], tuple[tuple, Tensor, Tensor | None]] = {}
 
-    def run(self, read: Callable[[Any], Features], inputs: Any = None, key: Hashable = None) -> Features:
+    def run(self, read: Callable[..., Features], *inputs: Any, key: Hashable = None) -> Features:
         """Run the network; as it is where gradients are on.
 
         Args:
             read (Callable): Runs the network on the inputs and returns features by name.
-            inputs (Any): The network's inputs. Only a single tensor allows a CUDA graph. Defaults to None.
+            *inputs (Any): The network's inputs. Only tensors allow a CUDA graph.
             key (Hashable, optional): What else the result depends on, such as the names of the layers that are read. A CUDA
                 graph does not see anything else change. Defaults to None: no CUDA graph.
 
@@ -66,31 +69,31 @@ class FastForward:
             dict[str, Tensor]: The features, in the type of the network.
         """
         if torch.is_grad_enabled():
-            return read(inputs)
+            return read(*inputs)
         for way in list(self.ways):
             if way == 'bfloat16' and not self._has_bfloat16():
                 continue
-            if way in self._accepted or self._accepts(lambda: read(inputs), way):
+            if way in self._accepted or self._accepts(read, inputs, way):
                 found = None if key is None or self.exact else self._replayed(read, inputs, key, way)
-                return self._run(lambda: read(inputs), way) if found is None else found
-        return read(inputs)
+                return self._run(read, inputs, way) if found is None else found
+        return read(*inputs)
 
-    def _replayed(self, read: Callable[[Any], Features], inputs: Any, key: Hashable, way: str) -> Features | None:
+    def _replayed(self, read: Callable[..., Features], inputs: Sequence, key: Hashable, way: str) -> Features | None:
         """The features, by a CUDA graph; None if they cannot be recorded."""
-        if not isinstance(inputs, Tensor) or not can_record([inputs]):
+        if not all(isinstance(part, Tensor) for part in inputs) or not can_record(inputs):
             return None
         # The graph has the weights' places in memory, and copies of some weights.
         recorded = self._recorder.get((key, way, addresses(self.network), versions(self.network)),
-                                      lambda tensors: self._run(lambda: read(tensors[0]), way), [inputs])
+                                      lambda tensors: self._run(read, tensors, way), inputs)
         # Copies, since the next replay overwrites them.
-        return None if recorded is None else _each(recorded([inputs]), Tensor.clone)
+        return None if recorded is None else _each(recorded(inputs), Tensor.clone)
 
-    def _accepts(self, read: Callable[[], Features], way: str) -> bool:
+    def _accepts(self, read: Callable[..., Features], inputs: Sequence, way: str) -> bool:
         """Whether the features are right on these images; if not, the way is not used from then on."""
         with torch.random.fork_rng(devices=gpus(self.network)):
-            plain = read()
+            plain = read(*inputs)
             try:
-                found = self._run(read, way)
+                found = self._run(read, inputs, way)
             except RuntimeError as error:
                 problem = f'the teacher fails with it: {error}'
             else:
@@ -112,13 +115,13 @@ class FastForward:
             return False
         return has_bfloat16(parameter.device.type)
 
-    def _run(self, read: Callable[[], Features], way: str) -> Features:
+    def _run(self, read: Callable[..., Features], inputs: Sequence, way: str) -> Features:
         if way == 'exact':
             with self._replaced(None):
-                return read()
+                return read(*inputs)
         device = next(self.network.parameters()).device.type
         with self._replaced(torch.bfloat16), torch.autocast(device, torch.bfloat16):
-            found = read()
+            found = read(*inputs)
         return _each(found, _as_float32)
 
     @contextlib.contextmanager
@@ -140,8 +143,7 @@ class FastForward:
 
     def _replace(self, dtype: torch.dtype | None) -> Iterator[nn.Module]:
         """Replace forwards of modules, and yield these modules."""
-        layers = self.norms if dtype is None else {**dict.fromkeys(_castable(self.network)), **self.norms}
-        for layer, norm in layers.items():
+        for layer, norm in self._layers.items():
             if norm is not None and (norm.training or _is_read(layer) or _is_read(norm)):
                 norm = None
             if norm is None and dtype is None or 'forward' in vars(layer) or 'forward' in vars(norm or layer):
@@ -156,9 +158,8 @@ class FastForward:
 
     def _folded(self, layer: nn.Module, norm: nn.Module | None, dtype: torch.dtype | None) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of a layer with the batch norm after it, computed again where they changed."""
-        sources = [tensor for module in (layer, norm) if module is not None
-                   for tensors in (module._parameters, module._buffers) for tensor in tensors.values() if tensor is not None]
-        state = (norm is None, *((tensor.data_ptr(), _version(tensor)) for tensor in sources))
+        modules = [layer] if norm is None else [layer, norm]
+        state = addresses(*modules), versions(*modules)
         key = layer, str(dtype)
         if key not in self._weights or self._weights[key][0] != state:
             weight, bias = (layer.weight, layer.bias) if norm is None else _fold(layer, norm)
@@ -201,33 +202,17 @@ def _norms_to_fold(traced: Trace) -> dict[nn.Module, nn.Module]:
     return folded
 
 
-def _castable(network: nn.Module) -> list[nn.Module]:
-    """Layers whose weights can be stored in a different type."""
-    return [module for module in network.modules() if type(module) in (nn.Conv2d, nn.Linear)]
-
-
 def _fold(layer: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that is a convolution with a batch norm in eval mode after it."""
-    scale = (norm.running_var.double() + norm.eps).rsqrt()
-    bias = -norm.running_mean.double()
-    if layer.bias is not None:
-        bias = bias + layer.bias.double()
-    if norm.weight is not None:
-        scale = scale * norm.weight.double()
-    bias = bias * scale
-    if norm.bias is not None:
-        bias = bias + norm.bias.double()
-    weight = layer.weight.double() * scale[:, None, None, None]
+    double = [None if tensor is None else tensor.double() for tensor in (
+        layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)]
+    weight, bias = fuse_conv_bn_weights(*double[:4], norm.eps, *double[4:])
     return weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
 
 
 def _is_read(module: nn.Module) -> bool:
     """Whether a hook sees what the module gets or returns."""
     return bool(module._forward_hooks or module._forward_pre_hooks)
-
-
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
 
 
 def _same(x: Tensor) -> Tensor:

@@ -168,18 +168,15 @@ class TapDistill(SingleTeacherDistill):
         def read(images: Tensor) -> dict[str, Tensor]:
             with distiller.teacher_recorders, distiller.deliveries, distiller.transmitter_reader(self.teacher) as reader:
                 self.teacher(images, data_samples, mode='tensor')
-            recorded = {(name, index): value for name, recorder in recorders.items()
-                        for index, value in enumerate(recorder.data_buffer)}
+            recorded = {('recorder', name): list(recorder.data_buffer) for name, recorder in recorders.items()}
             return {**reader.features, **recorded}
 
         with argument_prefix('model.distiller: ', ConfigError), torch.no_grad():
             # A delivery's data wait in a queue, so there the teacher cannot run twice for a comparison of both ways.
             # Only a classifier's features depend on the images alone, and not on annotations.
             key = tuple(distiller.taps('transmitter')) if isinstance(self.teacher, BaseClassifier) else None
-            found = read(batch_inputs) if distiller.deliveries.deliveries else self._fast.run(read, batch_inputs, key)
+            found = read(batch_inputs) if distiller.deliveries.deliveries else self._fast.run(read, batch_inputs, key=key)
         self.passes['teacher'] += 1
-        for recorder in recorders.values():
-            recorder.reset_data_buffer()
-        for name, index in [key for key in found if isinstance(key, tuple)]:
-            recorders[name].data_buffer.append(found.pop((name, index)))
+        for name, recorder in recorders.items():
+            recorder.data_buffer[:] = found.pop(('recorder', name))
         return found
