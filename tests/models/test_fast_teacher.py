@@ -56,6 +56,11 @@ def test_the_key_of_a_wrong_value_is_given(make_config):
         build_trainer(make_config('equal', model__fast_teacher='fast'))
 
 
+def test_layers_of_a_method_on_logits_are_refused(make_config):
+    with pytest.raises(ConfigError, match="model.distiller: .* unexpected keyword argument 'transmitters'"):
+        build_trainer(make_config('kd', model__distiller__transmitters='auto'))
+
+
 def test_a_teacher_with_deliveries_runs_once(make_config):
     """A delivery stores the teacher's data until the student has run."""
     delivery = dict(crop=dict(type='FunctionOutputs', func_path='torch.nn.functional.relu', max_keep_data=100))

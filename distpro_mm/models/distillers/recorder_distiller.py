@@ -17,7 +17,7 @@ class RecorderDistiller(TapDistiller):
     """
 
     def __init__(self, **kwargs) -> None:
-        super().__init__(**kwargs)
+        super(TapDistiller, self).__init__(**kwargs)  # refuses layers, which this distiller has none of
 
     def prepare(self, teacher: Trace, student: Trace) -> None:
         """Nothing to find: recorders name their modules."""
