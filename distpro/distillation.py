@@ -9,11 +9,9 @@ from torch import Tensor, nn
 from .checks import check_number
 from .errors import ArgumentError, argument_prefix, is_number
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
-from .process import DistillationProcess, map_process
+from .process import ProcessLike, fit_process
 from .tracing import FastForward, FeatureReader, FeatureTap, Trace, in_place_off, resolve_taps, trace
 from .weighting import Weighting
-
-ProcessLike = str | dict | DistillationProcess
 
 
 @dataclasses.dataclass
@@ -121,19 +119,11 @@ class Distillation(nn.Module):
         self.grid = PathwayGrid(taps[0], taps[1], transforms or dict(pointwise=PointwiseTransform), connections, distance,
                                 logit_taps, logit_losses, weighting, **kwargs)
         self.grid.to(next(student.parameters()))  # device and type
-        self.process = None if process is None else self._fitted(process, transfer)
-
-    def _fitted(self, process: ProcessLike, transfer: bool) -> DistillationProcess:
-        """A process for the pathways of these networks."""
-        names = self.grid.names
-        with argument_prefix('process: '):
-            if isinstance(process, dict):
-                return DistillationProcess.by_hand(names, **{'unit': self.grid.weighting.unit, **process})
-            if isinstance(process, str):
-                process = DistillationProcess.load(process)
-            if transfer:
-                return map_process(process, names, self.grid.layer_names)
-            return process.reorder(names, 'these networks', ', or pass transfer=True to carry it over by depth')
+        self.process = None
+        if process is not None:
+            with argument_prefix('process: '):
+                self.process = fit_process(process, self.grid.names, self.grid.layer_names, self.grid.weighting.unit, transfer,
+                                           instead=', or pass transfer=True to carry it over by depth')
 
     @property
     def student(self) -> nn.Module:

@@ -24,11 +24,11 @@ from mmengine.runner import Runner  # noqa: E402
 import data  # noqa: E402  first: makes the toolbox importable
 import machine  # noqa: E402
 import settings as known  # noqa: E402
-from distpro.process import DistillationProcess  # noqa: E402
+from distpro.process import DistillationProcess, average_processes, load_process  # noqa: E402
 from distpro_mm.errors import NotLearnedError, TrainingError  # noqa: E402
 from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
 
-METHODS = ('student', 'kd', 'equal', 'ramp', 'distpro')
+METHODS = ('student', 'kd', 'equal', 'ramp', 'general', 'distpro')
 SEEDS = (0, 1, 2)
 RAMP = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))
 ABOVE_CHANCE = 1.2  # times the chance level counts as chance level
@@ -61,6 +61,15 @@ class Bench:
         self.folder = os.path.join(work_dir, name)
         self.file = os.path.join(self.folder, 'images.npz')
         self.teacher_ckpt = os.path.join(self.folder, 'teacher.pth')
+        self.general = os.path.join(self.folder, 'general.json')
+        self.save_general()
+
+    def save_general(self) -> None:
+        """Write the average of the package's processes without those of this setting."""
+        others = [name for name in load_process('general').origin['average_of'] if name != self.setting.library]
+        process = average_processes([load_process(name) for name in others])
+        process.origin = dict(average_of=others)
+        process.save(self.general)
 
     def config(self, method: str, seed: int) -> Config:
         """The config of a run."""
@@ -79,9 +88,10 @@ class Bench:
             cfg.model = known.plain_kd(setting, self.teacher_ckpt)
         else:
             cfg.model = known.distilled(setting, self.teacher_ckpt)
-        if method in ('ramp', 'distpro'):
-            process = RAMP if method == 'ramp' else os.path.join(self.folder, 'process.json')
-            cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', process=process)]
+        if method in ('ramp', 'general', 'distpro'):
+            process = dict(ramp=RAMP, general=self.general, distpro=os.path.join(self.folder, 'process.json'))[method]
+            transfer = dict(transfer='by_depth') if method == 'general' else {}
+            cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', process=process, **transfer)]
         return cfg
 
     def key(self, method: str, seed: int, needs: str) -> str:
@@ -104,7 +114,8 @@ class Bench:
         needed = [results.get(name) for name in (('teacher', 'search') if method == 'distpro' else ('teacher', ))]
         if any(result is None or result['failed'] is not None for result in needed):
             return None
-        return ''.join(result['key'] + result.get('process', '') for result in needed)
+        process = _hash(self.general) if method == 'general' else ''
+        return ''.join(result['key'] + result.get('process', '') for result in needed) + process
 
     def run(self, method: str, seed: int, needs: str = '') -> dict:
         """Result of a run. Trains if there is no result for the present config."""
@@ -156,7 +167,7 @@ class Bench:
     def followers(self, method: str, methods=METHODS) -> list[tuple[str, int]]:
         """Method and seed of the runs that depend on this one (None: on no run), most expensive first."""
         after: dict[str | None, list[str]] = {None: ['teacher', 'student'], 'search': ['distpro'],
-                                              'teacher': ['search', 'equal', 'ramp', 'kd']}
+                                              'teacher': ['search', 'equal', 'ramp', 'general', 'kd']}
         runs = []
         for follower in after.get(method, []):
             once = dict(teacher=0, search=self.seeds[0])
@@ -172,6 +183,11 @@ class Bench:
             needs = self.needs(method, before)
             found += [self.done(method, seed, needs) for seed in self.seeds if needs is not None]
         return [result for result in found if result is not None]
+
+
+def _hash(file: str) -> str:
+    with open(file, 'rb') as content:
+        return hashlib.sha256(content.read()).hexdigest()[:16]
 
 
 def run_all(benches: list[Bench], methods: tuple[str, ...], jobs: int) -> None:

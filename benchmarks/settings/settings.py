@@ -59,6 +59,7 @@ class Setting:
         optimizer (dict): Optimiser of the student, and of the teacher unless it is AdamW.
         distiller (dict): Changes of the default distiller.
         teacher_part (str): Images that the teacher is trained on. Defaults to 'train'.
+        library (str): Name of the package's process that was searched in this setting. Defaults to '': there is none.
         for_choosing (bool): Whether the 'val' images may be used to choose defaults of the package. Other settings run once.
     """
     data: Callable[[], dict]
@@ -72,6 +73,7 @@ class Setting:
     optimizer: dict = dataclasses.field(default_factory=lambda: SGD)
     distiller: dict = dataclasses.field(default_factory=dict)
     teacher_part: str = 'train'
+    library: str = ''
     for_choosing: bool = False
 
 
@@ -95,19 +97,21 @@ SETTINGS: dict[str, Setting] = dict(
     digits=Setting(
         data=make_digits, size=(1, 8, 8), classes=10, teacher=cifar_resnet(20, in_channels=1),
         student=cifar_resnet(8, 8, in_channels=1), epochs=20, teacher_epochs=60, batch_size=50,
-        optimizer=dict(SGD_HIGH, lr=0.05), for_choosing=True),
+        optimizer=dict(SGD_HIGH, lr=0.05), library='digits/resnet20-resnet8', for_choosing=True),
     shapes300_mobilenet=Setting(
         **_shapes(32, 300), teacher=resnet18(8), student=MOBILENET, epochs=30, batch_size=32, for_choosing=True),
     shapes300_vit=Setting(
-        **_shapes(32, 300), teacher=resnet18(8), student=VIT, epochs=30, batch_size=32, optimizer=ADAMW, for_choosing=True),
+        **_shapes(32, 300), teacher=resnet18(8), student=VIT, epochs=30, batch_size=32, optimizer=ADAMW,
+        library='shapes-32px/resnet18-vit', for_choosing=True),
     cifar12_resnet8=Setting(
         **_cifar(12, 100, 50), teacher=RESNET20, student=RESNET8, epochs=7, batch_size=128, optimizer=SGD_HIGH,
-        for_choosing=True),
+        library='cifar100-12px/resnet20-resnet8', for_choosing=True),
     cifar16_vgg8_adamw=Setting(
-        **_cifar(16, 10, 100), teacher=VGG11, student=VGG8, epochs=4, batch_size=16, optimizer=ADAMW, for_choosing=True),
+        **_cifar(16, 10, 100), teacher=VGG11, student=VGG8, epochs=4, batch_size=16, optimizer=ADAMW,
+        library='cifar100-16px/vgg11-vgg8', for_choosing=True),
     cifar16_resnet14=Setting(
         **_cifar(16, 20, 150), teacher=RESNET20, student=RESNET14, epochs=6, batch_size=64, optimizer=SGD_HIGH,
-        distiller=ALL),
+        distiller=ALL, library='cifar100-16px/resnet20-resnet14'),
     shapes300_mobilenet_64=Setting(
         **_shapes(64, 300), teacher=resnet18(8), student=MOBILENET, epochs=15, batch_size=16),
     shapes300_resnet=Setting(
@@ -116,10 +120,11 @@ SETTINGS: dict[str, Setting] = dict(
     shapes1500_vit_64=Setting(
         **_shapes(64, 1500), teacher=resnet18(6), student=VIT_64, epochs=6, batch_size=32, optimizer=ADAMW),
     cifar24_resnet8=Setting(
-        **_cifar(24, 10, 250), teacher=RESNET14, student=RESNET8, epochs=7, batch_size=64, optimizer=SGD_HIGH),
+        **_cifar(24, 10, 250), teacher=RESNET14, student=RESNET8, epochs=7, batch_size=64, optimizer=SGD_HIGH,
+        library='cifar100-24px/resnet14-resnet8'),
     cifar12_wrn_adamw=Setting(
         **_cifar(12, 100, 50), teacher=WRN, student=RESNET8, epochs=4, batch_size=64, optimizer=ADAMW,
-        distiller=TWO_TRANSFORMS),
+        distiller=TWO_TRANSFORMS, library='cifar100-12px/wrn-16-2-resnet8'),
     cifar12_shufflenet=Setting(
         **_cifar(12, 10, 150), teacher=RESNET14, student=SHUFFLENET, epochs=3, batch_size=16))
 

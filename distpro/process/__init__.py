@@ -1,7 +1,12 @@
-"""The process: the pathways' weights over a training, and its transfer to other networks."""
+"""The process: the pathways' weights over a training, its transfer to other networks, and the library of processes."""
 from ..errors import ProcessError
 from .ablation import ABLATIONS, ablation
+from .average import average_processes
+from .library import ProcessLike, fit_process, library, load_process
 from .process import DistillationProcess, interpolate
 from .transfer import TRANSFERS, map_process
 
-__all__ = ['ABLATIONS', 'TRANSFERS', 'DistillationProcess', 'ProcessError', 'ablation', 'interpolate', 'map_process']
+__all__ = [
+    'ABLATIONS', 'TRANSFERS', 'DistillationProcess', 'ProcessError', 'ProcessLike', 'ablation', 'average_processes',
+    'fit_process', 'interpolate', 'library', 'load_process', 'map_process'
+]

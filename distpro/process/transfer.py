@@ -39,7 +39,8 @@ def map_process(process: DistillationProcess, names: Sequence[str],
 
     In the unit 'variance', which divides by the number of pathways, the mean is preserved instead of the total.
 
-    Pathways between logits have no depth: each gets the weights of the pathway with the same label.
+    Pathways between logits have no depth: each gets the weights of the pathway with the same label. If the process has one
+    only, it serves all of the new pair, and is left out if the new pair has none.
 
     Args:
         process (DistillationProcess): The process, with at least one knot.
@@ -50,7 +51,8 @@ def map_process(process: DistillationProcess, names: Sequence[str],
 
     Returns:
         DistillationProcess: The new process, at the same knots. Its alpha equals the weights (weighting 'absolute').
-            ``origin['transfer']`` has the original pathways and layers.
+            ``origin['transfer']`` has the original pathways and layers, and whether the process lists its layers; if
+            not, they are in the order in which its pathways name them.
 
     Raises:
         ProcessError: If a name is invalid or its layer is not among the layers; if the transforms or the labels of logits
@@ -61,8 +63,8 @@ def map_process(process: DistillationProcess, names: Sequence[str],
         return process.reorder(names, 'the new pair')
     source = PathwayDepths(process.names, process.layers, 'the process')
     target = PathwayDepths(names, layers, 'the new pair')
-    _check_labels('transforms', source.points, target.points)
-    _check_labels('logits', source.logits, target.logits)
+    _check_labels('transforms', source.points, target.points, len(source.points) == 1 and bool(target.points))
+    _check_labels('logits', source.logits, target.logits, len(source.logits) == 1)
     if len(source.points) == 1:
         groups = [(*source.points.values(), {k: point for points in target.points.values() for k, point in points.items()})]
     else:
@@ -76,8 +78,9 @@ def map_process(process: DistillationProcess, names: Sequence[str],
         after = before @ interpolation(list(known.values()), list(asked.values())).T
         weights[:, list(asked)] = scale * after * _factors(before, after, process.progress)
     for label, column in target.logits.items():
-        weights[:, column] = process.weights[:, source.logits[label]]
-    origin = dict(process.origin, transfer=dict(pathways=process.names, layers=source.layers))
+        weights[:, column] = process.weights[:, source.logits.get(label, next(iter(source.logits.values())))]
+    origin = dict(process.origin, transfer=dict(pathways=process.names, layers=source.layers,
+                                                layers_are_listed=process.layers is not None))
     weighting = Weighting('absolute', unit=process.weighting.unit)
     return DistillationProcess(names, weighting, process.progress, weights, origin, layers)
 
@@ -199,9 +202,8 @@ def _factors(before: np.ndarray, after: np.ndarray, progress: Sequence[float]) -
     return factors[:, None]
 
 
-def _check_labels(kind: str, source: dict, target: dict) -> None:
-    """Refuse transforms, or labels of logits, that only one side has; a single transform is used for all."""
-    one_serves_all = kind == 'transforms' and len(source) == 1 and target
+def _check_labels(kind: str, source: dict, target: dict, one_serves_all: bool) -> None:
+    """Refuse transforms, or labels of logits, that only one side has, unless the process's single one serves all."""
     if set(source) != set(target) and not one_serves_all:
         raise ProcessError(f'the process has the {kind} {", ".join(source) or "none"} and the new pair has '
                            f'{", ".join(target) or "none"}: give both the same (name= sets the label)'

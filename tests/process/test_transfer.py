@@ -260,7 +260,8 @@ def test_without_layers_their_order_in_the_names_is_used():
     new, new_layers = pair(4, 5, NOT_SHALLOWER, letters='uv')
     expected = map_process(drawn(names, layers), new, new_layers)
     assert np.array_equal(map_process(drawn(names), new).weights, expected.weights)
-    assert map_process(drawn(names), new).origin['transfer'] == dict(pathways=names, layers=layers)
+    assert map_process(drawn(names), new).origin['transfer'] == dict(
+        pathways=names, layers=layers, layers_are_listed=False)
 
 
 def test_the_new_process_is_one_like_any_other(tmp_path):
@@ -315,14 +316,25 @@ def test_other_transforms_are_refused(before, after, message):
         map_process(drawn([*pair(2, 2, ALL, before)[0], *logits]), [*pair(3, 3, ALL, after, letters='uv')[0], *logits])
 
 
-@pytest.mark.parametrize('before, after', [(['kl'], []), ([], ['kl']), (['kl'], ['dkd']), (['kl', 'dkd'], ['dkd'])])
+def with_logits(names, labels):
+    return [*names, *[f'logits>logits:{label}' for label in labels]]
+
+
+@pytest.mark.parametrize('before, after', [([], ['kl']), (['kl', 'dkd'], ['dkd']), (['kl', 'dkd'], [])])
 def test_other_logits_are_refused(before, after):
     told = [', '.join(labels) or 'none' for labels in (before, after)]
     with pytest.raises(ProcessError, match=f'has the logits {told[0]} and the new pair has {told[1]}: give both the '
                        r'same \(name= sets the label\)$'):
-        map_process(*([*([f'logits>logits:{label}' for label in labels]), *pair(2, 2, letters=letters)[0]] if letters == 'uv'
-                      else drawn([*pair(2, 2)[0], *[f'logits>logits:{label}' for label in labels]])
-                      for labels, letters in ((before, 'ts'), (after, 'uv'))))
+        map_process(drawn(with_logits(pair(2, 2)[0], before)), with_logits(pair(2, 2, letters='uv')[0], after))
+
+
+@pytest.mark.parametrize('after', [[], ['dkd'], ['dkd', 'mse']])
+def test_a_single_logit_pathway_serves_all(after):
+    process = drawn(with_logits(pair(2, 2)[0], ['kl']))
+    features = pair(2, 2, letters='uv')[0]
+    mapped = map_process(process, with_logits(features, after))
+    assert np.array_equal(mapped.weights[:, len(features):], np.repeat(process.weights[:, -1:], len(after), axis=1))
+    assert np.allclose(mapped.weights[:, :len(features)], process.weights[:, :-1], rtol=1e-12)
 
 
 def test_names_without_layers_and_layers_that_are_not_listed_are_refused():

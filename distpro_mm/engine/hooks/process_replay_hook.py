@@ -9,7 +9,7 @@ from mmrazor.registry import HOOKS
 from distpro.checks import MAX_SEED, check_number, check_whole
 from distpro.errors import argument_prefix
 from distpro.pathways import PathwayGrid
-from distpro.process import ABLATIONS, TRANSFERS, DistillationProcess, ablation as ablated, map_process
+from distpro.process import ABLATIONS, TRANSFERS, DistillationProcess, ablation as ablated, fit_process
 
 from ...errors import ConfigError
 from ..search import Search
@@ -133,17 +133,11 @@ class ProcessReplayHook(Hook):
 
     def _read(self, grid: PathwayGrid, logger) -> DistillationProcess:
         """The process of the file or of the hand-tuned schedule, for the model's pathways."""
-        if isinstance(self.process, dict):
-            unit = grid.weighting.unit
-            return DistillationProcess.by_hand(grid.names, **{'unit': unit, **self.process})
-        process = DistillationProcess.load(self.process)
-        if self.transfer is None:
-            return process.reorder(grid.names, 'model.distiller',
-                                   ", or set transfer='by_depth' to map it to other layers")
-        mapped = map_process(process, grid.names, grid.layer_names)
-        if set(process.names) != set(grid.names):
-            before, now = mapped.origin['transfer']['layers'], grid.layer_names
-            note = '' if process.layers else ' (in the order of its pathways, because its file does not list the layers)'
+        process = fit_process(self.process, grid.names, grid.layer_names, grid.weighting.unit, self.transfer is not None,
+                              'model.distiller', ", or set transfer='by_depth' to map it to other layers")
+        before, now = process.origin.get('transfer'), grid.layer_names
+        if before is not None:
+            note = '' if before['layers_are_listed'] else ' (in the order of its pathways, because its file does not list the layers)'
             logger.info(f"Mapped '{osp.basename(self.process)}' by depth{note}: " + '; '.join(
-                f'{side} {", ".join(before[side])} to {", ".join(now[side])}' for side in now))
-        return mapped
+                f'{side} {", ".join(before["layers"][side])} to {", ".join(now[side])}' for side in now))
+        return process

@@ -1,0 +1,54 @@
+"""Rows of the tables that describe processes."""
+import numpy as np
+
+from distpro.process import DistillationProcess
+
+MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+
+
+def library_rows(processes: dict[str, DistillationProcess]) -> list[list[str]]:
+    """A row for each process: name, number of pathways, and where it comes from.
+
+    Args:
+        processes (dict[str, DistillationProcess]): The processes by name.
+    """
+    rows = [['name', 'pathways', 'data', 'teacher', 'student', 'epochs']]
+    for name, process in processes.items():
+        origin = {**process.origin, **process.origin.get('source', {})}
+        rows.append([name, str(len(process.names)), *[str(origin.get(key, '')) for key in
+                                                      ('data', 'teacher', 'student', 'epochs')]])
+    return rows
+
+
+def origin_rows(process: DistillationProcess) -> list[list[str]]:
+    """A row for each entry of a process's origin; the trials of a search in one row."""
+    rows = [['origin', '']]
+    for key, value in process.origin.items():
+        if key == 'trials':
+            value = ', '.join(f'{trial["kind"]} {trial["loss"]:.3g}' for trial in value)
+        if isinstance(value, dict):
+            rows += [[f'{key}: {name}', str(entry)] for name, entry in value.items()]
+        else:
+            rows.append([key, ', '.join(map(str, value)) if isinstance(value, list) else str(value)])
+    return rows
+
+
+def weight_rows(process: DistillationProcess) -> list[list[str]]:
+    """A row for each pathway with its weights at five moments of the training, heaviest pathway first."""
+    weights = process.weights_at(MOMENTS)
+    order = np.argsort(-weights.mean(axis=0), kind='stable')
+    return [[f'pathway (unit {process.weighting.unit})', *[f'{moment:.0%}' for moment in MOMENTS]],
+            *[[process.names[index], *[f'{weight:.3g}' for weight in weights[:, index]]] for index in order]]
+
+
+def difference_rows(process: DistillationProcess, other: DistillationProcess) -> list[list[str]]:
+    """A row for each pathway with both processes' weights at five moments of the training, first > second.
+
+    Args:
+        process (DistillationProcess): A process.
+        other (DistillationProcess): A process of the same pathways in the same order.
+    """
+    both = process.weights_at(MOMENTS), other.weights_at(MOMENTS)
+    return [['pathway', *[f'{moment:.0%}' for moment in MOMENTS]],
+            *[[name, *[f'{first:.3g} > {second:.3g}' for first, second in zip(both[0][:, index], both[1][:, index])]]
+              for index, name in enumerate(process.names)]]
