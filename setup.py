@@ -64,7 +64,7 @@ setup(
     ],
     keywords='knowledge distillation, meta learning, pytorch, openmmlab, mmrazor',
     packages=find_packages(include=['distpro', 'distpro.*', 'distpro_mm', 'distpro_mm.*']),
-    package_data={'distpro': ['py.typed'], 'distpro_mm': ['py.typed']},
+    package_data={'distpro': ['py.typed', 'process/shipped/**/*.json'], 'distpro_mm': ['py.typed']},
     python_requires='>=3.11,<3.14',
     install_requires=[  # of the package distpro; distpro_mm needs the extra mm
         'torch>=2.11,<2.14',

@@ -55,7 +55,8 @@ class Distillation(nn.Module):
         logits (dict[str, nn.Module], optional): By label, losses of the student's and the teacher's logits. Defaults to
             None: ``dict(kl=KLDivergence(4))``. An empty dict: none.
         weighting (Weighting, optional): From alpha to weights. Defaults to None: ``Weighting('exponential')``.
-        process (str, dict or DistillationProcess, optional): The weights over the training: the file that a search wrote; or
+        process (str, dict or DistillationProcess, optional): The weights over the training: the file that a search wrote; a
+            name in :func:`distpro.process.library`, such as 'general'; or
             ``dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))``, see
             :meth:`DistillationProcess.by_hand`. Defaults to None: weights of 1.
         transfer (bool): Carry a process of other networks over to these pathways by depth. Defaults to False: refuse it.
@@ -122,8 +123,8 @@ class Distillation(nn.Module):
         self.process = None
         if process is not None:
             with argument_prefix('process: '):
-                self.process = fit_process(process, self.grid.names, self.grid.layer_names, self.grid.weighting.unit, transfer,
-                                           instead=', or pass transfer=True to carry it over by depth')
+                self.process = fit_process(process, self.grid.names, self.grid.layer_names, self.grid.weighting.unit,
+                                           transfer, instead=', or pass transfer=True to carry it over by depth')
 
     @property
     def student(self) -> nn.Module:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .distillation import Distillation
 from .errors import ArgumentError, SearchError, first_line
-from .process import DistillationProcess
+from .process import DistillationProcess, ProcessLike
 from .random_state import preserve_random_states
 from .searching import REFERENCES, Round, RoundSearch, build_searcher, round_epochs
 from .searching.arguments import check_numbers
@@ -31,6 +31,7 @@ def search(student: nn.Module,
            min_iterations: int = 200,
            rounds: int = 3,
            knots: int = 4,
+           initial: ProcessLike | None = None,
            searcher: dict | None = None,
            references: Sequence[str] = REFERENCES,
            max_divisions: int = 5,
@@ -60,6 +61,8 @@ def search(student: nn.Module,
         min_iterations (int): Least iterations of a round; one of fewer is repeated and averaged. Defaults to 200.
         rounds (int): Refinements of the best level, >= 1. Defaults to 3.
         knots (int): Points of the training at which the weights are free, >= 2. Defaults to 4.
+        initial (str, dict or DistillationProcess, optional): The process that is tried first, such as 'general'; another
+            pair's is mapped by depth. Defaults to None: 16 for features and 1 for logits, 20 times as much in the middle.
         searcher (dict, optional): Strategy of the refinement, ``type`` and its arguments. Defaults to None:
             ``dict(type='RpropSearcher')``.
         references (Sequence[str]): References that are trained: 'student', 'kd'. Defaults to both.
@@ -87,19 +90,20 @@ def search(student: nn.Module,
                              distillation)
         try:
             length = round_epochs(epochs, training.epoch_iterations, round_share, min_iterations)
-            return _searched(training, length, knots, rounds, min_iterations, searcher or dict(type='RpropSearcher'),
-                             references, max_divisions, max_growth, memory, seed, report)
+            return _searched(training, length, knots, rounds, min_iterations, initial,
+                             searcher or dict(type='RpropSearcher'), references, max_divisions, max_growth, memory, seed,
+                             report)
         finally:
             training.close()
 
 
-def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_iterations: int, searcher: dict,
-              references: Sequence[str], max_divisions: int, max_growth: float, memory: float, seed: int,
-              report: Callable[[str], Any]) -> DistillationProcess:
+def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_iterations: int,
+              initial: ProcessLike | None, searcher: dict, references: Sequence[str], max_divisions: int,
+              max_growth: float, memory: float, seed: int, report: Callable[[str], Any]) -> DistillationProcess:
     grid = training.kd.grid
     training.start(epochs * training.epoch_iterations)
     strategy = build_searcher(grid, searcher, rounds, knots, references=references, guessing=training.guessing(),
-                              max_divisions=max_divisions, seed=seed)
+                              max_divisions=max_divisions, seed=seed, initial=initial)
     current = Round(training, training.iterations, strategy.differentiates, memory, max_growth)
     found = RoundSearch(grid, current, strategy, math.ceil(min_iterations / training.iterations))
     current.open()

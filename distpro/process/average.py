@@ -53,8 +53,8 @@ def _logarithm(weights: np.ndarray) -> np.ndarray:
 def _one_transform(process: DistillationProcess) -> DistillationProcess:
     """A process with one pathway for each pair of layers, which has the mean weight of its transforms."""
     if process.weighting.unit != 'variance':
-        raise ProcessError(f"an average needs processes in the unit 'variance', got one in '{process.weighting.unit}', which "
-                           'depends on the networks')
+        raise ProcessError(f"an average needs processes in the unit 'variance', got one in '{process.weighting.unit}', "
+                           'which depends on the networks')
     depths = PathwayDepths(process.names, process.layers, 'the process')
     if len(depths.logits) != 1 or not depths.points:
         raise ProcessError('an average needs processes with pathways between layers and one pathway between logits, got '

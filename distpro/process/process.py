@@ -174,7 +174,7 @@ class DistillationProcess:
         unknown = [name for name in self.names if name not in names]
         if missing or unknown:
             parts = ([f'lacks {", ".join(missing)}'] if missing else []) + \
-                ([f'has {", ".join(unknown)}, which {where} lacks'] if unknown else [])
+                ([f'has {", ".join(unknown)}, unknown to {where}'] if unknown else [])
             raise ProcessError(f'the process does not fit the pathways of {where}: it {" and ".join(parts)}; use the '
                                f'transmitters, receivers, connections and transforms that it was searched with{instead}')
         order = [self.names.index(name) for name in names]

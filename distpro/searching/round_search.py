@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, argument_prefix
 from ..pathways import PathwayGrid
-from ..process import DistillationProcess, interpolate
+from ..process import DistillationProcess, ProcessLike, fit_process, interpolate
 from ..random_state import without_side_effects
 from ..weighting import OFF, Weighting
 from .round import Round, copied
@@ -176,8 +176,8 @@ class RoundSearch:
 
 def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: int = 4, initial_bump: float = 3.0,
                    feature_weight: float = 16.0, references: Sequence[str] = REFERENCES, guessing: float = math.inf,
-                   max_divisions: int = 5, seed: int = 0) -> Searcher:
-    """A search strategy that starts from the default process.
+                   max_divisions: int = 5, seed: int = 0, initial: ProcessLike | None = None) -> Searcher:
+    """A search strategy that starts from the default process or from a given one.
 
     Args:
         grid (PathwayGrid): The pathways.
@@ -191,9 +191,12 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
         guessing (float): Loss of a classifier that guesses. Defaults to infinity: unknown.
         max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
         seed (int): Seed of random strategies. Defaults to 0.
+        initial (str, dict or DistillationProcess, optional): The process that is tried first, as in
+            :func:`distpro.process.fit_process`, mapped to the pathways by depth. ``initial_bump`` and ``feature_weight`` do
+            not apply, and rising weights are not tried. Defaults to None: the default process.
 
     Raises:
-        ArgumentError: If the strategy is unknown, or an argument of it is out of range.
+        ArgumentError: If the strategy is unknown, an argument of it is out of range, or the initial process does not fit.
     """
     arguments = dict(searcher)
     kind = arguments.pop('type')
@@ -205,13 +208,30 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
     if free:
         features = [index for index in range(constant.shape[1]) if index not in grid.logit_indices]
         constant[:, features] += math.log(feature_weight)
-    initial = constant.clone()
-    initial[1:-1] += initial_bump
-    rising = constant + initial_bump * torch.linspace(0, 1, knots)[:, None]
+    rising = constant + initial_bump * torch.linspace(0, 1, knots)[:, None] if initial is None and initial_bump else None
+    if initial is None:
+        first = constant.clone()
+        first[1:-1] += initial_bump
+    else:
+        with argument_prefix('initial: '):
+            first = _alpha_of(initial, grid, knots).to(constant)
     known = reference_alphas(grid, knots)
-    return kind(initial, {name: known[name] for name in references if name in known}, rounds, grid.logit_indices, guessing,
-                has_level=free, max_divisions=max_divisions, seed=seed, off=OFF,
-                other_shape=rising if initial_bump else None, **arguments)
+    with argument_prefix('searcher: '):
+        return kind(first, {name: known[name] for name in references if name in known}, rounds, grid.logit_indices, guessing,
+                    has_level=free, max_divisions=max_divisions, seed=seed, off=OFF, other_shape=rising, **arguments)
+
+
+def _alpha_of(source: ProcessLike, grid: PathwayGrid, knots: int) -> Tensor:
+    """alpha [knots, N] of a process for the grid's pathways, float64."""
+    process = fit_process(source, grid.names, grid.layer_names, grid.weighting.unit, transfer=True)
+    if grid.weighting.type != 'exponential':
+        raise ArgumentError(f"a search can start from a process with weighting.type='exponential' only, got "
+                            f"'{grid.weighting.type}'")
+    if process.weighting.unit != grid.weighting.unit:
+        raise ArgumentError(f"the process has weights in the unit '{process.weighting.unit}', and weighting.unit="
+                            f"'{grid.weighting.unit}'")
+    weights = torch.from_numpy(process.weights_at(np.linspace(0, 1, knots).tolist()))
+    return torch.where(weights > math.exp(OFF), weights.log(), torch.full_like(weights, OFF))
 
 
 def reference_alphas(grid: PathwayGrid, knots: int) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import torch
 from mmengine.hooks import Hook
 from runs import Watch, trained, written_process
 
+from distpro.process import load_process, map_process
 from distpro.searching import Round, RoundSearch
 from distpro_mm.engine.hooks import DistillWarmUpHook
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
@@ -309,6 +310,17 @@ def test_weights_begin_higher_inside_the_run(make_config):
     assert np.allclose(weights.seen[0].cpu(), np.tile(middle[:, None], 5))
 
 
+def test_a_search_starts_from_a_process_of_the_library(make_config):
+    runner = trained(make_config('whole_run', train_cfg__rounds=1, train_cfg__initial='general',
+                                 model__distiller__weighting=dict(_delete_=True, type='exponential'),
+                                 train_cfg__references=['student'], train_cfg__max_divisions=1))
+    grid = runner.model.distiller.grid
+    expected = map_process(load_process('general'), grid.names, grid.layer_names).weights_at([0, 1 / 3, 2 / 3, 1])
+    levels = [trial.alpha.exp().numpy() for trial in runner.train_loop.searcher.history if trial.kind == 'level']
+    assert np.allclose(levels[0], expected, rtol=1e-5) and np.allclose(levels[1], expected / 4, rtol=1e-5)
+    assert 'shape' not in [trial.kind for trial in runner.train_loop.searcher.history]
+
+
 def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=2, train_cfg__initial_bump=0, train_cfg__cost_penalty=1e3)
     alpha = np.array(trained(cfg).train_loop.searcher.history[1].alpha.tolist())
@@ -324,6 +336,12 @@ def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
     (dict(train_cfg__searcher=dict(type='RpropSearcher', step_size=0)), 'train_cfg.searcher: step_size=0 must be a number'),
     (dict(train_cfg__initial_bump=float('inf')), 'train_cfg.initial_bump=inf must be a finite number'),
     (dict(train_cfg__initial_bump='high'), "train_cfg.initial_bump='high' must be a finite number"),
+    (dict(train_cfg__initial='genral'), "train_cfg.initial: there is no process file 'genral'.* by name: .*general"),
+    (dict(train_cfg__initial='general', model__distiller__weighting=dict(_delete_=True, type='softmax')),
+     "train_cfg.initial: a search can start from a process with weighting.type='exponential' only, got 'softmax'"),
+    (dict(train_cfg__initial=dict(progress=[0], weights=[1], unit='loss'),
+          model__distiller__weighting=dict(_delete_=True, type='exponential')),
+     "train_cfg.initial: the process has weights in the unit 'loss', and weighting.unit='variance'"),
     (dict(train_cfg__searcher=dict(type='RpropSearcher', step_size='long')), "searcher: step_size='long' must be a number"),
     (dict(train_cfg__searcher=dict(type='RpropSearcher', tolerance=-1)), 'searcher: tolerance=-1 must be a number'),
     (dict(train_cfg__searcher=dict(type='RpropSearcher', confirmations=-1)), 'confirmations=-1 must be a whole number'),

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.runner import Runner
 from runs import Watch, trained
 
-from distpro.process import DistillationProcess, ablation
+from distpro.process import DistillationProcess, ablation, load_process, map_process
 from distpro.weighting import Weighting
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
@@ -159,6 +159,13 @@ def test_a_process_of_another_pair_is_transferred(make_config, process_file):
     wanted = np.stack([np.interp(np.arange(10) / 9, np.linspace(0, 1, 5), column) for column in wanted.T], axis=1)
     assert active == [[0, 1]] * 10
     assert np.allclose(weights, wanted, rtol=1e-6)
+
+
+def test_a_process_of_the_library_needs_its_name_alone(make_config):
+    runner, weights, _ = distil(make_config, 'general')
+    grid = runner.model.distiller.grid
+    mapped = map_process(load_process('general'), grid.names, grid.layer_names)
+    assert np.allclose(weights, mapped.weights_at(np.linspace(0, 1, 10).tolist()), rtol=1e-6)
 
 
 def test_a_search_of_some_layers_is_transferred_by_their_place_among_all(make_config):

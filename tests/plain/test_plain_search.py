@@ -49,6 +49,17 @@ def test_a_search_is_repeatable_and_the_memory_makes_no_difference(data, teacher
     assert other.origin['trials'][0]['kind'] == 'student' and other.origin['trials'][0] != first.origin['trials'][0]
 
 
+def test_a_search_starts_from_a_process_of_the_library(data, teacher):
+    student = network()
+    process = search(data, teacher, student, initial='general', rounds=1, max_divisions=1, references=['student'],
+                     searcher=dict(type='RpropSearcher', confirmations=0))
+    assert [trial['kind'] for trial in process.origin['trials']][:3] == ['student', 'level', 'level']
+    known = distpro.Distillation(student, teacher, next(iter(data[0]))[0][:2], process='general').process
+    by_hand = search(data, teacher, network(), rounds=1, max_divisions=1, references=['student'], initial=known,
+                     searcher=dict(type='RpropSearcher', confirmations=0))
+    assert np.array_equal(process.alpha, by_hand.alpha)
+
+
 class Drawing(torch.utils.data.Dataset):
     """Draws a random number for each image, as augmentations do."""
 

@@ -24,9 +24,10 @@ class ProcessReplayHook(Hook):
     continues the process. Resuming with a different process or length is refused.
 
     Args:
-        process (str or dict): The process file of a search, or a hand-tuned schedule: ``progress``, shares of the
-            training [K] in [0, 1]; ``weights``, >= 0, at these: [K] for all pathways, a dict of 'features' and 'logits'
-            with [K] each, or [K, N] in the order of the pathways; and ``unit``, see :class:`distpro.Weighting`.
+        process (str or dict): The process file of a search; a name in the library (:func:`distpro.process.library`), such as
+            'general', which is always mapped by depth; or a hand-tuned schedule: ``progress``, shares of the training [K] in
+            [0, 1]; ``weights``, >= 0, at these: [K] for all pathways, a dict of 'features' and 'logits' with [K] each, or
+            [K, N] in the order of the pathways; and ``unit``, see :class:`distpro.Weighting`.
         ablation (str): 'process', or an ablation: 'uniform' (one constant weight, the mean over pathways and progress),
             'last' (constant, the last weights), 'mean' (constant, the mean of each pathway), 'mean_over_pathways' (at each
             progress, the mean over pathways), 'shuffled' (random order of progress) or 'random' (at each progress, a random
@@ -137,7 +138,8 @@ class ProcessReplayHook(Hook):
                               'model.distiller', ", or set transfer='by_depth' to map it to other layers")
         before, now = process.origin.get('transfer'), grid.layer_names
         if before is not None:
-            note = '' if before['layers_are_listed'] else ' (in the order of its pathways, because its file does not list the layers)'
+            note = '' if before['layers_are_listed'] else (' (in the order of its pathways, because its file does not list '
+                                                           'the layers)')
             logger.info(f"Mapped '{osp.basename(self.process)}' by depth{note}: " + '; '.join(
                 f'{side} {", ".join(before["layers"][side])} to {", ".join(now[side])}' for side in now))
         return process

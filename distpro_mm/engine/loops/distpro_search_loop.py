@@ -1,4 +1,5 @@
 import copy
+import hashlib
 import math
 from collections.abc import Sequence
 
@@ -69,6 +70,9 @@ class DistProSearchLoop(SearchLoop):
             starts with 1 at the ends of the run and 20 between. 0: constant weights. Defaults to 3.
         feature_weight (float): Factor of the feature pathways' initial weights exp(alpha), > 0. Defaults to 16: with the
             default bump they start with 16 at the ends of the run and 320 between, and the logits with 1 and 20.
+        initial (str or dict, optional): The process that is tried first: a name in the library, such as 'general', a process
+            file, or a schedule as of ``ProcessReplayHook``; another pair's is mapped by depth. ``initial_bump`` and
+            ``feature_weight`` do not apply then, and rising weights are not tried. Defaults to None: these two.
         searcher (dict): Strategy that refines the best level: ``type`` and its arguments. 'RpropSearcher'
             (``step_size=0.7``, ``tolerance=0.05``) uses derivatives. 'CMAESSearcher' and 'RandomSearcher' use held-out
             losses alone, for what has no second derivative, with more ``rounds``, such as 22. Defaults to
@@ -97,6 +101,7 @@ class DistProSearchLoop(SearchLoop):
                  knots: int = 4,
                  initial_bump: float = 3.0,
                  feature_weight: float = 16.0,
+                 initial: str | dict | None = None,
                  searcher: dict = dict(type='RpropSearcher'),
                  references: Sequence[str] = REFERENCES,
                  max_divisions: int = 5,
@@ -128,10 +133,12 @@ class DistProSearchLoop(SearchLoop):
             max_divisions=max_divisions, teacher_kl_share=self.teacher_kl_share, cost_penalty=self.cost_penalty)
         seed = torch.tensor(runner.seed)
         broadcast(seed)  # processes may have seeds of their own
-        with argument_prefix('train_cfg.searcher: ', ConfigError):
+        with argument_prefix('train_cfg.', ConfigError):
             self.searcher: Searcher = build_searcher(
                 grid, {**searcher, 'type': kind}, rounds, knots, initial_bump, feature_weight, references, self._guessing(),
-                max_divisions, int(seed))
+                max_divisions, int(seed), initial)
+        if initial is not None:  # a file may have changed when the search is resumed
+            self.settings['initial'] = hashlib.sha256(self.searcher.initial.numpy().tobytes()).hexdigest()[:16]
         self.training = LoopTraining(self)
         self.search = RoundSearch(grid, Round(self.training, self.iterations, self.differentiates, memory, max_growth),
                                   self.searcher, self.repeats)
