@@ -1,3 +1,3 @@
-# Stage 2: distil on all training images with the process of stage 1.
+# Distil on all training images with the process 'general' of the package, which needs no search.
 _base_ = './equal.py'
-custom_hooks = [dict(type='mmrazor.ProcessReplayHook', process=f'work_dirs/{_base_.pair}/search/process.json')]
+custom_hooks = [dict(type='mmrazor.ProcessReplayHook', process='general')]
