@@ -59,7 +59,8 @@ def search(student: nn.Module,
             number of iterations, stepped after each. Defaults to None: cosine decay to 0.
         round_share (float): Length of a round as a share of the training, in (0, 1]. Defaults to 0.1.
         min_iterations (int): Least iterations of a round; one of fewer is repeated and averaged. Defaults to 200.
-        rounds (int): Refinements of the best level, >= 1. Defaults to 3.
+        rounds (int): Refinements of the best level, >= 0; 0 searches for the level alone and differentiates nothing.
+            Defaults to 3.
         knots (int): Points of the training at which the weights are free, >= 2. Defaults to 4.
         initial (str, dict or DistillationProcess, optional): The process that is tried first, such as 'general'; another
             pair's is mapped by depth. Defaults to None: 16 for features and 1 for logits, 20 times as much in the middle.

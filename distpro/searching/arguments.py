@@ -4,7 +4,7 @@ from typing import Any
 from ..checks import check_number, check_whole
 from ..errors import ArgumentError, is_number
 
-LEAST = dict(rounds=1, knots=2, max_epochs=1, epochs=1, min_iterations=1, max_divisions=0)  # of whole numbers
+LEAST = dict(rounds=0, knots=2, max_epochs=1, epochs=1, min_iterations=1, max_divisions=0)  # of whole numbers
 POSITIVE = ('max_growth', 'memory', 'feature_weight')
 
 

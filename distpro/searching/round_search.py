@@ -182,7 +182,7 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
     Args:
         grid (PathwayGrid): The pathways.
         searcher (dict): ``type``: a name in :data:`SEARCHERS` or a class; further keys are arguments of it.
-        rounds (int): Refinements, >= 1. Defaults to 3.
+        rounds (int): Refinements, >= 0. Defaults to 3.
         knots (int): Evenly spaced points of the run, >= 2, at which alpha is free. Defaults to 4.
         initial_bump (float): Offset added to the initial alpha at every interior knot. Defaults to 3: exp(3) = 20 times the
             weight at the ends. Weights that increase by as much from the first knot to the last are tried as well.
@@ -203,6 +203,8 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
     if isinstance(kind, str) and kind not in SEARCHERS:
         raise ArgumentError(f"searcher.type='{kind}' is not one of {', '.join(SEARCHERS)}")
     kind = SEARCHERS[kind] if isinstance(kind, str) else kind
+    if not rounds and not max_divisions:
+        raise ArgumentError('rounds=0 and max_divisions=0 leave nothing to search for: give one of the two')
     free = grid.weighting.type == 'exponential'
     constant = grid.alpha.detach().cpu().repeat(knots, 1)
     if free:

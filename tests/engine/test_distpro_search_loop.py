@@ -321,6 +321,15 @@ def test_a_search_starts_from_a_process_of_the_library(make_config):
     assert 'shape' not in [trial.kind for trial in runner.train_loop.searcher.history]
 
 
+def test_a_search_without_refinements_finds_the_level_and_differentiates_nothing(make_config, derivatives):
+    runner = trained(make_config('whole_run', train_cfg__rounds=0, train_cfg__max_divisions=2,
+                                 train_cfg__references=['student']))
+    kinds = [trial.kind for trial in runner.train_loop.searcher.history if not trial.confirms]
+    assert kinds[:3] == ['student', 'level', 'level'] and 'step' not in kinds and not derivatives
+    best = runner.train_loop.searcher.best
+    assert np.allclose(written_process(runner).alpha, best.alpha) and written_process(runner).origin['complete']
+
+
 def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=2, train_cfg__initial_bump=0, train_cfg__cost_penalty=1e3)
     alpha = np.array(trained(cfg).train_loop.searcher.history[1].alpha.tolist())
@@ -331,7 +340,8 @@ def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
 
 
 @pytest.mark.parametrize('options, message', [
-    (dict(train_cfg__rounds=0), 'train_cfg.rounds=0 must be a whole number from 1'),
+    (dict(train_cfg__rounds=-1), 'train_cfg.rounds=-1 must be a whole number from 0'),
+    (dict(train_cfg__rounds=0, train_cfg__max_divisions=0), 'train_cfg.rounds=0 and max_divisions=0 leave nothing to'),
     (dict(train_cfg__knots=1), 'train_cfg.knots=1 must be a whole number from 2'),
     (dict(train_cfg__searcher=dict(type='RpropSearcher', step_size=0)), 'train_cfg.searcher: step_size=0 must be a number'),
     (dict(train_cfg__initial_bump=float('inf')), 'train_cfg.initial_bump=inf must be a finite number'),

@@ -60,6 +60,36 @@ def test_a_search_starts_from_a_process_of_the_library(data, teacher):
     assert np.array_equal(process.alpha, by_hand.alpha)
 
 
+class OnceDifferentiable(torch.autograd.Function):
+    """The identity, without a second derivative."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Once(torch.nn.Module):
+    """A layer without a second derivative."""
+
+    def forward(self, x):
+        return OnceDifferentiable.apply(x)
+
+
+def test_a_search_without_refinements_needs_no_second_derivative(data, teacher):
+    student = network()
+    student.insert(3, Once())
+    process = search(data, teacher, student, rounds=0, searcher=dict(type='RpropSearcher', confirmations=0))
+    kinds = [trial['kind'] for trial in process.origin['trials']]
+    assert kinds[:4] == ['student', 'kd', 'level', 'level'] and 'step' not in kinds
+    with pytest.raises(distpro.ArgumentError, match='has no second derivative'):
+        search(data, teacher, student, rounds=1)
+
+
 class Drawing(torch.utils.data.Dataset):
     """Draws a random number for each image, as augmentations do."""
 

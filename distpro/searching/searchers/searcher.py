@@ -49,7 +49,7 @@ class Searcher:
     Args:
         initial (Tensor): alpha [knots, N] of the first level.
         references (dict[str, Tensor]): alpha [knots, N] of the references, some of 'student' and 'kd'.
-        rounds (int): Trials of the refinement, >= 1.
+        rounds (int): Trials of the refinement, >= 0. With 0, the search ends with the level, and nothing is differentiated.
         logits (Sequence[int]): Columns of alpha that belong to pathways between logits. Defaults to none.
         guessing (float): Loss of a student that has learned nothing. Defaults to infinity.
         has_level (bool): Whether a lower alpha means a lower weight by the same factor, as with ``exp(alpha)``. If not,
@@ -73,6 +73,8 @@ class Searcher:
                  seed: int = 0, off: float = -math.inf, confirmations: int = 3,
                  other_shape: Tensor | None = None) -> None:
         check_whole('confirmations', confirmations, least=0)
+        if not rounds:
+            self.differentiates = False
         self.off, self.confirmations, self.other_shape = off, confirmations, other_shape
         self.initial, self.references, self.rounds = initial.detach().clone(), references, rounds
         self.logits, self.guessing, self.factor, self.seed = list(logits), guessing, factor, seed

@@ -63,7 +63,7 @@ class DistProSearchLoop(SearchLoop):
         round_share (float): Length of a round as a share of that training, in (0, 1]. Defaults to 0.1.
         min_iterations (int): Least iterations of a round, >= 1; a round is never longer than the training. One of fewer
             iterations is repeated with other batches, and the mean of the held-out losses counts. Defaults to 200.
-        rounds (int): Refinements, >= 1; after the last one alpha does not change. Defaults to 3.
+        rounds (int): Refinements, >= 0; 0 searches for the level alone and differentiates nothing. Defaults to 3.
         knots (int): Evenly spaced points of the run, >= 2, at which alpha is free; the weights are interpolated between
             them. Defaults to 4.
         initial_bump (float): Offset added to the initial alpha at every interior knot. With weights exp(alpha) the default
@@ -117,7 +117,7 @@ class DistProSearchLoop(SearchLoop):
         if not isinstance(references, (list, tuple)) or not set(references) <= set(REFERENCES):
             raise ConfigError(f'train_cfg.references={references!r} must be a list with some of {", ".join(REFERENCES)}')
         check_runner(runner)
-        self.differentiates = kind.differentiates
+        self.differentiates = kind.differentiates and rounds > 0
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         grid = self.model.distiller.grid
         if self.differentiates and grid.compile_transforms:

@@ -35,7 +35,7 @@ def check_searcher(searcher: Any, rounds: int) -> type:
     taken = sorted(set(given) & set(BASE_ARGUMENTS))
     if taken:
         raise ConfigError(f'train_cfg.searcher has {", ".join(taken)}, which the search sets itself: leave it out')
-    if rounds < kind.minimum_rounds:
+    if 0 < rounds < kind.minimum_rounds:
         raise ConfigError(f'train_cfg.rounds={rounds} is too few for searcher.type={kind.__name__!r}, which needs '
                           f'{kind.minimum_rounds} or more, such as 22')
     return kind
