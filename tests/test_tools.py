@@ -7,11 +7,13 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
+from distpro.process import load_process
 from distpro_mm.models.checkpoints import load_strict
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -69,6 +71,25 @@ def test_a_published_teacher_is_converted_name_by_name(tmp_path, tool):
     assert done.stderr.splitlines()[-1].startswith(f"error: checkpoint='{tmp_path / 'resnet8_last.pth'}' does not fit the ")
 
 
+def test_processes_are_listed_shown_compared_converted_and_averaged(tmp_path, tool):
+    done = tool('process', 'list')
+    assert '| general ' in done.stdout and '| digits/resnet20-resnet8 ' in done.stdout
+    done = tool('process', 'show', 'digits/resnet20-resnet8', '--png', tmp_path / 'digits.png')
+    assert '300 digits of scikit-learn' in done.stdout and 'logits>logits:kl' in done.stdout
+    assert (tmp_path / 'digits.png').exists()
+    done = tool('process', 'diff', 'general', 'digits/resnet20-resnet8')
+    row = next(line for line in done.stdout.splitlines() if line.startswith('| logits>logits:kl'))
+    assert row.split('|')[2].split() == [f'{load_process(name).weights[0, -1]:.3g}' if name != '>' else '>' for name in (
+        'general', '>', 'digits/resnet20-resnet8')]
+    converted = str(tmp_path / 'converted.json')
+    assert tool('process', 'convert', 'general', 'configs/distpro/equal.py', '--pair', 'resnet34_resnet18_imagenet', '--out',
+                converted).returncode == 0
+    assert len(load_process(converted).names) == 16
+    average = str(tmp_path / 'average.json')
+    assert tool('process', 'average', 'general', '--out', average).returncode == 0
+    assert np.allclose(load_process(average).weights, load_process('general').weights, rtol=1e-6)
+
+
 def test_search_and_distil_in_bfloat16(tmp_path, teacher_ckpt, tool):
     teacher = ['model.teacher.backbone.depth=8', 'model.teacher.backbone.stem_channels=8',
                'model.teacher.backbone.channels=(8,16,32)', 'model.teacher.head.in_channels=32',
@@ -111,6 +132,10 @@ def test_a_training_that_fails_is_no_exit_code_0(tmp_path, tool, loop):
     (['compare', 'configs/benchmarks/none.py'], "error: there is no benchmark 'configs/benchmarks/none.py'"),
     (['compare', SEARCH], 'is not a benchmark: it needs benchmark=dict(...)'),
     (['compare', 'configs/benchmarks/digits.py', '--jobs', '0'], '--jobs 0: must be 1 or more'),
+    (['process', 'show', 'genral'], "error: there is no process file 'genral'"),
+    (['process', 'average', 'general', '--layers', '1', '--out', 'x.json'], 'error: an average needs one process or more'),
+    (['process', 'diff', 'general', 'docs/results/transfer_small/process.json'], "in the unit 'variance' and 'docs/results"),
+    (['process', 'convert', 'general', 'configs/baselines/kd.py', *PAIR, '--out', 'x.json'], 'has no pathways: give a'),
     (['validate', 'nowhere'], "error: 'nowhere' is not a folder of configs: there is no 'nowhere/_base_/pairs'"),
     (['validate', '--pair', 'nonsense'], "error: --pair nonsense: there is no such pair in 'configs'; there are deit-small"),
 ])

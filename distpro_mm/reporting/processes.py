@@ -3,7 +3,7 @@ import numpy as np
 
 from distpro.process import DistillationProcess
 
-MOMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def library_rows(processes: dict[str, DistillationProcess]) -> list[list[str]]:
@@ -34,21 +34,21 @@ def origin_rows(process: DistillationProcess) -> list[list[str]]:
 
 
 def weight_rows(process: DistillationProcess) -> list[list[str]]:
-    """A row for each pathway with its weights at five moments of the training, heaviest pathway first."""
-    weights = process.weights_at(MOMENTS)
+    """A row for each pathway with its weights at five shares of the training, heaviest pathway first."""
+    weights = process.weights_at(SHARES)
     order = np.argsort(-weights.mean(axis=0), kind='stable')
-    return [[f'pathway (unit {process.weighting.unit})', *[f'{moment:.0%}' for moment in MOMENTS]],
+    return [[f'pathway (unit {process.weighting.unit})', *[f'{share:.0%}' for share in SHARES]],
             *[[process.names[index], *[f'{weight:.3g}' for weight in weights[:, index]]] for index in order]]
 
 
 def difference_rows(process: DistillationProcess, other: DistillationProcess) -> list[list[str]]:
-    """A row for each pathway with both processes' weights at five moments of the training, first > second.
+    """A row for each pathway with both processes' weights at five shares of the training, first > second.
 
     Args:
         process (DistillationProcess): A process.
         other (DistillationProcess): A process of the same pathways in the same order.
     """
-    both = process.weights_at(MOMENTS), other.weights_at(MOMENTS)
-    return [['pathway', *[f'{moment:.0%}' for moment in MOMENTS]],
+    both = process.weights_at(SHARES), other.weights_at(SHARES)
+    return [['pathway', *[f'{share:.0%}' for share in SHARES]],
             *[[name, *[f'{first:.3g} > {second:.3g}' for first, second in zip(both[0][:, index], both[1][:, index])]]
               for index, name in enumerate(process.names)]]
