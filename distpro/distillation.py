@@ -1,5 +1,6 @@
 """Distillation of any two torch modules, for a training loop of one's own."""
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,7 +11,17 @@ from .checks import check_number
 from .errors import ArgumentError, argument_prefix, is_number
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .process import DistillationProcess, map_process
-from .tracing import FastForward, FeatureReader, FeatureTap, Trace, in_place_off, resolve_taps, trace
+from .tracing import (
+    FastForward,
+    FeatureReader,
+    FeatureTap,
+    Trace,
+    find_logits,
+    in_place_off,
+    is_headless,
+    resolve_taps,
+    trace,
+)
 from .weighting import Weighting
 
 ProcessLike = str | dict | DistillationProcess
@@ -55,7 +66,7 @@ class Distillation(nn.Module):
             student's map to the teacher's. Defaults to None: ``dict(pointwise=PointwiseTransform)``.
         distance (nn.Module, optional): Loss of a transformed student's map and the teacher's. Defaults to None: HCL.
         logits (dict[str, nn.Module], optional): By label, losses of the student's and the teacher's logits. Defaults to
-            None: ``dict(kl=KLDivergence(4))``. An empty dict: none.
+            None: ``dict(kl=KLDivergence(4))``, or none with a warning if the teacher returns no logits. An empty dict: none.
         weighting (Weighting, optional): From alpha to weights. Defaults to None: ``Weighting('exponential')``.
         process (str, dict or DistillationProcess, optional): The weights over the training: the file that a search wrote; or
             ``dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))``, see
@@ -116,12 +127,21 @@ class Distillation(nn.Module):
         taps = [resolve_taps(layers, traced, key, trained=key == 'receivers')
                 for layers, traced, key in zip((transmitters, receivers), traces, ('transmitters', 'receivers'))]
         logit_losses = dict(kl=KLDivergence(4)) if logits is None else dict(logits)
+        if logits is None and self._is_headless(traces[0]):
+            warnings.warn('the teacher returns no logits, so only features are compared', stacklevel=2)
+            logit_losses = {}
         logit_taps = (_logit_tap(self.get_logits, traces[0], 'teacher'),
                       _logit_tap(self.get_logits, traces[1], 'student')) if logit_losses else None
         self.grid = PathwayGrid(taps[0], taps[1], transforms or dict(pointwise=PointwiseTransform), connections, distance,
                                 logit_taps, logit_losses, weighting, **kwargs)
         self.grid.to(next(student.parameters()))  # device and type
         self.process = None if process is None else self._fitted(process, transfer)
+
+    def _is_headless(self, traced: Trace) -> bool:
+        try:
+            return is_headless(traced, self.get_logits(traced.output))
+        except ArgumentError:
+            return is_headless(traced, None)
 
     def _fitted(self, process: ProcessLike, transfer: bool) -> DistillationProcess:
         """A process for the pathways of these networks."""
@@ -251,26 +271,6 @@ class _WithStudent(nn.Module):
 def inner(network: nn.Module) -> nn.Module:
     """The network inside ``torch.compile``, whose layers have their own names."""
     return getattr(network, '_orig_mod', network)
-
-
-def find_logits(output: Any) -> Tensor:
-    """The logits [B, K] in what a network returns.
-
-    Raises:
-        ArgumentError: If there is no such tensor.
-    """
-    found = output
-    if isinstance(output, dict):
-        found = output.get('logits')
-    elif hasattr(output, 'logits'):
-        found = output.logits
-    elif isinstance(output, (tuple, list)) and output:
-        found = output[0]
-    if not isinstance(found, Tensor) or found.dim() != 2:
-        seen = tuple(found.shape) if isinstance(found, Tensor) else type(output).__name__
-        raise ArgumentError(f'get_logits: the network returns {seen}, in which no logits [B, K] are found: pass a function '
-                            'that gives them')
-    return found
 
 
 def _traced(network: nn.Module, example: Any) -> Trace:
