@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .checks import check_number
 from .errors import ArgumentError, argument_prefix, is_number
+from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .process import DistillationProcess, map_process
 from .tracing import (
@@ -54,8 +55,9 @@ class Distillation(nn.Module):
     so that a feature is what it was when it was read; :meth:`close` switches them on again.
 
     Args:
-        student (nn.Module): The student. For several processes see :meth:`with_student`.
-        teacher (nn.Module): The teacher.
+        student (nn.Module, str or dict): The student, or its name, see :func:`distpro.build_network`. For several processes
+            see :meth:`with_student`.
+        teacher (nn.Module, str or dict): The teacher, likewise.
         example (Tensor, tuple or dict): Two or more images [B, C, H, W] as both networks get them, or all arguments of
             their forwards, to find layers and shapes with.
         transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages), or a list of names as in
@@ -97,8 +99,8 @@ class Distillation(nn.Module):
     """
 
     def __init__(self,
-                 student: nn.Module,
-                 teacher: nn.Module,
+                 student: nn.Module | str | dict,
+                 teacher: nn.Module | str | dict,
                  example: Any,
                  transmitters: str | Sequence = 'auto',
                  receivers: str | Sequence = 'auto',
@@ -115,6 +117,7 @@ class Distillation(nn.Module):
                  **kwargs) -> None:
         super().__init__()
         check_number('skip_below', skip_below, least=0)
+        student, teacher = build_network(student), build_network(teacher)
         self._networks = student, teacher  # a tuple, so that they are no submodules
         self.skip_below, self.get_logits = skip_below, get_logits or find_logits
         self._in_place = [module for network in self._networks for module in network.modules()
