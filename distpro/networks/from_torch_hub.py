@@ -1,4 +1,5 @@
 """Networks of a repository with a ``hubconf.py``."""
+import ast
 import os
 from typing import Any
 
@@ -29,15 +30,27 @@ def build(name: str, source: str, pretrained: bool, num_classes: int | None, opt
     if num_classes is not None:
         given['num_classes'] = num_classes
     try:
-        names = torch.hub.list(repository, source=where)
-    except (OSError, RuntimeError, ValueError) as error:
+        network = torch.hub.load(repository, entry, source=where, **given)
+    except RuntimeError as error:
+        if 'Cannot find callable' in str(error):
+            names = _entries(repository) if where == 'local' else torch.hub.list(repository)
+            raise unknown(source, entry, names, f"'{repository}'") from error
+        raise
+    except OSError as error:
         raise ArgumentError(f'{source}: the repository cannot be read ({first_line(error)})') from error
-    if entry not in names:
-        raise unknown(source, entry, names, f"'{repository}'")
-    network = torch.hub.load(repository, entry, source=where, **given)
     if not isinstance(network, nn.Module):
         raise ArgumentError(f'{source} gives a {type(network).__name__}, not an nn.Module')
     return network, None
+
+
+def _entries(folder: str) -> list[str]:
+    """The functions of a folder's ``hubconf.py``, its own and those that it imports."""
+    with open(os.path.join(folder, 'hubconf.py')) as file:
+        statements = ast.parse(file.read()).body
+    names = [alias.asname or alias.name for statement in statements if isinstance(statement, ast.ImportFrom)
+             for alias in statement.names]
+    names += [statement.name for statement in statements if isinstance(statement, (ast.FunctionDef, ast.ClassDef))]
+    return [name for name in names if not name.startswith('_')]
 
 
 def _is_repository(name: str) -> bool:

@@ -1,7 +1,6 @@
 """Load a network's weights from a file of its own library or of another training code."""
 import collections
 import os
-import pickle
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -56,7 +55,9 @@ def read_state(path: str, named: str) -> tuple[State, str]:
             content = import_library('safetensors.torch', 'pip install safetensors', named).load_file(path)
         else:
             content = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError) as error:
+    except ArgumentError:
+        raise
+    except Exception as error:  # torch raises many kinds for a file that is no checkpoint
         raise ArgumentError(f'{named} cannot be read as a checkpoint ({first_line(error)}): the file is incomplete, or has '
                             'more than weights; save the state_dict alone') from error
     found = content if isinstance(content, dict) else {}

@@ -62,7 +62,7 @@ def test_the_student_is_taken_from_a_distillation(tmp_path, trained):
 
 
 def test_a_classifier_of_other_classes_is_left_out_only_if_asked(tmp_path, trained):
-    with pytest.raises(ArgumentError, match=r"does not fit Sequential: 2 have another shape, first 5.weight \(5, 8\) for \(3, 8\)"):
+    with pytest.raises(ArgumentError, match=r"fit Sequential: 2 have another shape, first 5.weight \(5, 8\) for \(3, 8\)"):
         load(tmp_path, trained, classes=3)
     network, lines = load(tmp_path, trained, classes=3, new_classifier=True)
     assert torch.equal(network[0][0].weight, trained['0.0.weight']) and network[5].out_features == 3
@@ -71,7 +71,7 @@ def test_a_classifier_of_other_classes_is_left_out_only_if_asked(tmp_path, train
 
 def test_missing_weights_are_named(tmp_path, trained):
     del trained['1.0.weight']
-    with pytest.raises(ArgumentError, match="1 of the .* weights of the network are not in the file, first 1.0.weight; give a"):
+    with pytest.raises(ArgumentError, match='1 of the .* weights of the network are not in the file, first 1.0.weight'):
         load(tmp_path, trained)
     with pytest.raises(ArgumentError, match='7 weights of the file are not in the network, first x.0'):
         load(tmp_path, {f'x.{place}': torch.ones(1) for place in range(7)})
