@@ -45,7 +45,7 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> dict[str, str]
     model_cfg = cfg.model.to_dict()
     model_cfg = _named(model_cfg)
     toolbox = model_cfg.get('_scope_') or _scope_in(model_cfg.get('type')) or cfg.get('default_scope') or 'mmpretrain'
-    if cfg.get('data_preprocessor') is not None:
+    if cfg.get('data_preprocessor') is not None and not is_a(model_cfg.get('type'), NamedClassifier):
         # A distillation config has the preprocessor at the top level; the runner passes it to the model.
         preprocessor = model_cfg.setdefault('data_preprocessor', _named(cfg.data_preprocessor.to_dict()))
         if is_a(preprocessor.get('type'), BatchPreprocessor):

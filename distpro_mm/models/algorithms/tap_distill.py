@@ -186,5 +186,5 @@ class TapDistill(SingleTeacherDistill):
 def _classifier(network: dict | str | nn.Module) -> dict | nn.Module:
     """A network as a model of mmengine, or its config."""
     if isinstance(network, str):
-        return dict(type='NamedClassifier', name=network)
+        return dict(type='mmrazor.NamedClassifier', name=network)
     return ModuleClassifier(network) if isinstance(network, nn.Module) and not isinstance(network, BaseModel) else network

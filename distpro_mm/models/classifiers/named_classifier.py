@@ -31,7 +31,7 @@ class NamedClassifier(ModuleClassifier):
         ConfigError: If the name is unknown, the library is missing, or the weights do not fit.
 
     Example:
-        >>> teacher = dict(type='NamedClassifier', name='timm:resnet50', pretrained=True)
+        >>> teacher = dict(type='mmrazor.NamedClassifier', name='timm:resnet50', pretrained=True)
     """
 
     def __init__(self, name: str, pretrained: bool = False, num_classes: int | None = None, checkpoint: str | None = None,
