@@ -75,6 +75,8 @@ setup(
         evolution=EVOLUTION,  # distpro's search by CMA-ES
         # Segmentation and detection; mmsegmentation does not declare ftfy and regex.
         dense=[*MM, 'mmsegmentation>=1.2.2,<1.3', 'mmdet>=3.3,<3.4', 'ftfy', 'regex'],
+        timm=['timm>=1.0,<2', 'torchvision>=0.26,<0.29'],  # networks by name
+        hf=['transformers>=4.50,<5', 'safetensors'],
         tensorboard=['tensorboard'],
         dev=['import-linter', 'mypy', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
     ),

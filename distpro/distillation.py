@@ -1,5 +1,6 @@
 """Distillation of any two torch modules, for a training loop of one's own."""
 import dataclasses
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,9 +9,20 @@ from torch import Tensor, nn
 
 from .checks import check_number
 from .errors import ArgumentError, argument_prefix, is_number
+from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .process import ProcessLike, fit_process
-from .tracing import FastForward, FeatureReader, FeatureTap, Trace, in_place_off, resolve_taps, trace
+from .tracing import (
+    FastForward,
+    FeatureReader,
+    FeatureTap,
+    Trace,
+    find_logits,
+    in_place_off,
+    is_headless,
+    resolve_taps,
+    trace,
+)
 from .weighting import Weighting
 
 
@@ -41,8 +53,9 @@ class Distillation(nn.Module):
     so that a feature is what it was when it was read; :meth:`close` switches them on again.
 
     Args:
-        student (nn.Module): The student. For several processes see :meth:`with_student`.
-        teacher (nn.Module): The teacher.
+        student (nn.Module, str or dict): The student, or its name, see :func:`distpro.build_network`. For several processes
+            see :meth:`with_student`.
+        teacher (nn.Module, str or dict): The teacher, likewise.
         example (Tensor, tuple or dict): Two or more images [B, C, H, W] as both networks get them, or all arguments of
             their forwards, to find layers and shapes with.
         transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages), or a list of names as in
@@ -53,7 +66,7 @@ class Distillation(nn.Module):
             student's map to the teacher's. Defaults to None: ``dict(pointwise=PointwiseTransform)``.
         distance (nn.Module, optional): Loss of a transformed student's map and the teacher's. Defaults to None: HCL.
         logits (dict[str, nn.Module], optional): By label, losses of the student's and the teacher's logits. Defaults to
-            None: ``dict(kl=KLDivergence(4))``. An empty dict: none.
+            None: ``dict(kl=KLDivergence(4))``, or none with a warning if the teacher returns no logits. An empty dict: none.
         weighting (Weighting, optional): From alpha to weights. Defaults to None: ``Weighting('exponential')``.
         process (str, dict or DistillationProcess, optional): The weights over the training: the file that a search wrote; a
             name in :func:`distpro.process.library`, such as 'general'; or
@@ -85,8 +98,8 @@ class Distillation(nn.Module):
     """
 
     def __init__(self,
-                 student: nn.Module,
-                 teacher: nn.Module,
+                 student: nn.Module | str | dict,
+                 teacher: nn.Module | str | dict,
                  example: Any,
                  transmitters: str | Sequence = 'auto',
                  receivers: str | Sequence = 'auto',
@@ -103,6 +116,7 @@ class Distillation(nn.Module):
                  **kwargs) -> None:
         super().__init__()
         check_number('skip_below', skip_below, least=0)
+        student, teacher = build_network(student), build_network(teacher)
         self._networks = student, teacher  # a tuple, so that they are no submodules
         self.skip_below, self.get_logits = skip_below, get_logits or find_logits
         self._in_place = [module for network in self._networks for module in network.modules()
@@ -115,6 +129,9 @@ class Distillation(nn.Module):
         taps = [resolve_taps(layers, traced, key, trained=key == 'receivers')
                 for layers, traced, key in zip((transmitters, receivers), traces, ('transmitters', 'receivers'))]
         logit_losses = dict(kl=KLDivergence(4)) if logits is None else dict(logits)
+        if logits is None and self._is_headless(traces[0]):
+            warnings.warn('the teacher returns no logits, so only features are compared', stacklevel=2)
+            logit_losses = {}
         logit_taps = (_logit_tap(self.get_logits, traces[0], 'teacher'),
                       _logit_tap(self.get_logits, traces[1], 'student')) if logit_losses else None
         self.grid = PathwayGrid(taps[0], taps[1], transforms or dict(pointwise=PointwiseTransform), connections, distance,
@@ -125,6 +142,12 @@ class Distillation(nn.Module):
             with argument_prefix('process: '):
                 self.process = fit_process(process, self.grid.names, self.grid.layer_names, self.grid.weighting.unit,
                                            transfer, instead=', or pass transfer=True to carry it over by depth')
+
+    def _is_headless(self, traced: Trace) -> bool:
+        try:
+            return is_headless(traced, self.get_logits(traced.output))
+        except ArgumentError:
+            return is_headless(traced, None)
 
     @property
     def student(self) -> nn.Module:
@@ -242,26 +265,6 @@ class _WithStudent(nn.Module):
 def inner(network: nn.Module) -> nn.Module:
     """The network inside ``torch.compile``, whose layers have their own names."""
     return getattr(network, '_orig_mod', network)
-
-
-def find_logits(output: Any) -> Tensor:
-    """The logits [B, K] in what a network returns.
-
-    Raises:
-        ArgumentError: If there is no such tensor.
-    """
-    found = output
-    if isinstance(output, dict):
-        found = output.get('logits')
-    elif hasattr(output, 'logits'):
-        found = output.logits
-    elif isinstance(output, (tuple, list)) and output:
-        found = output[0]
-    if not isinstance(found, Tensor) or found.dim() != 2:
-        seen = tuple(found.shape) if isinstance(found, Tensor) else type(output).__name__
-        raise ArgumentError(f'get_logits: the network returns {seen}, in which no logits [B, K] are found: pass a function '
-                            'that gives them')
-    return found
 
 
 def _traced(network: nn.Module, example: Any) -> Trace:

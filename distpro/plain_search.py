@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .distillation import Distillation
 from .errors import ArgumentError, SearchError, first_line
+from .networks import build_network
 from .process import DistillationProcess, ProcessLike
 from .random_state import preserve_random_states
 from .searching import REFERENCES, Round, RoundSearch, build_searcher, round_epochs
@@ -19,8 +20,8 @@ Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 Schedulers = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 
 
-def search(student: nn.Module,
-           teacher: nn.Module,
+def search(student: nn.Module | str | dict,
+           teacher: nn.Module | str | dict,
            train_loader: Iterable,
            held_out_loader: Iterable,
            criterion: Callable[[Tensor, Tensor], Tensor],
@@ -46,8 +47,9 @@ def search(student: nn.Module,
     at its end. See :class:`distpro.searching.RoundSearch`. Student and random states are as before afterwards.
 
     Args:
-        student (nn.Module): The student, as it is before training.
-        teacher (nn.Module): The teacher.
+        student (nn.Module, str or dict): The student, as it is before training, or its name, see
+            :func:`distpro.build_network`.
+        teacher (nn.Module, str or dict): The teacher, likewise.
         train_loader (Iterable): Gives batches (images [B, C, H, W], labels), anew in each pass. A shuffled ``DataLoader`` is
             one; it draws its order from torch's random state.
         held_out_loader (Iterable): Likewise, of images that are not trained on and are not the test set.
@@ -86,6 +88,7 @@ def search(student: nn.Module,
     if 'process' in distillation or 'example' in distillation:
         raise ArgumentError('process and example are not arguments of a search: it finds the process, and takes the example '
                             'from train_loader')
+    student, teacher = build_network(student), build_network(teacher)
     with preserve_random_states(next(student.parameters()).device):
         training = _Training(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
                              distillation)

@@ -16,7 +16,7 @@ from torch import nn
 from .config_types import is_a
 from .engine.launch import student_config
 from .errors import ConfigError
-from .models import BatchPreprocessor, backbones, necks
+from .models import BatchPreprocessor, NamedClassifier, backbones, necks
 from .models.checkpoints import load_strict
 
 
@@ -26,7 +26,9 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> dict[str, str]
     ``student.pth`` has the weights and ``student.py`` the config of the model and of its test pipeline. For a backbone or
     neck of distpro_mm, its source file, which depends on mmpretrain only, is copied. A neck that is used in training only
     is merged into the classifier first. The toolbox is the scope of ``model.architecture``, else the config's
-    ``default_scope``. ``custom_imports`` of the config are included, except those of distpro_mm.
+    ``default_scope``. ``custom_imports`` of the config are included, except those of distpro_mm. For a
+    :class:`NamedClassifier`, the weights have the names of the network in its own library, and ``student.py`` has only
+    ``network``, the arguments of ``distpro.build_network``.
 
     Args:
         cfg (Config): The config of the training.
@@ -43,7 +45,7 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> dict[str, str]
     model_cfg = cfg.model.to_dict()
     model_cfg = _named(model_cfg)
     toolbox = model_cfg.get('_scope_') or _scope_in(model_cfg.get('type')) or cfg.get('default_scope') or 'mmpretrain'
-    if cfg.get('data_preprocessor') is not None:
+    if cfg.get('data_preprocessor') is not None and not is_a(model_cfg.get('type'), NamedClassifier):
         # A distillation config has the preprocessor at the top level; the runner passes it to the model.
         preprocessor = model_cfg.setdefault('data_preprocessor', _named(cfg.data_preprocessor.to_dict()))
         if is_a(preprocessor.get('type'), BatchPreprocessor):
@@ -51,6 +53,8 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> dict[str, str]
     init_default_scope(toolbox)
     model = MODELS.build(ConfigDict(model_cfg))  # a plain dict is not enough for mmsegmentation
     load_strict(model, checkpoint, 'checkpoint')
+    if isinstance(model, NamedClassifier):
+        return _export_named(model, out_dir)
     model, model_cfg = _merged(model, model_cfg)
     os.makedirs(out_dir, exist_ok=True)
     paths = {name: os.path.join(out_dir, f'student.{end}') for name, end in (('checkpoint', 'pth'), ('config', 'py'))}
@@ -75,6 +79,16 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> dict[str, str]
             file.write("import sys\n\nsys.path.insert(0, '{{ fileDirname }}')  # for the files of the network\n")
         for key, value in settings.items():
             file.write(f'{key} = {pprint.pformat(value, width=110, sort_dicts=False)}\n')
+    return paths
+
+
+def _export_named(model: NamedClassifier, out_dir: str) -> dict[str, str]:
+    """Write the weights by the names of the network's own library, and how to build the network."""
+    os.makedirs(out_dir, exist_ok=True)
+    paths = {name: os.path.join(out_dir, f'student.{end}') for name, end in (('checkpoint', 'pth'), ('config', 'py'))}
+    torch.save(dict(state_dict=model.module.state_dict()), paths['checkpoint'])
+    with open(paths['config'], 'w') as file:
+        file.write(f'# The weights in student.pth have the names of this network.\nnetwork = {model.recipe!r}\n')
     return paths
 
 

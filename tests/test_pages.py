@@ -5,6 +5,7 @@ import re
 import pytest
 import torch
 from mmengine.runner import Runner
+from mmrazor.registry import MODELS
 from torch.utils.data import DataLoader
 from toys import labelled_images, network
 
@@ -47,6 +48,24 @@ def test_the_plain_loop_trains_and_searches(tmp_path, monkeypatch):
     assert names['kd'].process.names == names['kd'].grid.names
     ours = [line for line in loop.splitlines() if 'distpro' in line or 'kd' in line]
     assert len(ours) <= 15
+
+
+def test_networks_by_name_train_and_export(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    items = labelled_images(20)
+    images = torch.stack([image for image, _ in items]).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    loader = DataLoader(list(zip(images, (label for _, label in items))), 10)
+    names = dict(images=images, train_loader=loader)
+    loop, converted, config = blocks('networks.md')
+    exec(compile(loop, 'networks.md', 'exec'), names)
+    assert names['loss'].isfinite()
+    again = distpro.build_network('torchvision:mobilenet_v3_small', num_classes=5, checkpoint='student.pth').eval()
+    assert torch.equal(again(images[:2]), names['student'].eval()(images[:2]))
+    exec(compile(converted, 'networks.md', 'exec'), names)
+    assert names['out'].loss.isfinite() and distpro.model_input(names['teacher']) is None
+    exec(compile(config, 'networks.md', 'exec'), names)
+    model = MODELS.build(names['model'])
+    assert [tap.layer for tap in model.distiller.taps('transmitter')][-2:] == ['module.layer4', 'logits']
 
 
 def test_custom_parts_train_in_a_loop(own):

@@ -76,6 +76,8 @@ class LayoutDetector:
             return None
         if _is(value, 4):
             _, first, second, third = value.shape
+            if self.image and self.image[0] == self.image[1] and first != second != third:
+                return None  # neither order is a map of square images, e.g. heads, tokens and channels of an attention
             if not self.fits(first, second) or self.fits(second, third) and not self._has_last_channels(value):
                 return Layout()
             return Layout('channels_last')
@@ -116,8 +118,10 @@ class LayoutDetector:
     def _tokens(self, value: Tensor) -> Layout | None:
         """Layout of tokens. Extra tokens before and after those of the image are equal for all images in the first layer.
 
-        Later layers mix them with the image, but their number stays the same.
+        Later layers mix them with the image, but their number stays the same. A single token is no map, but pooled.
         """
+        if value.size(1) == 1:
+            return None
         elsewhere = [fixed for fixed in self._fixed.values() if sum(fixed) <= 16]
         for before, after in dict.fromkeys([self._fixed.get(value.size(1), (0, 0)), *elsewhere, (0, 0)]):
             size = self._grid(value.size(1) - before - after)

@@ -1,18 +1,17 @@
 """Resolve layers of a config into taps, with a trace of the model."""
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import ArgumentError
 from .activation import activation_of
+from .calls import calls_of
 from .layout import Layout, element_of
 from .stages import find_stages
 from .tap import FeatureTap
-from .trace import Call, Trace
+from .trace import Trace
 
 LAST_CALL = -1
 
@@ -57,60 +56,6 @@ def resolve_taps(config: str | Sequence[str | dict], traced: Trace, key: str, ro
     return taps
 
 
-def resolve_logits(traced: Trace, key: str, layer: str | None = None) -> FeatureTap:
-    """The tap at a classifier's output.
-
-    Args:
-        traced (Trace): A forward of the model.
-        key (str): The config key, for errors.
-        layer (str, optional): The layer whose last output are the logits. Defaults to None: the layer that returns the
-            model's output.
-
-    Returns:
-        FeatureTap: The tap 'logits', of shape [K] for K classes.
-
-    Raises:
-        ArgumentError: If the output is not logits [B, K], or no layer returns the model's output (e.g. if it is the mean of
-            two classifiers).
-    """
-    if layer is not None:
-        call = _calls_of(layer, traced, key)[-1]
-        output, source = call.output, f"layer '{layer}' returns"
-    else:
-        output, source = traced.output, 'the model returns'
-    if not isinstance(output, Tensor) or output.dim() != 2:
-        seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        raise ArgumentError(f"{key}: {source} {seen}, not logits [B, K]; give the layer of the logits, e.g. layer='head'")
-    if layer is None:
-        call = _call_with_output(output, traced)
-        if call is None:
-            raise ArgumentError(f"{key}: no layer returns the model's output, which is computed from several layers (the "
-                              f"last one is '{traced.calls[-1].name}'): give the layer to compare, e.g. "
-                              f"layer='{traced.calls[-1].name}', or write a head module that returns the output")
-    return FeatureTap('logits', call.name, 'output', call.index, shape=tuple(output.shape[1:]), layer=call.name)
-
-
-def _call_with_output(output: Tensor, traced: Trace) -> Call | None:
-    """The last call that returned this tensor, else the last that returned an equal one."""
-    tensors = [call for call in reversed(traced.calls) if isinstance(call.output, Tensor)]
-    equal = (call for call in tensors if call.output.shape == output.shape and torch.equal(call.output, output))
-    return next((call for call in tensors if call.output is output), None) or next(equal, None)
-
-
-def _calls_of(name: str, traced: Trace, key: str) -> list[Call]:
-    """The calls of a layer, at least one."""
-    if not isinstance(name, str) or name not in traced.modules or not name:
-        nearest = difflib.get_close_matches(str(name), list(traced.modules), n=3, cutoff=0.3)
-        hint = f"; nearest: {', '.join(nearest)}" if nearest else ''
-        raise ArgumentError(f"{key}: the model has no layer '{name}'{hint}")
-    calls = traced.of(name)
-    if not calls:
-        inner = ', '.join(part for part in traced.modules if part.startswith(name + '.'))[:200]
-        hint = f'; give a layer inside it: {inner}' if inner else ''
-        raise ArgumentError(f"{key}: layer '{name}' is not called in a forward of the model{hint}")
-    return calls
-
-
 def _auto_layers(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> list[dict]:
     """The layers of an entry 'auto', with its ``before_activation``."""
     if not set(spec) <= {'module', 'before_activation'}:
@@ -133,7 +78,7 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> F
     if set('.>:') & set(spec.get('name', '')):
         raise ArgumentError(f"{key}: name='{spec['name']}' of a layer may not contain '.', '>' or ':', which separate the "
                             'parts of pathway names')
-    calls = _calls_of(name, traced, key)
+    calls = calls_of(name, traced, key)
     position = spec.get('call', LAST_CALL)
     if not -len(calls) <= position < len(calls):
         raise ArgumentError(f"{key}: layer '{name}' is called {len(calls)} times in a forward, so call={position} does "

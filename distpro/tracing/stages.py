@@ -1,23 +1,24 @@
 """Find the stages of a backbone."""
-import dataclasses
 import math
-
-from torch import Tensor
+import warnings
 
 from ..errors import ArgumentError
-from .layout import Layout, element_of
-from .trace import Call, Trace
+from .parts import Part, called_parts, matrices_in
+from .trace import Trace
 
 DEPTHS = 4  # layers of 'auto' if all maps have the same size
+FEW = 3  # of so many blocks, each is a stage or a part of one, whatever it consists of
 
 
 def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> list[dict]:
     """Find the stages of a backbone, whose features can be compared.
 
     The parts of the backbone are its children that are called, including those inside lists. Parts with at least two weight
-    matrices are blocks (if there are fewer than two, every part with weights is a block). A stage is a sequence of blocks
-    with maps of the same size, and is read at its last block. The stem is the part before the first block. If all blocks
-    have maps of the same size, as in a plain transformer, :data:`DEPTHS` blocks at even depths are read.
+    matrices are blocks (if there are fewer than two, every part with weights is a block). As long as there are fewer than
+    :data:`FEW` blocks, one that consists of several stages, or is the only one, is replaced by its own parts. A stage is a
+    sequence of blocks with maps of the same size, and is read at its last block. The stem is the part before the first
+    block. If all blocks have maps of the same size, as in a plain transformer, :data:`DEPTHS` blocks at even depths are
+    read.
 
     Args:
         traced (Trace): A forward of the model.
@@ -31,13 +32,27 @@ def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> li
     Raises:
         ArgumentError: If fewer than two layers are found.
     """
-    parts = _called_parts(traced, root)
-    while len(parts) == 1:
-        parts = _called_parts(traced, parts[0].call.name)
-    matrices = {part.call.name: sum(p.dim() >= 2 for p in part.call.module.parameters()) for part in parts}
-    blocks = [part for part in parts if matrices[part.call.name] >= 2]
+    parts = _opened(called_parts(traced, root), traced, 2)
+    found = _layers(parts, trained)
+    for least in (2, 1):  # repeated blocks of one size beside others; chains of single convolutions
+        if len(found) < FEW:
+            found = max(found, _layers(_opened(parts, traced, least, few=True), trained), key=len)
+    if len(found) < 2:
+        raise ArgumentError(f"{key}='auto' found {len(found)} layer(s) in '{root or 'the model'}': list the layers, e.g. "
+                            f"{key}=['backbone.layer1', 'backbone.layer2']")
+    if len(found) == 2:
+        warnings.warn(f"{key}='auto' found only two layers, {' and '.join(layer['module'] for layer in found)}: list the "
+                      'layers if the network has more to compare', stacklevel=2)
+    return found
+
+
+def _layers(parts: list[Part], trained: bool) -> list[dict]:
+    """The layers to read among the parts of a backbone."""
+    blocks = _blocks(parts, 2)
     if len(blocks) < 2:
-        blocks = [part for part in parts if matrices[part.call.name] >= 1]
+        blocks = _blocks(parts, 1)
+    if not blocks:
+        return []
     plain = len({block.size for block in blocks}) == 1
     if plain:
         count = min(DEPTHS, len(blocks))
@@ -48,63 +63,58 @@ def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> li
     if trained:
         layers = [layer for layer in layers if layer.value.requires_grad]
     if len(layers) < 2:
-        raise ArgumentError(f"{key}='auto' found {len(layers)} layer(s) in '{root or 'the model'}': list the layers, e.g. "
-                         f"{key}=['backbone.layer1', 'backbone.layer2']")
+        return [layer.spec for layer in layers]
     before = [part for part in parts[:parts.index(blocks[0])] if not plain and (part.value.requires_grad or not trained)]
     stem = [{**before[-1].spec, 'name': 'stem'}] if before else []
     return stem + [layer.spec for layer in layers]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Part:
-    """A part of a backbone that returns a map."""
-    call: Call
-    element: None | int | str
-    layout: Layout
-
-    @property
-    def value(self) -> Tensor:
-        """Tensor: The tensor of the map."""
-        return element_of(self.call.output, self.element)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """tuple[int, int]: The map's height and width."""
-        return tuple(self.layout(self.value).shape[2:])
-
-    @property
-    def spec(self) -> dict:
-        """dict: The part as a layer of the config."""
-        return dict(module=self.call.name, **({} if self.element is None else dict(element=self.element)))
+def _blocks(parts: list[Part], least: int) -> list[Part]:
+    """The parts with at least so many weight matrices."""
+    return [part for part in parts if matrices_in(part.call.module) >= least]
 
 
-def _called_parts(traced: Trace, root: str) -> list[_Part]:
-    """Last calls of the outermost modules under ``root`` that return maps, in the order of the forward.
+def _opened(parts: list[Part], traced: Trace, least: int, few: bool = False) -> list[Part]:
+    """The parts; as long as there are few blocks, one that consists of several is replaced by its own parts.
 
-    The outputs after a global pooling (a module without weights whose output is 1 x 1) are not maps.
+    Args:
+        parts (list[Part]): The parts.
+        traced (Trace): The forward.
+        least (int): Least number of weight matrices of a block.
+        few (bool): Also open a block of repeated blocks of one size beside others. Defaults to False.
+
+    Returns:
+        list[Part]: The parts, in the order of the forward.
     """
-    last = {call.name: (order, call) for order, call in enumerate(traced.calls)}
-    found: list[tuple[int, _Part]] = []
+    while True:
+        blocks = _blocks(parts, least)
+        if len(blocks) >= FEW:
+            return parts
+        if len(parts) == 1 and least == 2 and not few:  # a wrapper
+            parts = called_parts(traced, parts[0].call.name)
+            continue
+        for part in sorted(blocks, key=lambda part: -matrices_in(part.call.module)):  # the body before the stem
+            if _is_a_sequence(part, traced, least, len(blocks) == 1, few):
+                place = parts.index(part)
+                parts = [*parts[:place], *called_parts(traced, part.call.name), *parts[place + 1:]]
+                break
+        else:
+            return parts
 
-    def collect(prefix: str) -> None:
-        for child, _ in traced.modules[prefix].named_children():
-            name = f'{prefix}.{child}' if prefix else child
-            if name not in last:
-                if name in traced.modules:  # else a second name of the same module
-                    collect(name)
-                continue
-            order, call = last[name]
-            places = traced.layouts.maps(call.output)[:1]
-            found.extend((order, _Part(call, *place)) for place in places)
-            if not places:  # e.g. a network inside a network
-                collect(name)
 
-    collect(root)
-    parts = []
-    for _, part in sorted(found, key=lambda entry: entry[0]):
-        source = part.call.inputs[0] if part.call.inputs else None
-        if part.size == (1, 1) and not any(True for _ in part.call.module.parameters()) and \
-                isinstance(source, Tensor) and source.shape[2:] != (1, 1):
-            break
-        parts.append(part)
-    return parts
+def _is_a_sequence(part: Part, traced: Trace, least: int, alone: bool, few: bool) -> bool:
+    """Whether a part consists of blocks one after the other, with maps of several sizes or, if it is alone, of one.
+
+    Maps that become larger, or a last map of another size than the part's, are those of branches.
+    """
+    inside = called_parts(traced, part.call.name)
+    blocks = _blocks(inside, least)
+    if alone and len(blocks) == 1:
+        return _is_a_sequence(blocks[0], traced, least, alone, few)
+    sizes = [block.size for block in blocks]
+    if len(sizes) < 2 or part.size not in (inside[-1].size, (1, 1)):  # called_parts leaves out a last pooling
+        return False
+    if any(math.prod(following) > math.prod(size) for size, following in zip(sizes, sizes[1:] + [part.size])):
+        return False
+    repeated = len({type(block.call.module) for block in blocks}) == 1
+    return len(set(sizes)) > 1 or least == 2 and (alone or few and repeated)

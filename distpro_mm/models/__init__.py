@@ -1,4 +1,5 @@
 """Algorithms, distillers, connectors, losses, necks and backbones."""
+from . import mmpretrain_source  # noqa: F401  registers its networks
 from .algorithms import L2T, DistPro, SimKD, TapDistill
 from .backbones import (
     CIFARVGG,
@@ -10,7 +11,7 @@ from .backbones import (
     CIFARWideResNet,
     MobileNetV1,
 )
-from .classifiers import ModuleClassifier
+from .classifiers import ModuleClassifier, NamedClassifier
 from .connectors import (
     ABFConnector,
     AttentionTransform,
@@ -44,7 +45,7 @@ __all__ = [
     'CIFARResNet', 'CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'CIFARVGG', 'CIFARWideResNet', 'ConvAttentionTransform',
     'DecoupledKDLoss', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'IdentityTransform', 'L2T',
     'L2TDistiller', 'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'MobileNetV1', 'ModuleClassifier',
-    'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck', 'PairDistiller', 'PointwiseTransform', 'ReconstructionLoss',
-    'RecorderDistiller', 'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck', 'StandardizedKLDivergence',
-    'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'WSLDLoss'
+    'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck', 'NamedClassifier', 'PairDistiller', 'PointwiseTransform',
+    'ReconstructionLoss', 'RecorderDistiller', 'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck',
+    'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'WSLDLoss'
 ]

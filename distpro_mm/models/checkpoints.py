@@ -7,9 +7,11 @@ from mmengine.logging import print_log
 from mmengine.runner.checkpoint import _load_checkpoint
 from torch import Tensor, nn
 
-from distpro.errors import first_line
+from distpro.errors import argument_prefix, first_line
+from distpro.networks.weights import load_state
 
 from ..errors import ConfigError
+from .classifiers import ModuleClassifier
 
 ENTRIES = ('state_dict', 'model', 'model_state_dict', 'net')  # keys of the weights in a checkpoint
 
@@ -71,6 +73,10 @@ def load_strict(model: nn.Module, path: str, key: str) -> None:
         ConfigError: If the checkpoint cannot be read, or weights are missing or have other shapes.
     """
     state = read_weights(path, key)
+    if isinstance(model, ModuleClassifier):  # the file may be of the network alone
+        with argument_prefix('', ConfigError):
+            load_state(model.module, state, f"{key}='{path}'", report=lambda line: print_log(line, 'current'))
+        return
     inside = set(state)  # loading removes entries that some networks compute themselves
     key, network = f"{key}='{path}'", f'{type(getattr(model, "backbone", model)).__name__} of the config'
     try:

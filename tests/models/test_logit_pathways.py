@@ -229,7 +229,7 @@ class TwoClassifiers(BaseModel):
         else:
             logits = self.head(x)
         if mode == 'tensor':
-            return dict(logits=logits) if self.how == 'dict' else logits
+            return dict(logits=logits) if self.how == 'dict' else (logits, x) if self.how == 'tuple' else logits
         logits = logits[0] if isinstance(logits, tuple) else logits
         return dict(loss=F.cross_entropy(logits, torch.cat([sample.gt_label for sample in data_samples])))
 
@@ -246,8 +246,7 @@ def two_classifiers(how, **kl):
 
 @pytest.mark.parametrize('how', ['layer', 'dict'])
 def test_logits_are_what_the_network_returns(how):
-    named = {} if how == 'layer' else dict(layer='head')
-    model = two_classifiers(how, **named)
+    model = two_classifiers(how)
     images, samples = batch()
     model.distiller.grid.set_weights([0, 1])
     loss = model(images, samples, mode='loss')['distill.loss_pathways']
@@ -255,11 +254,38 @@ def test_logits_are_what_the_network_returns(how):
     torch.testing.assert_close(loss, model.distiller.grid.logit_losses['kl'](*logits))
 
 
+class Pooled(nn.Module):
+    """A network without a classifier, which returns pooled features alone or in a dict."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.stem, self.body, self.fc, self.kind = nn.Conv2d(1, 6, 3, 1, 1), nn.Conv2d(6, 8, 3, 2, 1), nn.Identity(), kind
+
+    def forward(self, x):
+        features = self.body(self.stem(x).tanh())
+        pooled = self.fc(features.mean((2, 3)))
+        return dict(features=features, pooled=pooled) if self.kind == 'dict' else pooled
+
+
+@pytest.mark.parametrize('kind', ['dict', 'tensor'])
+def test_a_teacher_without_logits_is_compared_by_its_features(kind):
+    layers = ['module.stem', 'module.body']
+    model = MODELS.build(dict(
+        _scope_='mmrazor', type='DistPro', architecture=dict(type='TwoClassifiers', how='layer'), teacher=Pooled(kind),
+        input_shape=SHAPE, distiller=dict(
+            type='DistProDistiller', transmitters=layers, receivers=['stem', 'body'], connections='same_depth',
+            transforms=[dict(type='PointwiseTransform')], logits=[KL])))
+    assert model.distiller.grid.names == ['module_stem>stem:pointwise', 'module_body>body:pointwise']
+    loss = model(*batch(), mode='loss')['distill.loss_pathways']
+    loss.backward()
+    assert model.student.stem.weight.grad.abs().sum() > 0
+
+
 def test_logits_that_no_layer_returns_are_refused_until_a_layer_is_named():
     with pytest.raises(ConfigError, match="logits: no layer returns the model's output, .*layer='head.second'"):
         two_classifiers('in_forward')
-    with pytest.raises(ConfigError, match=r"logits: the model returns dict, not logits \[B, K\]; give the layer"):
-        two_classifiers('dict')
+    with pytest.raises(ConfigError, match=r"logits: the model returns tuple, not logits \[B, K\]; give the layer"):
+        two_classifiers('tuple')  # of two matrices without names
     model = two_classifiers('in_forward', layer=dict(teacher='head.first', student='head.second'))
     assert [tap.module for tap in model.distiller.grid.logit_taps] == ['head.first', 'head.second']
 
@@ -268,6 +294,8 @@ def test_logits_that_no_layer_returns_are_refused_until_a_layer_is_named():
     ('head.frist', "the model has no layer 'head.frist'; nearest: head.first"),
     ('stem', r"layer 'stem' returns \(2, 6, 8, 8\), not logits"),
     (dict(pupil='head'), "layer={'pupil': 'head'} must be the name of a layer"),
+    (dict(module='head', call=0), "layer={'module': 'head', 'call': 0} must be the name of a layer"),
+    (dict(module='head', element=1), r"layer 'head' returns \(2, 10\), not logits"),
     (3, 'layer=3 must be the name of a layer')])
 def test_a_layer_of_logits_that_does_not_do_is_refused(layer, message):
     with pytest.raises(ConfigError, match=message):

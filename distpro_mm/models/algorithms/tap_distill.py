@@ -12,6 +12,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from distpro.errors import argument_prefix
+from distpro.networks import model_input
 from distpro.tracing import FastForward, in_place_off, probe_input, trace
 
 from ...config_types import check_arguments, checked, class_of
@@ -34,16 +35,16 @@ class TapDistill(SingleTeacherDistill):
     Args:
         distiller (dict): Config of a :class:`TapDistiller`, e.g. :class:`PairDistiller`, or :class:`RecorderDistiller` for
             losses without features.
-        teacher (dict or nn.Module): The teacher or its config. A module that is not of mmengine must return logits, see
-            :class:`ModuleClassifier`.
-        architecture (dict or nn.Module): The student or its config, as for the teacher.
+        teacher (dict, str or nn.Module): The teacher, its config, or its name, see :class:`NamedClassifier`. A module that
+            is not of mmengine becomes a :class:`ModuleClassifier`.
+        architecture (dict, str or nn.Module): The student, as for the teacher.
         teacher_ckpt (str, optional): The teacher's checkpoint, file or URL, with all weights of the teacher. Defaults to
             None, which logs a warning that the teacher is untrained.
         input_shape (Sequence[int], optional): [C, H, W] of the images that probe both models. Defaults to None: C is the
             number of input channels of the first convolution, and H and W are the model's ``img_size``, or 64.
         teacher_input (dict, optional): Preprocessing of the teacher's images where it differs from the student's: any of
             ``mean``, ``std``, ``to_rgb`` and ``size`` [H, W]. Each batch is converted once. Defaults to None: the
-            ``data_preprocessor`` of the teacher's config, if there is one.
+            ``data_preprocessor`` of the teacher's config, or the images of a named teacher's published weights.
         fast_teacher (bool or str): True: batch norms of the teacher are folded into convolutions, and on devices with units
             for bfloat16 it runs in this type (features differ by some 1%). 'exact': in its own type, which changes rounding
             only. False: the teacher as it is. Defaults to True. See :class:`distpro.tracing.FastForward`.
@@ -56,15 +57,14 @@ class TapDistill(SingleTeacherDistill):
         ConfigError: If the checkpoint is missing or does not fit, or the layers do not fit the models.
     """
 
-    def __init__(self, distiller: dict, teacher: dict | nn.Module, architecture: dict | nn.Module,
+    def __init__(self, distiller: dict, teacher: dict | str | nn.Module, architecture: dict | str | nn.Module,
                  teacher_ckpt: str | None = None, input_shape: Sequence[int] | None = None,
                  teacher_input: dict | None = None, fast_teacher: bool | str = True, **kwargs) -> None:
         if kwargs.get('teacher_trainable'):
             raise ConfigError(f'model.teacher_trainable=True: the teacher of {type(self).__name__} is fixed')
         check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model')
         distiller = checked(distiller, 'model.distiller')
-        architecture, teacher = (ModuleClassifier(network) if isinstance(network, nn.Module) and not isinstance(
-            network, BaseModel) else network for network in (architecture, teacher))
+        architecture, teacher = map(_classifier, (architecture, teacher))
         preprocessor = kwargs.get('data_preprocessor')
         if isinstance(preprocessor, dict) and isinstance(architecture, dict) and class_of(preprocessor.get('type')) is None:
             # The type is of the student's toolbox: the student builds the preprocessor, and mmrazor uses the student's.
@@ -76,7 +76,8 @@ class TapDistill(SingleTeacherDistill):
         if teacher_ckpt is not None:
             load_strict(self.teacher, teacher_ckpt, 'model.teacher_ckpt')
             self.teacher._is_init = True  # else the runner would re-initialise the teacher
-        own = self.teacher.data_preprocessor if isinstance(teacher, dict) and teacher.get('data_preprocessor') else None
+        own = self.teacher.data_preprocessor if isinstance(teacher, dict) and teacher.get('data_preprocessor') else \
+            model_input(getattr(self.teacher, 'module', self.teacher))
         self.teacher_images = images_for_teacher(self.data_preprocessor, own, teacher_input)
         if self.teacher_images is not None:
             self.teacher.register_forward_pre_hook(self.teacher_images.hook)
@@ -180,3 +181,10 @@ class TapDistill(SingleTeacherDistill):
         for name, recorder in recorders.items():
             recorder.data_buffer[:] = found.pop(('recorder', name))
         return found
+
+
+def _classifier(network: dict | str | nn.Module) -> dict | nn.Module:
+    """A network as a model of mmengine, or its config."""
+    if isinstance(network, str):
+        return dict(type='mmrazor.NamedClassifier', name=network)
+    return ModuleClassifier(network) if isinstance(network, nn.Module) and not isinstance(network, BaseModel) else network

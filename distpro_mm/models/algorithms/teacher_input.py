@@ -1,8 +1,8 @@
 """Convert images for a teacher whose normalisation, colour order or size differs from the student's."""
+from torch import nn
 
-import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from distpro.errors import ArgumentError
+from distpro.networks import InputConversion, ModelInput
 
 from ...errors import ConfigError
 
@@ -11,68 +11,17 @@ KEYS = ('mean', 'std', 'to_rgb', 'size')
 SWAPS = ('to_rgb', '_channel_conversion', 'channel_conversion')
 
 
-class TeacherInput(nn.Module):
-    """Converts the student's preprocessed images into the teacher's; used in a forward pre-hook of the teacher.
-
-    Args:
-        student (dict): The student's preprocessing: 'mean' and 'std' of each output channel, and 'to_rgb', whether the
-            channels are swapped.
-        teacher (dict): The teacher's preprocessing, with the same keys and optionally 'size' [H, W].
-
-    Raises:
-        ConfigError: If the numbers of channels differ, or a value is out of range.
-    """
-
-    def __init__(self, student: dict, teacher: dict) -> None:
-        super().__init__()
-        channels = [len(side[entry]) for side in (student, teacher) for entry in ('mean', 'std') if side[entry] is not None]
-        self.swap = bool(student['to_rgb']) != bool(teacher['to_rgb'])
-        if len(set(channels)) > 1 or self.swap and channels and channels[0] != 3:
-            raise ConfigError(f"model.teacher_input={teacher}: the student's preprocessing is {student}: the numbers of "
-                              'channels must be equal, and three if to_rgb differs')
-        if any(value <= 0 for side in (student, teacher) for value in side['std'] or ()):
-            raise ConfigError(f'model.teacher_input: every std must be above 0, got {teacher["std"]} and {student["std"]}')
-        count = channels[0] if channels else 1
-        mean, std = (torch.tensor(student[entry] or [start] * count, dtype=torch.float64)
-                     for entry, start in (('mean', 0.), ('std', 1.)))
-        if self.swap:
-            mean, std = mean.flip(0), std.flip(0)
-        wanted_mean, wanted_std = (torch.tensor(teacher[entry] or [start] * count, dtype=torch.float64)
-                                   for entry, start in (('mean', 0.), ('std', 1.)))
-        self.register_buffer('factor', (std / wanted_std).float()[:, None, None], persistent=False)
-        self.register_buffer('offset', ((mean - wanted_mean) / wanted_std).float()[:, None, None], persistent=False)
-        self.size: tuple[int, int] | None = tuple(teacher['size']) if teacher.get('size') else None
-
-    @property
-    def changes(self) -> bool:
-        """bool: Whether the teacher's images differ from the student's."""
-        normalises = not torch.equal(self.factor, torch.ones_like(self.factor)) or bool(self.offset.any())
-        return normalises or self.swap or self.size is not None
-
-    def hook(self, module: nn.Module, inputs: tuple) -> tuple:
-        """The forward pre-hook: the images are the first of the teacher's positional arguments."""
-        return (self(inputs[0]), *inputs[1:])
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Convert the student's images [B, C, H, W] to the teacher's [B, C, H', W']."""
-        if self.swap:
-            images = images.flip(1)
-        images = images * self.factor.to(images) + self.offset.to(images)
-        if self.size is not None and self.size != tuple(images.shape[2:]):
-            images = F.interpolate(images, self.size, mode='bilinear', antialias=True)
-        return images
-
-
-def teacher_input(student: nn.Module, own: nn.Module | None, given: dict | None) -> TeacherInput | None:
-    """Build the conversion of the teacher's images.
+def teacher_input(student: nn.Module, own: nn.Module | ModelInput | None, given: dict | None) -> InputConversion | None:
+    """Build the conversion of the teacher's images, a forward pre-hook of the teacher.
 
     Args:
         student (nn.Module): The preprocessor of the training.
-        own (nn.Module, optional): The teacher's own preprocessor, if its config has one.
+        own (nn.Module or ModelInput, optional): The teacher's own preprocessor, if its config has one; or the input of its
+            published weights, whose colour order is taken for the student's.
         given (dict, optional): ``model.teacher_input``: any of 'mean', 'std', 'to_rgb' and 'size'.
 
     Returns:
-        TeacherInput: The conversion; None if both networks take the same images.
+        InputConversion: The conversion; None if both networks take the same images.
 
     Raises:
         ConfigError: If ``given`` has other keys, or the preprocessing of the two networks is not compatible.
@@ -81,8 +30,30 @@ def teacher_input(student: nn.Module, own: nn.Module | None, given: dict | None)
     if unknown:
         raise ConfigError(f'model.teacher_input has {sorted(unknown)}; valid keys are {", ".join(KEYS)}')
     prepared = _prepared(student)
-    convert = TeacherInput(prepared, {**(prepared if own is None else _prepared(own)), **(given or {})})
+    if isinstance(own, ModelInput):
+        wanted = dict(_in_bytes(own), to_rgb=prepared['to_rgb'])
+    else:
+        wanted = prepared if own is None else _prepared(own)
+    wanted = {**wanted, **(given or {})}
+    try:
+        convert = InputConversion(_as_input(prepared), _as_input(wanted))
+    except ArgumentError as error:
+        raise ConfigError(f"model.teacher_input: {error}; the teacher's preprocessing is {wanted} and the student's "
+                          f'{prepared}') from error
     return convert if convert.changes else None
+
+
+def _as_input(preprocessing: dict) -> ModelInput:
+    """The images of a preprocessing, in its own unit: the conversion needs only that both have the same."""
+    mean, std, size = (preprocessing.get(name) for name in ('mean', 'std', 'size'))
+    return ModelInput(mean or None, std or None, tuple(size) if size else None, bool(preprocessing['to_rgb']))
+
+
+def _in_bytes(expected: ModelInput) -> dict:
+    """The preprocessing that makes these images of those in [0, 255]."""
+    mean, std = ([255 * value for value in values or (start, ) * len(expected.mean or expected.std or (0, ) * 3)]
+                 for values, start in ((expected.mean, 0.), (expected.std, 1.)))
+    return dict(mean=mean, std=std, size=expected.size)
 
 
 def _prepared(preprocessor: nn.Module) -> dict:

@@ -1,3 +1,4 @@
 from .module_classifier import ModuleClassifier
+from .named_classifier import NamedClassifier
 
-__all__ = ['ModuleClassifier']
+__all__ = ['ModuleClassifier', 'NamedClassifier']

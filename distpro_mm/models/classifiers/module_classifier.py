@@ -6,7 +6,7 @@ from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from distpro.distillation import find_logits
+from distpro.tracing import find_logits
 
 
 @MODELS.register_module()
@@ -28,6 +28,7 @@ class ModuleClassifier(BaseModel):
                  loss: nn.Module | None = None, data_preprocessor: dict | None = None) -> None:
         super().__init__(data_preprocessor)
         self.module, self.get_logits = module, get_logits or find_logits
+        self.logits = nn.Identity()  # a layer that returns the logits in every mode
         self.loss_module = nn.CrossEntropyLoss() if loss is None else loss
 
     def init_weights(self) -> None:
@@ -43,9 +44,13 @@ class ModuleClassifier(BaseModel):
             mode (str): 'tensor', 'loss' or 'predict'. Defaults to 'tensor'.
 
         Returns:
-            Tensor, dict or list[DataSample]: Logits [B, K]; ``loss``; or the samples with predictions.
+            Tensor, dict or list[DataSample]: Logits [B, K], or the dict of a module without logits; ``loss``; or the
+            samples with predictions.
         """
-        logits = self.get_logits(self.module(inputs))
+        output = self.module(inputs)
+        if mode == 'tensor' and self.get_logits is find_logits and isinstance(output, dict) and 'logits' not in output:
+            return output  # of a network without a classifier, which can teach by its features
+        logits = self.logits(self.get_logits(output))
         if mode == 'tensor':
             return logits
         if mode == 'loss':

@@ -1,14 +1,16 @@
 import functools
+import logging
 import re
 from collections.abc import Sequence
 
 from mmengine.dist import all_reduce
+from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor
 
 from distpro.errors import argument_prefix
 from distpro.pathways import COMPARE_AT, PathwayGrid
-from distpro.tracing import FeatureTap, Trace, resolve_logits
+from distpro.tracing import FeatureTap, Trace, is_headless, resolve_logits
 from distpro.weighting import Weighting
 
 from ...config_types import build, checked, name_of
@@ -42,9 +44,11 @@ class DistProDistiller(TapDistiller):
         logits (Sequence[dict]): Losses of the student's and the teacher's logits; each adds one pathway between the
             logits, without a transform, e.g. ``[dict(type='KLDivergence', tau=4)]``. The label of a loss is ``name``, by
             default the type without "Loss" or "Divergence". A loss whose forward has ``gt_labels`` gets the labels.
-            ``layer`` is the layer that returns the logits, of both networks or as ``dict(teacher=..., student=...)``; by
-            default, the layer whose output the network returns. Losses with a softmax over the classes are refused if
-            images have several labels. Defaults to none.
+            ``layer`` is the layer that returns the logits, of both networks or as ``dict(teacher=..., student=...)``: a
+            name, or ``dict(module=..., element=...)`` for a layer of several values; by default, the layer whose output the
+            network returns. Losses with a softmax over the classes are refused if images have several labels. A teacher
+            without logits (pooled features, or a dict without 'logits') leaves these losses out, with a warning. Defaults to
+            none.
         weighting (dict): See :class:`distpro.Weighting`. Defaults to the release's biased softmax, with the
             number of pathways as its default scale.
         compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
@@ -101,6 +105,9 @@ class DistProDistiller(TapDistiller):
     def prepare(self, teacher: Trace, student: Trace) -> None:
         """Find the layers, and the logits if there are logit pathways."""
         self.logit_taps = None
+        if self.logit_losses and self.logit_layers['teacher'] is None and _returns_features(teacher):
+            print_log(f'{LOGITS}: the teacher returns no logits, so only features are compared', 'current', logging.WARNING)
+            self.logit_losses = self._grid_arguments['logit_losses'] = {}
         if self.logit_losses:
             traces = dict(teacher=teacher, student=student)
             with argument_prefix('model.distiller.', ConfigError):
@@ -140,6 +147,14 @@ class DistProDistiller(TapDistiller):
         return annotations_for(loss, data_samples, LOGITS)
 
 
+def _returns_features(traced: Trace) -> bool:
+    """Whether a network returns a dict without logits, or pooled features."""
+    output = traced.output
+    if isinstance(output, dict):
+        return 'logits' not in output
+    return isinstance(output, Tensor) and output.dim() == 2 and is_headless(traced, output)
+
+
 def _labelled(cfgs: Sequence[dict], key: str, example: str) -> dict[str, dict]:
     """Configs of transforms, or of losses of logits, by label."""
     if isinstance(cfgs, dict) or not cfgs:
@@ -159,17 +174,24 @@ def _labelled(cfgs: Sequence[dict], key: str, example: str) -> dict[str, dict]:
     return labelled
 
 
-def _named_layers(cfgs: dict[str, dict]) -> dict[str, str | None]:
+def _is_layer(value: object) -> bool:
+    if isinstance(value, dict):
+        return {'module'} <= set(value) <= {'module', 'element'}
+    return isinstance(value, str)
+
+
+def _named_layers(cfgs: dict[str, dict]) -> dict[str, str | dict | None]:
     """Remove the key ``layer`` from the configs of losses of logits; returns the layers of 'teacher' and 'student'."""
-    layers = dict(teacher=None, student=None)
+    layers: dict[str, str | dict | None] = dict(teacher=None, student=None)
     for cfg in cfgs.values():
         given = cfg.pop('layer', None)
         if given is None:
             continue
-        named = given if isinstance(given, dict) else dict.fromkeys(layers, given)
-        if not set(named) <= set(layers) or not all(isinstance(name, str) for name in named.values()):
-            raise ConfigError(f'{LOGITS}: layer={given!r} must be the name of a layer, or a dict of names with the keys '
-                              'teacher and student')
+        one = not isinstance(given, dict) or 'module' in given
+        named = dict.fromkeys(layers, given) if one else given
+        if not set(named) <= set(layers) or not all(map(_is_layer, named.values())):
+            raise ConfigError(f'{LOGITS}: layer={given!r} must be the name of a layer or dict(module=..., element=...), or '
+                              'a dict of these with the keys teacher and student')
         for side, name in named.items():
             if layers[side] not in (None, name):
                 raise ConfigError(f"{LOGITS}: layer has two layers of the {side}, '{layers[side]}' and '{name}': give "
