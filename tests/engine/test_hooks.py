@@ -131,7 +131,7 @@ def test_an_incomplete_search_is_reported(make_config, process_file):
     (dict(process='nowhere.json'), "there is no process file 'nowhere.json': run the search first"),
     (dict(ablation='best'), "ablation='best' is not one of process, uniform, last, shuffled, mean"),
     (dict(skip_below=-1), 'skip_below=-1'),
-    (dict(transfer='by_name'), "transfer='by_name' is neither None nor one of by_depth"),
+    (dict(transfer='by_name'), "transfer='by_name' is not one of None, by_depth"),
 ])
 def test_bad_arguments_name_the_hook(make_config, process_file, change, message):
     with pytest.raises(ConfigError, match=message):

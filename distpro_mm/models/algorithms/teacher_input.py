@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from distpro.checks import FLAG, check_choice
+
 from ...errors import ConfigError
 
 KEYS = ('mean', 'std', 'to_rgb', 'size')
@@ -75,11 +77,14 @@ def teacher_input(student: nn.Module, own: nn.Module | None, given: dict | None)
         TeacherInput: The conversion; None if both networks take the same images.
 
     Raises:
-        ConfigError: If ``given`` has other keys, or the preprocessing of the two networks is not compatible.
+        ConfigError: If ``given`` has other keys, ``to_rgb`` is neither True nor False, or the preprocessing of the two
+            networks is not compatible.
     """
     unknown = set(given or {}) - set(KEYS)
     if unknown:
         raise ConfigError(f'model.teacher_input has {sorted(unknown)}; valid keys are {", ".join(KEYS)}')
+    if 'to_rgb' in (given or {}):
+        check_choice('model.teacher_input.to_rgb', given['to_rgb'], FLAG, ConfigError)
     prepared = _prepared(student)
     convert = TeacherInput(prepared, {**(prepared if own is None else _prepared(own)), **(given or {})})
     return convert if convert.changes else None
