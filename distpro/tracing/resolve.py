@@ -82,11 +82,12 @@ def resolve_logits(traced: Trace, key: str, layer: str | None = None) -> Feature
         seen = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
         raise ArgumentError(f"{key}: {source} {seen}, not logits [B, K]; give the layer of the logits, e.g. layer='head'")
     if layer is None:
-        call = _call_with_output(output, traced)
-        if call is None:
+        found = _call_with_output(output, traced)
+        if found is None:
             raise ArgumentError(f"{key}: no layer returns the model's output, which is computed from several layers (the "
                               f"last one is '{traced.calls[-1].name}'): give the layer to compare, e.g. "
                               f"layer='{traced.calls[-1].name}', or write a head module that returns the output")
+        call = found
     return FeatureTap('logits', call.name, 'output', call.index, shape=tuple(output.shape[1:]), layer=call.name)
 
 
