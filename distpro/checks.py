@@ -1,9 +1,31 @@
-"""Checks of arguments that are numbers."""
+"""Checks of arguments that are numbers or choices."""
+import difflib
+from collections.abc import Sequence
 from typing import Any
 
 from .errors import ArgumentError, is_number
 
 MAX_SEED = 2**32 - 1  # of numpy
+FLAG = (True, False)
+
+
+def check_choice(name: str, value: Any, choices: Sequence, error: type = ArgumentError) -> None:
+    """Refuse values that are not among the choices. Numbers and strings are not accepted for True and False.
+
+    Args:
+        name (str): The argument's name, as the message gives it.
+        value (Any): Its value.
+        choices (Sequence): Strings, True, False and None; :data:`FLAG` for an argument that is True or False.
+        error (type): Class of the error. Defaults to :class:`ArgumentError`.
+
+    Raises:
+        ArgumentError: If it is none of them; of the class ``error``.
+    """
+    if any(value is choice or isinstance(value, str) and isinstance(choice, str) and value == choice for choice in choices):
+        return
+    similar = difflib.get_close_matches(str(value), [choice for choice in choices if isinstance(choice, str)], n=1)
+    hint = f' (nearest: {similar[0]})' if similar else ''
+    raise error(f'{name}={value!r} is not one of {", ".join(map(str, choices))}{hint}')
 
 
 def check_whole(name: str, value: Any, least: int = 1, most: int | None = None, error: type = ArgumentError) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import check_number
+from .checks import FLAG, check_choice, check_number
 from .errors import ArgumentError, argument_prefix, is_number
 from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
@@ -116,6 +116,8 @@ class Distillation(nn.Module):
                  **kwargs) -> None:
         super().__init__()
         check_number('skip_below', skip_below, least=0)
+        check_choice('transfer', transfer, FLAG)
+        check_choice('fast_teacher', fast_teacher, (True, 'exact', False))
         student, teacher = build_network(student), build_network(teacher)
         self._networks = student, teacher  # a tuple, so that they are no submodules
         self.skip_below, self.get_logits = skip_below, get_logits or find_logits

@@ -13,7 +13,7 @@ from .networks import build_network
 from .process import DistillationProcess, ProcessLike
 from .random_state import preserve_random_states
 from .searching import REFERENCES, Round, RoundSearch, build_searcher, round_epochs
-from .searching.arguments import check_numbers
+from .searching.arguments import check_numbers, check_references
 from .searching.round import copied
 
 Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -83,6 +83,7 @@ def search(student: nn.Module | str | dict,
         ArgumentError: If an argument is out of range, or something has no second derivative.
         SearchError: If the student alone does not learn, or no trial has a finite held-out loss.
     """
+    check_references(references)
     check_numbers(epochs=epochs, rounds=rounds, knots=knots, min_iterations=min_iterations, round_share=round_share,
                   max_divisions=max_divisions, max_growth=max_growth, memory=memory)
     if 'process' in distillation or 'example' in distillation:
@@ -126,12 +127,12 @@ def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_i
                 report(found.report(trial))
     finally:
         current.close()
-    if strategy.best is None:
+    process = found.process()
+    if process is None:
         raise SearchError(f'none of the {len(strategy.history)} trials has a finite held-out loss: lower the learning rate')
     warning = found.warning()
     if warning:
         report(f'warning: {warning}')
-    process = found.process()
     process.origin.update(epochs=epochs, seed=seed)
     return process
 

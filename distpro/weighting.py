@@ -1,11 +1,11 @@
 """Weightings: the maps from the free parameters alpha in R^N to the weights w in R^N of the pathways."""
-import difflib
 import inspect
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from .checks import check_choice
 from .errors import ArgumentError, is_number
 
 OFF = -60.0  # alpha at which exponential switches a pathway off
@@ -105,10 +105,7 @@ class Weighting:
 
     def __init__(self, type: str = 'biased_softmax', scale: float | str = 1.0, kd_weight: float = 1.0,
                  initial_alpha: float | None = None, unit: str | None = None, **parameters: float) -> None:
-        if not isinstance(type, str) or type not in WEIGHTINGS:
-            nearest = difflib.get_close_matches(str(type), list(WEIGHTINGS), n=1)
-            hint = f' (nearest: {nearest[0]})' if nearest else ''
-            raise ArgumentError(f"type='{type}' is not one of {', '.join(WEIGHTINGS)}{hint}")
+        check_choice('type', type, tuple(WEIGHTINGS))
         if scale != 'num_pathways' and not (is_number(scale) and scale > 0):
             raise ArgumentError(f"scale={scale!r} is neither a number above 0 nor 'num_pathways'")
         known = parameters_of(type)
@@ -121,10 +118,9 @@ class Weighting:
             initial_alpha = 0.0 if type == 'exponential' else 1.0
         elif not is_number(initial_alpha):
             raise ArgumentError(f'initial_alpha={initial_alpha!r} is not a finite number')
+        check_choice('unit', unit, (None, *UNITS))
         if unit is None:
             unit = 'variance' if type == 'exponential' else 'loss'
-        elif unit not in UNITS:
-            raise ArgumentError(f"unit={unit!r} is not one of {', '.join(UNITS)}")
         self.type, self.scale, self.kd_weight, self.unit = type, scale, kd_weight, unit
         self.initial_alpha, self.parameters = initial_alpha, {**known, **parameters}
 

@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import HOOKS, LOOPS, PARAM_SCHEDULERS, init_default_scope
 
+from distpro.checks import FLAG, check_choice
 from distpro.errors import ArgumentError, first_line
 
 from .comparison import Benchmark, JobMaker
@@ -60,6 +61,7 @@ def check_methods(folder: str, pairs: Sequence[str], build: bool = False) -> Ite
     Raises:
         ConfigError: If the folder has no pairs, or lacks one of ``pairs``.
     """
+    check_choice('build', build, FLAG, ConfigError)
     known = pairs_in(folder)
     for pair in pairs:
         if pair not in known:
@@ -98,6 +100,7 @@ def check(cfg: Config, build: bool = False) -> None:
             the last epoch, or a reference to a stage of a comparison.
         Exception: Other errors of the classes that are built.
     """
+    check_choice('build', build, FLAG, ConfigError)
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     for key in ('model', 'train_cfg', 'optim_wrapper', 'train_dataloader', 'val_dataloader'):
         if not cfg.get(key):

@@ -92,3 +92,20 @@ def test_custom_parts_are_named_in_configs(own, make_config):
 
 def test_a_strategy_is_a_file_of_at_most_60_lines():
     assert len(blocks('extending.md')[-1].splitlines()) <= 60
+
+
+def test_searches_run_without_a_loop_of_the_package(capsys):
+    several, settings = blocks('searchers.md')
+    sent, goal, knots = [], torch.randn(3, 2), torch.zeros(3, 2)
+    most = []
+
+    def receive():
+        most.append(len(sent))
+        trial = sent.pop(torch.randint(len(sent), ()))
+        return trial, 5 + float((trial.alpha - goal).square().sum())
+
+    exec(compile(several, 'searchers.md', 'exec'), dict(
+        initial=knots, references=dict(student=knots - 100), workers=4, send=sent.append, receive=receive))
+    assert max(most) == 4 and not sent
+    exec(compile(settings, 'searchers.md', 'exec'), dict(train=lambda tau, loss: tau + len(loss)))
+    assert capsys.readouterr().out.startswith('tensor(')

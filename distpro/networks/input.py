@@ -34,7 +34,7 @@ class ModelInput:
                 raise ArgumentError(f'{name}={values!r} must be a number for each channel')
             object.__setattr__(self, name, tuple(float(value) for value in values))
         if any(value <= 0 for value in self.std or ()):
-            raise ArgumentError(f'every std must be above 0, got {list(self.std)}')
+            raise ArgumentError(f'every std must be above 0, got {list(self.std or ())}')
         if self.size is not None:
             object.__setattr__(self, 'size', pair(self.size))
 

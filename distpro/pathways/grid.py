@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..checks import FLAG, check_choice
 from ..cuda_graph import is_recording
 from ..errors import ArgumentError
 from ..tracing import FeatureTap
@@ -76,8 +77,10 @@ class PathwayGrid(PathwayWeights):
                  cuda_graph: bool = True,
                  average: Callable[[Tensor], object] | None = None) -> None:
         super().__init__(weighting or Weighting('exponential'))
-        if compare_at not in COMPARE_AT:
-            raise ArgumentError(f"compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
+        check_choice('compare_at', compare_at, COMPARE_AT)
+        for name, flag in dict(compile_transforms=compile_transforms, from_covariances=from_covariances,
+                               cuda_graph=cuda_graph).items():
+            check_choice(name, flag, FLAG)
         self.compare_at, self.compile_transforms, self.average = compare_at, compile_transforms, average
         self.from_covariances, self.cuda_graph = from_covariances, cuda_graph
         self._recorded_loss = RecordedLoss(self)
@@ -95,15 +98,17 @@ class PathwayGrid(PathwayWeights):
                 transform.compile(dynamic=False)
         self.logit_taps = logit_taps
         if self.logit_losses:
-            self.pathways += self._logit_pathways()
+            self.pathways += self._logit_pathways(logit_taps)
         self._start_weights(len(self.pathways))
         self.variances = torch.zeros(len(transmitters))
         self._measured: set[int] = set()
         self.record_sensitivities(False)
 
-    def _logit_pathways(self) -> list[Pathway]:
+    def _logit_pathways(self, taps: tuple[FeatureTap, FeatureTap] | None) -> list[Pathway]:
         """A pathway between the logits for each of their losses."""
-        transmitter, receiver = self.logit_taps
+        if taps is None:
+            raise ArgumentError('logit_losses need logit_taps, the logits of teacher and student')
+        transmitter, receiver = taps
         if transmitter.shape != receiver.shape:
             raise ArgumentError(f'logits: the teacher has {transmitter.shape[0]} classes and the student '
                                 f'{receiver.shape[0]}, so their logits cannot be compared; remove logits')

@@ -61,8 +61,8 @@ def stacked_affine(transforms: Sequence[LinearLayers], mean: Tensor, covariance:
     """
     weight = torch.cat([layers.conv.weight.flatten(1) for layers in transforms]).to(mean.dtype)
     bias = _joined([(layers.conv.bias, layers.conv.out_channels) for layers in transforms], mean, 0)
-    norms = [layers.norm for layers in transforms]
-    if norms[0] is None:
+    norms = [layers.norm for layers in transforms if layers.norm is not None]
+    if not norms:
         return weight, weight @ mean + bias
     gamma = _joined([(norm.weight, norm.num_features) for norm in norms], mean, 1)
     beta = _joined([(norm.bias, norm.num_features) for norm in norms], mean, 0)

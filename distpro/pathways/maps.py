@@ -31,7 +31,8 @@ def variance_of(feature: Tensor, average: Callable[[Tensor], object] | None) -> 
     """Mean variance of the channels of maps [B, C, H, W], over all processes; 1 where a map is constant."""
     feature = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
     mean, square = feature.mean((0, 2, 3)), feature.square().mean((0, 2, 3))
-    for statistic in (mean, square) if average else ():
-        average(statistic)
+    if average is not None:
+        for statistic in (mean, square):
+            average(statistic)
     variance = (square - mean.square()).mean()
     return torch.where(variance > 1e-6 * square.mean(), variance, torch.ones_like(variance))

@@ -33,6 +33,8 @@ def conv_bn(in_channels: int, out_channels: int, kernel_size: int) -> list[nn.Mo
 
 def resize(x: Tensor, size: tuple[int, int] | None) -> Tensor:
     """Nearest-neighbour resize of [B, C, H, W] to ``size``; None does not resize."""
+    if size is None:
+        return x
     factors = _factors(x, size)
     if factors is None:
         return F.interpolate(x, size=tuple(size), mode='nearest')

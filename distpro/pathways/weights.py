@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..checks import check_choice
 from ..errors import ArgumentError
-from ..weighting import Weighting
+from ..weighting import UNITS, Weighting
 
 
 class PathwayWeights(nn.Module):
@@ -47,8 +48,9 @@ class PathwayWeights(nn.Module):
                 ``weighting``.
 
         Raises:
-            ArgumentError: If the weights are not N numbers >= 0.
+            ArgumentError: If the weights are not N numbers >= 0, or the unit is unknown.
         """
+        check_choice('unit', unit, (None, *UNITS))
         self.unit = unit or self.weighting.unit
         if weights is None:
             self._weights, self.active = None, list(range(len(self.alpha)))

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..checks import check_choice
 from ..errors import ProcessError
 from .process import DistillationProcess, interpolate
 
@@ -28,6 +29,7 @@ def ablation(process: DistillationProcess, name: str, progress: Sequence[float],
     Raises:
         ProcessError: If ``name`` is none of these.
     """
+    check_choice('ablation', name, ABLATIONS, ProcessError)
     weights = process.weights_at(progress)
     if name == 'process':
         return weights
@@ -41,7 +43,5 @@ def ablation(process: DistillationProcess, name: str, progress: Sequence[float],
         return np.repeat(weights.mean(axis=1, keepdims=True), len(process.names), axis=1)
     if name == 'shuffled':
         return weights[np.random.RandomState(seed).permutation(len(weights))]
-    if name == 'random':
-        shares = np.random.RandomState(seed).dirichlet(np.ones(len(process.names)), RANDOM_KNOTS)
-        return weights.sum(axis=1, keepdims=True) * interpolate(np.linspace(0, 1, RANDOM_KNOTS), shares, progress)
-    raise ProcessError(f"ablation='{name}' is not one of {', '.join(ABLATIONS)}")
+    shares = np.random.RandomState(seed).dirichlet(np.ones(len(process.names)), RANDOM_KNOTS)
+    return weights.sum(axis=1, keepdims=True) * interpolate(np.linspace(0, 1, RANDOM_KNOTS), shares, progress)

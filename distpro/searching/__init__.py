@@ -2,13 +2,24 @@
 from .hypergradient import METHODS, Hypergradient
 from .round import Round, Training
 from .round_search import REFERENCES, RoundSearch, build_searcher, round_epochs
-from .searchers import SEARCHERS, CMAESSearcher, RandomSearcher, RpropSearcher, Searcher, Trial, register_searcher
+from .searchers import (
+    SEARCHERS,
+    AskTell,
+    CMAESSearcher,
+    GridSearcher,
+    RandomSearcher,
+    RpropSearcher,
+    Searcher,
+    SettingsTrial,
+    Trial,
+    register_searcher,
+)
 from .second_derivative import twice_differentiable
 from .trajectory import Step, Trajectory
 from .unrolled import unrolled
 
 __all__ = [
-    'METHODS', 'REFERENCES', 'SEARCHERS', 'CMAESSearcher', 'Hypergradient', 'RandomSearcher', 'Round', 'RoundSearch',
-    'RpropSearcher', 'Searcher', 'Step', 'Training', 'Trajectory', 'Trial', 'build_searcher', 'register_searcher',
-    'round_epochs', 'twice_differentiable', 'unrolled'
+    'METHODS', 'REFERENCES', 'SEARCHERS', 'AskTell', 'CMAESSearcher', 'GridSearcher', 'Hypergradient', 'RandomSearcher',
+    'Round', 'RoundSearch', 'RpropSearcher', 'Searcher', 'SettingsTrial', 'Step', 'Training', 'Trajectory', 'Trial',
+    'build_searcher', 'register_searcher', 'round_epochs', 'twice_differentiable', 'unrolled'
 ]

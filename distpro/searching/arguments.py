@@ -1,11 +1,25 @@
-"""Checks of the numbers that a search in rounds is given."""
+"""Checks of the arguments of a search in rounds."""
 from typing import Any
 
 from ..checks import check_number, check_whole
 from ..errors import ArgumentError, is_number
+from .round_search import REFERENCES
 
 LEAST = dict(rounds=0, knots=2, max_epochs=1, epochs=1, min_iterations=1, max_divisions=0)  # of whole numbers
 POSITIVE = ('max_growth', 'memory', 'feature_weight')
+
+
+def check_references(references: Any) -> None:
+    """Refuse what is no list of references.
+
+    Args:
+        references (Any): The argument of a search.
+
+    Raises:
+        ArgumentError: If it is not a list or tuple with some of :data:`REFERENCES`.
+    """
+    if not isinstance(references, (list, tuple)) or not all(name in REFERENCES for name in references):
+        raise ArgumentError(f'references={references!r} must be a list with some of {", ".join(REFERENCES)}')
 
 
 def check_numbers(**values: Any) -> None:

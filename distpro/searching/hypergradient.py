@@ -24,7 +24,7 @@ import torch.autograd.forward_ad as forward_ad
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..checks import check_number
+from ..checks import check_choice, check_number
 from ..errors import ArgumentError, first_line
 from ..random_state import without_side_effects
 from .optimizer_step import StepSnapshot, check_differentiable, transposed
@@ -57,8 +57,7 @@ class Hypergradient:
 
     def __init__(self, student: nn.Module, optimizer: torch.optim.Optimizer, method: str = 'auto',
                  radius: float = 1e-2, average: Callable[[list[Tensor]], None] | None = None) -> None:
-        if method not in METHODS:
-            raise ArgumentError(f"method='{method}' is not one of {', '.join(METHODS)}")
+        check_choice('method', method, METHODS)
         check_number('radius', radius, above=0)
         check_differentiable(optimizer)
         optimised = {id(p) for group in optimizer.param_groups for p in group['params']}

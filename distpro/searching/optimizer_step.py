@@ -6,7 +6,7 @@ transposed derivative takes :math:`a = \partial J / \partial \theta'` and :math:
 import collections
 import copy
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -30,12 +30,17 @@ def check_differentiable(optimizer: torch.optim.Optimizer) -> None:
     kind = type(optimizer)
     base = next(base for base in kind.__mro__ if base.__module__.startswith('torch.optim'))
     # torch puts a wrapper of its own around the step of every class.
-    inherited = all(inspect.unwrap(getattr(kind, name, None)) is inspect.unwrap(getattr(base, name, None))
-                    for name in ('step', '_init_group'))
+    inherited = all(_unwrapped(kind, name) is _unwrapped(base, name) for name in ('step', '_init_group'))
     if not inherited or 'differentiable' not in optimizer.defaults:
         own = '' if inherited else ' has a step of its own and'
         raise ArgumentError(f"optimizer='{kind.__name__}'{own} cannot be differentiated, which the search "
                           "needs: use torch's SGD, Adam, AdamW, NAdam, RAdam, Adamax, RMSprop, Adagrad or Adadelta")
+
+
+def _unwrapped(kind: type, name: str) -> Callable | None:
+    """A method without wrappers; None if the class has none of this name."""
+    found = getattr(kind, name, None)
+    return None if found is None else inspect.unwrap(found)
 
 
 class StepSnapshot:

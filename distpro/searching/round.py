@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..checks import FLAG, check_choice
 from ..random_state import without_side_effects
 from .trajectory import Step, Trajectory
 
@@ -71,6 +72,7 @@ class Round:
 
     def __init__(self, training: Training, iterations: int, differentiates: bool, memory: float = 4.0,
                  max_growth: float = 2.0) -> None:
+        check_choice('differentiates', differentiates, FLAG)
         self.training, self.iterations = training, iterations
         self.memory, self.max_growth = memory, max_growth
         self.differentiates, self.diverged = differentiates, False
@@ -96,6 +98,13 @@ class Round:
         if self.trajectory is not None:
             self.trajectory.steps.clear()
 
+    @property
+    def _stored(self) -> Trajectory:
+        """Trajectory: The stored steps, of a round that is open and may be differentiated."""
+        if self.trajectory is None:
+            raise RuntimeError('a round is differentiated only with differentiates=True, between open() and close()')
+        return self.trajectory
+
     def step(self, batch: Any) -> Tensor:
         """Tensor: The training loss of the next step, detached; NaN once the round has diverged."""
         iteration, self._iteration = self._iteration, self._iteration + 1
@@ -103,7 +112,7 @@ class Round:
             return torch.tensor(math.nan)
         if self.store:
             if not self._parts or self._full():
-                self.trajectory.steps.clear()
+                self._stored.steps.clear()
                 self._parts.append((iteration, copied(self.training.state())))
             self._settings.append([{key: value for key, value in group.items() if key != 'params'}
                                    for group in self.training.optimizer.param_groups])
@@ -114,11 +123,11 @@ class Round:
     def _take(self, iteration: int, batch: Any) -> Tensor:
         weights = self.weights[iteration]
         if self.store:
-            self.trajectory.store((iteration, batch), weights)
+            self._stored.store((iteration, batch), weights)
         return self.training.take_step(iteration, batch, weights).detach()
 
     def _full(self) -> bool:
-        steps = self.trajectory.steps
+        steps = self._stored.steps
         return bool(steps) and (len(steps) + 1) * _bytes(steps[-1]) > self.memory * 2**30
 
     def measure(self) -> float:
@@ -136,15 +145,15 @@ class Round:
     def derivatives(self) -> Tensor:
         """Tensor: Derivatives of the measured loss by the weights of each step [iterations, N]."""
         end = copied(self.training.state()) if len(self._parts) > 1 else None
-        bound = self.max_growth * self.trajectory.length()
+        bound = self.max_growth * self._stored.length()
         derivatives, last = torch.zeros_like(self.weights), self.iterations
         with self._full_precision():
             for first, state in reversed(self._parts):
                 if last < self.iterations:
                     self._take_again(first, last, state)
-                taken = [step.batch[0] for step in self.trajectory.steps]  # a loss scaler skips some
+                taken = [step.batch[0] for step in self._stored.steps]  # a loss scaler skips some
                 if taken:
-                    derivatives[taken] = self.trajectory.sweep(self._training_loss, bound).to(derivatives)
+                    derivatives[taken] = self._stored.sweep(self._training_loss, bound).to(derivatives)
                 last = first
         if end is not None:
             self.training.set_state(copy.deepcopy(end))
@@ -179,11 +188,11 @@ class Round:
         try:
             self._take(0, batch)
             with without_side_effects(self.training.model), self._full_precision():
-                self.trajectory.start(losses())
-                if self.trajectory.steps:  # else a loss scaler skipped the step
-                    self.trajectory.sweep(self._training_loss)
+                self._stored.start(losses())
+                if self._stored.steps:  # else a loss scaler skipped the step
+                    self._stored.sweep(self._training_loss)
         finally:
-            self.trajectory.steps, self.trajectory.swept = [], 0
+            self._stored.steps, self._stored.swept = [], 0
             self.training.set_state(before)
 
     def _full_precision(self) -> torch.autocast:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, argument_prefix
+from ..errors import ArgumentError, SearchError, argument_prefix
 from ..pathways import PathwayGrid
 from ..process import DistillationProcess, ProcessLike, fit_process, interpolate
 from ..random_state import without_side_effects
@@ -32,18 +32,22 @@ class RoundSearch:
         searcher (Searcher): The strategy.
         repeats (int): Rounds of each process, >= 1. Defaults to 1.
         price (Tensor, optional): Added to the held-out loss for each unit of weight on a pathway [N]. Defaults to None.
-
-    Attributes:
-        trial (Trial): The process of the present round.
     """
 
     def __init__(self, grid: PathwayGrid, round: Round, searcher: Searcher, repeats: int = 1,
                  price: Tensor | None = None) -> None:
         self.grid, self.round, self.searcher, self.repeats, self.price = grid, round, searcher, repeats, price
-        self.trial: Trial | None = None
+        self._trial: Trial | None = None
         self._initial: dict | None = None
         self._losses: list[float] = []  # of the present trial's repeats that are done
         self._gradients: list[Tensor] = []
+
+    @property
+    def trial(self) -> Trial:
+        """Trial: The process of the present round, or of the last one."""
+        if self._trial is None:
+            raise SearchError('there is no round yet, or no more: begin() starts one while the search is not finished')
+        return self._trial
 
     @property
     def finished(self) -> bool:
@@ -66,7 +70,8 @@ class RoundSearch:
         if self._initial is None:
             self._initial = copied(training.state())
         training.set_state(copied(self._initial))
-        self.trial = self.searcher.ask()
+        if self._trial is None or self._trial.loss is not None:
+            self._trial = self.searcher.ask()
         with torch.no_grad():
             self.round.begin(self.weights(self.trial), self.stores)
 
@@ -151,8 +156,10 @@ class RoundSearch:
         return others
 
     def warning(self) -> str | None:
-        """What is wrong with the result, if it is no better than what needs no search."""
+        """What is wrong with the result, if it is no better than what needs no search; None if nothing, or without one."""
         searcher, best = self.searcher, self.searcher.best
+        if best is None:
+            return None
         if best.kind in searcher.references:
             held = 'the student alone, all weights 0' if best.kind == 'student' else 'plain KD'
             return (f'No process is better than {best.kind!r} on the held-out images ({self.summary()}): the process holds '
@@ -171,6 +178,7 @@ class RoundSearch:
         """Go on with what :meth:`state_dict` gave."""
         state = copied(state)  # a checkpoint may be loaded onto a GPU
         self.searcher.load_state_dict(state['searcher'])
+        self._trial = None  # the round begins again
         self._initial, self._losses, self._gradients = state['initial'], state['losses'], state['gradients']
 
 

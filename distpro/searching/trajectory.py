@@ -31,11 +31,11 @@ class Step:
     Args:
         batch (Any): What the training loss is computed of.
         weights (Tensor): The pathways' weights [N] that it was taken with.
-        before (StepSnapshot, optional): What the optimiser had before it. Defaults to None: not taken yet.
+        before (StepSnapshot): What the optimiser had before it.
     """
     batch: Any
     weights: Tensor
-    before: StepSnapshot | None = None
+    before: StepSnapshot
 
 
 class Trajectory:
@@ -63,17 +63,16 @@ class Trajectory:
         self.average = average or (lambda tensors: None)
         self.steps: list[Step] = []
         self.swept = 0  # steps that were differentiated so far
-        self._next: Step | None = None
+        self._next: tuple[Any, Tensor] | None = None  # batch and weights of the next step
         self._handle = optimizer.register_step_pre_hook(self._before_step)
 
     def store(self, batch: Any, weights: Tensor) -> None:
         """Store the optimiser's next step; one that a loss scaler skips changes nothing and is not stored."""
-        self._next = Step(batch, weights.detach().clone())
+        self._next = batch, weights.detach().clone()
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         if self._next is not None:
-            self._next.before = StepSnapshot(optimizer, list(self.parameters.values()))
-            self.steps.append(self._next)
+            self.steps.append(Step(*self._next, StepSnapshot(optimizer, list(self.parameters.values()))))
             self._next = None
 
     def start(self, losses: Iterable[Tensor]) -> float:

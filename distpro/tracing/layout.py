@@ -68,7 +68,8 @@ class LayoutDetector:
     def __init__(self, calls: Sequence) -> None:
         self.calls = calls
         images = next((call.inputs[0] for call in calls if call.inputs and _is(call.inputs[0], 4)), None)
-        self.count, self.image = (None, None) if images is None else (len(images), tuple(images.shape[2:]))
+        self.count: int | None = None if images is None else len(images)
+        self.image: tuple[int, ...] | None = None if images is None else tuple(images.shape[2:])
 
     def layout(self, value: Any) -> Layout | None:
         """Layout: How a tensor of the forward represents a map of each image; None if it does not."""

@@ -1,5 +1,4 @@
 import copy
-import difflib
 from typing import Any
 
 import numpy as np
@@ -7,7 +6,7 @@ from mmengine.dataset import BaseDataset
 from mmengine.logging import print_log
 from mmpretrain.registry import DATASETS
 
-from distpro.checks import MAX_SEED, check_number, check_whole
+from distpro.checks import FLAG, MAX_SEED, check_choice, check_number, check_whole
 
 from ..errors import ConfigError, DataError
 from .image_identity import digest, image_ids, inside, item_info
@@ -74,9 +73,8 @@ class HeldOutSplit:
 
     def __init__(self, dataset: dict | BaseDataset, part: str, ratio: float = 0.2, seed: int = 0,
                  stratified: bool | None = None) -> None:
-        if part not in PARTS:
-            nearest = difflib.get_close_matches(str(part), PARTS, n=1, cutoff=0) or PARTS[:1]
-            raise ConfigError(f"HeldOutSplit.part='{part}' is not one of {', '.join(PARTS)} (nearest: {nearest[0]})")
+        check_choice('HeldOutSplit.part', part, PARTS, ConfigError)
+        check_choice('train_cfg.held_out.stratified', stratified, (None, *FLAG), ConfigError)
         check_number('train_cfg.held_out.ratio', ratio, above=0, below=1, error=ConfigError)
         check_whole('train_cfg.held_out.seed', seed, least=0, most=MAX_SEED, error=ConfigError)
         dataset = DATASETS.build(dataset) if isinstance(dataset, dict) else dataset

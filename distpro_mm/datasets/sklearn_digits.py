@@ -3,6 +3,8 @@ import numpy as np
 from mmpretrain.datasets.base_dataset import BaseDataset
 from mmpretrain.registry import DATASETS
 
+from distpro.checks import check_choice
+
 from ..errors import ConfigError
 
 _TEST_PER_CLASS = 70
@@ -31,8 +33,7 @@ class SklearnDigits(BaseDataset):
     METAINFO = {'classes': tuple('zero one two three four five six seven eight nine'.split())}
 
     def __init__(self, split: str = 'train', images_per_class: int | None = None, **kwargs) -> None:
-        if split not in ('train', 'test'):
-            raise ConfigError(f"SklearnDigits.split='{split}' is neither 'train' nor 'test'")
+        check_choice('SklearnDigits.split', split, ('train', 'test'), ConfigError)
         self.split = split
         self.images_per_class = images_per_class
         kwargs.setdefault('serialize_data', False)  # saves the memory of many workers, which so small a set does not need

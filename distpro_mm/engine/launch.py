@@ -13,6 +13,8 @@ from mmrazor.models import SingleTeacherDistill
 from mmrazor.registry import HOOKS, LOOPS, OPTIM_WRAPPERS
 from torch import nn
 
+from distpro.checks import FLAG, check_choice
+
 from ..config_types import check_arguments, class_of, is_a, name_of
 from ..datasets.class_names import check_class_names, class_names, class_names_of_checkpoint
 from ..errors import ConfigError
@@ -29,6 +31,7 @@ from .stage_references import refuse_stage_references
 from .toolbox_options import check_toolbox_options
 from .unwrap import unwrap
 
+LAUNCHERS = ('none', 'pytorch', 'slurm', 'mpi')
 OF_IMAGES = ('mean', 'std', 'to_rgb', 'bgr_to_rgb', 'rgb_to_bgr')  # settings of a preprocessor that change values
 
 
@@ -52,8 +55,10 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
         Runner: The runner, with a :class:`.TrainingWatchHook`; call ``train()`` on it.
 
     Raises:
-        ConfigError: If the config is invalid.
+        ConfigError: If the config or an argument is invalid.
     """
+    check_choice('launcher', launcher, LAUNCHERS, ConfigError)
+    check_choice('amp', amp, FLAG, ConfigError)
     _check_model(cfg)
     refuse_stage_references(cfg)
     check_numbers(cfg)
@@ -226,6 +231,7 @@ def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> di
     Raises:
         ConfigError: If the checkpoint is missing or does not fit, or its class numbers differ from those of the test set.
     """
+    check_choice('launcher', launcher, LAUNCHERS, ConfigError)
     cfg = student_config(cfg)
     cfg.launcher = launcher
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_hooks'):

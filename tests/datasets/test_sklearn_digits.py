@@ -32,7 +32,7 @@ def test_images_are_those_of_scikit_learn():
 
 
 @pytest.mark.parametrize('arguments, message', [
-    (dict(split='val'), "split='val' is neither 'train' nor 'test'"),
+    (dict(split='val'), "split='val' is not one of train, test"),
     (dict(images_per_class=0), 'images_per_class=0 is not between 1 and'),
     (dict(images_per_class=200), 'images_per_class=200 is not between 1 and'),
 ])

@@ -43,7 +43,8 @@ WARM_UP = [dict(type='mmrazor.DistillWarmUpHook', epochs='20')]
     ('student', {'optim_wrapper.optimizer.type': 'SDG'}, "^optim_wrapper.optimizer.type='SDG': there is no .*: SGD"),
     ('student', {'optim_wrapper.optimizer.beta': 2}, "^optim_wrapper.optimizer: SGD.* unexpected keyword argument 'beta'"),
     ('student', {'param_scheduler.gamma': 2}, "^param_scheduler: CosineAnnealingLR.* unexpected keyword argument 'gamma'"),
-    ('student', {'train_dataloader.dataset.split': 'trian'}, "SklearnDigits.split='trian' is neither"),
+    ('student', {'train_dataloader.dataset.split': 'trian'},
+     "SklearnDigits.split='trian' is not one of train, test .nearest: train."),
     ('student', {'train_cfg.epochs': 2}, "^train_cfg: ReproducibleTrainLoop.* unexpected keyword argument 'epochs'"),
 ])
 def test_it_is_one_message(make_config, kind, options, message):

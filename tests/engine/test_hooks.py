@@ -12,8 +12,10 @@ from runs import Watch, trained
 
 from distpro.process import DistillationProcess, ablation, load_process, map_process
 from distpro.weighting import Weighting
+from distpro_mm.engine.hooks import process_record_hook
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
+from distpro_mm.reporting import figures
 
 NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointwise', 'layer3>layer3:pointwise']
 
@@ -129,7 +131,7 @@ def test_an_incomplete_search_is_reported(make_config, process_file):
     (dict(process='nowhere.json'), "there is no process file 'nowhere.json': run the search first"),
     (dict(ablation='best'), "ablation='best' is not one of process, uniform, last, shuffled, mean"),
     (dict(skip_below=-1), 'skip_below=-1'),
-    (dict(transfer='by_name'), "transfer='by_name' is neither None nor one of by_depth"),
+    (dict(transfer='by_name'), "transfer='by_name' is not one of None, by_depth"),
 ])
 def test_bad_arguments_name_the_hook(make_config, process_file, change, message):
     with pytest.raises(ConfigError, match=message):
@@ -211,6 +213,49 @@ def test_weights_reach_the_visualizer_under_names_that_are_not_summed(make_confi
     assert [step for step, _ in logged] == [4, 8]
     assert list(logged[0][1]) == [f'pathways/{name}' for name in NAMES]
     assert not any('loss' in key for key in logged[0][1])
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """list[tuple]: For each picture that is written: the axes' number of points, and the knots of process.json beside it."""
+    found = []
+
+    def save(figure, path):
+        process = DistillationProcess.load(os.path.splitext(path)[0] + '.json')
+        found.append((len(figure.axes[0].lines[0].get_xdata()), len(process)))
+
+    monkeypatch.setattr(figures, 'save_figure', save)
+    return found
+
+
+@pytest.mark.parametrize('seconds, points', [(60.0, [4]), (0.0, [1, 2, 3, 4])])
+def test_a_process_is_drawn_at_the_end_and_at_checkpoints_once_a_minute(make_config, drawn, monkeypatch, seconds, points):
+    """A checkpoint at each of four iterations, of a search that takes less than a minute, or of a slower one."""
+    assert process_record_hook.DRAW_INTERVAL == 60.0
+    monkeypatch.setattr(process_record_hook, 'DRAW_INTERVAL', seconds)
+    cfg = make_config('search', train_cfg__max_epochs=1)
+    cfg.default_hooks.checkpoint.update(interval=1, by_epoch=False)
+    runner = trained(cfg)
+    assert runner.max_iters == 4 and drawn == [(knots, knots) for knots in points]
+
+
+def test_the_minute_between_drawings_is_counted_from_the_last_one(make_config, drawn, monkeypatch):
+    clock = iter(np.arange(0, 2000, 25.0))  # seconds: at the start, at each checkpoint, and at each drawing
+    monkeypatch.setattr(process_record_hook.time, 'monotonic', lambda: next(clock))
+    cfg = make_config('search')
+    cfg.default_hooks.checkpoint.update(interval=1, by_epoch=False)
+    trained(cfg)
+    assert [knots for knots, _ in drawn] == [3, 6, 8]
+
+
+def test_a_search_that_fails_draws_the_process_so_far(make_config, drawn):
+    def fail(runner):
+        if runner.iter == 2:
+            raise RuntimeError('no more')
+
+    with pytest.raises(RuntimeError, match='no more'):
+        trained(make_config('search'), Watch(after=fail))
+    assert drawn == [(3, 3)]
 
 
 @pytest.mark.parametrize('kind, options, said', [

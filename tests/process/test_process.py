@@ -224,7 +224,7 @@ def test_missing_and_unknown_pathways_are_both_listed():
         process.reorder([NAMES[0], NAMES[3], 'x>y:z', 'u>v:z'], 'model.distiller')
     message = str(caught.value)
     assert 'model.distiller' in message and 'lacks x>y:z, u>v:z ' in message and '\n' not in message
-    assert f'has {NAMES[1]}, {NAMES[2]}, which' in message
+    assert f'has {NAMES[1]}, {NAMES[2]}, unknown to model.distiller' in message
     with pytest.raises(ProcessError, match='lacks x>y:z;'):
         process.reorder([*NAMES, 'x>y:z'], 'model.distiller')
     with pytest.raises(ProcessError, match=f'it has {NAMES[3]}, which'):

@@ -134,7 +134,7 @@ def test_alpha_starts_at_one_or_at_the_given_value(form):
     *[(dict(kd_weight=value), f'.kd_weight={value!r} is not a finite number above 0')
       for value in (0.0, -2, float('nan'), float('inf'), '1', None)],
     *[(dict(bias=value), f'.bias={value!r} is not a finite number$') for value in (float('nan'), float('-inf'), '1', None)],
-    (dict(unit='nats'), ".unit='nats' is not one of variance, loss"),
+    (dict(unit='nats'), ".unit='nats' is not one of None, variance, loss"),
     *[(dict(initial_alpha=value), f'.initial_alpha={value!r} is not a finite number')
       for value in (float('nan'), float('inf'), 'one', False)],
 ])

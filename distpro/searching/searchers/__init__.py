@@ -1,8 +1,13 @@
 """Strategies that propose processes (ask) and learn from their held-out losses (tell)."""
+from .ask_tell import AskTell
 from .cma_es import CMAESSearcher
+from .grid import GridSearcher
 from .random_search import RandomSearcher
 from .rprop import RpropSearcher
 from .searcher import SEARCHERS, Searcher, register_searcher
-from .trial import Trial
+from .trial import Candidate, SettingsTrial, Trial
 
-__all__ = ['SEARCHERS', 'CMAESSearcher', 'RandomSearcher', 'RpropSearcher', 'Searcher', 'Trial', 'register_searcher']
+__all__ = [
+    'SEARCHERS', 'AskTell', 'CMAESSearcher', 'Candidate', 'GridSearcher', 'RandomSearcher', 'RpropSearcher', 'Searcher',
+    'SettingsTrial', 'Trial', 'register_searcher'
+]

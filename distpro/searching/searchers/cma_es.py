@@ -12,6 +12,7 @@ POPULATION = 7  # trials of a generation
 class CMAESSearcher(Searcher):
     """CMA-ES from the best level, over one number for each knot and one for each pathway, which are added."""
     minimum_rounds = POPULATION + 1
+    parallel = POPULATION
 
     def refine(self, step: int) -> Tensor:
         """Tensor: The next member of a generation; all generations are gone through anew, so no state is needed."""
@@ -19,12 +20,10 @@ class CMAESSearcher(Searcher):
 
         knots, pathways = self.initial.shape
         evolution = CMA(np.zeros(knots + pathways), 1.0, population_size=POPULATION, seed=self.seed % 2**32)
-        member = evolution.ask()
-        generation = []
-        for trial in self.of_kind('step')[:step]:
-            generation.append((member, trial.loss if trial.finite else np.finfo(np.float64).max))
-            if len(generation) == POPULATION:
-                evolution.tell(generation)
-                generation = []
-            member = evolution.ask()
-        return self.shift(self.base, torch.from_numpy(member[:knots, None] + member[knots:]))
+        told = self.of_kind('step')
+        for first in range(0, step - step % POPULATION, POPULATION):
+            generation = [(evolution.ask(), trial.result if trial.finite else np.finfo(np.float64).max)
+                          for trial in told[first:first + POPULATION]]
+            evolution.tell(generation)
+        members = [evolution.ask() for _ in range(step % POPULATION + 1)]
+        return self.shift(self.base, torch.from_numpy(members[-1][:knots, None] + members[-1][knots:]))

@@ -1,4 +1,6 @@
 """Refinement by chance, as a control."""
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,6 +14,7 @@ class RandomSearcher(Searcher):
 
     One number for each knot, each pathway, and both.
     """
+    parallel = math.inf
 
     def refine(self, step: int) -> Tensor:
         """Tensor: The best level and a random change."""

@@ -1,14 +1,15 @@
 """Search strategies: which process to try in the next round, given the held-out losses of those that were tried."""
-import dataclasses
 import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from ...checks import check_whole
+from ...checks import FLAG, check_choice, check_whole
+from ...errors import SearchError
+from .ask_tell import AskTell
 from .confirmation import Confirmation, Contender
-from .trial import Trial
+from .trial import Trial, lowest
 
 SCATTER = 2.0  # factor between held-out losses of two trainings of one process above which a refinement is blind
 NEAR_REFERENCE = 1.25  # a reference whose loss is within this factor of the best process's is tried again
@@ -23,7 +24,7 @@ def register_searcher(searcher: type) -> type:
     return searcher
 
 
-class Searcher:
+class Searcher(AskTell[Trial]):
     """Base of the search strategies: references first, then the level of the weights, then a refinement.
 
     1. Each reference ('student', the student alone; 'kd', plain KD) is tried once. The lowest of their losses and of
@@ -43,8 +44,9 @@ class Searcher:
        trials decide; see :class:`Confirmation`. Between a reference and the best process the factor is the square of
        that, at least ``NEAR_REFERENCE``; a reference that comes as close to the winner joins later.
 
-    Use: :meth:`ask` for a trial, train with it, then :meth:`tell` its held-out loss, with the gradient where
-    :meth:`wants_gradient` returns True, until ``finished``. A strategy of one's own overrides :meth:`refine`.
+    See :class:`AskTell` for its use; :meth:`tell` gets the gradient too where :meth:`wants_gradient` returns True. The
+    references and the first level may be open at a time, and as many refinements as the strategy permits. A strategy of
+    one's own overrides :meth:`refine`.
 
     Args:
         initial (Tensor): alpha [knots, N] of the first level.
@@ -63,23 +65,25 @@ class Searcher:
         other_shape (Tensor, optional): See above, alpha [knots, N] of another initial process. Defaults to None.
 
     Raises:
-        ArgumentError: If ``confirmations`` is out of range.
+        ArgumentError: If ``confirmations`` or ``has_level`` is out of range.
     """
     differentiates = False
     minimum_rounds = 1
+    candidate = Trial
 
     def __init__(self, initial: Tensor, references: dict[str, Tensor], rounds: int, logits: Sequence[int] = (),
                  guessing: float = math.inf, has_level: bool = True, factor: float = 4.0, max_divisions: int = 5,
                  seed: int = 0, off: float = -math.inf, confirmations: int = 3,
                  other_shape: Tensor | None = None) -> None:
+        super().__init__()
         check_whole('confirmations', confirmations, least=0)
+        check_choice('has_level', has_level, FLAG)
         if not rounds:
             self.differentiates = False
         self.off, self.confirmations, self.other_shape = off, confirmations, other_shape
         self.initial, self.references, self.rounds = initial.detach().clone(), references, rounds
         self.logits, self.guessing, self.factor, self.seed = list(logits), guessing, factor, seed
         self.max_divisions = max_divisions if has_level else 0
-        self.history: list[Trial] = []
 
     def of_kind(self, kind: str) -> list[Trial]:
         """list[Trial]: The finished trials of a kind, in order, without those that confirm a result."""
@@ -93,16 +97,17 @@ class Searcher:
     @property
     def bar(self) -> float:
         """float: The loss that a process must beat."""
-        reference = _lowest([trial for name in self.references for trial in self.of_kind(name)])
-        return min(self.guessing, math.inf if reference is None else reference.loss)
+        reference = lowest([trial for name in self.references for trial in self.of_kind(name)])
+        return min(self.guessing, math.inf if reference is None else reference.result)
 
     def mean_loss(self, trial: Trial) -> float:
         """float: Mean loss of all trials of the same process: trainings scatter, and a lucky one must not win by that."""
-        return _mean(self._losses_of(trial, confirms=False))
+        losses = self._losses_of(trial, confirms=False)
+        return sum(losses) / len(losses)
 
     def _losses_of(self, trial: Trial, confirms: bool) -> list[float]:
         """Losses of all trials of the same process; those that confirm the result, or the others."""
-        return [other.loss for other in self.history
+        return [other.result for other in self.history
                 if other.confirms == confirms and torch.equal(other.alpha, trial.alpha)]
 
     @property
@@ -155,11 +160,11 @@ class Searcher:
     @property
     def best_level(self) -> Trial | None:
         """Trial: The trial with the lowest loss before the refinement, without references; None if none is finite."""
-        return _lowest([trial for kind in EXPLORED for trial in self.of_kind(kind)])
+        return lowest([trial for kind in EXPLORED for trial in self.of_kind(kind)])
 
     def _next_level(self) -> Trial | None:
         """The next trial of all weights divided together; None if the level is known."""
-        losses = [trial.loss if trial.finite else math.inf for trial in self.of_kind('level')]
+        losses = [trial.result if trial.finite else math.inf for trial in self.of_kind('level')]
         rises = [after >= before for before, after in zip(losses, losses[1:])]
         enough = 1 if losses and min(losses) < self.bar else 2  # rises in a row after which lower levels are not tried
         known = not self.max_divisions or len(losses) > self.max_divisions or \
@@ -168,17 +173,17 @@ class Searcher:
 
     def _next_logits(self) -> Trial | None:
         """The next trial with the logits taken apart; None if there is none."""
-        student, kd = (_lowest(self.of_kind(name)) for name in ('student', 'kd'))
-        base = _lowest(self.of_kind('level'))
-        if None in (student, kd, base) or len(self.logits) == self.initial.shape[1]:
+        student, kd = (lowest(self.of_kind(name)) for name in ('student', 'kd'))
+        base = lowest(self.of_kind('level'))
+        if student is None or kd is None or base is None or len(self.logits) == self.initial.shape[1]:
             return None
         alpha = base.alpha.clone()
-        alpha[:, self.logits] = self.references['kd' if kd.loss < student.loss else 'student'][:, self.logits]
+        alpha[:, self.logits] = self.references['kd' if kd.result < student.result else 'student'][:, self.logits]
         return self._next_variant('logits', alpha, self.logits)
 
     def _next_shape(self) -> Trial | None:
         """The next trial with the other course over time; None if there is none."""
-        base = _lowest(self.of_kind('level') + self.of_kind('logits'))
+        base = lowest(self.of_kind('level') + self.of_kind('logits'))
         if self.other_shape is None or base is None:
             return None
         apart = self.logits if base.kind == 'logits' else []
@@ -200,18 +205,36 @@ class Searcher:
         """int: Refinements that are still to come, the present one included."""
         return self.rounds - len(self.of_kind('step'))
 
-    def ask(self) -> Trial | None:
-        """Trial: What to try next, the same until :meth:`tell`; None if the search is finished."""
-        trial = self._explore()
-        if trial is None and self._refines:
-            return Trial('step', self.refine(len(self.of_kind('step'))))
+    def propose(self) -> Trial | None:
+        """Trial: The next trial, with its kind; None if there is none before an open one is told."""
+        if any(trial.kind != 'step' or trial.confirms for trial in self.open):
+            return self._independent()
+        trial = None if self.open else self._explore()
         if trial is not None:
             return trial
-        confirmation = self._confirmation()
+        if self._refines:
+            return self._next_refinement()
+        confirmation = None if self.open else self._confirmation()
         if confirmation is None or confirmation.asks is None:
             return None
         first = confirmation.asks.trial
         return Trial(first.kind, first.alpha.clone(), confirms=True)
+
+    def _independent(self) -> Trial | None:
+        """The next of the trials that depend on no other: the references and the first level; None after the last."""
+        asked = {trial.kind for trial in [*self.history, *self.open]}
+        for name, alpha in self.references.items():
+            if name not in asked:
+                return Trial(name, alpha.clone())
+        return Trial('level', self.initial.clone()) if self.max_divisions and 'level' not in asked else None
+
+    def _next_refinement(self) -> Trial | None:
+        """The next refinement; None if it depends on the result of an open one."""
+        told = len(self.of_kind('step'))
+        step = told + len(self.open)
+        if step >= self.rounds or told < step - step % self.parallel:
+            return None
+        return Trial('step', self.refine(step))
 
     def _explore(self) -> Trial | None:
         """The next trial of the references and the levels; None if these are over."""
@@ -224,25 +247,27 @@ class Searcher:
     def _refines(self) -> bool:
         """Whether refinements are left, once the levels are over."""
         blind = self.scatter is not None and self.scatter > SCATTER
-        return self.base is not None and self.steps_left > 0 and not blind
+        return self._start() is not None and self.steps_left > 0 and not blind
 
     @property
-    def base(self) -> Tensor | None:
-        """Tensor: alpha [knots, N] that the refinement starts from; None if no level comes near the bar."""
+    def base(self) -> Tensor:
+        """Tensor: alpha [knots, N] that the refinement starts from."""
+        start = self._start()
+        if start is None:
+            raise SearchError('no level comes near the bar, so there is nothing to refine')
+        return start
+
+    def _start(self) -> Tensor | None:
+        """alpha [knots, N] that the refinement starts from; None if no level comes near the bar."""
         if not self.max_divisions:
             return self.initial
         best = self.best_level
-        return None if best is None or best.loss >= SCATTER * self.bar else best.alpha
-
-    @property
-    def finished(self) -> bool:
-        """bool: Whether there is nothing more to try."""
-        return self.ask() is None
+        return None if best is None or best.result >= SCATTER * self.bar else best.alpha
 
     @property
     def best_alpha(self) -> Tensor:
         """Tensor: alpha [knots, N] of the refinement with the lowest loss, or :attr:`base` if none is finite yet."""
-        best = _lowest(self.of_kind('step'))
+        best = lowest(self.of_kind('step'))
         return self.base if best is None else best.alpha
 
     def shift(self, alpha: Tensor, change: Tensor) -> Tensor:
@@ -265,27 +290,10 @@ class Searcher:
             loss (float): Its held-out loss; NaN if its training diverged.
             gradient (Tensor, optional): The loss's gradient with respect to alpha [knots, N].
         """
-        trial.loss = float(loss)
-        self.history.append(trial)
-
-    def state_dict(self) -> dict:
-        """dict: What a search that is resumed goes on with."""
-        return dict(history=[dataclasses.asdict(trial) for trial in self.history])
-
-    def load_state_dict(self, state: dict) -> None:
-        """Go on with what :meth:`state_dict` gave."""
-        self.history = [Trial(**trial) for trial in state['history']]
-
-
-def _mean(losses: Sequence[float]) -> float:
-    return sum(losses) / len(losses)
+        super().tell(trial, loss)
 
 
 def ratio_of(losses: Sequence[float]) -> float | None:
     """Ratio of the highest and the lowest loss, of those that are finite and above 0; None if there are less than two."""
     known = [loss for loss in losses if math.isfinite(loss) and loss > 0]
     return max(known) / min(known) if len(known) > 1 else None
-
-
-def _lowest(trials: Sequence[Trial]) -> Trial | None:
-    return min((trial for trial in trials if trial.finite), key=lambda trial: trial.loss, default=None)

@@ -1,31 +1,68 @@
-"""A process that a search tries in a round."""
+"""What a search tries, and its result."""
 import dataclasses
 import math
+from collections.abc import Iterable
+from typing import Any, TypeVar
 
 from torch import Tensor
 
 
 @dataclasses.dataclass(eq=False)
-class Trial:
+class Candidate:
+    """What a search tries, or is to try.
+
+    Args:
+        loss (float, optional): Held-out loss, NaN if training diverged. Defaults to None: not known yet.
+        number (int): Its place among all candidates of the search, from 0. Defaults to 0.
+    """
+    loss: float | None = dataclasses.field(default=None, kw_only=True)
+    number: int = dataclasses.field(default=0, kw_only=True)
+
+    @property
+    def finite(self) -> bool:
+        """bool: Whether it has a finite held-out loss."""
+        return math.isfinite(self.result)
+
+    @property
+    def result(self) -> float:
+        """float: The held-out loss; NaN if training diverged, or if it is not known yet."""
+        return math.nan if self.loss is None else self.loss
+
+
+@dataclasses.dataclass(eq=False)
+class Trial(Candidate):
     """A process that was tried, or is to be.
 
     Args:
         kind (str): Name of a reference; 'level': a total weight; or 'step': a refinement of the best level.
         alpha (Tensor): Free parameters [knots, N].
-        loss (float, optional): Held-out loss, NaN if training diverged. Defaults to None: not known yet.
         confirms (bool): Whether it repeats an earlier process, to confirm the result. Defaults to False.
+        **kwargs: Of :class:`Candidate`.
     """
     kind: str
     alpha: Tensor
-    loss: float | None = None
     confirms: bool = False
-
-    @property
-    def finite(self) -> bool:
-        """bool: Whether it has a finite held-out loss."""
-        return self.loss is not None and math.isfinite(self.loss)
 
     def to_dict(self) -> dict:
         """dict: Kind and loss, None if it is not finite, for the origin of a process."""
         found = dict(kind=self.kind, loss=self.loss if self.finite else None)
         return {**found, 'confirms': True} if self.confirms else found
+
+
+@dataclasses.dataclass(eq=False)
+class SettingsTrial(Candidate):
+    """Settings that were tried, or are to be.
+
+    Args:
+        settings (dict[str, Any]): Value of each setting by its name.
+        **kwargs: Of :class:`Candidate`.
+    """
+    settings: dict[str, Any]
+
+
+T = TypeVar('T', bound=Candidate)
+
+
+def lowest(trials: Iterable[T]) -> T | None:
+    """The candidate with the lowest loss, the first of equals; None if no loss is finite."""
+    return min((trial for trial in trials if trial.finite), key=lambda trial: trial.result, default=None)

@@ -6,7 +6,7 @@ import numpy as np
 from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
 
-from distpro.checks import MAX_SEED, check_number, check_whole
+from distpro.checks import MAX_SEED, check_choice, check_number, check_whole
 from distpro.errors import argument_prefix
 from distpro.pathways import PathwayGrid
 from distpro.process import ABLATIONS, TRANSFERS, DistillationProcess, ablation as ablated, fit_process
@@ -53,16 +53,13 @@ class ProcessReplayHook(Hook):
 
     def __init__(self, process: str | dict, ablation: str = 'process', skip_below: float = 0.0, seed: int = 0,
                  transfer: str | None = None) -> None:
-        if ablation not in ABLATIONS:
-            raise ConfigError(f"custom_hooks: ProcessReplayHook.ablation='{ablation}' is not one of {', '.join(ABLATIONS)}")
+        check_choice('custom_hooks: ProcessReplayHook.ablation', ablation, ABLATIONS, ConfigError)
+        check_choice('custom_hooks: ProcessReplayHook.transfer', transfer, (None, *TRANSFERS), ConfigError)
         check_number('custom_hooks: ProcessReplayHook.skip_below', skip_below, least=0, error=ConfigError)
         check_whole('custom_hooks: ProcessReplayHook.seed', seed, least=0, most=MAX_SEED, error=ConfigError)
         if not isinstance(process, (str, dict)):
             raise ConfigError(f'custom_hooks: ProcessReplayHook.process={process!r} must be the path of a process file or a '
                               'dict of progress and weights')
-        if transfer is not None and transfer not in TRANSFERS:
-            raise ConfigError(f"custom_hooks: ProcessReplayHook.transfer={transfer!r} is neither None nor one of "
-                              f'{", ".join(TRANSFERS)}')
         if isinstance(process, dict) and transfer is not None:
             raise ConfigError('custom_hooks: ProcessReplayHook.transfer is for process files; a hand-tuned process '
                               'already has the pathways of the config: remove it')

@@ -6,7 +6,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import CheckpointHook, Hook
 from mmrazor.registry import HOOKS
 
-from distpro.checks import check_whole
+from distpro.checks import FLAG, check_choice, check_whole
 
 from ...errors import ConfigError, NotLearnedError, TrainingError
 from ...models import DistProDistiller
@@ -58,8 +58,7 @@ class TrainingWatchHook(Hook):
 
     def __init__(self, interval: int = 50, must_learn: bool = True) -> None:
         check_whole('custom_hooks: TrainingWatchHook.interval', interval, error=ConfigError)
-        if not isinstance(must_learn, bool):
-            raise ConfigError(f'custom_hooks: TrainingWatchHook.must_learn={must_learn!r} must be True or False')
+        check_choice('custom_hooks: TrainingWatchHook.must_learn', must_learn, FLAG, ConfigError)
         self.interval = interval
         self.must_learn = must_learn
         self._watching = False

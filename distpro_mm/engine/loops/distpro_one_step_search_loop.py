@@ -5,10 +5,10 @@ from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch.utils.data import DataLoader
 
-from distpro.checks import check_whole
+from distpro.checks import check_choice, check_whole
 from distpro.errors import argument_prefix
 from distpro.process import DistillationProcess
-from distpro.searching import Hypergradient
+from distpro.searching import METHODS, Hypergradient
 
 from ...config_types import is_a
 from ...datasets import seed_all
@@ -55,6 +55,7 @@ class DistProOneStepSearchLoop(SearchLoop):
                  radius: float = 1e-2,
                  **kwargs) -> None:
         check_whole('train_cfg.alpha_interval', alpha_interval, error=ConfigError)
+        check_choice('train_cfg.method', method, METHODS, ConfigError)
         super().__init__(runner, dataloader, max_epochs, **kwargs)
         self.alpha_interval = alpha_interval
         self.method, self.radius = method, radius

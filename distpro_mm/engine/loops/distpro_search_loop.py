@@ -20,7 +20,7 @@ from distpro.searching import (
     build_searcher,
     round_epochs,
 )
-from distpro.searching.arguments import check_numbers
+from distpro.searching.arguments import check_numbers, check_references
 
 from ...datasets import seed_all
 from ...errors import ConfigError, TrainingError
@@ -113,9 +113,8 @@ class DistProSearchLoop(SearchLoop):
                 max_epochs=max_epochs, round_share=round_share, min_iterations=min_iterations, rounds=rounds, knots=knots,
                 initial_bump=initial_bump, feature_weight=feature_weight, max_divisions=max_divisions,
                 max_growth=max_growth, memory=memory)
+            check_references(references)
         kind = check_searcher(searcher, rounds)
-        if not isinstance(references, (list, tuple)) or not set(references) <= set(REFERENCES):
-            raise ConfigError(f'train_cfg.references={references!r} must be a list with some of {", ".join(REFERENCES)}')
         check_runner(runner)
         self.differentiates = kind.differentiates and rounds > 0
         super().__init__(runner, dataloader, max_epochs, **kwargs)

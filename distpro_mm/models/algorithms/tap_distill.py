@@ -11,6 +11,7 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from distpro.checks import FLAG, check_choice
 from distpro.errors import argument_prefix
 from distpro.networks import model_input
 from distpro.tracing import FastForward, in_place_off, probe_input, trace
@@ -23,6 +24,8 @@ from ..distillers.tap_distiller import TapDistiller
 from ..losses.one_label import refuse_recorded_one_label
 from ..probing import probe
 from .teacher_input import teacher_input as images_for_teacher
+
+FLAGS = ('teacher_trainable', 'teacher_norm_eval', 'student_trainable', 'calculate_student_loss')  # of mmrazor's class
 
 
 @MODELS.register_module()
@@ -54,12 +57,15 @@ class TapDistill(SingleTeacherDistill):
         passes (collections.Counter): Forwards of 'teacher' and 'student' made in training steps.
 
     Raises:
-        ConfigError: If the checkpoint is missing or does not fit, or the layers do not fit the models.
+        ConfigError: If an argument is out of range, the checkpoint is missing or does not fit, or the layers do not fit the
+            models.
     """
 
     def __init__(self, distiller: dict, teacher: dict | str | nn.Module, architecture: dict | str | nn.Module,
                  teacher_ckpt: str | None = None, input_shape: Sequence[int] | None = None,
                  teacher_input: dict | None = None, fast_teacher: bool | str = True, **kwargs) -> None:
+        for flag in FLAGS:
+            check_choice(f'model.{flag}', kwargs.get(flag, False), FLAG, ConfigError)
         if kwargs.get('teacher_trainable'):
             raise ConfigError(f'model.teacher_trainable=True: the teacher of {type(self).__name__} is fixed')
         check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model')

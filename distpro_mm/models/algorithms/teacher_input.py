@@ -1,6 +1,7 @@
 """Convert images for a teacher whose normalisation, colour order or size differs from the student's."""
 from torch import nn
 
+from distpro.checks import FLAG, check_choice
 from distpro.errors import ArgumentError
 from distpro.networks import InputConversion, ModelInput
 
@@ -24,11 +25,14 @@ def teacher_input(student: nn.Module, own: nn.Module | ModelInput | None, given:
         InputConversion: The conversion; None if both networks take the same images.
 
     Raises:
-        ConfigError: If ``given`` has other keys, or the preprocessing of the two networks is not compatible.
+        ConfigError: If ``given`` has other keys, ``to_rgb`` is neither True nor False, or the preprocessing of the two
+            networks is not compatible.
     """
     unknown = set(given or {}) - set(KEYS)
     if unknown:
         raise ConfigError(f'model.teacher_input has {sorted(unknown)}; valid keys are {", ".join(KEYS)}')
+    if 'to_rgb' in (given or {}):
+        check_choice('model.teacher_input.to_rgb', given['to_rgb'], FLAG, ConfigError)
     prepared = _prepared(student)
     if isinstance(own, ModelInput):
         wanted = dict(_in_bytes(own), to_rgb=prepared['to_rgb'])

@@ -66,7 +66,7 @@ class CIFARPyramidNet(BaseBackbone):
         init_cfg (dict, optional): Defaults to Kaiming normal for convolutions.
 
     Raises:
-        ValueError: If ``depth`` is not of this form.
+        ValueError: If ``depth`` is not of this form, or ``bottleneck`` is neither True nor False.
 
     Note:
         Source: Han et al. (CVPR 2017), section 2 and figure 6 (d).
@@ -80,6 +80,8 @@ class CIFARPyramidNet(BaseBackbone):
                  out_indices: Sequence[int] = (2, ),
                  init_cfg=dict(type='Kaiming', layer='Conv2d', mode='fan_out', nonlinearity='relu')) -> None:
         super().__init__(init_cfg)
+        if bottleneck is not True and bottleneck is not False:  # an exported copy of this file is without distpro
+            raise ValueError(f'CIFARPyramidNet: bottleneck={bottleneck!r} is not one of True, False')
         layers = 9 if bottleneck else 6
         number = (depth - 2) // layers
         if depth < layers + 2 or (depth - 2) % layers:

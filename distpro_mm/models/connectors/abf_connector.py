@@ -5,6 +5,10 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from distpro.checks import FLAG, check_choice
+
+from ...errors import ConfigError
+
 
 @MODELS.register_module()
 class ABFConnector(BaseConnector):
@@ -20,11 +24,15 @@ class ABFConnector(BaseConnector):
         out_channels (int): The teacher's channels.
         fuse (bool): Whether there is a deeper map; False for the deepest map.
         init_cfg (dict, optional): Initialisation. Defaults to None: the release's for convolutions.
+
+    Raises:
+        ConfigError: If ``fuse`` is neither True nor False.
     """
 
     def __init__(self, in_channels: int, mid_channels: int, out_channels: int, fuse: bool,
                  init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg)
+        check_choice('ABFConnector.fuse', fuse, FLAG, ConfigError)
         self.reduce = nn.Sequential(
             nn.Conv2d(in_channels, mid_channels, 1, bias=False), nn.BatchNorm2d(mid_channels))
         self.expand = nn.Sequential(

@@ -9,7 +9,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 
 from distpro.errors import argument_prefix
-from distpro.pathways import COMPARE_AT, PathwayGrid
+from distpro.pathways import PathwayGrid
 from distpro.tracing import FeatureTap, Trace, is_headless, resolve_logits
 from distpro.weighting import Weighting
 
@@ -92,8 +92,6 @@ class DistProDistiller(TapDistiller):
             weighting = {'scale': 'num_pathways', **weighting}
         with argument_prefix('model.distiller.weighting.', ConfigError):
             weighting = Weighting(**weighting)
-        if compare_at not in COMPARE_AT:
-            raise ConfigError(f"model.distiller.compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
         self._grid_arguments = dict(  # used in build(), once the layers are known
             transforms={label: functools.partial(build, cfg, 'model.distiller.transforms')
                         for label, cfg in transform_cfgs.items()},

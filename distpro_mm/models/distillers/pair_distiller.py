@@ -5,6 +5,7 @@ from mmengine.model import Sequential
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from distpro.checks import check_choice
 from distpro.pathways import ByName, connect
 from distpro.pathways.maps import adaptive_average
 from distpro.tracing import FeatureTap
@@ -56,8 +57,7 @@ class PairDistiller(TapDistiller):
                  teacher_connector: None | dict | list[dict] = None, weights: Sequence[float] | None = None,
                  compare_at: str = 'own', **kwargs) -> None:
         super().__init__(**kwargs)
-        if compare_at not in COMPARE_AT:
-            raise ConfigError(f"model.distiller.compare_at='{compare_at}' is not one of {', '.join(COMPARE_AT)}")
+        check_choice('model.distiller.compare_at', compare_at, COMPARE_AT, ConfigError)
         self.loss_cfg, self.connections = loss, connections
         self.connector_cfgs = dict(student=student_connector, teacher=teacher_connector)
         self.weights, self.compare_at = weights, compare_at

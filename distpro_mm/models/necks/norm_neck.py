@@ -5,6 +5,10 @@ from mmengine.model import BaseModule
 from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
+from distpro.checks import FLAG, check_choice
+
+from ...errors import ConfigError
+
 
 @MODELS.register_module(force=True)
 class NORMNeck(BaseModule):
@@ -21,11 +25,15 @@ class NORMNeck(BaseModule):
         segments (int): N of the paper. Defaults to 8, the paper's.
         residual (bool): Whether the input is added. Defaults to True, the paper's default.
         init_cfg (dict or list[dict], optional): Defaults to the release's: Kaiming normal for convolutions.
+
+    Raises:
+        ConfigError: If ``residual`` is neither True nor False.
     """
 
     def __init__(self, in_channels: int, teacher_channels: int, segments: int = 8, residual: bool = True,
                  init_cfg=dict(type='Kaiming', layer='Conv2d', mode='fan_out', nonlinearity='relu')) -> None:
         super().__init__(init_cfg)
+        check_choice('NORMNeck.residual', residual, FLAG, ConfigError)
         wide = segments * teacher_channels
         self.expand = nn.Sequential(nn.Conv2d(in_channels, wide, 1, bias=False), nn.BatchNorm2d(wide))
         self.contract = nn.Sequential(nn.Conv2d(wide, in_channels, 1, bias=False), nn.BatchNorm2d(in_channels))
