@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from ..checks import check_choice
 from ..cuda_graph import Recorder, addresses, can_record, versions
-from ..errors import ArgumentError
 from ..random_state import gpus
 from .trace import Trace, tensors_in
 
@@ -44,8 +44,7 @@ class FastForward:
     """
 
     def __init__(self, traced: Trace, fast: bool | str = True) -> None:
-        if not any(fast is choice or fast == choice == 'exact' for choice in CHOICES):
-            raise ArgumentError(f"fast_teacher={fast!r} is not one of True, 'exact' and False")
+        check_choice('fast_teacher', fast, CHOICES)
         self.network = traced.modules['']
         self.norms = _norms_to_fold(traced)
         self._layers = {module: self.norms.get(module) for module in self.network.modules()
