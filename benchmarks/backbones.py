@@ -179,7 +179,7 @@ NOTES = dict(
     Conformer='without logits among the pathways: it puts out a pair of them')
 
 REFUSED = dict(
-    TIMMBackbone='needs the package timm, which no requirement of ours brings',
+    TIMMBackbone='needs the package timm; networks of timm are given by name, see networks.md',
     SparseResNet=MASKED + 'ResNet whose layers read a mask of the batch that only SparK sets, and fail without it',
     SparseConvNeXt=MASKED + 'ConvNeXt that does as SparseResNet',
     BEiTPretrainViT=MASKED + 'BEiTViT whose forward asks for a mask',

@@ -13,8 +13,9 @@ inception_next_atto efficientvit_b0 starnet_s1 pvt_v2_b0 davit_tiny focalnet_tin
 TIMM = {
     **{name: (SMALL, {}) for name in NAMES.split()},
     **{name: (SMALL, VIT) for name in (
-        'vit_tiny_patch16_224', 'deit_tiny_distilled_patch16_224', 'vit_relpos_small_patch16_224', 'mixer_s32_224',
+        'vit_tiny_patch16_224', 'deit_tiny_distilled_patch16_224', 'vit_relpos_small_patch16_224',
         'convit_tiny')},
+    'mixer_s32_224': (SMALL, dict(img_size=64)),
     'deit3_small_patch16_224': (SMALL, dict(VIT, embed_dim=96)),
     'beit_base_patch16_224': (SMALL, dict(VIT, embed_dim=96, num_heads=4)),
     'vit_small_patch14_reg4_dinov2': (70, dict(img_size=70, depth=8, embed_dim=96)),
