@@ -1,5 +1,6 @@
 """A comparison from start to end: repeated trainings, choice of settings, and failures."""
 import json
+import shutil
 
 import pytest
 import torch
@@ -59,7 +60,7 @@ def test_settings_are_chosen_on_held_out_training_images(done):
         ("kd='kd.py'", f"kd=dict(config='kd.py', grid={{'{WEIGHT}': [0.9, 1e9]}})"),
         ("'stage://search/process'}", f"'stage://search/process'}}, grid={{'{KD_WEIGHT}': [1.0, 2.0]}}"),
         ("'search.py', seeds=[0]", "'search.py', seeds=[5]"), UNIFORM,
-        ('seeds=[0, 1]', "seeds=[0], tuning=dict(ratio=0.3, seeds=[7]), "
+        ('seeds=[0, 1]', "seeds=[0], tuning=dict(ratio=0.3, seeds=[7], widen=0), "
          "extended_to=dict(compute_of='distpro', best_of=['uniform'])"))
     ran = done.run(path)
     assert ran.failed == 0
@@ -87,12 +88,41 @@ def test_settings_are_chosen_on_held_out_training_images(done):
 def test_a_wider_grid_reuses_its_finished_trials(done):
     def trials_of(values):
         grid = ("kd='kd.py'", f"kd=dict(config='kd.py', grid={{'{WEIGHT}': {values}}})")
-        ran = done.run(done.write(grid, ('seeds=[0, 1]', 'seeds=[0], tuning=dict(seeds=[7])')))
+        ran = done.run(done.write(grid, ('seeds=[0, 1]', 'seeds=[0], tuning=dict(seeds=[7], widen=0)')))
         assert ran.failed == 0
         return [line for line in ran.messages if 'trial of' in line]
 
     assert len(trials_of([0.9, 2.0])) == 2
     assert len(trials_of([0.1, 0.9, 2.0])) == 1
+
+
+def test_a_best_value_at_the_edge_is_followed_and_other_keys_are_tuned_at_it(done):
+    lr = 'optim_wrapper.optimizer.lr'
+    grid = f"grid={{'{WEIGHT}': [1e7, 1e9], '{lr}': dict(factors=[1, 1e9])}}"
+    path = done.write(("kd='kd.py'", f"kd=dict(config='kd.py', {grid})"),
+                      ('seeds=[0, 1]', 'seeds=[0], tuning=dict(seeds=[7], widen=1)'))
+    ran = done.run(path)
+    kd = [(choice['settings'], choice['note']) for choice in ran.choices]
+    assert [settings[WEIGHT] for settings, _ in kd[:3]] == [1e5, 1e7, 1e9] and 'added' in kd[0][1]
+    assert ran.choices[0]['chosen'] and [settings[lr] for settings, _ in kd[3:]] == [0.05, 0.05e9]
+    assert all(settings[WEIGHT] == 1e5 for settings, _ in kd[3:])
+    reported = {result['name']: result for result in ran.results}
+    assert reported['kd']['settings'] == {WEIGHT: 1e5}, "the config's own learning rate"
+    counts = [line.split(']')[0].strip('[').split('/') for line in ran.messages if line.startswith('[')]
+    assert counts[-1][0] == counts[-1][1], 'the trials that were added are planned'
+    again = done.run(path)
+    assert again.choices == ran.choices and not any(line.startswith('[') for line in again.messages)
+
+
+def test_runs_are_evaluated_several_times_and_the_last_one_counts(done):
+    before = {(r['name'], r['seed']): r for r in done.run().results}
+    assert all(result['best'] is None for result in before.values())
+    path = done.write(('seeds=[0, 1]', 'seeds=[0, 1], evaluations=2'))
+    ran = done.run(path)  # another number of evaluations is no other training
+    assert not any(line.startswith('[') for line in ran.messages)
+    shutil.rmtree(done.path / 'work' / 'kd' / 'seed_0')
+    after = {(r['name'], r['seed']): r for r in done.run(path).results}['kd', 0]
+    assert after['accuracy'] == before['kd', 0]['accuracy'] and after['best'] >= after['accuracy']
 
 
 def test_files_from_before_the_comparison_are_listed(done):
