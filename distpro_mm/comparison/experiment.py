@@ -41,7 +41,8 @@ def _run(benchmark: Benchmark, workers: int, threads: int, log: Callable[[str], 
     maker = JobMaker(benchmark)
     tunings = {method.name: Tuning(method.name, maker.axes(method), benchmark.tuning['widen'])
                for method in benchmark.methods.values()}
-    tried = [job for jobs in _trials(benchmark, maker, tunings).values() for job in jobs]
+    trials = _trials(benchmark, maker, tunings)
+    tried = [job for several in trials.values() for job in several]
     runs = [maker.run(method, seed, budget) for method, seed, budget in _runs(benchmark)]
     for name, file in sorted({(job.name, file) for job in runs for file in job.reads}):
         log(f"{name} reads '{file}', which is from before this comparison")
@@ -49,12 +50,13 @@ def _run(benchmark: Benchmark, workers: int, threads: int, log: Callable[[str], 
     scheduler.plan([*tried, *runs])
     for seed in {other.seed for job in [*tried, *runs] for other in (*job.needs, job)}:
         write_initial_student(maker.student, seed, maker.initial_student(seed))
-    while trials := _trials(benchmark, maker, tunings):
+    while trials:
         jobs = [job for several in trials.values() for job in several]
         scheduler.plan(jobs)
         scheduler.train(jobs)
         for (name, _), several in trials.items():
             tunings[name].tell(several[0].settings, float(np.mean(scheduler.values(several) or [-np.inf])))
+        trials = _trials(benchmark, maker, tunings)
     chosen = {name: tuning.chosen for name, tuning in tunings.items()}
     choices = [choice for tuning in tunings.values() for choice in tuning.tried]
     runs = [maker.run(method, seed, budget, chosen.get(method.ablation_of or method.name))

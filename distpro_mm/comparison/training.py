@@ -131,11 +131,15 @@ def train_job(job: Job) -> dict:
 
 
 class StartHook(Hook):
-    """Notes the iteration at which a training starts or resumes."""
+    """Notes the iteration at which a training starts or resumes, and counts the evaluations since then."""
 
     def before_train(self, runner) -> None:
         """Note the iteration."""
-        self.iteration = runner.iter
+        self.iteration, self.evaluations = runner.iter, 0
+
+    def after_val(self, runner) -> None:
+        """Count an evaluation."""
+        self.evaluations += 1
 
 
 def _train(cfg: Config, key: str) -> dict:
@@ -153,7 +157,7 @@ def _train(cfg: Config, key: str) -> dict:
         runner.train()
     except NotLearnedError as error:  # a valid result, as its accuracy shows
         print(f'warning: {error}')
-    if start.iteration == runner.max_iters:  # killed after the last checkpoint, which is written before the evaluation
+    if not start.evaluations:  # resumed from the last checkpoint, which is written before the last evaluation
         runner.val_loop.run()
     # The time of a resumed training is extrapolated from the part that was measured, unless rounds differ in cost.
     share = (runner.max_iters - start.iteration) / runner.max_iters or float('nan')

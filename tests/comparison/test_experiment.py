@@ -1,5 +1,7 @@
 """A comparison from start to end: repeated trainings, choice of settings, and failures."""
 import json
+import math
+import os
 import shutil
 
 import pytest
@@ -8,7 +10,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 
 from distpro.process import DistillationProcess
-from distpro_mm.comparison import Benchmark, JobMaker
+from distpro_mm.comparison import Benchmark, JobMaker, scheduler, training
 
 WEIGHT = 'model.distiller.distill_losses.loss_kl.loss_weight'
 KD_WEIGHT = 'model.distiller.weighting.kd_weight'
@@ -96,20 +98,44 @@ def test_a_wider_grid_reuses_its_finished_trials(done):
     assert len(trials_of([0.1, 0.9, 2.0])) == 1
 
 
-def test_a_best_value_at_the_edge_is_followed_and_other_keys_are_tuned_at_it(done):
+@pytest.fixture
+def made_up(monkeypatch):
+    """made_up(accuracy): trials are not trained; that function of loss weight and learning rate is their accuracy."""
+    def replace(accuracy):
+        def train(job):
+            if not job.tuning:
+                return training.train_job(job)
+            cfg = job.config
+            value = accuracy(cfg.model.distiller.distill_losses.loss_kl.loss_weight, cfg.optim_wrapper.optimizer.lr)
+            result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=True, accuracy=value, seconds=1,
+                          key=job.key)
+            os.makedirs(job.work_dir, exist_ok=True)
+            training._write(os.path.join(job.work_dir, training.RESULT), result)
+            return result
+
+        monkeypatch.setattr(scheduler, 'train_job', train)
+
+    return replace
+
+
+def test_a_best_value_at_the_edge_is_followed_and_other_keys_are_tuned_at_it(done, made_up):
+    made_up(lambda weight, lr: 50 - abs(math.log(weight / 0.1)) - abs(math.log(lr / 0.5)))
     lr = 'optim_wrapper.optimizer.lr'
-    grid = f"grid={{'{WEIGHT}': [1e7, 1e9], '{lr}': dict(factors=[1, 1e9])}}"
+    grid = f"grid={{'{WEIGHT}': [0.9, 2.7], '{lr}': dict(factors=[1, 3])}}"
     path = done.write(("kd='kd.py'", f"kd=dict(config='kd.py', {grid})"),
-                      ('seeds=[0, 1]', 'seeds=[0], tuning=dict(seeds=[7], widen=1)'))
+                      ('seeds=[0, 1]', 'seeds=[0], tuning=dict(seeds=[7, 8], widen=3)'))
     ran = done.run(path)
-    kd = [(choice['settings'], choice['note']) for choice in ran.choices]
-    assert [settings[WEIGHT] for settings, _ in kd[:3]] == [1e5, 1e7, 1e9] and 'added' in kd[0][1]
-    assert ran.choices[0]['chosen'] and [settings[lr] for settings, _ in kd[3:]] == [0.05, 0.05e9]
-    assert all(settings[WEIGHT] == 1e5 for settings, _ in kd[3:])
+    tried = [(choice['settings'], choice['chosen'], choice['note']) for choice in ran.choices]
+    assert [settings[WEIGHT] for settings, _, _ in tried[:5]] == pytest.approx([1 / 30, 0.1, 0.3, 0.9, 2.7])
+    assert [chosen for _, chosen, _ in tried[:5]] == [False, True, False, False, False]
+    assert [note for _, _, note in tried[:5]] == ['added', 'added', 'added', '', '']
+    assert [settings[lr] for settings, _, _ in tried[5:]] == pytest.approx([0.05, 0.15, 0.45, 1.35])
+    assert all(settings[WEIGHT] == tried[1][0][WEIGHT] for settings, _, _ in tried[5:])
     reported = {result['name']: result for result in ran.results}
-    assert reported['kd']['settings'] == {WEIGHT: 1e5}, "the config's own learning rate"
+    assert reported['kd']['settings'] == tried[7][0] and tried[7][1:] == (True, 'added')
     counts = [line.split(']')[0].strip('[').split('/') for line in ran.messages if line.startswith('[')]
-    assert counts[-1][0] == counts[-1][1], 'the trials that were added are planned'
+    trials = 2 * (5 + 3)  # of two seeds; the config's own learning rate is not tried again
+    assert len(counts) == trials + 1 and counts[-1][0] == counts[-1][1], 'the trials that were added are planned'
     again = done.run(path)
     assert again.choices == ran.choices and not any(line.startswith('[') for line in again.messages)
 

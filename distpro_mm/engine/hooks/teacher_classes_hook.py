@@ -5,7 +5,7 @@ import torch
 from mmengine.dataset import pseudo_collate
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.registry import DATASETS
+from mmpretrain.registry import DATASETS
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import HOOKS
 from torch import Tensor, nn

@@ -55,7 +55,7 @@ class NormDirectionLoss(nn.Module):
 
         Args:
             s_feature (Tensor): The student's features [B, C], also with further dimensions of size 1.
-            t_feature (Tensor): The teacher's features, likewise.
+            t_feature (Tensor): The teacher's features, in the same shapes.
             gt_labels (Tensor): Labels [B].
 
         Returns:

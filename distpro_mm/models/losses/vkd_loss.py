@@ -23,7 +23,7 @@ class VkDLoss(nn.Module):
 
         Args:
             s_feature (Tensor): The student's projected features [B, C], also with further dimensions of size 1.
-            t_feature (Tensor): The teacher's features, likewise.
+            t_feature (Tensor): The teacher's features, in the same shapes.
 
         Returns:
             Tensor: The loss, a scalar.
