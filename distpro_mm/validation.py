@@ -148,9 +148,9 @@ def _check_benchmark(path: str) -> None:
     benchmark = Benchmark(path)
     maker = JobMaker(benchmark)
     for method in benchmark.methods.values():
-        choices = method.choices()
+        axes = maker.axes(method)
         jobs = [maker.run(method, benchmark.seeds[0], budget) for budget in method.budgets or benchmark.budgets]
-        jobs += [maker.trial(method, choices[0], benchmark.tuning['seeds'][0])] if len(choices) > 1 else []
+        jobs += [maker.trial(method, axis.settings[0], benchmark.tuning['seeds'][0]) for axis in axes]
         needed = [other for job in jobs for other in job.needs]
         for job in {job.work_dir: job for job in [*jobs, *needed]}.values():
             try:

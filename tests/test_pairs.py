@@ -7,6 +7,7 @@ import pytest
 import torch
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
+from runs import learn_made_up_classes
 
 from distpro.process import DistillationProcess
 from distpro_mm.engine.config_file import load_config
@@ -64,6 +65,7 @@ def train(path, pair, folder, **options):
     runner = Runner.from_cfg(cfg)
     if 'teacher' in cfg.model:
         _settle(runner.model.teacher, cfg.input_shape)
+        learn_made_up_classes(runner.model)
     runner.train()
     losses = {name: buffer.data[0] for name, buffer in runner.message_hub.log_scalars.items() if 'loss' in name}
     assert runner.iter == 2 and all(len(values) == 2 for values in losses.values())

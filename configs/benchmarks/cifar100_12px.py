@@ -6,13 +6,14 @@ benchmark = dict(
     teacher='../teachers/resnet20_cifar100-12px.py',
     stages=dict(search=_base_.searches.search),
     methods=dict(
-        student='../baselines/student.py',
+        student=dict(config='../baselines/student.py', grid=_base_.rates),
         kd=dict(
             config='../baselines/kd.py',
-            grid={'model.distiller.distill_losses.loss_kl.loss_weight': [0.9 * factor for factor in factors]}),
-        equal=dict(config='../baselines/equal.py', options=_base_.pathways, grid={_base_.kd_weight: factors}),
-        reviewkd=dict(config='../baselines/reviewkd.py', grid={'model.distiller.loss.loss_weight': factors}),
-        distpro=_base_.distpro),
+            grid={'model.distiller.distill_losses.loss_kl.loss_weight': [0.9 * factor for factor in factors], **_base_.rates}),
+        equal=dict(config='../baselines/equal.py', options=_base_.pathways, grid={_base_.kd_weight: factors, **_base_.rates}),
+        reviewkd=dict(
+            config='../baselines/reviewkd.py', grid={'model.distiller.loss.loss_weight': factors, **_base_.rates}),
+        distpro=dict(_base_.distpro, grid=_base_.rates)),
     reference='equal',
     seeds=[0, 1, 2],
     tuning=dict(ratio=0.2, seeds=[100], budget=0.3))

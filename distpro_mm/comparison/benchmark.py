@@ -1,17 +1,19 @@
 """The config of a benchmark: which methods are compared, and how."""
 import dataclasses
-import itertools
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
+from distpro.checks import check_whole
+
 from ..engine.config_file import load_config
 from ..errors import ConfigError
+from .grid import check_grid
 
 REQUIRED = {'teacher', 'methods', 'reference', 'seeds'}
-OPTIONAL = {'pair', 'teacher_ckpt', 'stages', 'budgets', 'tuning', 'extended_to'}
+OPTIONAL = {'pair', 'teacher_ckpt', 'stages', 'budgets', 'tuning', 'evaluations', 'extended_to'}
 METHOD_KEYS = {'config', 'options', 'grid', 'budgets'}
 ABLATION_KEYS = {'ablation_of', 'options', 'budgets'}
 STAGE_KEYS = {'config', 'options', 'seeds', 'shares_grid'}
@@ -27,8 +29,8 @@ class Method:
         name (str): Name in the tables.
         config (str): Path of the config.
         options (dict): Settings by dotted key on top of the config.
-        grid (dict or list): Values to try by dotted key, in all combinations; or a list of dicts of settings to try.
-            Settings under ``model.`` hold for the method's stage too.
+        grid (dict or list): By dotted key, the values to try, as :func:`.grid.check_grid` returns them: one key after the
+            other. Or a list of dicts of settings to try. Settings under ``model.`` hold for the method's stage too.
         ablation_of (str, optional): The method of which this one is an ablation: it takes the settings that were chosen for
             that method. Defaults to None.
         budgets (tuple, optional): Shares of the schedule's epochs, in (0, 1]. Defaults to None: those of the benchmark.
@@ -39,17 +41,11 @@ class Method:
     name: str
     config: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    grid: dict[str, Sequence] | list[dict[str, Any]] = dataclasses.field(default_factory=dict)
+    grid: dict[str, Any] | list[dict[str, Any]] = dataclasses.field(default_factory=dict)
     ablation_of: str | None = None
     budgets: tuple[float, ...] | None = None
     seeds: tuple[int, ...] | None = None
     shares_grid: bool = True
-
-    def choices(self) -> list[dict[str, Any]]:
-        """list[dict]: All settings of the grid; at least one, which may be empty."""
-        if isinstance(self.grid, list):
-            return self.grid
-        return [dict(zip(self.grid, values)) for values in itertools.product(*self.grid.values())]
 
 
 class Benchmark:
@@ -70,8 +66,11 @@ class Benchmark:
     - ``seeds``: seeds of every method;
     - ``budgets`` (optional): shares of the schedule's epochs; each is a run with its own schedule. Defaults to (1, );
     - ``tuning`` (optional): how settings are chosen from a grid: ``ratio``, the share of the training images that is held
-      out, ``seeds``, over which the accuracy is averaged, and ``budget``, the share of the epochs. Defaults to
-      ``dict(ratio=0.2, seeds=[100], budget=1)``;
+      out, ``seeds``, over which the accuracy is averaged, ``budget``, the share of the epochs, and ``widen``, the largest
+      number of values that are added to those of a key while the best one is at an edge. Defaults to
+      ``dict(ratio=0.2, seeds=[100], budget=1, widen=4)``;
+    - ``evaluations`` (optional): how often a run that is reported is evaluated, at even distances, the last time after the
+      last epoch, whose accuracy counts. Defaults to 1;
     - ``extended_to`` (optional): ``dict(compute_of='distpro', best_of=['kd', ...])``: the best method of ``best_of`` is
       trained again with as much compute as ``compute_of`` and its stage together.
 
@@ -117,9 +116,13 @@ class Benchmark:
         self.reference: str = settings.reference
         self._one_of(self.reference, self.methods, 'benchmark.reference')
         load_config(self.methods[self.reference].config, pair=self.pair)  # refuses a pair that does not exist
-        self.tuning = {'ratio': 0.2, 'seeds': [100], 'budget': 1, **settings.get('tuning', {})}
-        if set(self.tuning) != {'ratio', 'seeds', 'budget'}:
-            raise ConfigError(f"benchmark.tuning has {sorted(self.tuning)}; it may have 'ratio', 'seeds' and 'budget'")
+        self.evaluations: int = settings.get('evaluations', 1)
+        check_whole('benchmark.evaluations', self.evaluations, error=ConfigError)
+        self.tuning = {'ratio': 0.2, 'seeds': [100], 'budget': 1, 'widen': 4, **settings.get('tuning', {})}
+        if set(self.tuning) != {'ratio', 'seeds', 'budget', 'widen'}:
+            raise ConfigError(f"benchmark.tuning has {sorted(self.tuning)}; it may have 'ratio', 'seeds', 'budget' and "
+                              "'widen'")
+        check_whole('benchmark.tuning.widen', self.tuning['widen'], least=0, error=ConfigError)
         if set(self.tuning['seeds']) & set(self.seeds):
             raise ConfigError(f"benchmark.tuning.seeds={list(self.tuning['seeds'])} are among benchmark.seeds: use "
                               'different ones, because settings must not be chosen by a run that is reported')
@@ -175,9 +178,7 @@ class Benchmark:
                 given.update(config=other.config, options={**other.options, **given['options']})
             else:
                 given['config'] = self._existing(given['config'])
-                grid = given.get('grid', {})
-                given['grid'] = ([dict(settings) for settings in grid] if isinstance(grid, list) else
-                                 {option: list(values) for option, values in grid.items()})
+                given['grid'] = check_grid(given.get('grid', {}), f'{key}: grid of {name}')
             if 'seeds' in given:
                 given['seeds'] = tuple(given['seeds'])
             if 'budgets' in given:

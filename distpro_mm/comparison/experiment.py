@@ -9,6 +9,7 @@ from .jobs import JobMaker
 from .pool import lock_work_dir, share_cores
 from .scheduler import Scheduler
 from .training import Job, write_initial_student
+from .tuning import Tuning
 
 
 def run_benchmark(benchmark: Benchmark, workers: int, log: Callable[[str], None] = print) -> dict:
@@ -22,7 +23,7 @@ def run_benchmark(benchmark: Benchmark, workers: int, log: Callable[[str], None]
     Returns:
         dict: 'results': a list of the results of all trainings that succeeded, see :func:`.training.train_job`, with
         their 'settings'; 'failed': the number of those that failed; 'choices': a list of the settings that were tried,
-        with 'method', 'settings', 'accuracy' on held-out images in %, and 'chosen'.
+        see :class:`.tuning.Tuning`, with the accuracy on held-out images.
 
     Raises:
         ConfigError: If a job cannot be made from a config, or another comparison runs in the same work_dir.
@@ -38,19 +39,26 @@ def run_benchmark(benchmark: Benchmark, workers: int, log: Callable[[str], None]
 
 def _run(benchmark: Benchmark, workers: int, threads: int, log: Callable[[str], None]) -> dict:
     maker = JobMaker(benchmark)
-    trials = {method: [[maker.trial(method, choice, seed) for seed in benchmark.tuning['seeds']]
-                       for choice in method.choices()]
-              for method in benchmark.methods.values() if len(method.choices()) > 1}
-    tried = [job for choices in trials.values() for jobs in choices for job in jobs]
+    tunings = {method.name: Tuning(method.name, maker.axes(method), benchmark.tuning['widen'])
+               for method in benchmark.methods.values()}
+    trials = _trials(benchmark, maker, tunings)
+    tried = [job for several in trials.values() for job in several]
     runs = [maker.run(method, seed, budget) for method, seed, budget in _runs(benchmark)]
     for name, file in sorted({(job.name, file) for job in runs for file in job.reads}):
         log(f"{name} reads '{file}', which is from before this comparison")
-    everything = [other for job in [*tried, *runs] for other in (*job.needs, job)]
-    scheduler = Scheduler(workers, threads, log, len({job.key for job in everything}))
-    for seed in {job.seed for job in everything}:
+    scheduler = Scheduler(workers, threads, log)
+    scheduler.plan([*tried, *runs])
+    for seed in {other.seed for job in [*tried, *runs] for other in (*job.needs, job)}:
         write_initial_student(maker.student, seed, maker.initial_student(seed))
-    scheduler.train(tried)
-    chosen, choices = _choose(trials, scheduler)
+    while trials:
+        jobs = [job for several in trials.values() for job in several]
+        scheduler.plan(jobs)
+        scheduler.train(jobs)
+        for (name, _), several in trials.items():
+            tunings[name].tell(several[0].settings, float(np.mean(scheduler.values(several) or [-np.inf])))
+        trials = _trials(benchmark, maker, tunings)
+    chosen = {name: tuning.chosen for name, tuning in tunings.items()}
+    choices = [choice for tuning in tunings.values() for choice in tuning.tried]
     runs = [maker.run(method, seed, budget, chosen.get(method.ablation_of or method.name))
             for method, seed, budget in _runs(benchmark)]
     scheduler.train(runs)
@@ -71,16 +79,10 @@ def _runs(benchmark: Benchmark) -> Iterator[tuple[Method, int, float]]:
                 yield method, seed, budget
 
 
-def _choose(trials: dict[Method, list[list[Job]]], scheduler: Scheduler) -> tuple[dict[str, dict], list[dict]]:
-    """The best settings by method, and a list of all that were tried."""
-    chosen, choices = {}, []
-    for method, tried in trials.items():
-        means = [float(np.mean(scheduler.values(jobs) or [-np.inf])) for jobs in tried]
-        best = int(np.argmax(means))
-        chosen[method.name] = method.choices()[best]
-        choices += [dict(method=method.name, settings=settings, accuracy=mean, chosen=place == best)
-                    for place, (settings, mean) in enumerate(zip(method.choices(), means))]
-    return chosen, choices
+def _trials(benchmark: Benchmark, maker: JobMaker, tunings: dict[str, Tuning]) -> dict[tuple[str, int], list[Job]]:
+    """The trials that the tunings need next, of all seeds, by method and place among its settings."""
+    return {(name, place): [maker.trial(benchmark.methods[name], settings, seed) for seed in benchmark.tuning['seeds']]
+            for name, tuning in tunings.items() for place, settings in enumerate(tuning.wanted())}
 
 
 def _extended(benchmark: Benchmark, maker: JobMaker, scheduler: Scheduler, runs: list[Job],
@@ -103,5 +105,6 @@ def _extended(benchmark: Benchmark, maker: JobMaker, scheduler: Scheduler, runs:
     tuned = method.ablation_of or best
     method = dataclasses.replace(method, name=f'{best}_longer', ablation_of=tuned)
     scheduler.log(f'{best} is the best rival; it is trained again with {share:.2f} times its epochs')
-    scheduler.planned += len(benchmark.seeds)
-    return [maker.run(method, seed, share, chosen.get(tuned)) for seed in benchmark.seeds]
+    extended = [maker.run(method, seed, share, chosen.get(tuned)) for seed in benchmark.seeds]
+    scheduler.plan(extended)
+    return extended

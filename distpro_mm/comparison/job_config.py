@@ -7,20 +7,23 @@ from mmengine.config import Config
 from mmpretrain.registry import DATASETS
 
 from ..config_types import is_a
-from ..datasets import HeldOutSplit, InMemoryDataset
+from ..datasets import HeldOutSplit, InMemoryDataset, as_evaluated, pipeline_of
 from ..engine.schedules import scaled, scaled_schedules
 
 # Entries of hooks that count epochs or iterations.
 HOOK_LENGTHS = ('epochs', 'warmup_epochs', 'begin_epoch', 'begin_iter', 'action_epoch', 'action_iter', 'stop_epoch')
 
 
-def evaluate_at_the_end(cfg: Config) -> None:
-    """Evaluate after the last epoch alone, and write a checkpoint after every twentieth of the training.
+def evaluate(cfg: Config, times: int = 1) -> None:
+    """Evaluate at even distances and after the last epoch, and write a checkpoint after every twentieth of the training.
 
     Args:
         cfg (Config): Changed.
+        times (int): Number of evaluations, >= 1; one more if it does not divide the epochs. Defaults to 1: after the last
+            epoch alone.
     """
-    epochs = cfg.train_cfg.val_interval = cfg.train_cfg.max_epochs
+    epochs = cfg.train_cfg.max_epochs
+    cfg.train_cfg.val_interval = max(1, epochs // times)
     for entry in ('val_begin', 'dynamic_intervals'):
         cfg.train_cfg.pop(entry, None)
     hooks = cfg.get('default_hooks') or {}
@@ -62,7 +65,7 @@ def hold_out(cfg: Config, ratio: float) -> None:
     for part in ('train', 'held_out'):
         images = copy.deepcopy(source)
         if part == 'held_out':
-            images = _as_evaluated(images, _pipeline(val))
+            images = as_evaluated(images, pipeline_of(val))
         # A seed other than that of a search's own split, which would hold out the same images again.
         parts.append(dict(type=HeldOutSplit.__name__, dataset=images, part=part, ratio=ratio, seed=1))
     if in_memory:
@@ -73,27 +76,6 @@ def hold_out(cfg: Config, ratio: float) -> None:
     for loader in ('val_dataloader', 'test_dataloader'):
         if cfg.get(loader):
             cfg[loader]['dataset'] = copy.deepcopy(parts[1])
-
-
-def _pipeline(dataset: dict) -> list:
-    """The pipeline that loads an image; that of the first data set if there are several."""
-    while 'dataset' in dataset or 'datasets' in dataset:
-        dataset = dataset['dataset'] if 'dataset' in dataset else dataset['datasets'][0]
-    return dataset.get('pipeline', [])
-
-
-def _as_evaluated(dataset: dict, pipeline: list) -> dict:
-    """A training set, wrapped at any depth, whose images are prepared by the pipeline of the evaluation."""
-    if 'dataset' in dataset and 'pipeline' in dataset:  # a wrapper that mixes several images into one
-        return _as_evaluated(dataset['dataset'], pipeline)
-    dataset.pop('augments', None)
-    if 'dataset' in dataset:
-        dataset['dataset'] = _as_evaluated(dataset['dataset'], pipeline)
-    elif 'datasets' in dataset:
-        dataset['datasets'] = [_as_evaluated(part, pipeline) for part in dataset['datasets']]
-    else:
-        dataset['pipeline'] = copy.deepcopy(pipeline)
-    return dataset
 
 
 def _scale(cfg: Config, factor: Callable[[bool], float]) -> None:

@@ -16,7 +16,8 @@ from ..engine.launch import student_config
 from ..engine.stage_references import PREFIX, resolve_stage_references, stage_references
 from ..errors import ConfigError
 from .benchmark import TEACHER, Benchmark, Method
-from .job_config import evaluate_at_the_end, hold_out, scale_epochs
+from .grid import Axis, axes_of
+from .job_config import evaluate, hold_out, scale_epochs
 from .training import Job, artefacts
 
 # The entries of a config that a training depends on; the others are names for the config's own use.
@@ -107,6 +108,14 @@ class JobMaker:
 
         return self._method(method, stage_job, settings, seed=seed, folder=folder, budget=budget, tuning=True)
 
+    def axes(self, method: Method) -> list[Axis]:
+        """The axes of a method's grid; none if it has no grid.
+
+        Raises:
+            ConfigError: If a key of the grid has factors, and the config has no number there.
+        """
+        return axes_of(method.grid, self._config(method), f'benchmark.methods: grid of {method.name}')
+
     def _method(self, method: Method, stage_job: Callable[[Method], Job], settings: dict, **job: Any) -> Job:
         cfg = self._config(method, settings)
         self._check_references(f'benchmark.methods.{method.name}', cfg, self._references)
@@ -134,7 +143,7 @@ class JobMaker:
             self._refuse_earlier_results(f'benchmark.{key}', cfg)
         if budget != 1:
             scale_epochs(cfg, budget)
-        evaluate_at_the_end(cfg)
+        evaluate(cfg, 1 if tuning or name in (TEACHER, *self.benchmark.stages) else self.benchmark.evaluations)
         if tuning:
             hold_out(cfg, self.benchmark.tuning['ratio'])
         reads = tuple(sorted({file for file in _files(_of_a_training(cfg)) if self._is_foreign(file)}))
@@ -197,8 +206,9 @@ def _published(name: str, cfg: Config) -> dict[str, str]:
 
 
 def _of_a_training(cfg: Config) -> dict:
-    """The entries of a config that a training depends on."""
-    return {entry: value for entry, value in cfg._cfg_dict.to_dict().items() if entry in OF_A_TRAINING}
+    """The entries of a config that a training depends on, which the epochs of its evaluations are not."""
+    entries = {entry: value for entry, value in cfg._cfg_dict.to_dict().items() if entry in OF_A_TRAINING}
+    return {**entries, 'train_cfg': {**entries['train_cfg'], 'val_interval': entries['train_cfg']['max_epochs']}}
 
 
 def _digest(settings: Any) -> str:

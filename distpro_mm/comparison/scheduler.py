@@ -17,11 +17,11 @@ class Scheduler:
         workers (int): Trainings at a time, >= 1.
         threads (int): Threads of each training, >= 1.
         log (Callable): Called with a message about every job that ends.
-        planned (int): Number of jobs in the whole comparison, for the time left.
     """
 
-    def __init__(self, workers: int, threads: int, log: Callable[[str], None], planned: int) -> None:
-        self.workers, self.threads, self.log, self.planned = workers, threads, log, planned
+    def __init__(self, workers: int, threads: int, log: Callable[[str], None]) -> None:
+        self.workers, self.threads, self.log = workers, threads, log
+        self.planned: set[str] = set()  # keys of the jobs of the whole comparison, for the time left
         self.results: dict[str, dict] = {}  # by the job's key; {} of a job that failed
         self.killed: set[str] = set()  # keys of jobs whose process was killed once
         self.started, self.trained = time.time(), 0
@@ -33,6 +33,10 @@ class Scheduler:
     def values(self, jobs: Iterable[Job], name: str = 'accuracy') -> list[float]:
         """A value of each job's result; jobs that failed are left out."""
         return [self[job][name] for job in jobs if self[job]]
+
+    def plan(self, jobs: Iterable[Job]) -> None:
+        """Count jobs, and the jobs that they need, among those that the comparison has to train."""
+        self.planned |= {other.key for job in jobs for other in (*job.needs, job)}
 
     def train(self, jobs: Iterable[Job]) -> None:
         """Train the jobs that are not done yet, and the jobs that they need."""
@@ -93,7 +97,7 @@ class Scheduler:
         error = future.exception()
         self.results[job.key] = {} if error else future.result()
         done = len(self.results)
-        planned = max(self.planned, done)
+        planned = max(len(self.planned), done)
         if error is None:
             result = self[job]
             left = (time.time() - self.started) / self.trained * (planned - done)

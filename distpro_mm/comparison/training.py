@@ -109,9 +109,9 @@ def train_job(job: Job) -> dict:
 
     Returns:
         dict: The result, written to ``result.json`` too: 'name', 'seed', 'budget', 'tuning', 'accuracy' (top-1 in % after
-        the last epoch, on the test set or, of a trial, on held-out images), 'epochs', 'iterations', 'seconds', 'compute'
-        (seconds of all cores, or of the GPU; NaN for a training that only had to be evaluated), 'after' (the stage that
-        it needs) and 'key'.
+        the last epoch, on the test set or, of a trial, on held-out images), 'best' (the largest of several evaluations, or
+        None if there was one), 'epochs', 'iterations', 'seconds', 'compute' (seconds of all cores, or of the GPU; NaN for
+        a training that only had to be evaluated), 'after' (the stage that it needs) and 'key'.
     """
     cfg = Config(job.config._cfg_dict.to_dict(), filename=job.config.filename)
     import_modules_from_strings(**(cfg.get('custom_imports') or dict(imports=None)))  # a worker has not read the file
@@ -131,11 +131,15 @@ def train_job(job: Job) -> dict:
 
 
 class StartHook(Hook):
-    """Notes the iteration at which a training starts or resumes."""
+    """Notes the iteration at which a training starts or resumes, and counts the evaluations since then."""
 
     def before_train(self, runner) -> None:
         """Note the iteration."""
-        self.iteration = runner.iter
+        self.iteration, self.evaluations = runner.iter, 0
+
+    def after_val(self, runner) -> None:
+        """Count an evaluation."""
+        self.evaluations += 1
 
 
 def _train(cfg: Config, key: str) -> dict:
@@ -153,15 +157,17 @@ def _train(cfg: Config, key: str) -> dict:
         runner.train()
     except NotLearnedError as error:  # a valid result, as its accuracy shows
         print(f'warning: {error}')
-    if 'val/accuracy/top1' not in runner.message_hub.log_scalars:  # killed after the last checkpoint
+    if not start.evaluations:  # resumed from the last checkpoint, which is written before the last evaluation
         runner.val_loop.run()
     # The time of a resumed training is extrapolated from the part that was measured, unless rounds differ in cost.
     share = (runner.max_iters - start.iteration) / runner.max_iters or float('nan')
     if start.iteration and isinstance(runner.train_loop, Search) and runner.train_loop.in_rounds:
         share = float('nan')
     seconds, compute = (time.time() - seconds) / share, (time.process_time() - compute) / share
-    return dict(accuracy=float(runner.message_hub.get_scalar('val/accuracy/top1').current()), epochs=runner.max_epochs,
-                iterations=runner.max_iters, seconds=seconds, compute=seconds if torch.cuda.is_available() else compute)
+    accuracy = runner.message_hub.get_scalar('val/accuracy/top1')
+    best = float(accuracy.data[0].max()) if len(accuracy.data[0]) > 1 else None
+    return dict(accuracy=float(accuracy.current()), best=best, epochs=runner.max_epochs, iterations=runner.max_iters,
+                seconds=seconds, compute=seconds if torch.cuda.is_available() else compute)
 
 
 def _evaluate(checkpoint: str, cfg: Config) -> dict:
@@ -171,7 +177,7 @@ def _evaluate(checkpoint: str, cfg: Config) -> dict:
     accuracy = evaluate_student(cfg, checkpoint)['accuracy/top1']
     with atomic_write(os.path.join(cfg.work_dir, artefacts(cfg)['checkpoint'])) as temporary:
         shutil.copyfile(checkpoint, temporary)
-    return dict(accuracy=float(accuracy), epochs=0, iterations=0, seconds=time.time() - seconds, compute=0.)
+    return dict(accuracy=float(accuracy), best=None, epochs=0, iterations=0, seconds=time.time() - seconds, compute=0.)
 
 
 def _write(path: str, content: dict) -> None:

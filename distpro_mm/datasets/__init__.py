@@ -1,4 +1,5 @@
 # A worker that is started by spawn imports this package, and with it the patches that mmpretrain needs.
+from .as_evaluated import as_evaluated, pipeline_of
 from .batch_augments import BatchRandomCrop, BatchRandomFlip
 from .held_out_split import HeldOutSplit, split
 from .image_identity import image_ids
@@ -9,6 +10,6 @@ from .sklearn_digits import SklearnDigits
 
 __all__ = [
     'BatchRandomCrop', 'BatchRandomFlip', 'EvenBatchSampler', 'HeldOutSplit', 'InMemoryDataset', 'ReproducibleBatchSampler',
-    'ReproducibleDataset', 'ReproducibleSampler', 'SklearnDigits', 'build_unloaded', 'cache_images', 'describe', 'image_ids',
-    'reproducible', 'seed_all', 'split'
+    'ReproducibleDataset', 'ReproducibleSampler', 'SklearnDigits', 'as_evaluated', 'build_unloaded', 'cache_images',
+    'describe', 'image_ids', 'pipeline_of', 'reproducible', 'seed_all', 'split'
 ]

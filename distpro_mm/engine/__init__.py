@@ -5,9 +5,11 @@ from .hooks import (
     DistillWarmUpHook,
     InitialStudentHook,
     LoadCheckpointHook,
+    LossScheduleHook,
     ProcessRecordHook,
     ProcessReplayHook,
     ProfileHook,
+    TeacherClassesHook,
     TrainingWatchHook,
 )
 from .loops import DistProOneStepSearchLoop, DistProSearchLoop, L2TTrainLoop, ReproducibleTrainLoop
@@ -16,6 +18,6 @@ from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor, L2
 __all__ = [
     'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProOneStepSearchLoop',
     'DistProSearchLoop', 'DistillWarmUpHook', 'InitialStudentHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop',
-    'LoadCheckpointHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'ReproducibleTrainLoop',
-    'TrainingWatchHook', 'AtomicCheckpointHook'
+    'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook',
+    'ReproducibleTrainLoop', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook'
 ]

@@ -17,25 +17,34 @@ from .connectors import (
     AttentionTransform,
     ConvAttentionTransform,
     DeepAttentionTransform,
+    EmbeddingConnector,
     IdentityTransform,
     LinearTransform,
     MarginOFDTeacherConnector,
     MLPTransform,
+    OrthogonalConnector,
     PointwiseTransform,
 )
 from .data_preprocessors import BatchPreprocessor
 from .distillers import DistProDistiller, L2TDistiller, PairDistiller, RecorderDistiller, ReviewKDDistiller
 from .losses import (
     CCLoss,
+    CurriculumKDLoss,
     DecoupledKDLoss,
+    GaussianWassersteinLoss,
     HCLLoss,
     MultiLevelLogitLoss,
+    NormDirectionLoss,
     NORMLoss,
     ReconstructionLoss,
     SPLoss,
+    SRDLoss,
+    StandardizedDKDLoss,
     StandardizedKLDivergence,
     SupervisedCRDLoss,
     VIDLoss,
+    VkDLoss,
+    WassersteinLogitLoss,
     WSLDLoss,
 )
 from .necks import NORMNeck, SimKDNeck
@@ -43,9 +52,11 @@ from .necks import NORMNeck, SimKDNeck
 __all__ = [
     'ABFConnector', 'AttentionTransform', 'BatchPreprocessor', 'CCLoss', 'CIFARMobileNetV2', 'CIFARPyramidNet',
     'CIFARResNet', 'CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'CIFARVGG', 'CIFARWideResNet', 'ConvAttentionTransform',
-    'DecoupledKDLoss', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'HCLLoss', 'IdentityTransform', 'L2T',
-    'L2TDistiller', 'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'MobileNetV1', 'ModuleClassifier',
-    'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck', 'NamedClassifier', 'PairDistiller', 'PointwiseTransform',
-    'ReconstructionLoss', 'RecorderDistiller', 'ReviewKDDistiller', 'SPLoss', 'SimKD', 'SimKDNeck',
-    'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'WSLDLoss'
+    'CurriculumKDLoss', 'DecoupledKDLoss', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'EmbeddingConnector',
+    'GaussianWassersteinLoss', 'HCLLoss', 'IdentityTransform', 'L2T', 'L2TDistiller', 'LinearTransform', 'MLPTransform',
+    'MarginOFDTeacherConnector', 'MobileNetV1', 'ModuleClassifier', 'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck',
+    'NamedClassifier', 'NormDirectionLoss', 'OrthogonalConnector', 'PairDistiller', 'PointwiseTransform',
+    'ReconstructionLoss', 'RecorderDistiller', 'ReviewKDDistiller', 'SPLoss', 'SRDLoss', 'SimKD', 'SimKDNeck',
+    'StandardizedDKDLoss', 'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'VkDLoss',
+    'WSLDLoss', 'WassersteinLogitLoss'
 ]

@@ -62,10 +62,12 @@ def comparison_table(results: Sequence[dict], methods: Sequence[str], reference:
 
     Returns:
         str: The table. "+-" is the standard deviation over seeds. The difference is paired by seed, with the 95%
-        interval of a bootstrap over seeds.
+        interval of a bootstrap over seeds. Both are of the accuracy after the last epoch. If runs were evaluated more
+        than once, the mean over seeds of the largest accuracy stands beside it.
     """
-    rows: list[list[str]] = [['method', 'top-1 (%)', f'against {reference}', '95% interval', 'runs', 'epochs',
-                              'compute (s)', 'with stage (s)']]
+    several = any(result.get('best') is not None for result in results)
+    rows: list[list[str]] = [['method', 'top-1 (%)', *(['best epoch (%)'] if several else []), f'against {reference}',
+                              '95% interval', 'runs', 'epochs', 'compute (s)', 'with stage (s)']]
     base = accuracies(results, reference)
     for name in methods:
         found = accuracies(results, name)
@@ -77,7 +79,10 @@ def comparison_table(results: Sequence[dict], methods: Sequence[str], reference:
         paired = paired_difference(found, base) if name not in (reference, 'teacher') else None
         spread = f' +- {values.std(ddof=1):.2f}' if len(values) > 1 else ''
         alone = float(np.nanmedian([run['compute'] for run in runs]))
-        rows.append([name, f'{values.mean():.2f}{spread}', f'{paired[0]:+.2f}' if paired else '',
+        best = [run['best'] for run in runs if run.get('best') is not None]
+        cell = f'{np.mean(best):.2f}' if len(best) == len(runs) else ''
+        rows.append([name, f'{values.mean():.2f}{spread}', *([cell] if several else []),
+                     f'{paired[0]:+.2f}' if paired else '',
                      f'{paired[1]:+.2f} to {paired[2]:+.2f}' if paired and len(values) > 1 else '', str(len(values)),
                      str(runs[0]['epochs']), f'{alone:.0f}',
                      f'{compute(results, name, budget):.0f}' if runs[0]['after'] else ''])
@@ -119,11 +124,12 @@ def reach_table(results: Sequence[dict], methods: Sequence[str], rivals: Sequenc
 
 
 def choices_table(choices: Sequence[dict]) -> str:
-    """Markdown table of the tried settings with their accuracies on held-out images and the choice."""
-    rows = [['method', 'settings tried', 'top-1 on held-out images (%)', 'chosen']]
+    """Markdown table of the tried settings with their accuracies on held-out images, the choice, and what was added."""
+    rows = [['method', 'settings tried', 'top-1 on held-out images (%)', 'chosen', 'note']]
     for choice in choices:
         settings = ', '.join(f'{option} = {value}' for option, value in choice['settings'].items())
-        rows.append([choice['method'], settings, f'{choice["accuracy"]:.2f}', 'yes' if choice['chosen'] else ''])
+        rows.append([choice['method'], settings, f'{choice["accuracy"]:.2f}', 'yes' if choice['chosen'] else '',
+                     choice['note']])
     return markdown(rows)
 
 
@@ -138,7 +144,7 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
 def write_csv(results: Sequence[dict], path: str) -> None:
     """Write a CSV file with one line per run."""
     with open(path, 'w', newline='') as file:
-        writer = csv.DictWriter(file, ['name', 'seed', 'budget', 'accuracy', 'epochs', 'iterations', 'seconds', 'compute',
-                                       'after', 'settings'], extrasaction='ignore')
+        writer = csv.DictWriter(file, ['name', 'seed', 'budget', 'accuracy', 'best', 'epochs', 'iterations', 'seconds',
+                                       'compute', 'after', 'settings'], extrasaction='ignore')
         writer.writeheader()
         writer.writerows(results)

@@ -1,16 +1,19 @@
 """The config of a benchmark: grids, a selection of methods, and errors."""
 import pytest
 
-from distpro_mm.comparison import Benchmark
+from distpro_mm.comparison import Benchmark, JobMaker
 from distpro_mm.errors import ConfigError
 
 
-def test_a_grid_is_every_combination_or_a_list_of_settings(folder):
-    def choices(grid):
-        return Benchmark(folder.write(("kd='kd.py'", f"kd=dict(config='kd.py', grid={grid})"))).methods['kd'].choices()
+def test_a_grid_is_one_key_after_the_other_or_a_list_of_settings(folder):
+    def axes(grid):
+        maker = JobMaker(Benchmark(folder.write(("kd='kd.py'", f"kd=dict(config='kd.py', grid={grid})")), 'work'))
+        return [axis.settings for axis in maker.axes(maker.benchmark.methods['kd'])]
 
-    assert choices(dict(a=[1, 2], b=[3, 4])) == [dict(a=1, b=3), dict(a=1, b=4), dict(a=2, b=3), dict(a=2, b=4)]
-    assert choices([dict(a=1, b=3), dict(a=2, b=4)]) == [dict(a=1, b=3), dict(a=2, b=4)]
+    assert axes(dict(a=[1, 2], b=[3, 4])) == [[dict(a=1), dict(a=2)], [dict(b=3), dict(b=4)]]
+    assert axes([dict(a=1, b=3), dict(a=2, b=4)]) == [[dict(a=1, b=3), dict(a=2, b=4)]]
+    lr = 'optim_wrapper.optimizer.lr'
+    assert axes({lr: dict(factors=[0.5, 1])}) == [[{lr: 0.025}, {lr: 0.05}]], 'factors of the value of the config'
 
 
 def test_selected_methods_come_with_the_reference_and_the_methods_they_are_ablations_of(folder):
@@ -33,6 +36,9 @@ def test_selected_methods_come_with_the_reference_and_the_methods_they_are_ablat
     ('seeds=[0, 1]', 'seeds=[100]', r'tuning.seeds=\[100\] are among benchmark.seeds'),
     ('seeds=[0, 1]', 'seeds=[0], budgets=[0, 1]', r'benchmark.budgets=\[0, 1\] must be .* shares in \(0, 1\]'),
     ('seeds=[0, 1]', 'seeds=[0], tuning=dict(rate=1)', "benchmark.tuning has .*'rate'"),
+    ('seeds=[0, 1]', 'seeds=[0], tuning=dict(widen=-1)', 'benchmark.tuning.widen=-1 must be a whole number from 0'),
+    ('seeds=[0, 1]', 'seeds=[0], evaluations=0', 'benchmark.evaluations=0 must be a whole number from 1'),
+    ("kd='kd.py'", "kd=dict(config='kd.py', grid={'a': 1})", "benchmark.methods: grid of kd: 'a' has 1; give a list"),
     ('seeds=[0, 1]', "seeds=[0], extended_to=dict(compute_of='x', best_of=[])", "benchmark.extended_to='x' is not one of"),
     ('seeds=[0, 1]', "seeds=[0], extended_to=dict(than='x')", "extended_to=.*'than'.* must have 'compute_of' and 'best_of'"),
     ("kd='kd.py'", "kd='nothing.py'", "names the config 'nothing.py', and there is no file"),

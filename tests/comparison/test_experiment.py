@@ -1,5 +1,8 @@
 """A comparison from start to end: repeated trainings, choice of settings, and failures."""
 import json
+import math
+import os
+import shutil
 
 import pytest
 import torch
@@ -7,7 +10,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 
 from distpro.process import DistillationProcess
-from distpro_mm.comparison import Benchmark, JobMaker
+from distpro_mm.comparison import Benchmark, JobMaker, scheduler, training
 
 WEIGHT = 'model.distiller.distill_losses.loss_kl.loss_weight'
 KD_WEIGHT = 'model.distiller.weighting.kd_weight'
@@ -59,7 +62,7 @@ def test_settings_are_chosen_on_held_out_training_images(done):
         ("kd='kd.py'", f"kd=dict(config='kd.py', grid={{'{WEIGHT}': [0.9, 1e9]}})"),
         ("'stage://search/process'}", f"'stage://search/process'}}, grid={{'{KD_WEIGHT}': [1.0, 2.0]}}"),
         ("'search.py', seeds=[0]", "'search.py', seeds=[5]"), UNIFORM,
-        ('seeds=[0, 1]', "seeds=[0], tuning=dict(ratio=0.3, seeds=[7]), "
+        ('seeds=[0, 1]', "seeds=[0], tuning=dict(ratio=0.3, seeds=[7], widen=0), "
          "extended_to=dict(compute_of='distpro', best_of=['uniform'])"))
     ran = done.run(path)
     assert ran.failed == 0
@@ -87,12 +90,65 @@ def test_settings_are_chosen_on_held_out_training_images(done):
 def test_a_wider_grid_reuses_its_finished_trials(done):
     def trials_of(values):
         grid = ("kd='kd.py'", f"kd=dict(config='kd.py', grid={{'{WEIGHT}': {values}}})")
-        ran = done.run(done.write(grid, ('seeds=[0, 1]', 'seeds=[0], tuning=dict(seeds=[7])')))
+        ran = done.run(done.write(grid, ('seeds=[0, 1]', 'seeds=[0], tuning=dict(seeds=[7], widen=0)')))
         assert ran.failed == 0
         return [line for line in ran.messages if 'trial of' in line]
 
     assert len(trials_of([0.9, 2.0])) == 2
     assert len(trials_of([0.1, 0.9, 2.0])) == 1
+
+
+@pytest.fixture
+def made_up(monkeypatch):
+    """made_up(accuracy): trials are not trained; that function of loss weight and learning rate is their accuracy."""
+    def replace(accuracy):
+        def train(job):
+            if not job.tuning:
+                return training.train_job(job)
+            cfg = job.config
+            value = accuracy(cfg.model.distiller.distill_losses.loss_kl.loss_weight, cfg.optim_wrapper.optimizer.lr)
+            result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=True, accuracy=value, seconds=1,
+                          key=job.key)
+            os.makedirs(job.work_dir, exist_ok=True)
+            training._write(os.path.join(job.work_dir, training.RESULT), result)
+            return result
+
+        monkeypatch.setattr(scheduler, 'train_job', train)
+
+    return replace
+
+
+def test_a_best_value_at_the_edge_is_followed_and_other_keys_are_tuned_at_it(done, made_up):
+    made_up(lambda weight, lr: 50 - abs(math.log(weight / 0.1)) - abs(math.log(lr / 0.5)))
+    lr = 'optim_wrapper.optimizer.lr'
+    grid = f"grid={{'{WEIGHT}': [0.9, 2.7], '{lr}': dict(factors=[1, 3])}}"
+    path = done.write(("kd='kd.py'", f"kd=dict(config='kd.py', {grid})"),
+                      ('seeds=[0, 1]', 'seeds=[0], tuning=dict(seeds=[7, 8], widen=3)'))
+    ran = done.run(path)
+    tried = [(choice['settings'], choice['chosen'], choice['note']) for choice in ran.choices]
+    assert [settings[WEIGHT] for settings, _, _ in tried[:5]] == pytest.approx([1 / 30, 0.1, 0.3, 0.9, 2.7])
+    assert [chosen for _, chosen, _ in tried[:5]] == [False, True, False, False, False]
+    assert [note for _, _, note in tried[:5]] == ['added', 'added', 'added', '', '']
+    assert [settings[lr] for settings, _, _ in tried[5:]] == pytest.approx([0.05, 0.15, 0.45, 1.35])
+    assert all(settings[WEIGHT] == tried[1][0][WEIGHT] for settings, _, _ in tried[5:])
+    reported = {result['name']: result for result in ran.results}
+    assert reported['kd']['settings'] == tried[7][0] and tried[7][1:] == (True, 'added')
+    counts = [line.split(']')[0].strip('[').split('/') for line in ran.messages if line.startswith('[')]
+    trials = 2 * (5 + 3)  # of two seeds; the config's own learning rate is not tried again
+    assert len(counts) == trials + 1 and counts[-1][0] == counts[-1][1], 'the trials that were added are planned'
+    again = done.run(path)
+    assert again.choices == ran.choices and not any(line.startswith('[') for line in again.messages)
+
+
+def test_runs_are_evaluated_several_times_and_the_last_one_counts(done):
+    before = {(r['name'], r['seed']): r for r in done.run().results}
+    assert all(result['best'] is None for result in before.values())
+    path = done.write(('seeds=[0, 1]', 'seeds=[0, 1], evaluations=2'))
+    ran = done.run(path)  # another number of evaluations is no other training
+    assert not any(line.startswith('[') for line in ran.messages)
+    shutil.rmtree(done.path / 'work' / 'kd' / 'seed_0')
+    after = {(r['name'], r['seed']): r for r in done.run(path).results}['kd', 0]
+    assert after['accuracy'] == before['kd', 0]['accuracy'] and after['best'] >= after['accuracy']
 
 
 def test_files_from_before_the_comparison_are_listed(done):

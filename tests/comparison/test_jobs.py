@@ -135,6 +135,17 @@ def test_a_warm_up_is_shortened_and_never_all_of_a_run(folder, budget, spans, in
     assert all(schedule.T_max == schedule.end - schedule.begin for schedule in schedulers if 'T_max' in schedule)
 
 
+def test_runs_are_evaluated_as_often_as_the_benchmark_says_and_trials_once(folder):
+    folder.append('kd', 'train_cfg = dict(max_epochs=20)\nparam_scheduler = dict(T_max=20)')
+    maker = make(folder.write(('seeds=[0, 1]', 'seeds=[0], evaluations=5')))
+    method = maker.benchmark.methods['kd']
+    assert maker.run(method, 0).config.train_cfg.val_interval == 4
+    assert maker.run(method, 0, 0.1).config.train_cfg.val_interval == 1  # two epochs
+    assert maker.trial(method, {}, 100).config.train_cfg.val_interval == 20
+    assert maker.run(maker.benchmark.methods['distpro'], 0).needs[-1].config.train_cfg.val_interval == 2
+    assert maker.run(method, 0).key == make(folder.write(('seeds=[0, 1]', 'seeds=[0]'))).run(method, 0).key
+
+
 def test_a_training_that_counts_no_epochs_is_refused(folder):
     config = config_of(folder, train_cfg=dict(_delete_=True, type='IterBasedTrainLoop', max_iters=100))
     with pytest.raises(ConfigError, match=r"kd.py': train_cfg=.*max_iters.* has no max_epochs"):

@@ -1,4 +1,6 @@
 """One training of a comparison: when it resumes and when it starts again."""
+import shutil
+
 from distpro_mm.comparison import training
 
 ONE_SEED = ('seeds=[0, 1]', 'seeds=[0]')
@@ -40,3 +42,29 @@ def test_a_run_of_another_config_is_not_resumed(done, monkeypatch):
     assert done.run().failed == 1
     assert done.run().failed == 0
     assert loaded == [None, None, None]  # seed 0 killed, seed 1, and seed 0 from its beginning
+
+
+def test_a_run_that_was_killed_before_its_last_evaluation_is_evaluated_when_it_resumes(done, monkeypatch):
+    path = done.write(ONE_SEED, ("reference='student'", "evaluations=2, reference='student'"))
+    before = {result['name']: result for result in done.run(path).results}['kd']
+    shutil.rmtree(done.path / 'work' / 'kd')
+    build_trainer, evaluated = training.build_trainer, []
+
+    def dies_at_the_second_evaluation(cfg, resume=None):
+        runner = build_trainer(cfg, resume=resume)
+        evaluate = runner.val_loop.run
+
+        def run(*args, **kwargs):
+            evaluated.append((resume, runner.epoch))
+            if len(evaluated) == 2:
+                raise RuntimeError('killed')
+            return evaluate(*args, **kwargs)
+
+        runner.val_loop.run = run
+        return runner
+
+    monkeypatch.setattr(training, 'build_trainer', dies_at_the_second_evaluation)
+    assert done.run(path).failed == 1
+    result = {result['name']: result for result in done.run(path).results}['kd']
+    assert evaluated == [(None, 1), (None, 2), ('auto', 2)]
+    assert result['accuracy'] == before['accuracy'] and result['best'] >= result['accuracy']

@@ -61,9 +61,18 @@ def test_budgets_and_what_reaches_a_rival():
 
 
 def test_choices_say_what_was_tried():
-    table = choices_table([dict(method='kd', settings={'a.b': 1}, accuracy=50.0, chosen=False),
-                           dict(method='kd', settings={'a.b': 2}, accuracy=51.0, chosen=True)])
-    assert cells(table)[2:] == [['kd', 'a.b = 1', '50.00', ''], ['kd', 'a.b = 2', '51.00', 'yes']]
+    table = choices_table([dict(method='kd', settings={'a.b': 1}, accuracy=50.0, chosen=False, note='added'),
+                           dict(method='kd', settings={'a.b': 2}, accuracy=51.0, chosen=True, note='')])
+    assert cells(table)[2:] == [['kd', 'a.b = 1', '50.00', '', 'added'], ['kd', 'a.b = 2', '51.00', 'yes', '']]
+
+
+def test_the_best_epoch_stands_beside_the_last_where_every_run_has_one():
+    results = [dict(result('equal', seed, 70.0 + seed), best=72.0 + seed) for seed in (0, 1)]
+    results += [dict(result('kd', 0, 60.0), best=65.0), dict(result('kd', 1, 61.0), best=None)]
+    rows = cells(comparison_table(results, ['equal', 'kd'], 'equal'))
+    assert rows[0][1:4] == ['top-1 (%)', 'best epoch (%)', 'against equal']
+    assert [row[2] for row in rows[2:]] == ['72.50', ''] and rows[3][3] == '-10.00', 'differences are of the last epoch'
+    assert 'best epoch (%)' not in comparison_table(RESULTS, ['equal'], 'equal')
 
 
 def test_csv_holds_every_run(tmp_path):

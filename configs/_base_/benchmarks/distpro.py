@@ -7,6 +7,15 @@ pathways = {
     'model.distiller.weighting.unit': 'loss'
 }
 kd_weight = 'model.distiller.weighting.kd_weight'
+# Further keys of grids: the learning rate, and the weight of the cross-entropy of methods that lower it.
+rates = {'optim_wrapper.optimizer.lr': dict(factors=[1 / 3, 1, 3])}
+cross_entropy = {'model.architecture.head.loss.loss_weight': [0.1, 0.3, 1]}
+# KD with hand-tuned schedules of its weight and that of the cross-entropy, as shares of the training.
+schedule = {
+    'custom_hooks.0.warm_up': dict(values=[0, 0.1, 0.3], limits=(0, 1)),
+    'custom_hooks.0.decay': dict(values=[0, 0.25, 0.5], limits=(0, 1)),
+    'custom_hooks.1.warm_up': dict(values=[0, 0.25, 0.5], limits=(0, 1))
+}
 scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
 searches = dict(
     search=dict(config='../distpro/search.py', seeds=[0]),

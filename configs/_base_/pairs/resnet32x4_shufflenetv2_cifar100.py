@@ -9,3 +9,5 @@ optim_wrapper = dict(optimizer=dict(lr=0.02))
 reviewkd_loss = dict(loss_weight=8.0)  # ReviewKD's release
 layers_pooled = dict(transmitters=_base_.pooled, receivers=_base_.pooled)
 reviewkd_options = dict(pooled='backbone')
+kdpp_kl_loss = dict(loss_weight=4.0)  # KD++'s release
+kdpp_nd_loss = dict(loss_weight=0.5)  # KD++'s release

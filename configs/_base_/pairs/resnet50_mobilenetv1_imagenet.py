@@ -7,3 +7,7 @@ teacher_ckpt = 'https://download.openmmlab.com/mmclassification/v0/resnet/resnet
 dkd_loss = dict(beta=2.0)  # mdistiller's
 reviewkd_loss = dict(loss_weight=8.0)  # ReviewKD's release
 reviewkd_options = dict(max_mid_channels=256)  # ReviewKD's release
+wkd_l_loss = dict(sharpness=2.0, loss_weight=25.0)  # WKD's release
+wkd_f_loss = dict(loss_weight=0.005)  # WKD's release
+wkd_f_decay = 0.7  # WKD's release
+kdpp_kl_loss = dict(loss_weight=4.0)  # KD++'s release

@@ -12,3 +12,4 @@ stages = [(-4, -4), (-3, -3), (-2, -2), (-1, -1)]
 layers_before = dict(transmitters=vgg_before, receivers=vgg_before)
 layers_after = dict(transmitters=vgg_after, receivers=vgg_after)
 reviewkd_options = dict(connections=stages, transmitters=vgg_before, receivers=vgg_after)  # its weight is not published
+lskd_dkd_loss = dict(beta=2.0, loss_weight=15.0)  # LSKD's release

@@ -10,3 +10,5 @@ reviewkd_loss = dict(loss_weight=5.0)  # ReviewKD's release
 layers_before = dict(transmitters=_base_.wrn_before)
 layers_pooled = dict(transmitters=_base_.pooled, receivers=_base_.pooled)
 reviewkd_options = dict(transmitters=_base_.wrn_before, pooled='backbone')
+wkd_l_loss = dict(tau=6, loss_weight=200.0)  # WKD's release
+wkd_f_loss = dict(mean_ratio=3.0, grid=4, loss_weight=0.3)  # WKD's release

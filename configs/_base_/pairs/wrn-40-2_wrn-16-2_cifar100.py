@@ -6,3 +6,4 @@ student = _base_.wrn_16_2
 teacher_ckpt = 'work_dirs/wrn-40-2_cifar100/epoch_240.pth'
 dkd_loss = dict(beta=6.0)  # mdistiller's
 reviewkd_loss = dict(loss_weight=5.0)  # ReviewKD's release
+lskd_dkd_loss = dict(beta=2.0, loss_weight=12.0)  # LSKD's release

@@ -5,9 +5,11 @@ from .class_names_hook import ClassNamesHook
 from .distill_warm_up_hook import DistillWarmUpHook
 from .initial_student_hook import InitialStudentHook
 from .load_checkpoint_hook import LoadCheckpointHook
+from .loss_schedule_hook import LossScheduleHook
 from .process_record_hook import ProcessRecordHook
 from .process_replay_hook import ProcessReplayHook
 from .profile_hook import ProfileHook
+from .teacher_classes_hook import TeacherClassesHook
 from .training_watch_hook import TrainingWatchHook
 
 CHECKS = (LoadCheckpointHook, TrainingWatchHook, ClassNamesHook, ClassCountHook)
@@ -22,6 +24,6 @@ def add_checks(runner) -> None:
 
 __all__ = [
     'ChannelsLastHook', 'ClassCountHook', 'ClassNamesHook', 'DistillWarmUpHook', 'InitialStudentHook',
-    'LoadCheckpointHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'TrainingWatchHook',
-    'AtomicCheckpointHook', 'add_checks'
+    'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'TeacherClassesHook',
+    'TrainingWatchHook', 'AtomicCheckpointHook', 'add_checks'
 ]

@@ -1,4 +1,5 @@
 from .abf_connector import ABFConnector
+from .embedding_connectors import EmbeddingConnector, OrthogonalConnector
 from .margin_ofd_teacher_connector import MarginOFDTeacherConnector
 from .transforms import (
     AttentionTransform,
@@ -12,6 +13,7 @@ from .transforms import (
 )
 
 __all__ = [
-    'ABFConnector', 'AttentionTransform', 'ConvAttentionTransform', 'DeepAttentionTransform', 'IdentityTransform',
-    'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'PointwiseTransform', 'connector'
+    'ABFConnector', 'AttentionTransform', 'ConvAttentionTransform', 'DeepAttentionTransform', 'EmbeddingConnector',
+    'IdentityTransform', 'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'OrthogonalConnector',
+    'PointwiseTransform', 'connector'
 ]

@@ -29,7 +29,9 @@ class StandardizedKLDivergence(KLDivergence):
         Returns:
             Tensor: The loss, a scalar.
         """
-        return super().forward(*(self._standardized(logits) for logits in (preds_S, preds_T)))
+        return super().forward(standardized(preds_S, self.eps), standardized(preds_T, self.eps))
 
-    def _standardized(self, logits: Tensor) -> Tensor:
-        return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + self.eps)
+
+def standardized(logits: Tensor, eps: float) -> Tensor:
+    """Logits [B, K] minus their mean, divided by their unbiased standard deviation plus ``eps``, image by image."""
+    return (logits - logits.mean(1, keepdim=True)) / (logits.std(1, keepdim=True) + eps)

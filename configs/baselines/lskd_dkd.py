@@ -1,0 +1,12 @@
+_base_ = ['../_base_/pairs/{{$PAIR:resnet56_resnet20_cifar100}}.py', '../_base_/distillers/lskd_dkd.py']
+model = dict(
+    _scope_='mmrazor',
+    type='TapDistill',
+    architecture=dict(_base_.student, head=dict(_base_.student.head, **_base_.lskd_dkd_head)),
+    teacher=_base_.teacher,
+    teacher_ckpt=_base_.teacher_ckpt,
+    distiller=dict(
+        _base_.lskd_dkd,
+        distill_losses=dict(
+            loss_dkd=dict(dict(_base_.lskd_dkd.distill_losses.loss_dkd, **_base_.dkd_loss), **_base_.lskd_dkd_loss))))
+custom_hooks = [dict(_base_.lskd_dkd_warm_up, epochs=_base_.warm_up_epochs)]

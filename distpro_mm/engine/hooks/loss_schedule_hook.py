@@ -1,0 +1,91 @@
+import math
+from collections.abc import Sequence
+
+from mmengine.hooks import Hook
+from mmrazor.models.algorithms import SingleTeacherDistill
+from mmrazor.registry import HOOKS
+from torch import nn
+
+from distpro.checks import check_number
+
+from ...errors import ConfigError
+from ..unwrap import unwrap
+from .distill_warm_up_hook import DistillWarmUpHook
+
+SHAPES = dict(linear=lambda share: share, cosine=lambda share: (1 - math.cos(math.pi * share)) / 2)
+
+
+@HOOKS.register_module()
+class LossScheduleHook(Hook):
+    r"""Raises a number of the losses over the first part of a training, and lowers it over the last part.
+
+    At progress p in (0, 1), that of the middle of the iteration, the number is its value in the config times
+
+    .. math:: r\bigl(\min(p / w, 1)\bigr) \cdot r\bigl(\min((1 - p) / d, 1)\bigr)
+
+    with w = ``warm_up``, d = ``decay``, and r(x) = x or (1 - cos(pi x)) / 2. It depends on the progress alone, so a resumed
+    run continues the schedule, and a run with fewer epochs has a shorter one.
+
+    Args:
+        warm_up (float): Share of the training over which the number rises from 0, in [0, 1]. Defaults to 0: none.
+        decay (float): Share of the training, at its end, over which it falls to 0, in [0, 1]. Defaults to 0: none.
+        shape (str): 'linear' or 'cosine'. Defaults to 'linear'.
+        of (str): 'distiller': losses of ``model.distiller``; 'student': losses of the student, such as its cross-entropy.
+            Defaults to 'distiller'.
+        attribute (str): The number: an attribute of the losses. Defaults to 'loss_weight'.
+        losses (Sequence[str], optional): Names of losses in ``model.distiller.distill_losses``. Defaults to None: all
+            modules of the distiller (student) that have the attribute.
+
+    Raises:
+        ConfigError: If an argument is out of range, no loss has the attribute, or a different hook changes it too.
+
+    Example:
+        >>> custom_hooks = [dict(type='mmrazor.LossScheduleHook', warm_up=0.1, decay=0.25)]
+    """
+
+    def __init__(self, warm_up: float = 0.0, decay: float = 0.0, shape: str = 'linear', of: str = 'distiller',
+                 attribute: str = 'loss_weight', losses: Sequence[str] | None = None) -> None:
+        for name, value in (('warm_up', warm_up), ('decay', decay)):
+            check_number(f'custom_hooks: LossScheduleHook.{name}', value, least=0, most=1, error=ConfigError)
+        for name, value, known in (('shape', shape, tuple(SHAPES)), ('of', of, ('distiller', 'student'))):
+            if value not in known:
+                raise ConfigError(f'custom_hooks: LossScheduleHook.{name}={value!r} must be one of {", ".join(known)}')
+        self.warm_up, self.decay, self.shape = warm_up, decay, SHAPES[shape]
+        self.of, self.attribute, self.losses = of, attribute, losses
+
+    def factor(self, progress: float) -> float:
+        """The factor of the config's value at a training progress in [0, 1]."""
+        rise = self.shape(min(progress / self.warm_up, 1)) if self.warm_up else 1.0
+        return rise * (self.shape(min((1 - progress) / self.decay, 1)) if self.decay else 1.0)
+
+    def before_train(self, runner) -> None:
+        """Store the values of the config."""
+        self.values = {module: getattr(module, self.attribute) for module in self._modules(unwrap(runner.model))
+                       if hasattr(module, self.attribute)}
+        if not self.values:
+            raise ConfigError(f"custom_hooks: LossScheduleHook finds no loss with '{self.attribute}' in model.{self.of}")
+        for other in runner.hooks:
+            same = isinstance(other, LossScheduleHook) and other is not self and other.attribute == self.attribute
+            warmed = isinstance(other, DistillWarmUpHook) and self.attribute == 'loss_weight'
+            if same and self.values.keys() & getattr(other, 'values', {}).keys() or warmed and self.of == 'distiller':
+                raise ConfigError(f"custom_hooks: LossScheduleHook and {type(other).__name__} both change "
+                                  f"'{self.attribute}' of the losses in model.{self.of}: give one hook all of the schedule")
+
+    def _modules(self, model: nn.Module) -> list[nn.Module]:
+        part = getattr(model, self.of, None) if isinstance(model, SingleTeacherDistill) else None
+        if part is None:
+            return list(model.modules()) if self.of == 'student' else []
+        if self.losses is None:
+            return list(part.modules())
+        known = getattr(part, 'distill_losses', {})
+        for name in self.losses:
+            if name not in known:
+                raise ConfigError(f"custom_hooks: LossScheduleHook.losses has '{name}', and model.{self.of}.distill_losses "
+                                  f'has {list(known)}')
+        return [known[name] for name in self.losses]
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
+        """Set the values of this iteration."""
+        factor = self.factor((runner.iter + 0.5) / runner.max_iters)
+        for module, value in self.values.items():
+            setattr(module, self.attribute, value * factor)

@@ -1,0 +1,32 @@
+"""What losses share that learn something of the teacher's features of each class before the training."""
+import torch
+from torch import Tensor
+
+from ...errors import ConfigError
+
+NEEDS_HOOK = "add dict(type='mmrazor.TeacherClassesHook') to custom_hooks"
+
+
+def check_classes(labels: Tensor, classes: int, least: int, key: str) -> Tensor:
+    """Count the images of each class.
+
+    Args:
+        labels (Tensor): Classes of the images [N].
+        classes (int): Number of classes.
+        least (int): Least number of images of a class.
+        key (str): Name of the loss, for errors.
+
+    Returns:
+        Tensor: Number of images of each class [K].
+
+    Raises:
+        ConfigError: If a label is out of range, or a class has too few images.
+    """
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+        raise ConfigError(f'{key}.num_classes={classes}: the training set has labels from {int(labels.min())} to '
+                          f'{int(labels.max())}; set it to the number of classes')
+    counts = torch.bincount(labels, minlength=classes)
+    if int(counts.min()) < least:
+        raise ConfigError(f'{key}.num_classes={classes}: the training set has {int(counts.min())} images of class '
+                          f'{int(counts.argmin())}; each class needs at least {least}')
+    return counts

@@ -1,0 +1,97 @@
+import math
+import os
+
+import pytest
+from mmengine.runner import Runner
+from runs import Watch, trained
+
+from distpro_mm.errors import ConfigError
+
+EPOCHS, ITERATIONS = 4, 5  # an epoch has five iterations of 20 of the 100 images
+KD = 0.9
+
+
+def schedule(**options):
+    return dict(type='mmrazor.LossScheduleHook', **options)
+
+
+def seen(cfg, of=lambda model: model.distiller.distill_losses['loss_kl'].loss_weight):
+    watch = Watch(lambda runner: of(runner.model))
+    trained(cfg, watch)
+    return watch.seen
+
+
+def expected(warm_up, decay, shape=lambda share: share, first=0, count=EPOCHS * ITERATIONS):
+    """By hand: iteration i is at progress (i + 1/2) / count."""
+    factors = []
+    for i in range(first, count):
+        progress = (i + 0.5) / count
+        rise = shape(progress / warm_up) if progress < warm_up else 1
+        fall = shape((1 - progress) / decay) if 1 - progress < decay else 1
+        factors.append(rise * fall)
+    return factors
+
+
+@pytest.mark.parametrize('warm_up, decay, shape', [
+    (0.3, 0.5, 'linear'), (0.0, 0.375, 'cosine'), (1.0, 0.0, 'linear'), (0.8, 0.8, 'cosine')])
+def test_the_weight_follows_the_schedule_in_every_iteration(make_config, warm_up, decay, shape):
+    hooks = [schedule(warm_up=warm_up, decay=decay, shape=shape)]
+    weights = seen(make_config('kd', train_cfg__max_epochs=EPOCHS, custom_hooks=hooks))
+    form = dict(linear=lambda share: share, cosine=lambda share: 0.5 - 0.5 * math.cos(share * math.pi))[shape]
+    assert weights == pytest.approx([KD * factor for factor in expected(warm_up, decay, form)])
+    assert len(weights) == EPOCHS * ITERATIONS and min(weights) > 0
+
+
+def test_the_decay_is_that_of_wkds_release(make_config):
+    """Half a cosine over the last 90 of 240 epochs."""
+    weights = seen(make_config('kd', train_cfg__max_epochs=EPOCHS, custom_hooks=[schedule(decay=90 / 240, shape='cosine')]))
+    for i, weight in enumerate(weights):
+        epoch = 240 * (i + 0.5) / len(weights)
+        release = 0.5 * KD * (1 + math.cos((epoch - 150) / (240 - 150) * math.pi)) if epoch > 150 else KD
+        assert weight == pytest.approx(release)
+
+
+def test_the_weight_of_the_students_cross_entropy_has_its_own_schedule(make_config):
+    hooks = [schedule(warm_up=0.5), schedule(of='student', decay=0.5)]
+    cfg = make_config('kd', train_cfg__max_epochs=EPOCHS, custom_hooks=hooks)
+    pairs = seen(cfg, lambda model: (model.distiller.distill_losses['loss_kl'].loss_weight,
+                                     model.student.head.loss_module.loss_weight))
+    assert [kd for kd, _ in pairs] == pytest.approx([KD * factor for factor in expected(0.5, 0)])
+    assert [ce for _, ce in pairs] == pytest.approx(expected(0, 0.5))
+
+
+def test_a_resumed_run_continues_its_schedule(make_config):
+    hooks = [schedule(warm_up=0.3, decay=0.5)]
+    cfg = make_config('kd', train_cfg__max_epochs=EPOCHS, custom_hooks=hooks, default_hooks__checkpoint__max_keep_ckpts=-1)
+    trained(cfg)
+    again = make_config('kd', train_cfg__max_epochs=EPOCHS, custom_hooks=hooks)
+    again.load_from, again.resume = os.path.join(cfg.work_dir, 'epoch_2.pth'), True
+    assert seen(again) == pytest.approx([KD * factor for factor in expected(0.3, 0.5, first=2 * ITERATIONS)])
+
+
+def test_other_numbers_and_single_losses_can_be_named(make_config):
+    hooks = [schedule(attribute='tau', losses=['loss_kl'], warm_up=1.0)]
+    taus = seen(make_config('kd', custom_hooks=hooks), lambda model: model.distiller.distill_losses['loss_kl'].tau)
+    assert taus == pytest.approx([4 * factor for factor in expected(1.0, 0, count=2 * ITERATIONS)])
+
+
+@pytest.mark.parametrize('options, message', [
+    (dict(warm_up=-0.1), 'LossScheduleHook.warm_up=-0.1 must be a number'),
+    (dict(decay=1.5), 'LossScheduleHook.decay=1.5 must be a number'),
+    (dict(shape='step'), "LossScheduleHook.shape='step' must be one of linear, cosine"),
+    (dict(of='teacher'), "LossScheduleHook.of='teacher' must be one of distiller, student")])
+def test_an_argument_out_of_range_is_refused(make_config, options, message):
+    with pytest.raises(ConfigError, match=f'custom_hooks: {message}'):
+        Runner.from_cfg(make_config('kd', custom_hooks=[schedule(**options)]))
+
+
+@pytest.mark.parametrize('kind, hooks, message', [
+    ('kd', [schedule(attribute='loss_wieght')], "finds no loss with 'loss_wieght' in model.distiller"),
+    ('student', [schedule()], "finds no loss with 'loss_weight' in model.distiller"),
+    ('kd', [schedule(losses=['loss_kd'])], "LossScheduleHook.losses has 'loss_kd', and .* has .*loss_kl"),
+    ('kd', [schedule(), schedule(decay=0.5)], "LossScheduleHook and LossScheduleHook both change 'loss_weight'"),
+    ('kd', [dict(type='mmrazor.DistillWarmUpHook', epochs=2), schedule()],
+     "LossScheduleHook and DistillWarmUpHook both change 'loss_weight' of the losses in model.distiller")])
+def test_what_has_no_such_number_or_two_schedules_is_refused(make_config, kind, hooks, message):
+    with pytest.raises(ConfigError, match=message):
+        trained(make_config(kind, custom_hooks=hooks))
