@@ -3,6 +3,7 @@ import concurrent.futures as futures
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any
 
 from distpro.errors import first_line
 
@@ -111,9 +112,25 @@ class Scheduler:
 
 
 def _title(job: Job) -> str:
-    settings = ', '.join(f'{option.rpartition(".")[2]}={value}' for option, value in job.settings.items())
+    names = _short_names(job.settings)
+    settings = ', '.join(f'{names[option]}={_rounded(value)}' for option, value in job.settings.items())
     return ', '.join(filter(None, [job.name, f'trial of {settings}' if job.tuning and settings else '',
                                    f'{job.budget:.0%} of the epochs' if job.budget != 1 else '', f'seed {job.seed}']))
+
+
+def _short_names(options: Iterable[str]) -> dict[str, str]:
+    """Of each dotted key, as many of its last parts as no other key ends in."""
+    options = list(options)
+    found = {}
+    for option in options:
+        parts = option.split('.')
+        ends = ('.'.join(parts[-count:]) for count in range(1, len(parts) + 1))
+        found[option] = next((end for end in ends if sum(f'.{other}'.endswith(f'.{end}') for other in options) == 1), option)
+    return found
+
+
+def _rounded(value: Any) -> Any:
+    return f'{value:.4g}' if isinstance(value, float) else value
 
 
 def _duration(seconds: float) -> str:

@@ -127,7 +127,8 @@ def choices_table(choices: Sequence[dict]) -> str:
     """Markdown table of the tried settings with their accuracies on held-out images, the choice, and what was added."""
     rows = [['method', 'settings tried', 'top-1 on held-out images (%)', 'chosen', 'note']]
     for choice in choices:
-        settings = ', '.join(f'{option} = {value}' for option, value in choice['settings'].items())
+        settings = ', '.join(f'{option} = {f"{value:.6g}" if isinstance(value, float) else value}'
+                             for option, value in choice['settings'].items())
         rows.append([choice['method'], settings, f'{choice["accuracy"]:.2f}', 'yes' if choice['chosen'] else '',
                      choice['note']])
     return markdown(rows)

@@ -133,6 +133,7 @@ def test_a_best_value_at_the_edge_is_followed_and_other_keys_are_tuned_at_it(don
     assert all(settings[WEIGHT] == tried[1][0][WEIGHT] for settings, _, _ in tried[5:])
     reported = {result['name']: result for result in ran.results}
     assert reported['kd']['settings'] == tried[7][0] and tried[7][1:] == (True, 'added')
+    assert any('kd, trial of loss_weight=0.1, lr=0.45, seed 8' in line for line in ran.messages)
     counts = [line.split(']')[0].strip('[').split('/') for line in ran.messages if line.startswith('[')]
     trials = 2 * (5 + 3)  # of two seeds; the config's own learning rate is not tried again
     assert len(counts) == trials + 1 and counts[-1][0] == counts[-1][1], 'the trials that were added are planned'

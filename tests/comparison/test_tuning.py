@@ -6,6 +6,7 @@ import pytest
 from mmengine.config import Config
 
 from distpro_mm.comparison.grid import axes_of, beyond, check_grid
+from distpro_mm.comparison.scheduler import _short_names
 from distpro_mm.comparison.tuning import Tuning
 from distpro_mm.errors import ConfigError
 
@@ -134,3 +135,10 @@ def test_an_edge_that_has_no_next_value_is_named():
 def test_a_grid_that_cannot_be_tried_is_refused(grid, message):
     with pytest.raises(ConfigError, match=message):
         axes_of(check_grid(grid, 'grid'), CFG, 'grid')
+
+
+def test_a_trial_is_named_by_the_ends_of_its_keys_that_differ():
+    assert _short_names(['model.distiller.loss.loss_weight', 'optimizer.lr']) == {
+        'model.distiller.loss.loss_weight': 'loss_weight', 'optimizer.lr': 'lr'}
+    assert list(_short_names(['a.kl.loss_weight', 'a.head.loss.loss_weight', 'warm_up', 'hooks.0.warm_up']).values()) == [
+        'kl.loss_weight', 'loss.loss_weight', 'warm_up', '0.warm_up']

@@ -62,8 +62,8 @@ def test_budgets_and_what_reaches_a_rival():
 
 def test_choices_say_what_was_tried():
     table = choices_table([dict(method='kd', settings={'a.b': 1}, accuracy=50.0, chosen=False, note='added'),
-                           dict(method='kd', settings={'a.b': 2}, accuracy=51.0, chosen=True, note='')])
-    assert cells(table)[2:] == [['kd', 'a.b = 1', '50.00', '', 'added'], ['kd', 'a.b = 2', '51.00', 'yes', '']]
+                           dict(method='kd', settings={'a.b': 0.05 * 3}, accuracy=51.0, chosen=True, note='')])
+    assert cells(table)[2:] == [['kd', 'a.b = 1', '50.00', '', 'added'], ['kd', 'a.b = 0.15', '51.00', 'yes', '']]
 
 
 def test_the_best_epoch_stands_beside_the_last_where_every_run_has_one():
