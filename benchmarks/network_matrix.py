@@ -8,6 +8,7 @@ the logits must be those that the network returns, every receiving layer must ge
 """
 import argparse
 import gc
+import json
 import pathlib
 import time
 import warnings
@@ -115,14 +116,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('names', nargs='*', default=list(ALL), help='networks (default: all)')
     parser.add_argument('--out', type=pathlib.Path, default=ROOT / 'docs/networks_matrix.md')
+    parser.add_argument('--outcomes', type=pathlib.Path, help='JSON file that stores outcomes; the page has those of it too')
     args = parser.parse_args()
     torch.set_num_threads(1)
     where, outcomes = describe(), {}
+    if args.outcomes and args.outcomes.exists():
+        outcomes.update(json.loads(args.outcomes.read_text()))
     for name in args.names:
         started = time.time()
         outcomes[name] = attempt(name, True), attempt(name, False)
         print(f'{name} ({time.time() - started:.1f} s): {outcomes[name]}', flush=True)
-    args.out.write_text(report(outcomes, where))
+        if args.outcomes:
+            args.outcomes.write_text(json.dumps(outcomes))
+    args.out.write_text(report({name: outcomes[name] for name in ALL if name in outcomes}, where))
 
 
 if __name__ == '__main__':

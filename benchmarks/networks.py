@@ -29,8 +29,8 @@ TIMM = {
     'crossvit_tiny_240': (240, {}), 'coat_tiny': (64, dict(img_size=64)), 'coatnet_nano_rw_224': (64, dict(img_size=64)),
     'maxvit_nano_rw_256': (128, dict(img_size=128)), 'nest_tiny': (224, {}), 'pit_ti_distilled_224': (224, {}),
     'tnt_s_legacy_patch16_224': (224, {}), 'mvitv2_tiny': (64, dict(img_size=64)), 'hiera_tiny_224': (224, {}),
-    'sequencer2d_s': (224, {}), 'volo_d1_224': (224, {}), 'gcvit_xxtiny': (224, {}), 'convmixer_768_32': (64, dict(dim=64)),
-    'vit_tiny_r_s16_p8_224': (128, dict(img_size=128)), 'inception_v3': (128, {}), 'halonet26t': (128, {}),
+    'sequencer2d_s': (224, {}), 'volo_d1_224': (224, {}), 'gcvit_xxtiny': (224, {}), 'convmixer_768_32': (64, {}),
+    'vit_tiny_r_s16_p8_224': (128, dict(img_size=128)), 'inception_v3': (128, {}), 'halonet26t': (256, {}),
     'naflexvit_base_patch16_gap': (64, {}),
 }
 TORCHVISION = {name: (SMALL, {}) for name in '''

@@ -1,4 +1,4 @@
-"""Load a network's weights from a checkpoint file of any common training code."""
+"""Load a network's weights from a file of its library or of another training code."""
 import collections
 import os
 import warnings

@@ -119,10 +119,8 @@ class LayoutDetector:
     def _tokens(self, value: Tensor) -> Layout | None:
         """Layout of tokens. Extra tokens before and after those of the image are equal for all images in the first layer.
 
-        Later layers mix them with the image, but their number stays the same. A single token is no map, but pooled.
+        Later layers mix them with the image, but their number stays the same.
         """
-        if value.size(1) == 1:
-            return None
         elsewhere = [fixed for fixed in self._fixed.values() if sum(fixed) <= 16]
         for before, after in dict.fromkeys([self._fixed.get(value.size(1), (0, 0)), *elsewhere, (0, 0)]):
             size = self._grid(value.size(1) - before - after)

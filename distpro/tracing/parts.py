@@ -1,10 +1,13 @@
 """The parts of a backbone that return maps, in the order of a forward."""
 import dataclasses
+import math
 
 from torch import Tensor, nn
 
 from .layout import Layout, element_of
 from .trace import Call, Trace
+
+MERGED = 9  # so many tokens may become one at the end of a stage
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +36,8 @@ class Part:
 def called_parts(traced: Trace, root: str) -> list[Part]:
     """Last calls of the outermost modules under ``root`` that return maps, in the order of the forward.
 
-    The outputs after a global pooling (a module without weights whose output is 1 x 1) are not maps.
+    The outputs after a global pooling (a module without weights whose output is 1 x 1, or a single token after more than
+    :data:`MERGED`) are not maps.
 
     Args:
         traced (Trace): A forward of the model.
@@ -64,6 +68,8 @@ def called_parts(traced: Trace, root: str) -> list[Part]:
         source = part.call.inputs[0] if part.call.inputs else None
         if part.size == (1, 1) and not any(True for _ in part.call.module.parameters()) and \
                 isinstance(source, Tensor) and source.shape[2:] != (1, 1):
+            break
+        if part.size == (1, 1) and part.layout.kind == 'tokens' and parts and math.prod(parts[-1].size) > MERGED:
             break
         parts.append(part)
     return parts

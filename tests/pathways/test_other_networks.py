@@ -139,6 +139,24 @@ def test_of_three_blocks_none_is_opened():
     assert [tap.layer for tap in found(model)] == ['one', 'two', 'three']
 
 
+def test_a_class_token_alone_is_no_map():
+    """As in CaiT, whose last blocks return the class token."""
+    class ClassBlocks(nn.Module):
+
+        def __init__(self):
+            super().__init__()
+            self.body, self.blocks = Transformer(head='none'), nn.ModuleList([Block(12), Block(12)])
+            self.fc = nn.Linear(12, 5)
+
+        def forward(self, images):
+            x = self.body.encoder(self.body.embeddings(images))[:, :1]
+            for block in self.blocks:
+                x = block(x)
+            return self.fc(x[:, 0])
+
+    assert [tap.layer for tap in found(ClassBlocks())] == [f'body.encoder.layer.{block}' for block in (1, 3, 5, 7)]
+
+
 def test_branches_are_no_sequence():
     class Branches(nn.Module):
 
