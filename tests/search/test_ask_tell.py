@@ -51,7 +51,7 @@ def one_by_one(searcher):
 
 
 def several_at_a_time(searcher, most=math.inf, until=math.inf):
-    """Ask for all trials that are given out, at most ``most``, and tell one at random. Returns the numbers open."""
+    """Ask for all trials that are given out, at most ``most``, and report one at random. Returns the numbers open."""
     counts = []
     while not searcher.finished and len(searcher.history) < until:
         while not searcher.waits and len(searcher.open) < most and searcher.ask() is not None:
