@@ -17,8 +17,10 @@ import pytest
 import sklearn.datasets
 import torch
 from mmengine.config import Config
-from mmengine.logging import MMLogger
+from mmengine.logging import MessageHub, MMLogger
+from mmengine.registry import DefaultScope
 from mmengine.runner import Runner
+from mmengine.visualization import Visualizer
 from plain_configs import plain_text
 from processes import deterministic
 
@@ -59,6 +61,15 @@ def the_same_results_on_a_gpu():
 @pytest.fixture(autouse=True)
 def no_pair_from_outside(monkeypatch):
     monkeypatch.delenv('PAIR', raising=False)
+
+
+@pytest.fixture(autouse=True)
+def no_instances_from_other_tests():
+    """mmengine holds the logger, scope, losses and visualizer of each run, and copies all scopes to change the scope."""
+    before = {kind: kind._instance_dict.copy() for kind in (DefaultScope, MMLogger, MessageHub, Visualizer)}
+    yield
+    for kind, instances in before.items():
+        kind._instance_dict = instances
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -2,6 +2,7 @@
 import multiprocessing
 import os
 import signal
+import socket
 
 import torch
 from plain_configs import plain_text
@@ -9,6 +10,17 @@ from plain_configs import plain_text
 
 def in_a_process_of_its_own(function, *args):
     """Run a function in a separate process. Returns whether it was killed by SIGKILL.
+
+    See :func:`started`.
+    """
+    child = started(function, *args)
+    child.join()
+    assert child.exitcode in (0, -signal.SIGKILL), f'exit code {child.exitcode}'
+    return child.exitcode != 0
+
+
+def started(function, *args):
+    """Start a function in a separate process. Returns the process.
 
     The process is forked. A forked process cannot use a GPU that its parent uses, so with a GPU a fork server starts it. The
     function and its arguments must be picklable then.
@@ -19,9 +31,14 @@ def in_a_process_of_its_own(function, *args):
         context.set_forkserver_preload(['distpro_mm'])
     child = context.Process(target=_call, args=(function, args))
     child.start()
-    child.join()
-    assert child.exitcode in (0, -signal.SIGKILL), f'exit code {child.exitcode}'
-    return child.exitcode != 0
+    return child
+
+
+def free_port():
+    """str: A port of this machine that is free at present."""
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return str(free.getsockname()[1])
 
 
 def method():

@@ -1,6 +1,7 @@
 """The toy networks and toy images of the tests. Values come from torch's random generator: seed it first."""
 import torch
 from mmpretrain.structures import DataSample
+from mmrazor.registry import MODELS
 from torch import nn
 
 SHAPE = (1, 8, 8)  # of the images of a batch
@@ -36,3 +37,11 @@ def classifier(width=4, classes=10, channels=None, depth=8):
 def batch(size=8, dtype=torch.float32, classes=10, shape=SHAPE):
     """tuple: Images [size, *shape] and data samples, labelled 0, 1, ... and again from 0 after the last class."""
     return torch.randn(size, *shape, dtype=dtype), [DataSample().set_gt_label(i % classes) for i in range(size)]
+
+
+def distpro_model(teacher=None, student=None, **kwargs):
+    """DistPro: Two small classifiers with pointwise pathways. Arguments of the distiller and of the model may be changed."""
+    distiller = dict(dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')]),
+                     **kwargs.pop('distiller', {}))
+    return MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=student or classifier(8),
+                             teacher=teacher or classifier(12), input_shape=SHAPE, distiller=distiller, **kwargs))

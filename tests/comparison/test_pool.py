@@ -4,16 +4,18 @@ import json
 import multiprocessing
 import os
 import pathlib
+import runpy
 import shutil
 import signal
-import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from concurrent.futures.process import ProcessPoolExecutor
 
 import pytest
 import torch
+from processes import started
 
 from distpro_mm.comparison import Benchmark, default_workers, pool, run_benchmark, training
 from distpro_mm.comparison.pool import lock_work_dir, share_cores, usable_cores
@@ -147,12 +149,20 @@ def _is_running(group):
     return True
 
 
+def _compare(path):
+    """Run compare.py with a worker in a new session, so that its processes are a group."""
+    os.setsid()
+    os.chdir(path)
+    tempfile.tempdir = str(path)
+    pool.futures.ProcessPoolExecutor = ProcessPoolExecutor  # the worker is a process, started as for a user
+    sys.argv = ['compare.py', 'small.py', '--work-dir', 'work', '--jobs', '1']
+    runpy.run_path(str(ROOT / 'tools' / 'compare.py'), run_name='__main__')
+
+
 @contextlib.contextmanager
 def _comparison(folder, has_begun):
-    """Run compare.py with a worker in a new session, so that its processes are a group."""
-    command = [sys.executable, ROOT / 'tools' / 'compare.py', 'small.py', '--work-dir', 'work', '--jobs', '1']
-    comparison = subprocess.Popen(command, cwd=folder.path, start_new_session=True,
-                                  env=dict(os.environ, TMPDIR=str(folder.path)))
+    """Run compare.py in a separate process, which has imported the toolbox already."""
+    comparison = started(_compare, folder.path)
     try:
         _wait_until(lambda: has_begun(comparison), 400, comparison)  # imports are slow on a busy machine
         yield comparison
@@ -165,7 +175,7 @@ def _comparison(folder, has_begun):
 def _wait_until(condition, seconds, process=None):
     until = time.time() + seconds
     while not condition():
-        assert time.time() < until and (process is None or process.poll() is None)
+        assert time.time() < until and (process is None or process.is_alive())
         time.sleep(0.1)
 
 
@@ -175,7 +185,8 @@ def test_a_comparison_that_ends_leaves_nothing_running_and_is_alone_until_then(f
         return list(folder.path.glob('work/teacher/*/vis_data'))
 
     def has_a_worker(comparison):
-        return len(pathlib.Path(f'/proc/{comparison.pid}/task/{comparison.pid}/children').read_text().split()) > 1
+        children = pathlib.Path(f'/proc/{comparison.pid}/task/{comparison.pid}/children').read_text().split()
+        return any('multiprocessing.spawn' in pathlib.Path(f'/proc/{child}/cmdline').read_text() for child in children)
 
     folder.append('teacher', 'train_cfg = dict(max_epochs=1000)')
     with _comparison(folder, trains) as killed:
@@ -184,11 +195,12 @@ def test_a_comparison_that_ends_leaves_nothing_running_and_is_alone_until_then(f
         with lock_work_dir('elsewhere', 1) as others:  # the lock reports where the other one runs
             assert (killed.pid, str(folder.path / 'work')) in [(other['pid'], other['work_dir']) for other in others]
         killed.kill()
-        killed.wait()
+        killed.join()
     shutil.rmtree(folder.path / 'work' / 'teacher')
     with _comparison(folder, has_a_worker) as stopped:  # the killed one holds no lock
-        stopped.send_signal(signal.SIGTERM)
-        assert stopped.wait(60) == 128 + signal.SIGTERM
+        stopped.terminate()
+        stopped.join(400)  # a worker may have to end its imports first
+        assert stopped.exitcode == 128 + signal.SIGTERM
     assert not list(folder.path.glob('work/**/result.json'))
     with lock_work_dir('work', 1) as others:
         assert not {killed.pid, stopped.pid} & {other['pid'] for other in others}

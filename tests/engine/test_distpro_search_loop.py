@@ -1,17 +1,16 @@
-import copy
 import os
 
 import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
-from runs import Watch, trained, written_process
+from runs import Watch, trained, with_losses, written_process
 
 from distpro.process import load_process, map_process
-from distpro.searching import Round, RoundSearch
+from distpro.searching import Round
 from distpro_mm.engine.hooks import DistillWarmUpHook
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
-from distpro_mm.errors import ConfigError, TrainingError
+from distpro_mm.errors import ConfigError
 from distpro_mm.models import DistPro
 
 ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
@@ -19,20 +18,6 @@ ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
 
 class LongerWarmUpHook(DistillWarmUpHook):
     """A hook of a user that changes the training loss like its base class."""
-
-
-@pytest.fixture
-def derivatives(monkeypatch):
-    """dJ/dw [iterations, N] of all differentiated rounds."""
-    seen, plain = [], Round.derivatives
-
-    def noting(loop):
-        found = plain(loop)
-        seen.append(found.cpu())
-        return found
-
-    monkeypatch.setattr(Round, 'derivatives', noting)
-    return seen
 
 
 def test_every_round_starts_again_with_its_schedule_and_other_batches(make_config):
@@ -100,71 +85,9 @@ def test_a_round_is_an_ordinary_training_with_its_weights(make_config):
     assert a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 
-def test_a_sweep_leaves_student_and_statistics_as_the_round_left_them(make_config):
-    """The first of two rounds, after which alpha is updated, against a search of one round."""
-    class AtTheEnd(Hook):
-
-        def after_train_epoch(self, runner):
-            if runner.epoch == 1:
-                self.state = copy.deepcopy(runner.model.state_dict())
-
-    one = AtTheEnd()
-    trained(make_config('whole_run', 'one', train_cfg__rounds=1), one)
-    for memory in (4.0, 1e-6):
-        two = AtTheEnd()
-        trained(make_config('whole_run', 'two', train_cfg__rounds=2, train_cfg__memory=memory), two)
-        assert all(torch.equal(value, two.state[name]) for name, value in one.state.items())
-
-
-class InDoublePrecision(Hook):
-
-    def before_train(self, runner):
-        plain = runner.model.double().data_preprocessor.forward
-
-        def forward(data, training=False):
-            data = plain(data, training)
-            return dict(data, inputs=data['inputs'].double())
-
-        runner.model.data_preprocessor.forward = forward
-
-
-def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_loss(make_config, derivatives, monkeypatch):
-    """Against complete rounds with all weights of a pathway changed, in float64."""
-    def run(change=0.0, rounds=1):
-        plain = RoundSearch.weights
-        with monkeypatch.context() as patch:
-            patch.setattr(RoundSearch, 'weights', lambda loop, *args: plain(loop, *args).double() + torch.as_tensor(
-                change, device=loop.grid.alpha.device))
-            return trained(make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9,
-                                      train_cfg__max_epochs=1), InDoublePrecision()).train_loop.searcher.history[0].loss
-
-    run(rounds=2)
-    assert derivatives[0].shape == (4, 5) and derivatives[0].dtype == torch.float64
-    for pathway in (1, 4):  # between features, and of the logits
-        measured = derivatives[0].sum(0)[pathway].item()
-        change = 1e-5 * torch.eye(5).double()[pathway]
-        assert measured == pytest.approx((run(change) - run(-change)) / 2e-5, rel=1e-3), pathway
-
-
-@pytest.mark.parametrize('distance', ['HCLLoss', 'ATLoss'])
-def test_a_search_goes_through_maps_that_are_zero_in_both_networks(make_config, derivatives, distance):
-    dead = [dict(type='Constant', layer='BatchNorm2d', val=0)]
-    runner = trained(make_config(
-        'whole_run', train_cfg__rounds=2, train_cfg__max_epochs=1, model__distiller__distance=dict(type=distance),
-        model__distiller__transforms=[dict(type='IdentityTransform')], model__architecture__backbone__init_cfg=dead,
-        model__teacher__backbone__init_cfg=dead))
-    assert derivatives[0].isfinite().all() and len(runner.train_loop.searcher.history) == 2
-
-
-def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives):
-    for memory in (4.0, 1e-6):  # every step is a separate part
-        trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=memory))
-    assert torch.equal(derivatives[0], derivatives[1])
-
-
 def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.11, 2.09])
-    monkeypatch.setattr(Round, 'measure', _with_loss(losses))
+    monkeypatch.setattr(Round, 'measure', with_losses(losses))
     runner = trained(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3, train_cfg__initial_bump=0))
     history, process = runner.train_loop.searcher.history, written_process(runner)
     assert [done.loss for done in history] == [3.0, 2.0, 2.5, 2.11, 2.09]
@@ -178,14 +101,6 @@ def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     assert moved.any()
     ratio = (alphas[3] - alphas[1])[moved] / (alphas[2] - alphas[1])[moved]
     assert (ratio > 0.49).all() and (ratio < 0.61).all()
-
-
-def _with_loss(losses, plain=Round.measure):
-    def measure(loop):
-        plain(loop)
-        return next(losses)
-
-    return measure
 
 
 class Once(torch.autograd.Function):
@@ -204,16 +119,6 @@ class Scale(Hook):
 
     def before_train(self, runner):
         runner.model.student.backbone.layer2.register_forward_hook(lambda module, given, out: Once.apply(out))
-
-
-def test_a_missing_second_derivative_is_reported_at_the_first_step(make_config):
-    class ScaleAtFirst(Scale):
-
-        def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-            raise AssertionError('the first step was over')
-
-    with pytest.raises(ConfigError, match="has no second derivative; use searcher=dict.type='CMAESSearcher'"):
-        trained(make_config('whole_run'), ScaleAtFirst())
 
 
 def test_what_has_no_second_derivative_is_searched_by_losses_alone(make_config):
@@ -241,20 +146,6 @@ def test_the_teacher_may_judge(make_config, monkeypatch, kind, rounds):
     assert alpha.isfinite().all() and alpha.std() > 0
 
 
-def test_a_step_that_was_skipped_counts_nothing(make_config, derivatives):
-    class Skip(Hook):
-
-        def before_train_iter(self, runner, batch_idx, data_batch=None):
-            optimizer = runner.optim_wrapper.optimizer
-            if runner.iter in (0, 3):
-                optimizer.step, self.step = lambda *args, **kwargs: None, optimizer.step
-            elif runner.iter in (1, 4):
-                optimizer.step = self.step
-
-    trained(make_config('whole_run', train_cfg__rounds=2), Skip())
-    assert (derivatives[0][[0, 3]] == 0).all() and (derivatives[0][[1, 2, 4]] != 0).any(1).all()
-
-
 def test_a_schedule_that_does_not_say_when_it_ends_ends_with_a_round(make_config):
     rates = Watch(lambda runner: runner.optim_wrapper.get_lr()['lr'][0])
     cfg = make_config('whole_run', train_cfg__rounds=2)
@@ -273,19 +164,6 @@ def test_a_different_search_is_not_resumed(make_config):
                       load_from=cfg.load_from)
     with pytest.raises(ConfigError, match="'teacher_kl_share': 0.5"):
         trained(cfg)
-
-
-def test_alpha_goes_down_the_derivative(make_config, derivatives):
-    runner = trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__knots=2))
-    share, lengths = torch.linspace(0, 1, ITERATIONS)[:, None], []
-    for knot, part in enumerate((1 - share, share)):
-        gradient = (part * derivatives[0]).sum(0)  # times the weight, which is positive
-        moved = torch.tensor(runner.train_loop.searcher.history[1].alpha.tolist()[knot]) - torch.tensor(
-            runner.train_loop.searcher.history[0].alpha.tolist()[knot])
-        assert torch.equal(moved.sign(), -gradient.sign())
-        lengths.append(torch.stack([gradient.abs(), moved.abs()]))
-    size, moved = torch.cat(lengths, 1)
-    torch.testing.assert_close(moved, 0.7 * size / (size + 0.25 * size.median()), rtol=1e-4, atol=0)
 
 
 def test_a_round_that_diverges_is_not_followed(make_config):
@@ -378,111 +256,3 @@ def test_what_cannot_be_searched_with_names_its_key(make_config, options, messag
 def test_the_hook_needs_the_loop(make_config):
     with pytest.raises(ConfigError, match='ProcessRecordHook.*DistProSearchLoop'):
         trained(make_config('equal', custom_hooks=[dict(type='mmrazor.ProcessRecordHook')]))
-
-
-# ---- references and levels, as in the shipped config
-
-
-DEFAULTS = dict(train_cfg__references=['student', 'kd'], train_cfg__max_divisions=5, train_cfg__initial_bump=3,
-                train_cfg__feature_weight=16, train_cfg__max_epochs=1)
-
-
-def test_references_and_levels_are_trained_with_their_own_weights(make_config, monkeypatch):
-    monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.5, 3.0, 1.2, 1.3, 1.25, 1.22, 1.15, 1.05])))
-    rounds = Watch(lambda runner: (runner.train_loop.search.trial.kind, runner.model.distiller.grid.weights(),
-                                   runner.model.passes))
-    runner = trained(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS), rounds)
-    kinds = [trial.kind for trial in runner.train_loop.searcher.history]
-    assert kinds == ['student', 'kd', *['level'] * 3, 'logits', 'shape', 'step', 'step']
-    first = {place: rounds.seen[place * ITERATIONS // 2 + 1] for place in range(len(kinds))}  # before the second iteration
-    assert not first[0][1].any() and first[0][2]['teacher'] == 0, 'the student alone needs no teacher'
-    assert first[1][1].tolist() == [0, 0, 0, 0, 1]
-    for place in (2, 3, 4):
-        weights = first[place][1]
-        assert torch.allclose(weights[:4], 16 * weights[4]) and torch.allclose(4**(place - 2) * weights, first[2][1])
-    one = first[5][1].new_ones(1)
-    assert torch.allclose(first[5][1], torch.cat([first[3][1][:4], one])), 'KD was better than the student alone'
-    level, rising = (torch.stack([seen[1] for seen in rounds.seen[place * ITERATIONS // 2 + 1:][:4]]) for place in (3, 6))
-    assert torch.allclose(rising, level * level.new_tensor([0, -2, -1, 3]).exp()[:, None])
-    origin = written_process(runner).origin
-    assert origin['best'] == 'step' and origin['trials'][1] == dict(kind='kd', loss=1.5)
-    assert origin['guessing'] == pytest.approx(np.log(10))
-
-
-def test_a_search_without_a_successful_training_raises_an_error(make_config):
-    with pytest.raises(TrainingError, match='the training loss is not finite.*lower optim_wrapper.optimizer.lr'):
-        trained(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, **DEFAULTS))
-    with pytest.raises(TrainingError, match='none of its 2 trials has a finite held-out loss: lower optim_wrapper'):
-        trained(make_config('whole_run', optim_wrapper__optimizer__lr=1e6, train_cfg__rounds=2, train_cfg__max_epochs=1))
-
-
-def test_a_trial_is_followed_by_all_its_repeats_or_not_at_all(make_config, monkeypatch):
-    monkeypatch.setattr(Round, 'measure', _with_loss(iter([1.0, 1.0, 0.9, float('nan'), 1.1, 1.1])))
-    runner = trained(make_config('whole_run', train_cfg__rounds=3, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
-    first, second, third = (trial.alpha for trial in runner.train_loop.searcher.history)
-    assert (second - first).abs().max() > 0.1 and torch.allclose(third - first, (second - first) / 2, atol=1e-6)
-
-
-@pytest.mark.parametrize('unit, weight', [('variance', 1.0), ('loss', 0.5)])
-def test_plain_kd_has_the_weight_of_one_logit_loss(make_config, unit, weight):
-    logits = [dict(type='KLDivergence', tau=4, name=name) for name in ('one', 'two')]
-    cfg = make_config('whole_run', model__distiller__logits=logits, train_cfg__references=['kd'], train_cfg__rounds=1,
-                      train_cfg__max_epochs=1, model__distiller__weighting__unit=unit,
-                      model__distiller__weighting__kd_weight=0.1)
-    seen = Watch(lambda runner: (runner.train_loop.search.trial.kind, runner.model.distiller.grid.weights()))
-    trained(cfg, seen)
-    kd = next(weights for kind, weights in seen.seen[1:] if kind == 'kd')
-    assert torch.allclose(kd[-2:], torch.tensor(weight)) and not kd[:-2].any()
-
-
-@pytest.mark.parametrize('losses, weights', [([2.0, 1.0], [0, 0, 0, 0, 1]), ([1.0, 2.0], [0] * 5)])
-def test_where_nothing_beats_a_reference_the_file_holds_the_reference_and_a_warning_is_logged(
-        make_config, monkeypatch, losses, weights):
-    monkeypatch.setattr(Round, 'measure', _with_loss(iter([*losses, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95, 3.1])))
-    cfg = make_config('whole_run', train_cfg__rounds=2, **DEFAULTS)
-    cfg.log_level = 'WARNING'
-    runner = trained(cfg)
-    process = written_process(runner)
-    assert process.origin['best'] in ('student', 'kd') and process.origin['complete']
-    assert (process.weights == weights).all()
-    with open(runner.logger.log_file if hasattr(runner.logger, 'log_file') else os.path.join(
-            runner.work_dir, runner.timestamp, f'{runner.timestamp}.log')) as log:
-        assert 'No process is better than' in log.read()
-
-
-def test_a_reference_can_be_replayed(make_config, monkeypatch):
-    monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.0, 4.0, 3.0, 3.5, 3.6, 2.9, 2.95, 3.1])))
-    found = trained(make_config('whole_run', train_cfg__rounds=2, **DEFAULTS))
-    cfg = make_config('equal', model=dict(distiller=found.cfg.model.distiller), custom_hooks=[
-        dict(type='mmrazor.ProcessReplayHook', process=os.path.join(found.work_dir, 'process.json'))])
-    active = Watch(lambda runner: list(runner.model.distiller.grid.active))
-    trained(cfg, active)
-    assert active.seen[1:] and all(seen == [4] for seen in active.seen[1:]), 'the logits alone are computed'
-
-
-def test_short_rounds_are_longer_or_repeated(make_config):
-    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=4, train_cfg__round_share=0.25,
-                      train_cfg__min_iterations=ITERATIONS)
-    loop = trained(cfg).train_loop
-    assert (loop.epochs, loop.repeats) == (2, 1)  # four iterations an epoch
-    cfg = make_config('whole_run', 'repeated', train_cfg__rounds=2, train_cfg__min_iterations=3 * ITERATIONS - 1)
-    runner = trained(cfg)
-    assert (runner.train_loop.epochs, runner.train_loop.repeats) == (2, 3)
-    assert runner.iter == 2 * 3 * ITERATIONS and len(runner.train_loop.searcher.history) == 2
-
-
-def test_repeats_are_averaged(make_config, monkeypatch, derivatives):
-    monkeypatch.setattr(Round, 'measure', _with_loss(iter([2.0, 1.0, 1.2, 1.0])))
-    runner = trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__min_iterations=8))
-    first, second = runner.train_loop.searcher.history
-    assert (first.loss, second.loss) == (1.5, 1.1) and len(derivatives) == 2
-
-
-def test_a_round_has_the_trainings_schedule_scaled(make_config):
-    rates = Watch(lambda runner: runner.optim_wrapper.get_lr()['lr'][0])
-    cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__max_epochs=8, train_cfg__round_share=0.5)
-    cfg.param_scheduler = [dict(type='LinearLR', start_factor=0.1, by_epoch=True, end=3),
-                           dict(type='MultiStepLR', milestones=[4, 6], gamma=0.1)]
-    trained(cfg, rates)
-    lr = cfg.optim_wrapper.optimizer.lr
-    assert np.allclose(rates.seen[::4], [0.1 * lr, lr, 0.1 * lr, 0.01 * lr])

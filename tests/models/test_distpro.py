@@ -1,3 +1,4 @@
+"""The model DistPro: its pathways, their losses and costs, alpha and the weights."""
 import copy
 
 import pytest
@@ -6,153 +7,12 @@ from mmengine.hooks import EMAHook
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
 from mmrazor.registry import MODELS
-from sklearn.datasets import load_digits
 from torch import nn
-from toys import SHAPE, batch, classifier
+from toys import SHAPE, batch, classifier, distpro_model as build
 
 from distpro.errors import ArgumentError
-from distpro.pathways.cost import OPERATIONS_A_NUMBER, changed_costs, cost, pathway_costs as costs_of_grid
-from distpro.searching import Hypergradient
 from distpro_mm.errors import ConfigError
-from distpro_mm.models import cost as cost_report
-from distpro_mm.models.cost import cost_advice, pathway_costs
-
-
-def build(teacher=None, student=None, **kwargs):
-    distiller = dict(dict(type='DistProDistiller', transforms=[dict(type='PointwiseTransform')]),
-                     **kwargs.pop('distiller', {}))
-    return MODELS.build(dict(_scope_='mmrazor', type='DistPro', architecture=student or classifier(8),
-                             teacher=teacher or classifier(12), input_shape=SHAPE, distiller=distiller, **kwargs))
-
-
-# ---- the teacher
-
-
-def test_the_teacher_runs_once_a_batch_in_eval_mode_and_without_its_loss():
-    torch.manual_seed(0)
-    model = build()
-    model.teacher.neck.add_module('dropout', nn.Dropout(0.5))
-    calls = []
-    model.teacher.backbone.register_forward_pre_hook(lambda *_: calls.append('forward'))
-    model.teacher.head.loss_module.register_forward_hook(lambda *_: calls.append('loss'))
-    before = {key: value.clone() for key, value in model.teacher.state_dict().items()}
-    model.eval()
-    assert model.train() is model and model.student.training
-    model(*batch(12), mode='loss')
-    calls.clear()  # the first batch compares the fast teacher with the teacher as it is
-    model(*batch(12), mode='loss')
-    assert calls == ['forward'] and model.passes == dict(teacher=2, student=2)
-    assert not any(module.training for module in model.teacher.modules())
-    assert all(torch.equal(value, before[key]) for key, value in model.teacher.state_dict().items())
-    assert not any(p.requires_grad for p in model.teacher.parameters())
-
-
-def test_the_teacher_ends_at_its_last_transmitting_layer_unless_more_of_it_is_used():
-    kd = dict(student_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-              teacher_recorders=dict(fc=dict(type='ModuleOutputs', source='head.fc')),
-              distill_losses=dict(loss_kl=dict(type='KLDivergence')),
-              loss_forward_mappings=dict(loss_kl=dict(preds_S=dict(from_student=True, recorder='fc'),
-                                                      preds_T=dict(from_student=False, recorder='fc'))))
-    for more, expected in (({}, ['layer1']), (kd, ['layer1', 'layer2', 'head'])):
-        model = build(distiller=dict(transmitters=['backbone.layer1'], **more))
-        calls = []
-        for name, module in (('layer1', model.teacher.backbone.layer1), ('layer2', model.teacher.backbone.layer2),
-                             ('head', model.teacher.head)):
-            module.register_forward_pre_hook(lambda *_, name=name, calls=calls: calls.append(name))
-        model(*batch(12), mode='loss')
-        calls.clear()  # the first batch compares the fast teacher with the teacher as it is
-        losses = model(*batch(12), mode='loss')
-        assert calls == expected and 'distill.loss_pathways' in losses
-
-
-def test_the_features_are_before_the_last_activation_of_teacher_and_student():
-    """Every ReLU of these networks is in-place, and would overwrite the recorded features."""
-    torch.manual_seed(0)
-    model = build()
-    x, samples = batch(12)
-    with model.distiller.receiver_reader(model.student) as received:
-        with model.distiller.transmitter_reader(model.teacher) as transmitted:
-            model.student(x, mode='tensor'), model.teacher(x, mode='tensor')
-    for reader in (received, transmitted):
-        assert list(reader.features) == ['stem', 'layer1', 'layer2', 'layer3']
-        assert all(feature.min() < -1e-3 for feature in reader.features.values())
-    block = model.student.backbone.layer3[0]
-    stage2 = model.student.backbone.layer2(model.student.backbone.layer1(
-        model.student.backbone.relu(model.student.backbone.bn1(model.student.backbone.conv1(x)))))
-    own = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(stage2))))) + block.downsample(stage2)
-    assert torch.allclose(own, received.features['layer3'], atol=1e-5)
-
-
-def test_a_stopped_distillation_costs_no_teacher():
-    model = build()
-    model.distillation_stopped = True
-    losses = model(*batch(12), mode='loss')
-    assert set(losses) == {'student.loss'} and model.passes == dict(student=1)
-
-
-def test_a_trainable_teacher_is_refused():
-    with pytest.raises(ConfigError, match='model.teacher_trainable=True'):
-        build(teacher_trainable=True)
-
-
-# ---- its checkpoint
-
-
-@pytest.fixture
-def checkpoint(tmp_path):
-
-    def save(state, name='teacher.pth'):
-        path = str(tmp_path / name)
-        torch.save(dict(state_dict=state, meta={}), path)
-        return path
-
-    return save
-
-
-def trained(width=12):
-    torch.manual_seed(1)
-    teacher = MODELS.build(classifier(width))
-    for p in teacher.parameters():
-        nn.init.normal_(p)
-    return teacher
-
-
-def test_a_teachers_checkpoint_is_loaded_and_survives_initialisation(checkpoint):
-    teacher = trained()
-    model = build(teacher_ckpt=checkpoint(teacher.state_dict()))
-    model.init_weights()
-    assert all(torch.equal(value, teacher.state_dict()[key]) for key, value in model.teacher.state_dict().items())
-
-
-def test_the_student_of_a_distillation_can_be_the_teacher(checkpoint):
-    inner = build(student=classifier(12))
-    model = build(teacher_ckpt=checkpoint(inner.state_dict()))
-    assert torch.equal(model.teacher.head.fc.weight, inner.student.head.fc.weight)
-
-
-def test_a_teachers_checkpoint_that_does_not_do_is_refused(checkpoint, tmp_path):
-    state = trained().state_dict()
-    with pytest.raises(ConfigError, match="model.teacher_ckpt='nowhere.pth': there is no such file"):
-        build(teacher_ckpt='nowhere.pth')
-    with pytest.raises(ConfigError, match='does not fit the CIFARResNet of the config: [0-9]+ weights have other shapes'):
-        build(teacher_ckpt=checkpoint(trained(8).state_dict()))
-    partial = {key: value for key, value in state.items() if 'layer3' not in key}
-    with pytest.raises(ConfigError, match='only partly: 15 of its 56 weights .*first .*backbone.layer3.*has 0 others'):
-        build(teacher_ckpt=checkpoint(partial))
-    with pytest.raises(ConfigError, match='its names differ from those of the CIFARResNet of the config.*: convert it'):
-        build(teacher_ckpt=checkpoint({'model.' + key: value for key, value in state.items()}))
-    whole = checkpoint(state)
-    with open(whole, 'rb') as file:
-        data = file.read()
-    (tmp_path / 'cut.pth').write_bytes(data[:len(data) // 2])
-    with pytest.raises(ConfigError, match='cut.pth.* cannot be read as a checkpoint'):
-        build(teacher_ckpt=str(tmp_path / 'cut.pth'))
-    torch.save(dict(state_dict={}, meta={}), str(tmp_path / 'empty.pth'))
-    with pytest.raises(ConfigError, match='has no weights'):
-        build(teacher_ckpt=str(tmp_path / 'empty.pth'))
-
-
-# ---- losses and pathways
+from distpro_mm.models.cost import pathway_costs
 
 
 def test_the_objective_is_the_students_loss_plus_the_weighted_pathways():
@@ -293,84 +153,6 @@ def test_costs_are_counted_and_leave_the_model_alone():
     assert all(p.grad is None for p in model.parameters())
 
 
-# ---- warnings about expensive pathways
-
-
-def expensive(pairs, transform='ConvAttentionTransform', compare_at='teacher', from_covariances=True, **kwargs):
-    return build(student=classifier(8), teacher=classifier(64), distiller=dict(
-        connections=pairs, compare_at=compare_at, from_covariances=from_covariances,
-        transforms=[dict(type=transform, name='it')]), **kwargs)
-
-
-def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_how_much():
-    """The cost in the advice equals that of a model that follows it."""
-    pair = [('stem', 'layer3')]
-    model = expensive(pair)
-    state, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
-    sentence, = cost_advice(model)
-    assert torch.equal(torch.get_rng_state(), random_state) and model.distiller.grid.compare_at == 'teacher'
-    cost, smaller, pointwise = (pathway_costs(expensive(pair, **change)).item() for change in (
-        {}, dict(compare_at='smaller'), dict(transform='PointwiseTransform')))
-    assert 0 < pointwise < smaller < 0.9 * cost
-    assert sentence == (
-        f"model.distiller: pathway 'stem>layer3:it' costs {cost:.2f} training steps of the student alone (estimated): "
-        f"transforms=[dict(type='PointwiseTransform')] makes it {pointwise:.2f}; compare_at='smaller' makes it "
-        f"{smaller:.2f}; removing ('stem', 'layer3') from connections saves the full cost")
-    assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(state[key])) for key, value in model.state_dict().items())
-    assert all(p.grad is None for p in model.parameters())
-
-
-def test_what_does_not_help_is_not_advised():
-    sentence, = cost_advice(expensive([('layer1', 'layer1')]))  # maps of one size
-    assert 'PointwiseTransform' in sentence and 'compare_at' not in sentence
-    assert cost_advice(expensive([('layer1', 'layer1')], transform='PointwiseTransform')) == []
-    sentence, = cost_advice(expensive([('layer1', 'layer1')], transform='PointwiseTransform', from_covariances=False))
-    assert sentence.endswith("(estimated): removing ('layer1', 'layer1') from connections saves the full cost")
-    assert cost_advice(build()) == []
-
-
-def test_the_cost_after_changes_is_that_of_a_model_with_them():
-    pair = [('stem', 'layer3')]
-    grid = expensive(pair).distiller.grid
-    pointwise, smaller = dict(transform='PointwiseTransform'), dict(compare_at='smaller')
-    changes = smaller, pointwise, {**pointwise, **smaller}
-    costs = [costs_of_grid(expensive(pair, **change).distiller.grid)[0] for change in changes]
-    assert list(changed_costs(grid, grid.pathways[0]).values()) == costs
-
-
-def test_two_changes_together_are_advised_where_none_alone_does_enough():
-    pathway = build().distiller.grid.pathways[0]
-    for changed, said in (({('A', ): 3.0, ('B', ): 2.0, ('A', 'B'): 0.5}, 'A with B makes it 0.50; B makes it 2.00; A'),
-                          ({('A', ): 3.0, ('B', ): 0.9, ('A', 'B'): 0.5}, 'B makes it 0.90; A makes it 3.00; removing'),
-                          ({('A', ): 3.0, ('B', ): 2.0, ('A', 'B'): 1.9}, 'B makes it 2.00; A makes it 3.00; removing'),
-                          ({('A', ): 3.7}, "removing ('stem', 'stem') from connections")):
-        assert cost_report._advice(pathway, 4.0, changed).startswith(said)
-
-
-def test_the_most_expensive_pathways_are_advised_on_first(monkeypatch):
-    monkeypatch.setattr(cost_report, 'OUT_OF_PROPORTION', 0.0)
-    monkeypatch.setattr(cost_report, 'LISTED', 3)
-    model = build(distiller=dict(connections='same_depth'))
-    *lines, last = cost_advice(model)
-    highest = sorted(pathway_costs(model).tolist(), reverse=True)
-    assert [float(line.split(' costs ')[1].split()[0]) for line in lines] == [round(cost, 2) for cost in highest[:3]]
-    assert last == 'model.distiller: 1 more pathways cost over 0 steps each'
-
-
-def test_a_cost_is_operations_and_written_numbers():
-    weight, x = torch.randn(5, 4, requires_grad=True), torch.randn(3, 4)
-    # x @ w.T: 2 * 3 * 4 * 5 operations forward, as many backward for w; written: the product, the sum, the ones that start
-    # the backward and their expansion as one number, and the gradient of w.
-    counted = cost(lambda: x @ weight.t())
-    assert (counted - 2 * 120) / OPERATIONS_A_NUMBER == pytest.approx(15 + 1 + 1 + 20, abs=6)
-
-
-def test_several_outputs_cost_what_each_costs():
-    x, weights = torch.randn(3, 4), [torch.randn(5, 4, requires_grad=True) for _ in range(4)]
-    one = cost(lambda: x @ weights[0].t())
-    assert cost(lambda: [x @ weights[1].t(), dict(labels=x, logits=(x @ weights[2].t(), ))]) == 2 * one
-
-
 @pytest.mark.parametrize('distiller, message', [
     (dict(transmitters=['backbone.layr1']), "model.distiller.transmitters: .*no layer 'backbone.layr1'; nearest: backbone"),
     (dict(receivers=['backbone.layer7']), "model.distiller.receivers: .*'backbone.layer7'; nearest: backbone.layer"),
@@ -387,9 +169,6 @@ def test_bad_pathways_name_their_key(distiller, message):
 def test_transforms_of_one_label_are_refused():
     with pytest.raises(ConfigError, match="label 'pointwise' is used twice"):
         MODELS.build(dict(_scope_='mmrazor', type='DistProDistiller', transforms=[dict(type='PointwiseTransform')] * 2))
-
-
-# ---- alpha is updated by its own optimiser only
 
 
 def test_alpha_is_neither_parameter_nor_buffer_but_is_saved():
@@ -423,155 +202,6 @@ def test_alpha_of_another_number_of_pathways_is_refused():
         other.distiller.grid.set_extra_state(model.distiller.grid.get_extra_state())
 
 
-# ---- the hypergradient of the real model
-
-
-@pytest.mark.parametrize('dropout', [0.0, 0.3])
-def test_the_stored_step_has_the_derivative_of_a_real_one(dropout):
-    """dL_val/dw of DistPro's pathways against finite differences over complete steps, in float64."""
-
-    def prepare():
-        torch.manual_seed(3)
-        model = build(distiller=dict(connections='same_depth')).double()
-        model.init_weights()
-        model.student.backbone.layer1.add_module('dropout', torch.nn.Dropout(dropout))
-        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.05, 0.9, nesterov=True)
-        return model, optimizer, batch(12, torch.float64), batch(12, torch.float64)
-
-    def step(model, optimizer, data):
-        torch.manual_seed(4)
-        optimizer.zero_grad()
-        sum(model(*data, mode='loss').values()).backward()
-        optimizer.step()
-
-    def held_out_loss(model, held):
-        torch.manual_seed(5)
-        return model.student(*held, mode='loss')['loss']
-
-    def held_out(weights):
-        model, optimizer, data, held = prepare()
-        for _ in range(3):
-            step(model, optimizer, data)
-        model.distiller.grid.set_weights(weights)
-        step(model, optimizer, data)
-        return held_out_loss(model, held).item()
-
-    model, optimizer, data, held = prepare()
-    for _ in range(3):
-        step(model, optimizer, data)
-    weights = model.distiller.grid.weights().tolist()
-    hypergradient = Hypergradient(model.student, optimizer, 'jvp')
-    model.cache_batch(True)
-    hypergradient.watch()
-    step(model, optimizer, data)
-    forwards = []
-    model.student.head.register_forward_hook(lambda *_: forwards.append('head'))
-    measured = hypergradient.after_step(lambda: held_out_loss(model, held), model.cached_features,
-                                        model.distiller.grid.sensitivities())
-    assert forwards == ['head'], 'only the held-out pass reaches the head: the derivative stops at the deepest receiver'
-    truth = []
-    for index in range(4):
-        above, below = list(weights), list(weights)
-        above[index] += 1e-4
-        below[index] -= 1e-4
-        truth.append((held_out(above) - held_out(below)) / 2e-4)
-    truth = torch.tensor(truth, dtype=torch.float64)
-    assert (measured - truth).norm() / truth.norm() < 1e-5
-
-
-@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize('kind', ['nesterov', 'adamw'])
-def test_mixed_precision_has_the_derivative_of_the_step_it_took(kind, dtype):
-    """Against the same step in float64: the same parameters, and the same gradient given to the same optimiser."""
-    digits = load_digits()
-    images, labels = torch.tensor(digits.images[:, None]) / 8 - 1, digits.target
-
-    def take(start, kind):
-        return images[start:start + 64].to(kind), [DataSample().set_gt_label(int(y)) for y in labels[start:start + 64]]
-
-    def optimizer_of(model):
-        parameters = [p for p in model.parameters() if p.requires_grad]
-        return torch.optim.SGD(parameters, 0.05, 0.9, nesterov=True) if kind == 'nesterov' else torch.optim.AdamW(parameters)
-
-    for seed in range(2):
-        torch.manual_seed(seed)
-        model = build()
-        optimizer = optimizer_of(model)
-        for batch_number in range(10):
-            optimizer.zero_grad()
-            sum(model(*take(64 * batch_number, torch.float32), mode='loss').values()).backward()
-            optimizer.step()
-        twin = copy.deepcopy(model).double()
-        twin_optimizer = optimizer_of(twin)
-        twin_optimizer.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-        measured = []
-        scaler = torch.amp.GradScaler('cpu', enabled=dtype == torch.float16)
-        for network, its_optimizer, kind_of_float in ((model, optimizer, torch.float32),
-                                                      (twin, twin_optimizer, torch.float64)):
-            hypergradient = Hypergradient(network.student, its_optimizer, 'jvp')
-            network.cache_batch(True)
-            hypergradient.watch()
-            its_optimizer.zero_grad()
-            with torch.autocast('cpu', dtype, enabled=network is model):
-                loss = sum(network(*take(800, kind_of_float), mode='loss').values())
-            if network is model:
-                scaler.scale(loss).backward()
-                scaler.step(its_optimizer)
-            else:
-                loss.backward()
-                for mine, its in zip(network.student.parameters(), model.student.parameters()):
-                    mine.grad = its.grad.double()
-                its_optimizer.step()
-            held = take(1000, kind_of_float)
-            with torch.autocast('cpu', dtype, enabled=network is model):  # independent of the caller's autocast
-                measured.append(hypergradient.after_step(lambda: network.student(*held, mode='loss')['loss'],  # noqa: B023
-                                                         network.cached_features, network.distiller.grid.sensitivities()))
-        assert measured[0].dtype == torch.float32
-        assert (measured[0] - measured[1]).norm() / measured[1].norm() < 0.02
-
-
-def test_sensitivities_are_those_of_each_unweighted_pathway():
-    model = build(distiller=dict(weighting=dict(type='exponential'))).double()
-    data = batch(12, torch.float64)
-    with torch.no_grad():
-        model.distiller.grid.alpha.copy_(torch.randn(10))
-    model.cache_batch(True)
-    loss = 8 * sum(model(*data, mode='loss').values())  # 8: as a loss scaler does
-    loss.backward()
-    caught = list(model.distiller.grid.sensitivities())
-    assert [name for name, _ in caught] == [pathway.receiver.name for pathway in model.distiller.grid.pathways]
-    # Each by a separate backward pass.
-    model.cache_batch(False)
-    with model.distiller.receiver_reader(model.student) as received:
-        model.student(*data, mode='tensor')
-    with model.distiller.transmitter_reader(model.teacher) as sent, torch.no_grad():
-        model.teacher(*data, mode='tensor')
-    losses = model.distiller.grid.pathway_losses(received.features, sent.features)
-    for (name, sensitivity), single in zip(caught, losses):
-        truth, = torch.autograd.grad(single, received.features[name], retain_graph=True)
-        torch.testing.assert_close(sensitivity, truth, rtol=1e-9, atol=1e-14)
-
-
-def test_sensitivities_are_each_pathways_own_where_others_are_not_computed():
-    torch.manual_seed(3)
-    model = build().double()
-    x, samples = batch(12, torch.float64)
-
-    def caught(weights, skip_below=0.0):
-        model.cache_batch(True)
-        model.distiller.grid.set_weights(weights, skip_below)
-        sum(model(x, samples, mode='loss').values()).backward()
-        return [sensitivity for _, sensitivity in model.distiller.grid.sensitivities()]
-
-    weights = [0.5 * (index + 1) for index in range(10)]
-    every = caught(weights)
-    for small, skip_below in ((0.0, 0.0), (0.1, 0.2)):
-        some = caught([small, *weights[1:4], small, *weights[5:]], skip_below)
-        assert some[0] is None and some[4] is None
-        for index in (1, 2, 3, 5, 9):
-            torch.testing.assert_close(some[index], every[index], rtol=1e-9, atol=1e-14)
-
-
 @pytest.mark.parametrize('weights', [[1.0] * 9 + [-1.0], [1.0] * 9, [[1.0] * 10]])
 def test_weights_that_do_not_fit_or_are_negative_are_refused(weights):
     with pytest.raises(ArgumentError, match='the weights of pathways must be 10 numbers of 0 or more, got'):
@@ -582,21 +212,6 @@ def test_a_weight_that_is_no_number_shows_in_the_loss():
     model = build()
     model.distiller.grid.set_weights([1.0] * 9 + [float('nan')])
     assert model(*batch(12), mode='loss')['distill.loss_pathways'].isnan()
-
-
-def test_a_weight_of_zero_leaves_no_sensitivity():
-    model = build(distiller=dict(connections='same_depth'))
-    model.cache_batch(True)
-    model.distiller.grid.weights = lambda: torch.tensor([1.0, 0.0, 2.0, 3.0])
-    sum(model(*batch(12), mode='loss').values()).backward()
-    assert [sensitivity is None for _, sensitivity in model.distiller.grid.sensitivities()] == [False, True, False, False]
-
-
-def test_nothing_is_caught_if_nothing_is_stored():
-    model = build()
-    sum(model(*batch(12), mode='loss').values()).backward()
-    assert all(sensitivity is None for _, sensitivity in model.distiller.grid.sensitivities())
-    assert model._cached is None
 
 
 @pytest.mark.slow

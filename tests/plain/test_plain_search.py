@@ -139,7 +139,8 @@ class Alive(weakref.WeakSet):
 def test_one_held_out_batch_is_on_the_device_at_a_time_and_the_losses_are_the_same(data, teacher):
     batches, images, labels = list(DataLoader(data[1].dataset, 10)), Alive(), Alive()
     hosted = [[OnTheHost(batch[0], images), OnTheHost(batch[1], labels)] for batch in batches]
-    found, plain = (search((data[0], held_out), teacher) for held_out in (hosted, batches))
+    settings = dict(max_divisions=0, references=['student'], searcher=dict(type='RpropSearcher', confirmations=0))
+    found, plain = (search((data[0], held_out), teacher, **settings) for held_out in (hosted, batches))
     assert np.array_equal(found.alpha, plain.alpha) and found.origin['trials'] == plain.origin['trials']
     assert len(batches) == 4 and images.most <= 2 and labels.most <= 2  # a loss exists until the next one does
 
@@ -190,7 +191,8 @@ def hill_climbing():
 
 
 def test_a_strategy_of_a_user_searches(data, teacher):
-    process = search(data, teacher, searcher=dict(type=hill_climbing()), rounds=3)
+    searcher = dict(type=hill_climbing(), confirmations=0)
+    process = search(data, teacher, searcher=searcher, rounds=3, max_divisions=1)
     assert [trial['kind'] for trial in process.origin['trials']].count('step') == 3
 
 
@@ -264,5 +266,6 @@ def loaders(data, change):
 def test_networks_in_double_precision_are_searched(data, teacher):
     double = [DataLoader([(image.double(), label) for image, label in loader.dataset], loader.batch_size)
               for loader in data]
-    process = search(double, copy.deepcopy(teacher).double(), network().double())
+    searcher = dict(type='RpropSearcher', confirmations=0)
+    process = search(double, copy.deepcopy(teacher).double(), network().double(), max_divisions=1, searcher=searcher)
     assert 'logits' in [trial['kind'] for trial in process.origin['trials']] and np.isfinite(process.weights).all()
