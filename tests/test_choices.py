@@ -18,7 +18,7 @@ import distpro
 import distpro_mm
 from distpro.checks import FLAG, check_choice
 from distpro.errors import ArgumentError, ProcessError
-from distpro.process import DistillationProcess, ablation
+from distpro.process import DistillationProcess, ablation, fit_process
 from distpro.searching import Hypergradient, RandomSearcher, Round
 from distpro.tracing import FastForward, trace
 from distpro_mm.datasets import HeldOutSplit, SklearnDigits
@@ -26,7 +26,7 @@ from distpro_mm.engine import hooks, loops
 from distpro_mm.engine.launch import build_trainer, evaluate_student
 from distpro_mm.models import CIFARPyramidNet, DistPro, NORMNeck, PairDistiller, SimKD
 from distpro_mm.models.algorithms.teacher_input import teacher_input
-from distpro_mm.models.connectors import ABFConnector
+from distpro_mm.models.connectors import ABFConnector, EmbeddingConnector
 from distpro_mm.validation import check, check_methods
 
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
@@ -66,6 +66,9 @@ def distilled(kind, **arguments):
 
 FLAGS = {  # by class or function and argument: the name in the message, and a call with the argument
     'Distillation.transfer': ('transfer', lambda value: distillation(transfer=value)),
+    'fit_process.transfer': ('transfer', lambda value: fit_process('general', ['a>b:c'], transfer=value)),
+    'build_network.pretrained': ('pretrained', lambda value: distpro.build_network('timm:resnet18', pretrained=value)),
+    'EmbeddingConnector.if_different': ('EmbeddingConnector.if_different', lambda value: EmbeddingConnector(1, 1, value)),
     'PathwayGrid.compile_transforms': ('compile_transforms', lambda value: distillation(compile_transforms=value)),
     'PathwayGrid.from_covariances': ('from_covariances', lambda value: distillation(from_covariances=value)),
     'PathwayGrid.cuda_graph': ('cuda_graph', lambda value: distillation(cuda_graph=value)),
@@ -88,7 +91,7 @@ FLAGS = {  # by class or function and argument: the name in the message, and a c
 }
 CHOICES = {  # the same, with the values that would do
     'Distillation.fast_teacher': ('fast_teacher', lambda value: distillation(fast_teacher=value), "True, .*False"),
-    'FastForward.fast': ('fast_teacher', fast_forward, "True, 'exact' and False"),
+    'FastForward.fast': ('fast_teacher', fast_forward, "True, exact, False"),
     'HeldOutSplit.stratified': ('train_cfg.held_out.stratified', lambda value: HeldOutSplit([], 'train', stratified=value),
                                 'None, True, False'),
     'PathwayGrid.compare_at': ('compare_at', lambda value: distillation(compare_at=value), 'teacher, smaller'),
@@ -114,6 +117,8 @@ CHOICES = {  # the same, with the values that would do
 # Given by code of the packages alone, or checked under the name in the second place.
 UNCHECKED = {
     'FeatureReader.stop_early': None, 'resolve_taps.trained': None, 'find_stages.trained': None,
+    'beyond.upper': None, 'load_state.new_classifier': None, 'load_weights.new_classifier': None,
+    'build.pretrained': 'build_network.pretrained', 'NamedClassifier.pretrained': 'build_network.pretrained',
     'PyramidBlock.bottleneck': 'CIFARPyramidNet.bottleneck',
     'split.stratified': 'HeldOutSplit.stratified',
     'TapDistill.fast_teacher': 'FastForward.fast',
@@ -147,7 +152,7 @@ def test_references_are_a_list_of_known_ones(value):
 @pytest.mark.parametrize('key, choices', [
     ('distiller.cuda_graph', 'True, False'), ('distiller.from_covariances', 'True, False'),
     ('distiller.compile_transforms', 'True, False'), ('distiller.compare_at', 'teacher, smaller'),
-    ('calculate_student_loss', 'True, False'), ('fast_teacher', "True, 'exact' and False")])
+    ('calculate_student_loss', 'True, False'), ('fast_teacher', "True, exact, False")])
 def test_a_config_with_nonsense_names_its_key(make_config, key, choices):
     cfg = make_config('equal')
     cfg.merge_from_dict({f'model.{key}': 'yes'})

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import nn
 
+from ..checks import FLAG, check_choice
 from ..errors import ArgumentError
 from .weights import Report, load_weights
 
@@ -58,6 +59,7 @@ def build_network(name: str | dict | nn.Module, *, pretrained: bool = False, num
             raise ArgumentError(f"{name!r} must be the dict of a network, with the key name, such as dict(name={EXAMPLE})")
         given = dict(pretrained=pretrained, num_classes=num_classes, checkpoint=checkpoint, report=report, **options)
         return build_network(**{**given, **name})
+    check_choice('pretrained', pretrained, FLAG)
     if isinstance(name, nn.Module):
         if pretrained or num_classes is not None or checkpoint or options:
             raise ArgumentError('name is a module, which is built already: leave out the other arguments')

@@ -3,6 +3,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
+from ..checks import FLAG, check_choice
 from ..errors import ProcessError
 from .process import DistillationProcess
 from .transfer import map_process
@@ -70,6 +71,7 @@ def fit_process(source: ProcessLike, names: Sequence[str], layers: dict[str, lis
     Raises:
         ProcessError: If it cannot be read or does not fit.
     """
+    check_choice('transfer', transfer, FLAG)
     if isinstance(source, dict):
         return DistillationProcess.by_hand(names, **{'unit': unit, **source})
     process = load_process(source) if isinstance(source, str) else source

@@ -3,6 +3,10 @@ from mmrazor.models.architectures.connectors.base_connector import BaseConnector
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from distpro.checks import FLAG, check_choice
+
+from ...errors import ConfigError
+
 
 @MODELS.register_module()
 class EmbeddingConnector(BaseConnector):
@@ -18,6 +22,7 @@ class EmbeddingConnector(BaseConnector):
 
     def __init__(self, in_channels: int, out_channels: int, if_different: bool = False,
                  init_cfg: dict | None = None) -> None:
+        check_choice('EmbeddingConnector.if_different', if_different, FLAG, ConfigError)
         super().__init__(init_cfg)
         if not if_different:
             self.project: nn.Module = nn.Linear(in_channels, out_channels)
