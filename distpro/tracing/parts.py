@@ -63,7 +63,7 @@ def called_parts(traced: Trace, root: str) -> list[Part]:
                 collect(name)
 
     collect(root)
-    parts = []
+    parts: list[Part] = []
     for _, part in sorted(found, key=lambda entry: entry[0]):
         source = part.call.inputs[0] if part.call.inputs else None
         if part.size == (1, 1) and not any(True for _ in part.call.module.parameters()) and \
