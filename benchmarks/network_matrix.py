@@ -26,6 +26,9 @@ from machine import ROOT, describe
 from networks import ALL
 
 CLASSES = 10
+VANISHING = 'of random weights: the features of its deeper layers vanish, with variances below 1e-40'
+NOTES = {'hf:mobilevit': VANISHING, 'hf:mobilevitv2': VANISHING, 'hf:clip_vision_model': 'has no classifier',
+         'hf:imagegpt': 'takes the indices of colours, not images', 'hf:perceiver': 'holds latents, not maps'}
 LIBRARIES = dict(timm='timm', torchvision='torchvision', hf='transformers')
 
 
@@ -98,14 +101,15 @@ def report(outcomes: dict[str, tuple], where: str) -> str:
     rows = [['network', 'image size', 'teaches', 'is taught', "layers that 'auto' finds"]]
     for name, (teaches, taught) in outcomes.items():
         cells = [f'no: {error}' if error else 'yes' for _, error in (teaches, taught)]
-        rows.append([f'`{name}`', str(ALL[name][0]), *cells, teaches[0] or taught[0]])
+        note = f'; {NOTES[name]}' if name in NOTES else ''
+        rows.append([f'`{name}`', str(ALL[name][0]), *cells, (teaches[0] or taught[0]) + note])
     return f'''# Networks by name: which work
 
 Written by {where}.
 
 Each network is built by `distpro.build_network` with random weights, and is the teacher and the student of a small CNN for
 one step: layers are found by 'auto', every transform gets a gradient, and the student changes. Networks are small or shallow
-where their library allows it. On both sides work {counted}.
+where their library allows it. Rows that `--outcomes` holds are of earlier calls. On both sides work {counted}.
 
 {markdown(rows)}
 '''

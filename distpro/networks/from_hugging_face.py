@@ -38,9 +38,10 @@ def build(name: str, source: str, pretrained: bool, num_classes: int | None, opt
                 raise ArgumentError(f'{source} cannot be read ({first_line(error)})') from error
             raise unknown(source, name, kinds.keys(), f'transformers {transformers.__version__} (a folder or a name of the '
                           'hub does too)') from error
+    config.architectures = config.architectures or []  # of a kind with several classifiers, transformers expects a list
     classifiers = transformers.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING
     headless = num_classes == 0 or type(config) not in classifiers or pretrained and num_classes is None and not any(
-        'Classification' in kind for kind in config.architectures or ())
+        'Classification' in kind for kind in config.architectures)
     auto = transformers.AutoModel if headless else transformers.AutoModelForImageClassification
     if not pretrained:
         return auto.from_config(config), None

@@ -68,6 +68,8 @@ def test_a_network_of_hugging_face_is_built_and_read_from_a_folder(tmp_path):
     assert other(images).logits.shape == (2, 3)
     assert torch.equal(other.vit.encoder.layer[0].output.dense.weight, network.vit.encoder.layer[0].output.dense.weight)
     assert 'logits' not in distpro.build_network(f'hf:{tmp_path}', pretrained=True, num_classes=0)(images)
+    several = distpro.build_network('hf:deit', num_classes=7, **VIT)  # transformers has two classifiers of this kind
+    assert type(several).__name__ == 'DeiTForImageClassification' and several(images).logits.shape == (2, 7)
     with pytest.raises(distpro.ArgumentError, match="'vitt' among its .*nearest: .*vit"):
         distpro.build_network('hf:vitt')
     with pytest.raises(distpro.ArgumentError, match="^name='hf:./nowhere': there is no folder './nowhere'"):
