@@ -3,20 +3,10 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 from mmpretrain.models import ImageClassifier
+from toys import MIXUP
 
 from distpro_mm.engine.launch import build_model, build_trainer
 from distpro_mm.errors import ConfigError
-
-KINDS = ('whole_run', 'search', 'distill', 'kd', 'student')
-MIXUP = dict(augments=[dict(type='Mixup', alpha=1.0)])
-
-
-def config(make_config, kind, name=None, **options):
-    """A small config. A distillation replays constant weights."""
-    cfg = make_config(kind, name or kind, **options)
-    if kind == 'distill':
-        cfg.custom_hooks[0].process = dict(progress=[0, 1], weights=[1, 1])
-    return cfg
 
 
 def batch(count=8):

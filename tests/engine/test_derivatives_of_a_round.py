@@ -4,7 +4,7 @@ import copy
 import pytest
 import torch
 from mmengine.hooks import Hook
-from runs import trained
+from runs import Scale, trained
 
 from distpro.searching import RoundSearch
 from distpro_mm.errors import ConfigError
@@ -72,24 +72,6 @@ def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config
     for memory in (4.0, 1e-6):  # every step is a separate part
         trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=memory))
     assert torch.equal(derivatives[0], derivatives[1])
-
-
-class Once(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, x):
-        return 2 * x
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        return 2 * gradient
-
-
-class Scale(Hook):
-
-    def before_train(self, runner):
-        runner.model.student.backbone.layer2.register_forward_hook(lambda module, given, out: Once.apply(out))
 
 
 def test_a_missing_second_derivative_is_reported_at_the_first_step(make_config):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.hooks import Hook
-from runs import Watch, trained, with_losses, written_process
+from runs import Scale, Watch, trained, with_losses, written_process
 
 from distpro.process import load_process, map_process
 from distpro.searching import Round
@@ -101,24 +101,6 @@ def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     assert moved.any()
     ratio = (alphas[3] - alphas[1])[moved] / (alphas[2] - alphas[1])[moved]
     assert (ratio > 0.49).all() and (ratio < 0.61).all()
-
-
-class Once(torch.autograd.Function):
-
-    @staticmethod
-    def forward(ctx, x):
-        return 2 * x
-
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx, gradient):
-        return 2 * gradient
-
-
-class Scale(Hook):
-
-    def before_train(self, runner):
-        runner.model.student.backbone.layer2.register_forward_hook(lambda module, given, out: Once.apply(out))
 
 
 def test_what_has_no_second_derivative_is_searched_by_losses_alone(make_config):

@@ -26,9 +26,9 @@ def expected(warm_up, decay, shape=lambda share: share, first=0, count=EPOCHS * 
     factors = []
     for i in range(first, count):
         progress = (i + 0.5) / count
-        rise = shape(progress / warm_up) if progress < warm_up else 1
+        growth = shape(progress / warm_up) if progress < warm_up else 1
         fall = shape((1 - progress) / decay) if 1 - progress < decay else 1
-        factors.append(rise * fall)
+        factors.append(growth * fall)
     return factors
 
 
@@ -78,8 +78,8 @@ def test_other_numbers_and_single_losses_can_be_named(make_config):
 @pytest.mark.parametrize('options, message', [
     (dict(warm_up=-0.1), 'LossScheduleHook.warm_up=-0.1 must be a number'),
     (dict(decay=1.5), 'LossScheduleHook.decay=1.5 must be a number'),
-    (dict(shape='step'), "LossScheduleHook.shape='step' must be one of linear, cosine"),
-    (dict(of='teacher'), "LossScheduleHook.of='teacher' must be one of distiller, student")])
+    (dict(shape='step'), "LossScheduleHook.shape='step' is not one of linear, cosine"),
+    (dict(of='teacher'), "LossScheduleHook.of='teacher' is not one of distiller, student")])
 def test_an_argument_out_of_range_is_refused(make_config, options, message):
     with pytest.raises(ConfigError, match=f'custom_hooks: {message}'):
         Runner.from_cfg(make_config('kd', custom_hooks=[schedule(**options)]))

@@ -6,6 +6,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor, ExponentialLR, Linear
 from mmpretrain.datasets.transforms import PackInputs
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from runs import Watch
+from toys import MIXUP
 
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_model, build_trainer
@@ -15,7 +16,6 @@ from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 
 KINDS = ('whole_run', 'search', 'distill', 'kd', 'student')
-MIXUP = dict(augments=[dict(type='Mixup', alpha=1.0)])
 
 
 def config(make_config, kind, name=None, **options):
