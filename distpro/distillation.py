@@ -13,6 +13,7 @@ from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .process import ProcessLike, fit_process
 from .tracing import (
+    FAST_CHOICES,
     FastForward,
     FeatureReader,
     FeatureTap,
@@ -117,7 +118,7 @@ class Distillation(nn.Module):
         super().__init__()
         check_number('skip_below', skip_below, least=0)
         check_choice('transfer', transfer, FLAG)
-        check_choice('fast_teacher', fast_teacher, (True, 'exact', False))
+        check_choice('fast_teacher', fast_teacher, FAST_CHOICES)
         student, teacher = build_network(student), build_network(teacher)
         self._networks = student, teacher  # a tuple, so that they are no submodules
         self.skip_below, self.get_logits = skip_below, get_logits or find_logits

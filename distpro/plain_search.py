@@ -12,7 +12,7 @@ from .errors import ArgumentError, SearchError, first_line
 from .networks import build_network
 from .process import DistillationProcess, ProcessLike
 from .random_state import preserve_random_states
-from .searching import REFERENCES, Round, RoundSearch, build_searcher, round_epochs
+from .searching import REFERENCES, Round, RoundSearch, Searcher, build_searcher, round_epochs
 from .searching.arguments import check_numbers, check_references
 from .searching.round import copied
 
@@ -95,22 +95,21 @@ def search(student: nn.Module | str | dict,
                              distillation)
         try:
             length = round_epochs(epochs, training.epoch_iterations, round_share, min_iterations)
-            return _searched(training, length, knots, rounds, min_iterations, initial,
-                             searcher or dict(type='RpropSearcher'), references, max_divisions, max_growth, memory, seed,
-                             report)
+            training.start(length * training.epoch_iterations)
+            strategy = build_searcher(
+                training.kd.grid, searcher or dict(type='RpropSearcher'), rounds, knots, references=references,
+                guessing=training.guessing(), max_divisions=max_divisions, seed=seed, initial=initial)
+            current = Round(training, training.iterations, strategy.differentiates, memory, max_growth)
+            process = _searched(training, current, strategy, math.ceil(min_iterations / training.iterations), report)
+            process.origin.update(epochs=length, seed=seed)
+            return process
         finally:
             training.close()
 
 
-def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_iterations: int,
-              initial: ProcessLike | None, searcher: dict, references: Sequence[str], max_divisions: int,
-              max_growth: float, memory: float, seed: int, report: Callable[[str], Any]) -> DistillationProcess:
-    grid = training.kd.grid
-    training.start(epochs * training.epoch_iterations)
-    strategy = build_searcher(grid, searcher, rounds, knots, references=references, guessing=training.guessing(),
-                              max_divisions=max_divisions, seed=seed, initial=initial)
-    current = Round(training, training.iterations, strategy.differentiates, memory, max_growth)
-    found = RoundSearch(grid, current, strategy, math.ceil(min_iterations / training.iterations))
+def _searched(training: '_Training', current: Round, strategy: Searcher, repeats: int, report: Callable[[str], Any]
+              ) -> DistillationProcess:
+    found = RoundSearch(training.kd.grid, current, strategy, repeats)
     current.open()
     try:
         _try(found, training)
@@ -133,7 +132,6 @@ def _searched(training: '_Training', epochs: int, knots: int, rounds: int, min_i
     warning = found.warning()
     if warning:
         report(f'warning: {warning}')
-    process.origin.update(epochs=epochs, seed=seed)
     return process
 
 

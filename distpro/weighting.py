@@ -1,7 +1,9 @@
 """Weightings: the maps from the free parameters alpha in R^N to the weights w in R^N of the pathways."""
 import inspect
+import math
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,6 +74,11 @@ def normalised_absolute(alpha: Tensor) -> Tensor:
 def bounded_absolute(alpha: Tensor) -> Tensor:
     """w_p = 10 abs a_p / (1 + sum_q abs a_q)."""
     return 10 * alpha.abs() / (1 + alpha.abs().sum())
+
+
+def log_weights(weights: np.ndarray) -> np.ndarray:
+    """np.ndarray: alpha at which exponential gives these weights >= 0; ``OFF`` for 0."""
+    return np.log(weights, out=np.full(weights.shape, OFF), where=weights > math.exp(OFF))
 
 
 @register_weighting

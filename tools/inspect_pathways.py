@@ -4,9 +4,7 @@ import sys
 
 from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.config_file import load_config
-from distpro_mm.engine.launch import build_model
-from distpro_mm.errors import ConfigError
-from distpro_mm.models import DistPro
+from distpro_mm.engine.launch import build_pathways
 from distpro_mm.models.cost import cost_advice, pathway_costs
 from distpro_mm.reporting.inspection import explicit_config, layer_rows, pathway_rows
 from distpro_mm.reporting.table import markdown
@@ -17,13 +15,7 @@ def main() -> None:
     parser.add_argument('config', help='config of a search or a distillation, e.g. configs/distpro/search.py')
     add_config_options(parser)
     args = parser.parse_args()
-    cfg = load_config(args.config, args.cfg_options, args.pair)
-    if 'teacher' in cfg.model:
-        cfg.model.teacher_ckpt = None
-    model = build_model(cfg)
-    if not isinstance(model, DistPro):
-        raise ConfigError(f'model.type={type(model).__name__} has no pathways: give a config with model.type=DistPro, e.g. '
-                          'configs/distpro/search.py')
+    model = build_pathways(load_config(args.config, args.cfg_options, args.pair))
     grid = model.distiller.grid
     features = [pathway for pathway in grid.pathways if pathway.name in grid.transforms]
     for title, network, side in (('Teacher', model.teacher, 'transmitter'), ('Student', model.student, 'receiver')):

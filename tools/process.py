@@ -6,9 +6,7 @@ from distpro.errors import ProcessError
 from distpro.process import DistillationProcess, average_processes, library, load_process, map_process
 from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.config_file import load_config
-from distpro_mm.engine.launch import build_model
-from distpro_mm.errors import ConfigError
-from distpro_mm.models import DistPro
+from distpro_mm.engine.launch import build_pathways
 from distpro_mm.reporting.figures import draw_process
 from distpro_mm.reporting.processes import difference_rows, library_rows, origin_rows, weight_rows
 from distpro_mm.reporting.table import markdown
@@ -63,14 +61,7 @@ def _diff(args: argparse.Namespace) -> None:
 
 def _convert(args: argparse.Namespace) -> None:
     process = load_process(args.process)
-    cfg = load_config(args.config, args.cfg_options, args.pair)
-    if 'teacher' in cfg.model:
-        cfg.model.teacher_ckpt = None
-    model = build_model(cfg)
-    if not isinstance(model, DistPro):
-        raise ConfigError(f'model.type={type(model).__name__} has no pathways: give a config with model.type=DistPro, e.g. '
-                          'configs/distpro/equal.py')
-    grid = model.distiller.grid
+    grid = build_pathways(load_config(args.config, args.cfg_options, args.pair)).distiller.grid
     map_process(process, grid.names, grid.layer_names).save(args.out)
     print(f'wrote {args.out}: {len(grid.names)} pathways')
 

@@ -5,6 +5,7 @@ measured on images of neither the training nor the test set. The other settings 
 """
 import argparse
 import concurrent.futures
+import functools
 import hashlib
 import json
 import math
@@ -61,15 +62,16 @@ class Bench:
         self.folder = os.path.join(work_dir, name)
         self.file = os.path.join(self.folder, 'images.npz')
         self.teacher_ckpt = os.path.join(self.folder, 'teacher.pth')
-        self.general = os.path.join(self.folder, 'general.json')
-        self.save_general()
 
-    def save_general(self) -> None:
-        """Write the average of the package's processes without those of this setting."""
+    @functools.cached_property
+    def general(self) -> str:
+        """str: File of the average of the package's processes without the one of this setting."""
         others = [name for name in load_process('general').origin['average_of'] if name != self.setting.library]
         process = average_processes([load_process(name) for name in others])
         process.origin = dict(average_of=others)
-        process.save(self.general)
+        file = os.path.join(self.folder, 'general.json')
+        process.save(file)
+        return file
 
     def config(self, method: str, seed: int) -> Config:
         """The config of a run."""
@@ -88,10 +90,10 @@ class Bench:
             cfg.model = known.plain_kd(setting, self.teacher_ckpt)
         else:
             cfg.model = known.distilled(setting, self.teacher_ckpt)
-        if method in ('ramp', 'general', 'distpro'):
-            process = dict(ramp=RAMP, general=self.general, distpro=os.path.join(self.folder, 'process.json'))[method]
-            transfer = dict(transfer='by_depth') if method == 'general' else {}
-            cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', process=process, **transfer)]
+        replay = dict(ramp=lambda: dict(process=RAMP), general=lambda: dict(process=self.general, transfer='by_depth'),
+                      distpro=lambda: dict(process=os.path.join(self.folder, 'process.json')))
+        if method in replay:
+            cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', **replay[method]())]
         return cfg
 
     def key(self, method: str, seed: int, needs: str) -> str:

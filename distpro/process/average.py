@@ -1,11 +1,10 @@
 """The average of several processes, in relative depths: what searches of different pairs have in common."""
-import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..errors import ProcessError
-from ..weighting import OFF, Weighting
+from ..weighting import Weighting, log_weights
 from .process import DistillationProcess
 from .transfer import PathwayDepths, map_process
 
@@ -39,15 +38,10 @@ def average_processes(processes: Sequence[DistillationProcess], layers: int = 4,
     names.append('logits>logits:kl')
     sides = dict(transmitters=own, receivers=list(own))
     progress = np.linspace(0, 1, knots)
-    logarithms = [_logarithm(map_process(_one_transform(process), names, sides).weights_at(progress.tolist()))
+    logarithms = [log_weights(map_process(_one_transform(process), names, sides).weights_at(progress.tolist()))
                   for process in processes]
     return DistillationProcess(names, Weighting('exponential', unit='variance'), progress, np.mean(logarithms, axis=0),
                                layers=sides)
-
-
-def _logarithm(weights: np.ndarray) -> np.ndarray:
-    """Logarithms, with ``OFF`` for 0."""
-    return np.log(weights, out=np.full(weights.shape, OFF), where=weights > math.exp(OFF))
 
 
 def _one_transform(process: DistillationProcess) -> DistillationProcess:

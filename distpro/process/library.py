@@ -46,11 +46,16 @@ def load_process(source: str) -> DistillationProcess:
     Raises:
         ProcessError: If there is none, or it cannot be read.
     """
+    return _load(source)[0]
+
+
+def _load(source: str) -> tuple[DistillationProcess, bool]:
+    """A process, and whether it is of the library."""
     known = library()
     if source not in known and not os.path.exists(source):
         raise ProcessError(f"there is no process file '{source}': run the search first (it writes process.json to its "
                            f'work_dir), correct the path, or use one that comes by name: {", ".join(known)}')
-    return DistillationProcess.load(known.get(source, source))
+    return DistillationProcess.load(known.get(source, source)), source in known
 
 
 def fit_process(source: ProcessLike, names: Sequence[str], layers: dict[str, list[str]] | None = None,
@@ -74,7 +79,7 @@ def fit_process(source: ProcessLike, names: Sequence[str], layers: dict[str, lis
     check_choice('transfer', transfer, FLAG)
     if isinstance(source, dict):
         return DistillationProcess.by_hand(names, **{'unit': unit, **source})
-    process = load_process(source) if isinstance(source, str) else source
-    if transfer or isinstance(source, str) and source in library():
+    process, known = _load(source) if isinstance(source, str) else (source, False)
+    if transfer or known:
         return map_process(process, names, layers)
     return process.reorder(names, where, instead)

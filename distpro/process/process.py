@@ -7,7 +7,7 @@ import torch
 
 from ..errors import ProcessError
 from ..files import atomic_write
-from ..weighting import OFF, Weighting
+from ..weighting import Weighting, log_weights
 
 FORMAT = 'distpro process'
 VERSION = 3
@@ -95,8 +95,7 @@ class DistillationProcess:
                                f'{len(names)} numbers, one for each pathway; got progress={progress}, weights={weights}'
                                f'{others}')
         given = np.broadcast_to(given.reshape(len(knots), -1), (len(knots), len(names)))
-        alpha = np.log(given, out=np.full(given.shape, OFF), where=given > 0)
-        return cls(names, Weighting('exponential', unit=unit), knots, alpha)
+        return cls(names, Weighting('exponential', unit=unit), knots, log_weights(given))
 
     def __len__(self) -> int:
         return len(self.progress)

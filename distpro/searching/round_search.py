@@ -11,7 +11,7 @@ from ..errors import ArgumentError, SearchError, argument_prefix
 from ..pathways import PathwayGrid
 from ..process import DistillationProcess, ProcessLike, fit_process, interpolate
 from ..random_state import without_side_effects
-from ..weighting import OFF, Weighting
+from ..weighting import OFF, Weighting, log_weights
 from .round import Round, copied
 from .searchers import SEARCHERS, Searcher, Trial
 
@@ -240,8 +240,7 @@ def _alpha_of(source: ProcessLike, grid: PathwayGrid, knots: int) -> Tensor:
     if process.weighting.unit != grid.weighting.unit:
         raise ArgumentError(f"the process has weights in the unit '{process.weighting.unit}', and weighting.unit="
                             f"'{grid.weighting.unit}'")
-    weights = torch.from_numpy(process.weights_at(np.linspace(0, 1, knots).tolist()))
-    return torch.where(weights > math.exp(OFF), weights.log(), torch.full_like(weights, OFF))
+    return torch.from_numpy(log_weights(process.weights_at(np.linspace(0, 1, knots).tolist())))
 
 
 def reference_alphas(grid: PathwayGrid, knots: int) -> dict[str, Tensor]:

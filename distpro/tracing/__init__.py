@@ -1,5 +1,5 @@
 """Traces of a forward, detection of stages, logits and layouts, and reading of features."""
-from .fast_forward import FastForward
+from .fast_forward import FAST_CHOICES, FastForward
 from .layout import Layout, LayoutDetector
 from .logits import find_logits, is_headless, resolve_logits
 from .probe import probe_input
@@ -10,6 +10,6 @@ from .tap import FeatureTap
 from .trace import Call, Trace, in_place_off, trace
 
 __all__ = [
-    'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'Trace', 'find_logits', 'find_stages',
-    'in_place_off', 'is_headless', 'probe_input', 'resolve_logits', 'resolve_taps', 'trace'
+    'FAST_CHOICES', 'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'Trace',
+    'find_logits', 'find_stages', 'in_place_off', 'is_headless', 'probe_input', 'resolve_logits', 'resolve_taps', 'trace'
 ]

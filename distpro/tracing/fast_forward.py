@@ -17,7 +17,7 @@ from .trace import Trace, tensors_in
 
 # Largest relative error of a feature, as the norm of the difference. What is worse is not used.
 BOUNDS = dict(bfloat16=0.05, exact=1e-3)
-CHOICES = (True, 'exact', False)
+FAST_CHOICES = (True, 'exact', False)
 Features = dict[Any, Any]  # tensors, or nested tuples, lists and dicts of them, by name
 
 
@@ -44,7 +44,7 @@ class FastForward:
     """
 
     def __init__(self, traced: Trace, fast: bool | str = True) -> None:
-        check_choice('fast_teacher', fast, CHOICES)
+        check_choice('fast_teacher', fast, FAST_CHOICES)
         self.network = traced.modules['']
         self.norms = _norms_to_fold(traced)
         self._layers = {module: self.norms.get(module) for module in self.network.modules()

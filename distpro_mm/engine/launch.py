@@ -18,7 +18,7 @@ from distpro.checks import FLAG, check_choice
 from ..config_types import check_arguments, class_of, is_a, name_of
 from ..datasets.class_names import check_class_names, class_names, class_names_of_checkpoint
 from ..errors import ConfigError
-from ..models import TapDistill
+from ..models import DistPro, TapDistill
 from ..models.checkpoints import load_strict
 from ..models.losses.one_label import refuse_recorded_one_label
 from .config_errors import PREPROCESSORS, TYPELESS, check_numbers, check_optimizers, config_errors
@@ -149,6 +149,25 @@ def _merge_preprocessor(cfg: Config) -> None:
             raise ConfigError(f"model.architecture.train_cfg.augments: data_preprocessor.type='{name_of(kind)}' mixes no "
                               "images; use 'mmpretrain.ClsDataPreprocessor', or remove the augments")
         used.setdefault('batch_augments', copy.deepcopy(student.train_cfg))
+
+
+def build_pathways(cfg: Config) -> DistPro:
+    """Build the model of a config for its layers and pathways alone, without the teacher's weights.
+
+    Args:
+        cfg (Config): The config of a search or a distillation.
+
+    Raises:
+        ConfigError: If its model has no pathways, or its parts do not fit.
+    """
+    cfg = copy.deepcopy(cfg)
+    if 'teacher' in cfg.model:
+        cfg.model.teacher_ckpt = None
+    model = build_model(cfg)
+    if not isinstance(model, DistPro):
+        raise ConfigError(f'model.type={type(model).__name__} has no pathways: give a config with model.type=DistPro, e.g. '
+                          'configs/distpro/search.py')
+    return model
 
 
 def build_model(cfg: Config) -> nn.Module:

@@ -208,7 +208,7 @@ class Searcher(AskTell[Trial]):
     def propose(self) -> Trial | None:
         """Trial: The next trial, with its kind; None if there is none before an open one is told."""
         if any(trial.kind != 'step' or trial.confirms for trial in self.open):
-            return self._independent()
+            return self._independent([*self.history, *self.open])
         trial = None if self.open else self._explore()
         if trial is not None:
             return trial
@@ -220,9 +220,9 @@ class Searcher(AskTell[Trial]):
         first = confirmation.asks.trial
         return Trial(first.kind, first.alpha.clone(), confirms=True)
 
-    def _independent(self) -> Trial | None:
-        """The next of the trials that depend on no other: the references and the first level; None after the last."""
-        asked = {trial.kind for trial in [*self.history, *self.open]}
+    def _independent(self, trials: Sequence[Trial]) -> Trial | None:
+        """The next of those that depend on no other, the references and the first level; None if these trials have all."""
+        asked = {trial.kind for trial in trials}
         for name, alpha in self.references.items():
             if name not in asked:
                 return Trial(name, alpha.clone())
@@ -238,10 +238,7 @@ class Searcher(AskTell[Trial]):
 
     def _explore(self) -> Trial | None:
         """The next trial of the references and the levels; None if these are over."""
-        for name, alpha in self.references.items():
-            if not self.of_kind(name):
-                return Trial(name, alpha.clone())
-        return self._next_level() or self._next_logits() or self._next_shape()
+        return self._independent(self._tried) or self._next_level() or self._next_logits() or self._next_shape()
 
     @property
     def _refines(self) -> bool:

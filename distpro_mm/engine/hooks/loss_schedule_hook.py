@@ -6,7 +6,7 @@ from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import HOOKS
 from torch import nn
 
-from distpro.checks import check_number
+from distpro.checks import check_choice, check_number
 
 from ...errors import ConfigError
 from ..unwrap import unwrap
@@ -27,7 +27,7 @@ class LossScheduleHook(Hook):
     run continues the schedule, and a run with fewer epochs has a shorter one.
 
     Args:
-        warm_up (float): Share of the training over which the number rises from 0, in [0, 1]. Defaults to 0: none.
+        warm_up (float): Share of the training over which the number grows from 0, in [0, 1]. Defaults to 0: none.
         decay (float): Share of the training, at its end, over which it falls to 0, in [0, 1]. Defaults to 0: none.
         shape (str): 'linear' or 'cosine'. Defaults to 'linear'.
         of (str): 'distiller': losses of ``model.distiller``; 'student': losses of the student, such as its cross-entropy.
@@ -48,15 +48,14 @@ class LossScheduleHook(Hook):
         for name, value in (('warm_up', warm_up), ('decay', decay)):
             check_number(f'custom_hooks: LossScheduleHook.{name}', value, least=0, most=1, error=ConfigError)
         for name, value, known in (('shape', shape, tuple(SHAPES)), ('of', of, ('distiller', 'student'))):
-            if value not in known:
-                raise ConfigError(f'custom_hooks: LossScheduleHook.{name}={value!r} must be one of {", ".join(known)}')
+            check_choice(f'custom_hooks: LossScheduleHook.{name}', value, known, ConfigError)
         self.warm_up, self.decay, self.shape = warm_up, decay, SHAPES[shape]
         self.of, self.attribute, self.losses = of, attribute, losses
 
     def factor(self, progress: float) -> float:
         """The factor of the config's value at a training progress in [0, 1]."""
-        rise = self.shape(min(progress / self.warm_up, 1)) if self.warm_up else 1.0
-        return rise * (self.shape(min((1 - progress) / self.decay, 1)) if self.decay else 1.0)
+        growth = self.shape(min(progress / self.warm_up, 1)) if self.warm_up else 1.0
+        return growth * (self.shape(min((1 - progress) / self.decay, 1)) if self.decay else 1.0)
 
     def before_train(self, runner) -> None:
         """Store the values of the config."""

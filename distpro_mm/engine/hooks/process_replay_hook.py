@@ -135,8 +135,8 @@ class ProcessReplayHook(Hook):
                               'model.distiller', ", or set transfer='by_depth' to map it to other layers")
         before, now = process.origin.get('transfer'), grid.layer_names
         if before is not None:
-            note = '' if before['layers_are_listed'] else (' (in the order of its pathways, because its file does not list '
-                                                           'the layers)')
+            listed = before.get('layers_are_listed', True)
+            note = '' if listed else ' (in the order of its pathways, because its file does not list the layers)'
             logger.info(f"Mapped '{osp.basename(self.process)}' by depth{note}: " + '; '.join(
                 f'{side} {", ".join(before["layers"][side])} to {", ".join(now[side])}' for side in now))
         return process

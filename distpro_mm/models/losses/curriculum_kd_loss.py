@@ -22,7 +22,7 @@ class CurriculumKDLoss(nn.Module):
         loss_weight (float): Factor of the loss. Defaults to 1.
 
     Note:
-        In the release lambda rises from epoch to epoch, here from iteration to iteration. The paper's temperature per image
+        In the release lambda grows from epoch to epoch, here from iteration to iteration. The paper's temperature per image
         is not implemented.
     """
 
