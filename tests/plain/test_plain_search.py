@@ -135,7 +135,7 @@ def test_one_held_out_batch_is_on_the_device_at_a_time_and_the_losses_are_the_sa
 def test_the_gradient_is_what_a_change_of_the_weights_does_to_the_held_out_loss(data, teacher, monkeypatch):
     """Against complete rounds with all weights of a pathway changed, in float64.
 
-    A step goes along a gradient, which jumps at the kink of a ReLU, and then so does the held-out loss: the student is smooth.
+    A step goes along a gradient, which jumps at the kink of a ReLU, and so does the held-out loss: the student is smooth.
     """
     double = [[(images.double(), labels) for images, labels in loader] for loader in data]
     student = network().double()
