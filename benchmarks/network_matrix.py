@@ -122,6 +122,9 @@ def main() -> None:
     parser.add_argument('--out', type=pathlib.Path, default=ROOT / 'docs/networks_matrix.md')
     parser.add_argument('--outcomes', type=pathlib.Path, help='JSON file that stores outcomes; the page has those of it too')
     args = parser.parse_args()
+    unknown = [name for name in args.names if name not in ALL]
+    if unknown:
+        parser.error(f'{", ".join(unknown)}: not in benchmarks/networks.py, such as {next(iter(ALL))}')
     torch.set_num_threads(1)
     where, outcomes = describe(), {}
     if args.outcomes and args.outcomes.exists():
