@@ -1,5 +1,6 @@
 """Distillation of any two torch modules, for a training loop of one's own."""
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from .checks import FLAG, check_choice, check_number
 from .errors import ArgumentError, argument_prefix, is_number
 from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
-from .process import ProcessLike, fit_process
+from .process import DistillationProcess, LevelControl, ProcessLike, fit_process
 from .tracing import (
     FAST_CHOICES,
     FastForward,
@@ -22,7 +23,7 @@ from .tracing import (
     in_place_off,
     is_headless,
     resolve_taps,
-    trace,
+    trace_example,
 )
 from .weighting import Weighting
 
@@ -86,6 +87,7 @@ class Distillation(nn.Module):
 
     Attributes:
         grid (PathwayGrid): The pathways, their transforms and the weights in force.
+        level (LevelControl, optional): State of :meth:`control_level`, for checkpoints; None for a process of this pair.
 
     Raises:
         ArgumentError: If an argument is out of range, or layers or the process do not fit the networks.
@@ -127,7 +129,7 @@ class Distillation(nn.Module):
         for network in self._networks:
             in_place_off(network)
         teacher.eval()
-        traces = [_traced(inner(network), example) for network in (teacher, student)]
+        traces = [trace_example(inner(network), example) for network in (teacher, student)]
         self._fast = FastForward(traces[0], fast_teacher if inner(teacher) is teacher else False)
         taps = [resolve_taps(layers, traced, key, trained=key == 'receivers')
                 for layers, traced, key in zip((transmitters, receivers), traces, ('transmitters', 'receivers'))]
@@ -140,11 +142,15 @@ class Distillation(nn.Module):
         self.grid = PathwayGrid(taps[0], taps[1], transforms or dict(pointwise=PointwiseTransform), connections, distance,
                                 logit_taps, logit_losses, weighting, **kwargs)
         self.grid.to(next(student.parameters()))  # device and type
-        self.process = None
+        self.process: DistillationProcess | None = None
+        self.level: LevelControl | None = None
+        self._progress, self._classes = 0.0, 1
         if process is not None:
             with argument_prefix('process: '):
                 self.process = fit_process(process, self.grid.names, self.grid.layer_names, self.grid.weighting.unit,
                                            transfer, instead=', or pass transfer=True to carry it over by depth')
+            if 'transfer' in self.process.origin:
+                self.level = LevelControl([student, *self.grid.trained])
 
     def _is_headless(self, traced: Trace) -> bool:
         try:
@@ -170,8 +176,26 @@ class Distillation(nn.Module):
         """
         if not is_number(progress) or not 0 <= progress <= 1:
             raise ArgumentError(f'progress={progress!r} must be a number from 0, the first step, to 1, the last')
+        self._progress = float(progress)
         if self.process is not None:
-            self.grid.set_weights(self.process.at(progress), self.skip_below, self.process.weighting.unit)
+            weights = self.process.at(progress)
+            if self.level:
+                self.level.begin(progress)
+                weights = self.level.factor * weights
+            self.grid.set_weights(weights, self.skip_below, self.process.weighting.unit)
+
+    def control_level(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
+        """Start again with lower weights if those of a process of other networks are too high for this student.
+
+        See :class:`distpro.process.LevelControl`. Call it at the end of every step. A new start comes with a warning.
+
+        Args:
+            loss (Tensor): The student's mean cross-entropy on the labels of this batch, a scalar.
+            *optimizers (torch.optim.Optimizer): The optimisers, whose momentum is forgotten at a new start.
+        """
+        warning = self.level.observe(self._progress, loss, math.log(self._classes), optimizers) if self.level else None
+        if warning:
+            warnings.warn(warning, stacklevel=2)
 
     def forward(self, *args: Any, progress: float | None = None, **kwargs: Any) -> DistillationOutput:
         """Run the student and, if its gradient is wanted, the teacher and the pathways.
@@ -200,6 +224,7 @@ class Distillation(nn.Module):
         grid = self.grid
         output, received = self._read('student', 'receiver', args, kwargs)
         logits = received['logits']
+        self._classes = logits.shape[-1]
         if not grid.active:
             return DistillationOutput(logits, logits.new_zeros(()), {}, output)
         with torch.no_grad():
@@ -268,16 +293,6 @@ class _WithStudent(nn.Module):
 def inner(network: nn.Module) -> nn.Module:
     """The network inside ``torch.compile``, whose layers have their own names."""
     return getattr(network, '_orig_mod', network)
-
-
-def _traced(network: nn.Module, example: Any) -> Trace:
-    args: list[Any] = list(example) if isinstance(example, (tuple, list)) else []
-    kwargs = dict(example) if isinstance(example, dict) else {}
-    if not args and not kwargs:
-        args = [example]
-    if isinstance(args[0] if args else None, Tensor) and len(args[0]) < 2:
-        raise ArgumentError(f'example: {len(args[0])} image is given, and layers are found by comparing two or more')
-    return trace(network, lambda: network(*args, **kwargs))
 
 
 def _logit_tap(get_logits: Callable[[Any], Tensor], traced: Trace, side: str) -> FeatureTap:

@@ -106,6 +106,8 @@ CHOICES = {  # the same, with the values that would do
                                    lambda value: hooks.ProcessReplayHook('p.json', value), 'process, uniform, .*random'),
     'ProcessReplayHook.transfer': ('custom_hooks: ProcessReplayHook.transfer',
                                    lambda value: hooks.ProcessReplayHook('p.json', transfer=value), 'None, by_depth'),
+    'ProcessReplayHook.control_level': ('custom_hooks: ProcessReplayHook.control_level',
+                                        lambda value: hooks.ProcessReplayHook('p.json', control_level=value), 'True, False'),
     'Hypergradient.method': ('method', hypergradient, 'auto, jvp, differences'),
     'DistProOneStepSearchLoop.method': ('train_cfg.method', one_step_search, 'auto, jvp, differences'),
     'HeldOutSplit.part': ('HeldOutSplit.part', lambda value: HeldOutSplit([], value), 'train, held_out'),

@@ -203,6 +203,11 @@ class PathwayGrid(PathwayWeights):
             return None
         return None if feature.numel() == feature.size(1) else layers  # torch's batch norm refuses a single pixel
 
+    @property
+    def trained(self) -> tuple[nn.ModuleDict, nn.ModuleDict]:
+        """tuple[nn.ModuleDict, nn.ModuleDict]: The transforms, and the losses of logits."""
+        return self.transforms, self.logit_losses
+
     def _divisor(self, name: str, feature: Tensor) -> Tensor | None:
         """What a teacher's map is divided by: in the unit 'variance', the standard deviation of its layer's feature."""
         if self.unit == 'loss' or name == 'logits':

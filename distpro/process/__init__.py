@@ -2,11 +2,12 @@
 from ..errors import ProcessError
 from .ablation import ABLATIONS, ablation
 from .average import average_processes
+from .level_control import LevelControl
 from .library import ProcessLike, fit_process, library, load_process
 from .process import DistillationProcess, interpolate
 from .transfer import TRANSFERS, map_process
 
 __all__ = [
-    'ABLATIONS', 'TRANSFERS', 'DistillationProcess', 'ProcessError', 'ProcessLike', 'ablation', 'average_processes',
-    'fit_process', 'interpolate', 'library', 'load_process', 'map_process'
+    'ABLATIONS', 'TRANSFERS', 'DistillationProcess', 'LevelControl', 'ProcessError', 'ProcessLike', 'ablation',
+    'average_processes', 'fit_process', 'interpolate', 'library', 'load_process', 'map_process'
 ]

@@ -7,9 +7,10 @@ from .reader import FeatureReader
 from .resolve import resolve_taps
 from .stages import find_stages
 from .tap import FeatureTap
-from .trace import Call, Trace, in_place_off, trace
+from .trace import Call, Trace, in_place_off, trace, trace_example
 
 __all__ = [
     'FAST_CHOICES', 'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'Trace',
-    'find_logits', 'find_stages', 'in_place_off', 'is_headless', 'probe_input', 'resolve_logits', 'resolve_taps', 'trace'
+    'find_logits', 'find_stages', 'in_place_off', 'is_headless', 'probe_input', 'resolve_logits', 'resolve_taps', 'trace',
+    'trace_example'
 ]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..errors import ArgumentError
 from ..random_state import gpus
 from .layout import LayoutDetector
 
@@ -135,3 +136,22 @@ def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
         for module, mode in modes.items():
             module.training = mode
     return Trace(calls, model, output, uses.counts)
+
+
+def trace_example(network: nn.Module, example: Any) -> Trace:
+    """Trace a network's forward of an example.
+
+    Args:
+        network (nn.Module): The network.
+        example (Tensor, tuple or dict): Two or more images [B, C, H, W], or all arguments of the forward.
+
+    Raises:
+        ArgumentError: If there is one image only.
+    """
+    args: list[Any] = list(example) if isinstance(example, (tuple, list)) else []
+    kwargs = dict(example) if isinstance(example, dict) else {}
+    if not args and not kwargs:
+        args = [example]
+    if isinstance(args[0] if args else None, Tensor) and len(args[0]) < 2:
+        raise ArgumentError(f'example: {len(args[0])} image is given, and layers are found by comparing two or more')
+    return trace(network, lambda: network(*args, **kwargs))

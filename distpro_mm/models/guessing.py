@@ -53,6 +53,10 @@ class GuessingBaseline:
         own, *guesses = torch.stack(list(self._losses)).mean(0)
         return torch.stack([own, min(guesses)])
 
+    def latest(self) -> Tensor:
+        """Tensor: Loss of the classifier and of the same probability for every class [2] on the last batch."""
+        return self._losses[-1][[0, 2]]
+
     def close(self) -> None:
         """Stop watching."""
         self._handle.remove()

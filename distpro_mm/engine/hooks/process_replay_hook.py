@@ -3,17 +3,28 @@ import json
 import os.path as osp
 
 import numpy as np
-from mmengine.hooks import Hook
+import torch
+from mmengine.dist import all_reduce, get_world_size
+from mmengine.hooks import EMAHook, Hook
+from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import HOOKS
 
-from distpro.checks import MAX_SEED, check_choice, check_number, check_whole
+from distpro.checks import FLAG, MAX_SEED, check_choice, check_number, check_whole
 from distpro.errors import argument_prefix
 from distpro.pathways import PathwayGrid
-from distpro.process import ABLATIONS, TRANSFERS, DistillationProcess, ablation as ablated, fit_process
+from distpro.process import (
+    ABLATIONS,
+    TRANSFERS,
+    DistillationProcess,
+    LevelControl,
+    ablation as ablated,
+    fit_process,
+)
 
 from ...errors import ConfigError
+from ...models.guessing import GuessingBaseline, single_label_loss
 from ..search import Search
-from ..unwrap import grid_of
+from ..unwrap import grid_of, unwrap
 
 
 @HOOKS.register_module()
@@ -38,6 +49,12 @@ class ProcessReplayHook(Hook):
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
         transfer (str, optional): 'by_depth' maps a process of other networks to the pathways of the config, see
             :func:`distpro.process.map_process`. Defaults to None: a process of other pathways is refused.
+        control_level (bool): Whether a process that is mapped from other networks starts again with lower weights if the
+            student is worse than guessing, see :class:`distpro.process.LevelControl`. It needs a classifier with one label
+            per image and a cross-entropy, and does nothing for other students. Defaults to True.
+
+    Attributes:
+        restarted (int, optional): The iteration after which the training has last started again.
 
     Raises:
         ConfigError: If the file cannot be read or does not fit the pathways of the config.
@@ -52,7 +69,8 @@ class ProcessReplayHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, process: str | dict, ablation: str = 'process', skip_below: float = 0.0, seed: int = 0,
-                 transfer: str | None = None) -> None:
+                 transfer: str | None = None, control_level: bool = True) -> None:
+        check_choice('custom_hooks: ProcessReplayHook.control_level', control_level, FLAG, ConfigError)
         check_choice('custom_hooks: ProcessReplayHook.ablation', ablation, ABLATIONS, ConfigError)
         check_choice('custom_hooks: ProcessReplayHook.transfer', transfer, (None, *TRANSFERS), ConfigError)
         check_number('custom_hooks: ProcessReplayHook.skip_below', skip_below, least=0, error=ConfigError)
@@ -68,9 +86,14 @@ class ProcessReplayHook(Hook):
         self.skip_below = skip_below
         self.seed = seed
         self.transfer = transfer
+        self.control_level = control_level
+        self.restarted: int | None = None
+        self._level: LevelControl | None = None
+        self._guessing: GuessingBaseline | None = None
         self.schedule: np.ndarray | None = None
         self._replayed: dict | None = None  # hash and length of the process, here and in the checkpoint
         self._resumed: dict | None = None
+        self._resumed_level: dict | None = None
 
     def before_train(self, runner) -> None:
         """Read the process and compute the weights of all iterations [iterations, N]."""
@@ -96,19 +119,63 @@ class ProcessReplayHook(Hook):
         skipped = np.mean((self.schedule < self.skip_below) | (self.schedule == 0))
         runner.logger.info(f'Replaying {self.ablation} of {len(process)} steps over {runner.max_iters} iterations; '
                            f'{skipped:.0%} of the pathways are skipped (skip_below={self.skip_below})')
+        model = unwrap(runner.model)
+        loss = single_label_loss(model.student)
+        started = self._resumed_level is not None or runner.iter == 0
+        if self.control_level and 'transfer' in process.origin and loss is not None and started:
+            self._level = LevelControl([model.student, *grid.trained])
+            self._guessing = GuessingBaseline(loss, window=1)
+            if self._resumed_level is not None:
+                self._level.load_state_dict(self._resumed_level)
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Set the weights of this iteration."""
-        grid_of(runner.model).set_weights(self.schedule[runner.iter], self.skip_below, self.unit)
+        factor = 1.0
+        if self._level is not None:
+            factor = self._level.factor
+            self._level.begin(self._progress(runner))
+        grid_of(runner.model).set_weights(factor * self.schedule[runner.iter], self.skip_below, self.unit)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        """Start again with lower weights if the student is worse than guessing."""
+        if self._level is None:
+            return
+        wrappers = runner.optim_wrapper
+        optimizers = [wrapper.optimizer for wrapper in
+                      (wrappers.values() if isinstance(wrappers, OptimWrapperDict) else [wrappers])]
+        progress = self._progress(runner)
+        losses = [value for name, value in (outputs or {}).items() if 'loss' in name]
+        # In several processes the losses may differ; their mean is compared with that of guessing.
+        if get_world_size() == 1 and not all(torch.as_tensor(loss).isfinite().all() for loss in losses):
+            warning = self._level.restart(progress, 'the training loss is not finite', optimizers)
+        else:
+            warning = self._level.observe(progress, *self._guessing.latest(), optimizers, _mean_of_processes)
+        if warning:
+            self.restarted = runner.iter
+            runner.logger.warning(warning)
+            for hook in runner.hooks:
+                if isinstance(hook, EMAHook):
+                    hook.ema_model.steps.zero_()  # it then copies the weights of the next step
+
+    @staticmethod
+    def _progress(runner) -> float:
+        return runner.iter / max(runner.max_iters - 1, 1)
+
+    def after_train(self, runner) -> None:
+        """Stop watching the student's loss."""
+        if self._guessing is not None:
+            self._guessing.close()
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Store the hash and the length of the process."""
+        """Store the hash and the length of the process, and the state of the level control."""
         checkpoint['replayed'] = self._replayed
+        checkpoint['level'] = self._level and self._level.state_dict()
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Read the hash and the length of the checkpoint's process."""
+        """Read the hash and the length of the checkpoint's process, and the state of the level control."""
         if runner._resume:
             self._resumed = checkpoint.get('replayed')
+            self._resumed_level = checkpoint.get('level')
 
     def _check_resumed(self) -> None:
         """Refuse to resume with other weights."""
@@ -140,3 +207,8 @@ class ProcessReplayHook(Hook):
             logger.info(f"Mapped '{osp.basename(self.process)}' by depth{note}: " + '; '.join(
                 f'{side} {", ".join(before["layers"][side])} to {", ".join(now[side])}' for side in now))
         return process
+
+
+def _mean_of_processes(losses: torch.Tensor) -> torch.Tensor:
+    all_reduce(losses, op='mean')
+    return losses

@@ -83,7 +83,8 @@ class TrainingWatchHook(Hook):
         Raises:
             TrainingError: If a loss is not finite.
         """
-        if not self._watching:
+        if not self._watching or any(isinstance(hook, ProcessReplayHook) and hook.restarted == runner.iter
+                                     for hook in runner.hooks):
             return
         # RuntimeInfoHook has already read these values, so reading them again needs no synchronisation.
         losses = {name: float(torch.as_tensor(value).detach()) for name, value in (outputs or {}).items() if 'loss' in name}

@@ -1,0 +1,115 @@
+"""Starts a distillation again with lower weights if the student is worse than guessing."""
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+WORSE = 1.25  # times the loss of guessing
+DIVISOR = 4  # a search of the level takes the same steps
+WINDOW = 0.05  # share of the training, and the fewest steps, of a mean
+LEAST = 20
+END = 0.3  # share of the training after which nothing is changed
+MOST = 3  # new starts
+STATE = ('factor', '_from', '_steps', '_sums', '_initial', '_begun')
+
+
+class LevelControl:
+    """The factor of a process's weights, which is lowered where the student does not learn.
+
+    The level of the weights that a student endures differs by two orders of magnitude between networks, so a process of
+    another pair may be too high. Then the student's cross-entropy does not fall below that of guessing, log(number of
+    classes), from the beginning on; and a student that has trained so does not recover. So the mean cross-entropy over 5% to
+    10% of the training is compared with that of guessing, and again after every further 5%, until 30% of the training. If it
+    is 25% higher or more, the training starts again: the student and the transforms get back their initial weights, the
+    optimiser forgets its momentum, and all weights of the process are divided by 4. Learning rate and process go on from
+    where they are. The next 5%, in which a student starts anew, do not count. There are at most three new starts.
+
+    Args:
+        modules (Sequence[nn.Module]): What is trained: the student, the transforms, losses with parameters.
+
+    Attributes:
+        factor (float): What the weights are multiplied by, 1 or less.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module]) -> None:
+        self.factor = 1.0
+        self._modules = tuple(modules)
+        self._from, self._steps = WINDOW, 0
+        self._sums: Tensor | None = None  # stay on the device between checks
+        self._initial: list[dict[str, Tensor]] | None = None
+        self._begun = False
+
+    def begin(self, progress: float) -> None:
+        """Remember the weights that a new start begins with, before the first step; later forget them.
+
+        Args:
+            progress (float): Share of the training that is done, in [0, 1].
+        """
+        if progress >= END:
+            self._initial = None
+        elif not self._begun:
+            self._initial = [{key: value.detach().clone() for key, value in module.state_dict().items()}
+                             for module in self._modules]
+        self._begun = True
+
+    def observe(self, progress: float, own: Tensor, guess: Tensor | float, optimizers: Sequence[torch.optim.Optimizer] = (),
+                mean: Callable[[Tensor], Tensor] = lambda losses: losses) -> str | None:
+        """Note the losses of a step, and start again with a lower factor if that is due.
+
+        Args:
+            progress (float): Share of the training that is done before this step, in [0, 1].
+            own (Tensor): The student's cross-entropy of this step, a scalar.
+            guess (Tensor or float): That of a student that gives all classes the same probability.
+            optimizers (Sequence[torch.optim.Optimizer]): Those of the training. Defaults to none.
+            mean (Callable): Mean of a tensor over all processes. Defaults to one process.
+
+        Returns:
+            str, optional: A warning if the training starts again, else None.
+        """
+        if self._initial is None or progress >= END or progress < self._from:
+            return None
+        own = own.detach().float()
+        losses = torch.stack([own, torch.as_tensor(guess, dtype=own.dtype, device=own.device)])
+        self._sums = losses if self._sums is None else self._sums + losses
+        self._steps += 1
+        if self._steps < LEAST or progress < self._from + WINDOW:
+            return None
+        found, expected = (mean(self._sums) / self._steps).tolist()
+        self._from, self._steps, self._sums = progress, 0, None
+        if math.isfinite(found) and found < WORSE * expected:
+            return None
+        return self.restart(progress, f"the student's cross-entropy of {found:.4g} is worse than guessing, {expected:.4g}",
+                            optimizers)
+
+    def restart(self, progress: float, why: str, optimizers: Sequence[torch.optim.Optimizer] = ()) -> str | None:
+        """Start again with a lower factor, unless 30% of the training is done or it has started again three times.
+
+        Args:
+            progress (float): Share of the training that is done, in [0, 1].
+            why (str): The reason, for the warning.
+            optimizers (Sequence[torch.optim.Optimizer]): Those of the training. Defaults to none.
+
+        Returns:
+            str, optional: A warning if the training starts again, else None.
+        """
+        if self._initial is None or progress >= END or self.factor <= DIVISOR**-MOST:
+            return None
+        self._from, self._steps, self._sums = progress + WINDOW, 0, None
+        self.factor /= DIVISOR
+        for module, state in zip(self._modules, self._initial):
+            module.load_state_dict(state)
+        for optimizer in optimizers:
+            optimizer.state.clear()
+        return (f'{progress:.0%} of the training is done, and {why}: the weights of the process are too high for this '
+                'student. It starts again from its initial weights, and those of the process are multiplied by '
+                f'{self.factor:g} from here on')
+
+    def state_dict(self) -> dict:
+        """dict: What a resumed training continues from, for :meth:`load_state_dict`."""
+        return {name: getattr(self, name) for name in STATE}
+
+    def load_state_dict(self, state: dict) -> None:
+        """Continue from a state."""
+        for name in STATE:
+            setattr(self, name, state[name])

@@ -1,0 +1,58 @@
+"""distpro.Distillation with a process of other networks whose weights are too high, in a plain training loop."""
+import copy
+import warnings
+
+import pytest
+import torch
+import torch.nn.functional as functional
+from toys import network
+
+import distpro
+
+STEPS = 100
+
+
+def distillation(transfer):
+    """A pair, and a process of other networks (or of these) with weights with which this student diverges."""
+    torch.manual_seed(0)
+    student, teacher, example = network(), network(8), torch.randn(2, 3, 16, 16)
+    names = ['a>x:pointwise', 'b>y:pointwise', 'logits>logits:kl']
+    if not transfer:
+        names = distpro.Distillation(student, teacher, example).grid.names
+    weights = [[1e3] * len(names)] * 2
+    process = distpro.DistillationProcess(names, distpro.Weighting('absolute', unit='variance'), [0, 1], weights)
+    return distpro.Distillation(student, teacher, example, process=process, transfer=transfer)
+
+
+def train(kd):
+    """The total weight and the student at every step, and the warnings."""
+    optimizer = torch.optim.SGD([*kd.student.parameters(), *kd.parameters()], lr=0.1, momentum=0.9)
+    images, labels, totals, students = torch.randn(8, 3, 16, 16), torch.arange(8) % 4, [], []
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter('always')
+        for step in range(STEPS):
+            students.append(copy.deepcopy(kd.student.state_dict()))
+            out = kd(images, progress=step / (STEPS - 1))
+            totals.append(float(kd.grid.weights().sum()))
+            loss = functional.cross_entropy(out.logits, labels)
+            optimizer.zero_grad()
+            (loss + out.loss).backward()
+            optimizer.step()
+            kd.control_level(loss, optimizer)
+    return totals, students, [str(warning.message) for warning in said if 'starts again' in str(warning.message)]
+
+
+def test_the_student_starts_again_with_lower_weights():
+    kd = distillation(transfer=True)
+    totals, students, said = train(kd)
+    starts = [step for step in range(1, STEPS) if totals[step] < totals[step - 1]]
+    assert len(starts) == len(said) > 0 and 'multiplied by 0.25 from here on' in said[0]
+    assert totals[-1] == pytest.approx(totals[0] / 4**len(starts)) and kd.level.factor == 4.0**-len(starts)
+    for step in starts:
+        assert all(torch.equal(value, students[0][name]) for name, value in students[step].items())
+
+
+def test_a_process_of_this_pair_is_left_alone():
+    kd = distillation(transfer=False)
+    totals, _, said = train(kd)
+    assert kd.level is None and not said and len(set(totals)) == 1
