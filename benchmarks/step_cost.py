@@ -45,6 +45,19 @@ class Variant(NamedTuple):
     every: int = 1
 
 
+def ready(runner: Runner, every: int = 1) -> Variant:
+    """The training of a runner, ready to step on its first batch."""
+    runner._train_loop = runner.build_train_loop(runner._train_loop)
+    loop = runner.train_loop
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    runner.optim_wrapper.initialize_count_status(runner.model, 0, loop.max_iters)
+    batch = next(iter(loop.dataloader))
+    runner.model.train()
+    runner.call_hook('before_train')
+    runner.call_hook('before_train_epoch')
+    return Variant(lambda: loop.run_iter(0, batch), every)
+
+
 class Bench:
     """Builds the variants for one pair of networks."""
 
@@ -85,20 +98,12 @@ class Bench:
 
     def variant(self, kind: str, every: int = 1, **options) -> Variant:
         """The training of :meth:`config`, ready to step."""
-        cfg = self.config(kind, **options)
-        runner = build_trainer(cfg)
-        runner._train_loop = runner.build_train_loop(runner._train_loop)
-        loop = runner.train_loop
-        runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
-        runner.optim_wrapper.initialize_count_status(runner.model, 0, loop.max_iters)
-        batch = next(iter(loop.dataloader))
-        runner.model.train()
-        runner.call_hook('before_train')
-        runner.call_hook('before_train_epoch')
+        runner = build_trainer(self.config(kind, **options))
+        variant, loop = ready(runner, every), runner.train_loop
         if kind == 'search':
             loop.start()
             loop._held_out = itertools.repeat(next(loop._held_out))
-        return Variant(lambda: loop.run_iter(0, batch), every)
+        return variant
 
     def replay(self, skipped: int, pathways: int = 10) -> Variant:
         """A replay of a process with some pathways below the threshold."""
