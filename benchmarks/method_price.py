@@ -1,6 +1,6 @@
 """Seconds of a training step of each method of a comparison, and their ratios to the reference.
 
-The trainings of all methods take turns in one process, on batches of their own data, so that changes of the machine's load
+The trainings of all methods take turns in one process, on batches of the data, so that changes of the machine's load
 affect all of them. Methods that need the result of a search or another stage are left out.
 
     python benchmarks/method_price.py configs/benchmarks/cifar100_frontier.py --teacher-ckpt work_dirs/teacher/epoch_20.pth

@@ -1,4 +1,4 @@
-# Accuracy against epochs and compute on CIFAR-100 at 16 x 16 pixels: 3, 10 and 30 epochs, each with a schedule of its own. Methods
+# Accuracy against epochs and compute on CIFAR-100 at 16 x 16 pixels: 3, 10 and 30 epochs, each with its schedule. Methods
 # have the settings that were chosen on held-out images in cifar100_small, with 3 of 10 epochs. Run with --teacher-ckpt
 # docs/results/cifar100_small/teacher.pth.
 _base_ = '../_base_/benchmarks/distpro.py'

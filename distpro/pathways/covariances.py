@@ -15,12 +15,11 @@ import functools
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from .hcl_loss import HCLLoss
 from .linear import LinearLayers, kind, stacked_affine
-from .pooling import Pooling
+from .pooling import Pooling, block_means
 
 
 class StudentStatistics:
@@ -97,9 +96,9 @@ class TeacherMap:
     def variance(self, size: tuple[int, int]) -> Tensor:
         """Tensor: Mean variance of the channels of the divided map, averaged to a size whose bins are equal."""
         if size not in self._variances:
-            averaged = self.map if self.map.shape[2:] == size else F.adaptive_avg_pool2d(self.map, size)
-            square = F.mse_loss(averaged, self.mean[:, None, None].expand_as(averaged))
-            self._variances[size] = square * self.scale**2
+            height, width = self.map.shape[2:]
+            centred = (block_means(self.map, (height // size[0], width // size[1])) - self.mean[:, None, None]).flatten()
+            self._variances[size] = torch.dot(centred, centred) / len(centred) * self.scale**2
         return self._variances[size]
 
 
@@ -122,7 +121,7 @@ class TeacherStatistics:
             (fine if enlarges else coarse).append(level)
         self.share, averaged = sum(weight for _, weight in fine), tuple(coarse)
         block = full[0] // size[0], full[1] // size[1]
-        blocks = teacher.map if block == (1, 1) else F.avg_pool2d(teacher.map, block)
+        blocks = block_means(teacher.map, block)
         self.mean = teacher.mean * teacher.scale
         self.pixels = (blocks.transpose(0, 1).flatten(1) - teacher.mean[:, None]).mul_(teacher.scale)  # [C_t, M]
         # Where averages over the teacher's pixels are averages over the student's, both are computed from blocks.

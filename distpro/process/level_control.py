@@ -22,8 +22,8 @@ class LevelControl:
     classes), from the beginning on; and a student that has trained so does not recover. So the mean cross-entropy over 5% to
     10% of the training is compared with that of guessing, and again after every further 5%, until 30% of the training. If it
     is 25% higher or more, the training starts again: the student and the transforms get back their initial weights, the
-    optimiser forgets its momentum, and all weights of the process are divided by 4. Learning rate and process go on from
-    where they are. The next 5%, in which a student starts anew, do not count. There are at most three new starts.
+    optimiser forgets its momentum, and all weights of the process are divided by 4. Learning rate and process continue
+    from where they are. The next 5%, in which a student starts anew, do not count. There are at most three new starts.
 
     Args:
         modules (Sequence[nn.Module]): What is trained: the student, the transforms, losses with parameters.

@@ -89,7 +89,7 @@ def test_a_diverged_training_starts_again_at_once_at_most_three_times():
 
 
 @pytest.mark.parametrize('stop', [30, 50, 70, 200])
-def test_a_resumed_training_goes_on_as_if_nothing_had_happened(stop):
+def test_a_resumed_training_continues_with_the_same_starts(stop):
     model = nn.Linear(1, 1)
     control = LevelControl([model])
     first = []
