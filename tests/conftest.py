@@ -137,7 +137,7 @@ def small_config(folder, kind, name=None, **options):
             cfg.model.teacher = cfg.model.architecture
         cfg.model.teacher_ckpt = None
     if kind in (*KINDS, 'equal'):
-        cfg.model.distiller.connections = 'same_depth'
+        cfg.model.distiller.connections = 'nearest_depth'
         cfg.model.distiller.weighting.kd_weight = 1.0
     if kind == 'whole_run':
         # As many rounds as the test asks for, each of all epochs.

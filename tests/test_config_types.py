@@ -50,7 +50,7 @@ network = dict(
     neck=dict(type=GlobalAveragePooling), head=dict(type=LinearClsHead, num_classes=10, in_channels=32))
 model = dict(
     type=DistPro, architecture=network, teacher=network, input_shape=(1, 16, 16),
-    distiller=dict(type=DistProDistiller, connections='same_depth', transforms=[dict(type=PointwiseTransform)],
+    distiller=dict(type=DistProDistiller, connections='nearest_depth', transforms=[dict(type=PointwiseTransform)],
                    logits=[dict(type=KLDivergence, tau=4)], weighting=dict(type='exponential')))
 '''
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from ..errors import ArgumentError
 from ..tracing import FeatureTap
 
-CONNECTIONS = ('all', 'student_not_shallower', 'same_depth')
+CONNECTIONS = ('all', 'student_not_shallower', 'nearest_depth')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,8 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
         transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep.
         receivers (Sequence[FeatureTap]): The student's layers, from shallow to deep.
         connections (str or Sequence): 'all'; 'student_not_shallower': the student's layer at least as deep as the
-            teacher's; 'same_depth'; or explicit pairs (transmitter, receiver), each a name or an index in its list,
+            teacher's; 'nearest_depth': each student's layer with the teacher's layer of the nearest depth, the shallower
+            one of two; or explicit pairs (transmitter, receiver), each a name or an index in its list,
             which may be negative.
 
     Returns:
@@ -65,9 +66,11 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
         raise ArgumentError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
     else:
         teacher_depth, student_depth = depths(len(transmitters)), depths(len(receivers))
+        nearest = [min(range(len(transmitters)), key=lambda i: round(abs(teacher_depth[i] - depth), 9), default=0)
+                   for depth in student_depth]
         selected = {'all': lambda i, j: True,
-                'student_not_shallower': lambda i, j: student_depth[j] >= teacher_depth[i] - 1e-9,
-                'same_depth': lambda i, j: abs(student_depth[j] - teacher_depth[i]) < 1e-9}[connections]
+                    'student_not_shallower': lambda i, j: student_depth[j] >= teacher_depth[i] - 1e-9,
+                    'nearest_depth': lambda i, j: i == nearest[j]}[connections]
         pairs = [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if selected(i, j)]
     if not pairs:
         raise ArgumentError(f"{key}={connections!r} selects no pair of {[t.name for t in transmitters]} and "

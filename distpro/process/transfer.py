@@ -26,7 +26,7 @@ def map_process(process: DistillationProcess, names: Sequence[str],
 
     * in a cell with all four corners, the bilinear interpolation;
     * in a cell with fewer corners, the linear interpolation in their hull: a triangle, a segment (also a diagonal, as with
-      ``same_depth``) or a point;
+      ``nearest_depth``) or a point;
     * in holes and outside the grid, the value at the nearest point of such a hull; the mean of several at the same distance.
 
     A new pathway at a known point therefore has its value, and every value lies between the minimum and the maximum of the

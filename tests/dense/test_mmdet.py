@@ -142,7 +142,7 @@ def test_a_two_stage_detector_teaches_a_detr(coco, tmp_path):
         network._scope_ = 'mmdet'
     cfg.data_preprocessor = small(coco, tmp_path, 'equal').model.architecture.data_preprocessor
     cfg.model.distiller = dict(
-        type='DistProDistiller', connections='same_depth', transforms=[dict(type='PointwiseTransform')])
+        type='DistProDistiller', connections='nearest_depth', transforms=[dict(type='PointwiseTransform')])
     search = build_trainer(cfg)
     search.train()
     assert search.iter == 4 and search.model.distiller.grid.names == [f'{name}>{name}:pointwise' for name in (

@@ -197,7 +197,7 @@ def test_training_averaging_decay_and_clipping_never_touch_alpha(make_config):
 
 
 def test_alpha_of_another_number_of_pathways_is_refused():
-    model, other = build(), build(distiller=dict(connections='same_depth'))
+    model, other = build(), build(distiller=dict(connections='nearest_depth'))
     with pytest.raises(Exception, match='10 pathways and the model has 4'):
         other.distiller.grid.set_extra_state(model.distiller.grid.get_extra_state())
 

@@ -16,7 +16,7 @@ def test_the_stored_step_has_the_derivative_of_a_real_one(dropout):
 
     def prepare():
         torch.manual_seed(3)
-        model = build(distiller=dict(connections='same_depth')).double()
+        model = build(distiller=dict(connections='nearest_depth')).double()
         model.init_weights()
         model.student.backbone.layer1.add_module('dropout', torch.nn.Dropout(dropout))
         optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], 0.05, 0.9, nesterov=True)
@@ -157,7 +157,7 @@ def test_sensitivities_are_each_pathways_own_where_others_are_not_computed():
 
 
 def test_a_weight_of_zero_leaves_no_sensitivity():
-    model = build(distiller=dict(connections='same_depth'))
+    model = build(distiller=dict(connections='nearest_depth'))
     model.cache_batch(True)
     model.distiller.grid.weights = lambda: torch.tensor([1.0, 0.0, 2.0, 3.0])
     sum(model(*batch(12), mode='loss').values()).backward()

@@ -64,7 +64,7 @@ def test_two_changes_together_are_advised_where_none_alone_does_enough():
 def test_the_most_expensive_pathways_are_advised_on_first(monkeypatch):
     monkeypatch.setattr(cost_report, 'OUT_OF_PROPORTION', 0.0)
     monkeypatch.setattr(cost_report, 'LISTED', 3)
-    model = build(distiller=dict(connections='same_depth'))
+    model = build(distiller=dict(connections='nearest_depth'))
     *lines, last = cost_advice(model)
     highest = sorted(pathway_costs(model).tolist(), reverse=True)
     assert [float(line.split(' costs ')[1].split()[0]) for line in lines] == [round(cost, 2) for cost in highest[:3]]

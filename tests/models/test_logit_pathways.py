@@ -273,7 +273,7 @@ def test_a_teacher_without_logits_is_compared_by_its_features(kind):
     model = MODELS.build(dict(
         _scope_='mmrazor', type='DistPro', architecture=dict(type='TwoClassifiers', how='layer'), teacher=Pooled(kind),
         input_shape=SHAPE, distiller=dict(
-            type='DistProDistiller', transmitters=layers, receivers=['stem', 'body'], connections='same_depth',
+            type='DistProDistiller', transmitters=layers, receivers=['stem', 'body'], connections='nearest_depth',
             transforms=[dict(type='PointwiseTransform')], logits=[KL])))
     assert model.distiller.grid.names == ['module_stem>stem:pointwise', 'module_body>body:pointwise']
     loss = model(*batch(), mode='loss')['distill.loss_pathways']

@@ -44,7 +44,7 @@ def test_the_scale_of_the_teachers_features_does_not_matter(unit, equal, transfo
     for scale in (1, 20):
         torch.manual_seed(0)
         weighting = dict(type='exponential', unit=unit)
-        model = build(teacher=classifier(8), distiller=dict(EXPONENTIAL, weighting=weighting, connections='same_depth',
+        model = build(teacher=classifier(8), distiller=dict(EXPONENTIAL, weighting=weighting, connections='nearest_depth',
                                                          transforms=[dict(type=transform)]))
         images, samples = batch(20)
         received, transmitted = read(model, images, samples)

@@ -37,8 +37,8 @@ def test_four_stages_each_give_the_ten_pairs_of_the_paper():
     assert pairs == [(STAGES[i], STAGES[j]) for i in range(4) for j in range(4) if j >= i] and len(pairs) == 10
 
 
-def test_same_depth_of_equal_lists_is_one_to_one():
-    assert named(connect(taps(*STAGES), taps(*STAGES), 'same_depth')) == [(name, name) for name in STAGES]
+def test_nearest_depth_of_equal_lists_is_one_to_one():
+    assert named(connect(taps(*STAGES), taps(*STAGES), 'nearest_depth')) == [(name, name) for name in STAGES]
 
 
 @pytest.mark.parametrize('teachers', range(1, 8))
@@ -49,7 +49,11 @@ def test_lists_of_different_lengths_are_compared_by_relative_depth(teachers, stu
     def depth(index, count):
         return Fraction(index, count - 1) if count > 1 else Fraction(1)
 
-    compare = dict(all=lambda t, s: True, student_not_shallower=lambda t, s: s >= t, same_depth=lambda t, s: s == t)
+    def is_nearest(teacher, student):
+        found = [depth(index, teachers) for index in range(teachers)]
+        return teacher == min(found, key=lambda other: (abs(other - student), other))  # the shallower one of two
+
+    compare = dict(all=lambda t, s: True, student_not_shallower=lambda t, s: s >= t, nearest_depth=is_nearest)
     assert set(compare) == set(CONNECTIONS)
     for word, keep in compare.items():
         expected = [(f't{i}', f's{j}') for i in range(teachers) for j in range(students)
@@ -57,8 +61,9 @@ def test_lists_of_different_lengths_are_compared_by_relative_depth(teachers, stu
         assert named(connect(numbered(teachers, 't'), numbered(students, 's'), word)) == expected
 
 
-def test_three_and_five_layers_meet_at_start_middle_and_end():
-    assert named(connect(numbered(3, 't'), numbered(5, 's'), 'same_depth')) == [('t0', 's0'), ('t1', 's2'), ('t2', 's4')]
+def test_every_layer_of_the_student_has_its_nearest_layer_of_the_teacher():
+    pairs = named(connect(numbered(3, 't'), numbered(5, 's'), 'nearest_depth'))
+    assert pairs == [('t0', 's0'), ('t0', 's1'), ('t1', 's2'), ('t1', 's3'), ('t2', 's4')]
 
 
 def test_the_taps_themselves_are_paired():
@@ -70,7 +75,7 @@ def test_the_taps_themselves_are_paired():
 
 @pytest.mark.parametrize('word', ['deep', '', 'All', 'same-depth'])
 def test_an_unknown_word_is_refused_with_the_known_ones(word):
-    with pytest.raises(ArgumentError, match=f"{KEY}='{word}' is not one of all, student_not_shallower, same_depth or"):
+    with pytest.raises(ArgumentError, match=f"{KEY}='{word}' is not one of all, student_not_shallower, nearest_depth or"):
         connect(taps(*STAGES), taps(*STAGES), word)
 
 
@@ -120,7 +125,7 @@ def test_a_pair_named_twice_is_refused(again):
 
 
 @pytest.mark.parametrize('transmitters, receivers, connections', [
-    (STAGES, STAGES, []), (STAGES, STAGES, ()), ((), STAGES, 'all'), (STAGES, (), 'same_depth'),
+    (STAGES, STAGES, []), (STAGES, STAGES, ()), ((), STAGES, 'all'), (STAGES, (), 'nearest_depth'),
     (('last', ), (), 'student_not_shallower'),
 ])
 def test_nothing_left_is_refused(transmitters, receivers, connections):

@@ -70,7 +70,7 @@ def test_both_doors_train_the_same_student_bit_for_bit(make_config, tmp_path):
     given = lambda batch: model.data_preprocessor(batch, True)  # noqa: E731
     first = given(next(iter(start_at(loader, 0, 0))))['inputs']
     kd = distpro.Distillation(
-        model.student, model.teacher, dict(inputs=first[:2], mode='tensor'), connections='same_depth', process=process,
+        model.student, model.teacher, dict(inputs=first[:2], mode='tensor'), connections='nearest_depth', process=process,
         transforms=dict(pointwise=distpro.pathways.PointwiseTransform))
     kd.grid.load_state_dict(model.distiller.grid.state_dict())
     assert kd.grid.names == model.distiller.grid.names
@@ -129,8 +129,8 @@ def test_a_searched_process_is_replayed_from_its_file(tmp_path):
     replayed(images(), progress=0.5)
     assert torch.allclose(replayed.grid.weights(), torch.full((len(kd.grid.names), ), 2.0))
     with pytest.raises(distpro.ArgumentError, match='^process: .*does not fit.*transfer=True'):
-        distillation(process=str(tmp_path / 'process.json'), connections='same_depth')
-    carried = distillation(process=str(tmp_path / 'process.json'), connections='same_depth', transfer=True)
+        distillation(process=str(tmp_path / 'process.json'), connections='nearest_depth')
+    carried = distillation(process=str(tmp_path / 'process.json'), connections='nearest_depth', transfer=True)
     assert carried.process.names == carried.grid.names
 
 

@@ -127,7 +127,7 @@ def test_on_a_triangle_a_linear_function_is_met_exactly(before, after):
 
 
 @pytest.mark.parametrize('before, after', [(3, 4), (5, 3), (4, 9), (2, 5), (3, 1)])
-def test_same_depth_is_interpolated_along_the_diagonal(before, after):
+def test_nearest_depth_is_interpolated_along_the_diagonal(before, after):
     process = drawn(*pair(before, before, SAME))
     mapped = map_process(process, *pair(after, after, SAME, letters='uv'))
     expected = np.stack([np.interp(places(after), places(before), row) for row in process.weights])

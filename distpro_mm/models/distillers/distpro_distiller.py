@@ -35,7 +35,7 @@ class DistProDistiller(TapDistiller):
             names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). If a layer
             ends with an activation, its feature is taken before this activation. Defaults to 'auto'.
         receivers (str or Sequence): The student's layers, in the same format. Defaults to 'auto'.
-        connections (str or Sequence): 'all', 'student_not_shallower', 'same_depth' or pairs of layer names. Defaults to
+        connections (str or Sequence): 'all', 'student_not_shallower', 'nearest_depth' or pairs of layer names. Defaults to
             'student_not_shallower'.
         transforms (Sequence[dict]): Transforms; each adds one pathway per connection. The label of a transform is ``name``,
             by default the type without "Transform". Defaults to the release's ``ConvAttentionTransform``.

@@ -31,7 +31,7 @@ class PairDistiller(TapDistiller):
         loss (dict): Loss of a pair, called with the student's and the teacher's feature, and with ``gt_labels`` or
             ``data_samples`` if its forward has these arguments.
         connections (str or Sequence): Pairs of layers to compare, see :func:`distpro.pathways.connect`. Defaults to
-            'same_depth'.
+            'nearest_depth'.
         student_connector (dict or list[dict], optional): Applied to the student's feature; a list is applied in order.
             Defaults to None: the feature is not changed.
         teacher_connector (dict or list[dict], optional): Applied to the teacher's feature. Defaults to None.
@@ -52,7 +52,7 @@ class PairDistiller(TapDistiller):
         ...     loss=dict(type='L2Loss', normalize=False, div_element=True, loss_weight=100))
     """
 
-    def __init__(self, loss: dict, connections: str | Sequence = 'same_depth',
+    def __init__(self, loss: dict, connections: str | Sequence = 'nearest_depth',
                  student_connector: None | dict | list[dict] = None,
                  teacher_connector: None | dict | list[dict] = None, weights: Sequence[float] | None = None,
                  compare_at: str = 'own', **kwargs) -> None:
