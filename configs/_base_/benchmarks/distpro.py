@@ -24,7 +24,7 @@ searches = dict(
     evolution_rounds=dict(  # more rounds than `search` costs, because evolution needs them
         config='../distpro/search.py', options={'train_cfg.searcher.type': 'CMAESSearcher', 'train_cfg.rounds': 22}, seeds=[0]),
     published_search=dict(config='../distpro/published_search.py', options=scaled, seeds=[0]))
-distpro = dict(config='../distpro/distill.py', options={'custom_hooks.0.process': 'stage://search/process'})
+distpro = dict(config='../distpro/distill_searched.py', options={'custom_hooks.0.process': 'stage://search/process'})
 controls = {  # ablations of the process
     ablation: dict(ablation_of='distpro', options={'custom_hooks.0.ablation': ablation}, budgets=[1])
     for ablation in ('uniform', 'mean', 'mean_over_pathways', 'random', 'last', 'shuffled')
@@ -38,6 +38,6 @@ published = dict(
     config='../distpro/published_distill.py', options={'custom_hooks.0.process': 'stage://published_search/process'})
 published_uniform = dict(ablation_of='published', options={'custom_hooks.0.ablation': 'uniform'})
 random_search = dict(
-    config='../distpro/distill.py', options={'custom_hooks.0.process': 'stage://random_rounds/process'}, budgets=[1])
+    config='../distpro/distill_searched.py', options={'custom_hooks.0.process': 'stage://random_rounds/process'}, budgets=[1])
 evolution_search = dict(
-    config='../distpro/distill.py', options={'custom_hooks.0.process': 'stage://evolution_rounds/process'}, budgets=[1])
+    config='../distpro/distill_searched.py', options={'custom_hooks.0.process': 'stage://evolution_rounds/process'}, budgets=[1])
