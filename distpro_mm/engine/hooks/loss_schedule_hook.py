@@ -61,8 +61,8 @@ class LossScheduleHook(Hook):
         if warm_up_epochs is not None:
             check_number('custom_hooks: LossScheduleHook.warm_up_epochs', warm_up_epochs, least=1, error=ConfigError)
             if warm_up:
-                raise ConfigError(f'custom_hooks: LossScheduleHook.warm_up={warm_up} and warm_up_epochs={warm_up_epochs} are '
-                                  'both given: leave one out')
+                raise ConfigError(f'custom_hooks: LossScheduleHook.warm_up={warm_up} and warm_up_epochs={warm_up_epochs} '
+                                  'are both given: leave one out')
         self.warm_up, self.warm_up_epochs, self.decay, self.shape = warm_up, warm_up_epochs, decay, SHAPES[shape]
         self.of, self.attribute, self.losses = of, attribute, losses
 
