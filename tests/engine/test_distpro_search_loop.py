@@ -225,7 +225,7 @@ def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
     (dict(param_scheduler=dict(_delete_=True, student=[], alpha=[])), 'param_scheduler: a search in rounds takes those of'),
     (dict(model__distiller__compile_transforms=True), 'compile_transforms=True: what is compiled has no second derivative'),
     (dict(custom_hooks=[dict(type='mmrazor.LossScheduleHook', warm_up_epochs=1)]), 'LossScheduleHook changes'),
-    (dict(custom_hooks=[dict(type=LongerWarmUpHook, epochs=1)]), 'LongerWarmUpHook changes'),
+    (dict(custom_hooks=[dict(type=LongerWarmUpHook, warm_up_epochs=1)]), 'LongerWarmUpHook changes'),
     (dict(optim_wrapper__constructor='mmrazor.DistProOptimWrapperConstructor'), 'optim_wrapper of an ordinary training'),
     (dict(optim_wrapper__clip_grad=dict(max_norm=1.0)), 'optim_wrapper.clip_grad is not supported in a search'),
     (dict(custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process='x.json')]), 'ProcessReplayHook'),
