@@ -88,7 +88,8 @@ def test_a_round_is_an_ordinary_training_with_its_weights(make_config):
 def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.11, 2.09])
     monkeypatch.setattr(Round, 'measure', with_losses(losses))
-    runner = trained(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3, train_cfg__initial_bump=0))
+    runner = trained(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3, train_cfg__initial_bump=0,
+                                 train_cfg__max_epochs=1))
     history, process = runner.train_loop.searcher.history, written_process(runner)
     assert [done.loss for done in history] == [3.0, 2.0, 2.5, 2.11, 2.09]
     assert process.origin['trials'] == [dict(kind='step', loss=done.loss) for done in history]
