@@ -3,12 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test long slow lint clean
 demo: $(VENV)/.ready
 	$(BIN)/python tools/compare.py configs/benchmarks/digits.py
 
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2
+
+long: $(VENV)/.ready
+	$(BIN)/python -m pytest -n 2 -m long
 
 slow: $(VENV)/.ready
 	$(BIN)/python -m pytest -m slow

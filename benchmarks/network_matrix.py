@@ -26,7 +26,7 @@ from machine import ROOT, describe
 from networks import ALL
 
 CLASSES = 10
-VANISHING = 'of random weights: the features of its deeper layers vanish, with variances below 1e-40'
+VANISHING = 'of random weights: the features of its deeper layers vanish, and have no weight'
 NOTES = {'hf:mobilevit': VANISHING, 'hf:mobilevitv2': VANISHING, 'hf:clip_vision_model': 'has no classifier',
          'hf:imagegpt': 'takes the indices of colours, not images', 'hf:perceiver': 'holds latents, not maps'}
 LIBRARIES = dict(timm='timm', torchvision='torchvision', hf='transformers')

@@ -11,6 +11,7 @@ import types
 # Tensors this small are slower with several threads, much slower on shared cores.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')  # required for a deterministic run on a GPU
+os.environ.setdefault('TORCHINDUCTOR_COMPILE_THREADS', '1')  # others are processes, each of which imports torch
 
 import numpy as np
 import pytest
@@ -26,12 +27,14 @@ from processes import deterministic
 
 import distpro_mm  # noqa: F401  registers everything
 from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_model
 from distpro_mm.reporting import figures
 from distpro_mm.validation import bases_read_once
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAIR = 'resnet20_resnet8-half_digits'
 SAVE_FIGURE = figures.save_figure
+INSTANCES = {kind: kind._instance_dict.copy() for kind in (DefaultScope, MMLogger, MessageHub, Visualizer)}
 KINDS = dict(search='distpro/published_search', distill='distpro/published_distill', whole_run='distpro/search')
 
 
@@ -66,10 +69,8 @@ def no_pair_from_outside(monkeypatch):
 @pytest.fixture(autouse=True)
 def no_instances_from_other_tests():
     """mmengine holds the logger, scope, losses and visualizer of each run, and copies all scopes to change the scope."""
-    before = {kind: kind._instance_dict.copy() for kind in (DefaultScope, MMLogger, MessageHub, Visualizer)}
-    yield
-    for kind, instances in before.items():
-        kind._instance_dict = instances
+    for kind, instances in INSTANCES.items():  # not those before the test, which fixtures of the session may have made
+        kind._instance_dict = instances.copy()
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -154,12 +155,21 @@ def make_config(tmp_path):
 
 
 @pytest.fixture(scope='session')
-def teacher_ckpt(tmp_path_factory):
+def trained_teacher(tmp_path_factory):
     """A checkpoint of the small configs' teacher after 12 epochs."""
     cfg = small_config(tmp_path_factory.mktemp('teacher'), 'student', train_cfg__max_epochs=12)
     cfg.train_dataloader.dataset.images_per_class = 60
     Runner.from_cfg(cfg).train()
     return os.path.join(cfg.work_dir, 'epoch_12.pth')
+
+
+@pytest.fixture
+def teacher_ckpt(tmp_path):
+    """A checkpoint of the small configs' teacher with random weights."""
+    model = build_model(small_config(tmp_path, 'student'))
+    path = str(tmp_path / 'teacher.pth')
+    torch.save(dict(state_dict=model.state_dict(), meta={}), path)
+    return path
 
 
 @pytest.fixture

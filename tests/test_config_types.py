@@ -14,7 +14,7 @@ from torch import nn
 from distpro.errors import ArgumentError
 from distpro_mm.config_types import check_arguments, checked, class_of, is_a, name_of
 from distpro_mm.engine.config_file import load_config
-from distpro_mm.engine.hooks import DistillWarmUpHook, ProcessReplayHook
+from distpro_mm.engine.hooks import LossScheduleHook, ProcessReplayHook
 from distpro_mm.engine.hooks.process_record_hook import origin
 from distpro_mm.engine.launch import build_model, build_trainer, replay_hooks
 from distpro_mm.errors import ConfigError
@@ -90,7 +90,7 @@ class OwnReplayHook(ProcessReplayHook):
 
 def test_hooks_that_replay_are_known_by_their_class():
     kinds = [OwnReplayHook, 'mmrazor.ProcessReplayHook', 'distpro_mm.engine.hooks.ProcessReplayHook', ProcessReplayHook]
-    others = ['mmrazor.DistillWarmUpHook', DistillWarmUpHook, 'EMAHook', 'no.such.Hook']
+    others = ['mmrazor.LossScheduleHook', LossScheduleHook, 'EMAHook', 'no.such.Hook']
     cfg = Config(dict(custom_hooks=[dict(type=kind) for kind in kinds + others]))
     assert [hook['type'] for hook in replay_hooks(cfg)] == kinds
 

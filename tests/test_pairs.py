@@ -16,10 +16,11 @@ from made_up import two_steps
 CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 PAIRS = sorted(path.stem for path in (CONFIGS / '_base_' / 'pairs').glob('*.py'))
 BASELINES = sorted(path.stem for path in (CONFIGS / 'baselines').glob('*.py'))
-# Search and distillation of these take less than three seconds. The other pairs are slow tests.
+# Search and distillation of these take less than three seconds.
 SMALL = ('resnet110_resnet32_cifar100', 'resnet20_resnet8-half_digits', 'resnet56_resnet20_cifar100',
          'wrn-28-4_resnet56_cifar100', 'wrn-28-4_wrn-16-2_cifar100', 'wrn-40-2_shufflenetv1_cifar100',
          'wrn-40-2_wrn-16-2_cifar100', 'wrn-40-2_wrn-40-1_cifar100')
+HUGE = {pair for pair in PAIRS if 'pyramidnet' in pair}
 # These methods use the map before pooling, where a plain transformer has its class token.
 NOT_FOR = {('deit-small_deit-tiny_imagenet', 'norm'), ('deit-small_deit-tiny_imagenet', 'simkd')}
 FIRST_STAGES = {
@@ -84,12 +85,13 @@ def built(path, pair):
     return MODELS.build(cfg.model)
 
 
-def slow_but(quick):
-    quick = list(quick)
-    return [pair if pair in quick else pytest.param(pair, marks=pytest.mark.slow) for pair in PAIRS]
+def marked(**pairs):
+    """All pairs, of which some have a mark."""
+    marks = {pair: getattr(pytest.mark, mark) for mark, named in pairs.items() for pair in named}
+    return [pytest.param(pair, marks=marks.get(pair, ())) for pair in PAIRS]
 
 
-@pytest.mark.parametrize('pair', slow_but(SMALL))
+@pytest.mark.parametrize('pair', marked(slow=set(PAIRS) - set(SMALL)))
 def test_search_and_distillation_of_every_pair(pair, tmp_path):
     search = train('distpro/published_search.py', pair, tmp_path)
     path = os.path.join(search.work_dir, 'process.json')
@@ -101,7 +103,7 @@ def test_search_and_distillation_of_every_pair(pair, tmp_path):
           custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=path)])
 
 
-@pytest.mark.parametrize('pair', slow_but(pair for pair in PAIRS if 'pyramidnet' not in pair))
+@pytest.mark.parametrize('pair', marked(slow=HUGE, long=set(PAIRS) - set(SMALL) - HUGE))
 def test_every_pair_distils_logits(pair, tmp_path):
     train('baselines/kd.py', pair, tmp_path)
 

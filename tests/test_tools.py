@@ -171,6 +171,7 @@ def test_help(name, tool):
         assert option in done.stdout
 
 
+@pytest.mark.long
 def test_a_wrong_checkpoint_ends_a_process_with_one_line(tmp_path):
     done = subprocess.run([sys.executable, str(ROOT / 'tools' / 'train.py'), str(ROOT / SEARCH), '--work-dir', tmp_path,
                            '--cfg-options', 'model.teacher_ckpt=nowhere.pth'], cwd=tmp_path, text=True,

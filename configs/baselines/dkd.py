@@ -7,4 +7,4 @@ model = dict(
     teacher_ckpt=_base_.teacher_ckpt,
     distiller=dict(
         _base_.dkd, distill_losses=dict(loss_dkd=dict(_base_.dkd.distill_losses.loss_dkd, **_base_.dkd_loss))))
-custom_hooks = [dict(_base_.dkd_warm_up, epochs=_base_.warm_up_epochs)]
+custom_hooks = [dict(_base_.dkd_warm_up, warm_up_epochs=_base_.warm_up_epochs)]

@@ -9,4 +9,4 @@ model = dict(
         _base_.lskd_dkd,
         distill_losses=dict(
             loss_dkd=dict(dict(_base_.lskd_dkd.distill_losses.loss_dkd, **_base_.dkd_loss), **_base_.lskd_dkd_loss))))
-custom_hooks = [dict(_base_.lskd_dkd_warm_up, epochs=_base_.warm_up_epochs)]
+custom_hooks = [dict(_base_.lskd_dkd_warm_up, warm_up_epochs=_base_.warm_up_epochs)]

@@ -10,4 +10,4 @@ model = dict(
         _base_.reviewkd,
         loss=dict(_base_.reviewkd.loss, **_base_.reviewkd_loss),
         **_base_.reviewkd_options))
-custom_hooks = [dict(_base_.reviewkd_warm_up, epochs=_base_.warm_up_epochs)]
+custom_hooks = [dict(_base_.reviewkd_warm_up, warm_up_epochs=_base_.warm_up_epochs)]

@@ -13,10 +13,11 @@ from .by_name import ByName
 from .covariances import LinearPathways
 from .hcl_loss import HCLLoss
 from .linear import LinearLayers, linear_layers
-from .maps import averaged, variance_of
+from .maps import averaged
 from .pathway import Pathway, connect, span
 from .recorded_loss import RecordedLoss
 from .sensitivities import SensitivityRecorder
+from .variances import TeacherVariances
 from .weights import PathwayWeights
 
 COMPARE_AT = ('teacher', 'smaller')
@@ -54,8 +55,6 @@ class PathwayGrid(PathwayWeights):
     Attributes:
         pathways (list[Pathway]): The pathways [N], in the order of alpha and the weights.
         layer_names (dict[str, list[str]]): All 'transmitters' and 'receivers', connected or not, from shallow to deep.
-        variances (Tensor): Variance of the teacher's feature at each transmitting layer, measured on the first batch; 0 if
-            not measured.
         alpha, unit, active: See :class:`PathwayWeights`.
 
     Raises:
@@ -81,7 +80,7 @@ class PathwayGrid(PathwayWeights):
         for name, flag in dict(compile_transforms=compile_transforms, from_covariances=from_covariances,
                                cuda_graph=cuda_graph).items():
             check_choice(name, flag, FLAG)
-        self.compare_at, self.compile_transforms, self.average = compare_at, compile_transforms, average
+        self.compare_at, self.compile_transforms = compare_at, compile_transforms
         self.from_covariances, self.cuda_graph = from_covariances, cuda_graph
         self._recorded_loss = RecordedLoss(self)
         pairs = connect(transmitters, receivers, connections)
@@ -100,8 +99,7 @@ class PathwayGrid(PathwayWeights):
         if self.logit_losses:
             self.pathways += self._logit_pathways(logit_taps)
         self._start_weights(len(self.pathways))
-        self.variances = torch.zeros(len(transmitters))
-        self._measured: set[int] = set()
+        self._variances = TeacherVariances(self.layer_names['transmitters'], average)
         self.record_sensitivities(False)
 
     def _logit_pathways(self, taps: tuple[FeatureTap, FeatureTap] | None) -> list[Pathway]:
@@ -115,6 +113,14 @@ class PathwayGrid(PathwayWeights):
         if any('logits' in (pathway.transmitter.name, pathway.receiver.name) for pathway in self.pathways):
             raise ArgumentError("logits: a different layer is called 'logits' too: rename it with name=")
         return [Pathway(transmitter, receiver, label) for label in self.logit_losses]
+
+    @property
+    def variances(self) -> Tensor:
+        """Tensor: Variance of the teacher's feature at each transmitting layer, measured on the first batch.
+
+        0 if not measured. Infinite if the feature is constant; the losses of its pathways are 0.
+        """
+        return self._variances.values
 
     @property
     def names(self) -> list[str]:
@@ -154,6 +160,8 @@ class PathwayGrid(PathwayWeights):
                        arguments: Callable[[str], dict] | None = None, catch: bool = False) -> Tensor:
         """Unweighted losses of the active pathways, in the unit of the weights.
 
+        In the unit 'variance', the losses of pathways from a constant feature of the teacher are 0.
+
         Args:
             received (dict[str, Tensor]): The student's features by layer, each [B, C, H, W]; logits [B, K].
             transmitted (dict[str, Tensor]): The teacher's features by layer.
@@ -167,12 +175,14 @@ class PathwayGrid(PathwayWeights):
         losses: dict[int, Tensor] = {}
         targets: dict[tuple, Tensor] = {}  # the teacher's part, once per batch
         linear = LinearPathways(self.distance)
+        if self.unit == 'variance':
+            self._variances.measure(transmitted, (self.pathways[index].transmitter.name for index in self.active))
         for index in self.active:
             pathway = self.pathways[index]
             feature, target = received[pathway.receiver.name], transmitted[pathway.transmitter.name]
             if catch:
                 feature = self._recorder.view_of(pathway.name, feature)
-            divisor = self._divisor(pathway.transmitter.name, target)
+            divisor = self._divisor(pathway)
             size = self.size(feature, target)
             layers = self.linear_layers_of(pathway, feature, size)
             key = pathway.transmitter.name, size, layers is None
@@ -186,7 +196,7 @@ class PathwayGrid(PathwayWeights):
         losses.update(linear.losses())
         if not losses:
             return self.alpha.new_zeros(0)
-        found = torch.stack([losses[index] if self.unit == 'loss' else losses[index] / self._count(self.pathways[index])
+        found = torch.stack([losses[index] if self.unit == 'loss' else self._normalised(index, losses[index])
                              for index in self.active])
         if catch:
             self._recorder.watch([self.pathways[index].name for index in self.active], found)
@@ -208,23 +218,17 @@ class PathwayGrid(PathwayWeights):
         """tuple[nn.ModuleDict, nn.ModuleDict]: The transforms, and the losses of logits."""
         return self.transforms, self.logit_losses
 
-    def _divisor(self, name: str, feature: Tensor) -> Tensor | None:
+    def _divisor(self, pathway: Pathway) -> Tensor | None:
         """What a teacher's map is divided by: in the unit 'variance', the standard deviation of its layer's feature."""
-        if self.unit == 'loss' or name == 'logits':
-            return None
-        layer = self.layer_names['transmitters'].index(name)
-        if layer not in self._measured:
-            self.variances[layer] = variance_of(feature, self.average)
-            self._measured.add(layer)
-        return self._deviation(name)
+        features = pathway.name in self.transforms
+        return self._variances.deviation(pathway.transmitter.name) if features and self.unit == 'variance' else None
 
-    def _deviation(self, name: str) -> Tensor:
-        """The measured standard deviation of a teacher's feature."""
-        return self.variances[self.layer_names['transmitters'].index(name)].sqrt()
-
-    def _count(self, pathway: Pathway) -> int:
-        """Number of pathways of the same kind, between features or between logits."""
-        return len(self.transforms) if pathway.name in self.transforms else len(self.logit_losses)
+    def _normalised(self, index: int, loss: Tensor) -> Tensor:
+        """A pathway's loss over the number of pathways of its kind, features or logits; 0 for a constant feature."""
+        pathway = self.pathways[index]
+        loss = loss / (len(self.transforms) if pathway.name in self.transforms else len(self.logit_losses))
+        # With a graph: training over several processes expects a gradient of every parameter.
+        return loss * 0 if self._variances.is_constant(pathway.transmitter.name) else loss
 
     def size(self, feature: Tensor, target: Tensor) -> tuple[int, ...]:
         """Height and width at which two maps are compared; empty for logits."""
@@ -239,7 +243,7 @@ class PathwayGrid(PathwayWeights):
             feature = transform(feature, size=target.shape[-2:])
             if self.unit == 'variance' and not any(True for _ in transform.parameters()):
                 # Without parameters, the transform cannot learn the scale of the target.
-                feature = feature / self._deviation(pathway.transmitter.name)
+                feature = feature / self._variances.deviation(pathway.transmitter.name)
             if not isinstance(self.distance, HCLLoss):  # others may need contiguous maps
                 feature, target = feature.contiguous(), target.contiguous()
             return self.distance(feature, target)
@@ -276,14 +280,12 @@ class PathwayGrid(PathwayWeights):
                                 'the checkpoint')
         with torch.no_grad():
             self.alpha.copy_(state[:len(self.alpha)])
-            variances = state[len(self.alpha):].to(self.variances)
-            self.variances = torch.where(variances > 0, variances, self.variances)
-        self._measured.update(variances.nonzero().flatten().tolist())
+            self._variances.load(state[len(self.alpha):])
 
     def _apply(self, fn, *args, **kwargs):
         """Move the variances with the module."""
         super()._apply(fn, *args, **kwargs)
-        self.variances = fn(self.variances)
+        self._variances.values = fn(self.variances)
         return self
 
 

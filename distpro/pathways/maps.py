@@ -1,5 +1,5 @@
-"""Sizes and variances of maps [B, C, H, W]."""
-from collections.abc import Callable, Sequence
+"""Sizes of maps [B, C, H, W]."""
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,15 +24,3 @@ def adaptive_average(x: Tensor, size: Sequence[int]) -> Tensor:
         bins = [(index * length // count, -(-(index + 1) * length // count)) for index in range(count)]
         x = torch.stack([x.narrow(dim, start, end - start).mean(dim) for start, end in bins], dim)
     return x
-
-
-@torch.no_grad()
-def variance_of(feature: Tensor, average: Callable[[Tensor], object] | None) -> Tensor:
-    """Mean variance of the channels of maps [B, C, H, W], over all processes; 1 where a map is constant."""
-    feature = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
-    mean, square = feature.mean((0, 2, 3)), feature.square().mean((0, 2, 3))
-    if average is not None:
-        for statistic in (mean, square):
-            average(statistic)
-    variance = (square - mean.square()).mean()
-    return torch.where(variance > 1e-6 * square.mean(), variance, torch.ones_like(variance))

@@ -11,7 +11,8 @@ from ..datasets import HeldOutSplit, InMemoryDataset, as_evaluated, pipeline_of
 from ..engine.schedules import scaled, scaled_schedules
 
 # Entries of hooks that count epochs or iterations.
-HOOK_LENGTHS = ('epochs', 'warmup_epochs', 'begin_epoch', 'begin_iter', 'action_epoch', 'action_iter', 'stop_epoch')
+HOOK_LENGTHS = ('epochs', 'warm_up_epochs', 'warmup_epochs', 'begin_epoch', 'begin_iter', 'action_epoch', 'action_iter',
+                'stop_epoch')
 
 
 def evaluate(cfg: Config, times: int = 1) -> None:

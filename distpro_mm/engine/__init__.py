@@ -2,7 +2,6 @@
 from .hooks import (
     AtomicCheckpointHook,
     ChannelsLastHook,
-    DistillWarmUpHook,
     InitialStudentHook,
     LoadCheckpointHook,
     LossScheduleHook,
@@ -17,7 +16,7 @@ from .optimizers import BFloat16OptimWrapper, DistProOptimWrapperConstructor, L2
 
 __all__ = [
     'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProOneStepSearchLoop',
-    'DistProSearchLoop', 'DistillWarmUpHook', 'InitialStudentHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop',
+    'DistProSearchLoop', 'InitialStudentHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop',
     'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook',
     'ReproducibleTrainLoop', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook'
 ]

@@ -23,13 +23,13 @@ from ..config_types import is_a, name_of
 from ..datasets import InMemoryDataset
 from ..errors import ConfigError
 from ..models import DistPro, TapDistill
-from .hooks import DistillWarmUpHook, LossScheduleHook
+from .hooks import LossScheduleHook
 from .loops import DistProSearchLoop
 from .loops.search_loop import SearchLoop
 
 PARAMWISE = ('custom_keys', 'bias_lr_mult', 'bias_decay_mult', 'norm_decay_mult', 'flat_decay_mult', 'dwconv_decay_mult',
              'dcn_offset_lr_mult', 'bypass_duplicate')
-BY_EPOCH = (StopDistillHook, DistillWarmUpHook, LossScheduleHook, SwitchRecipeHook, WarmupParamHook)
+BY_EPOCH = (StopDistillHook, LossScheduleHook, SwitchRecipeHook, WarmupParamHook)
 SELF_SUPERVISED = (DenseCLHook, SimSiamHook, SwAVHook, PrepareProtoBeforeValLoopHook)
 
 

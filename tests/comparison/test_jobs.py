@@ -81,11 +81,11 @@ def test_a_stage_takes_a_methods_grid_by_default(folder, shares_grid):
 def test_budgets_are_runs_with_scaled_schedules(folder):
     folder.append('kd', 'train_cfg = dict(max_epochs=20)\n'
                   "param_scheduler = dict(_delete_=True, type='MultiStepLR', by_epoch=True, milestones=[10, 16])\n"
-                  "custom_hooks = [dict(type='mmrazor.DistillWarmUpHook', epochs=8)]")
+                  "custom_hooks = [dict(type='mmrazor.LossScheduleHook', warm_up_epochs=8)]")
     maker = make(folder.write(('seeds=[0, 1]', 'seeds=[0], budgets=[0.25, 1]')))
     cfg = maker.run(maker.benchmark.methods['kd'], 0, 0.25).config
     assert cfg.train_cfg.max_epochs == 5 and cfg.param_scheduler.milestones == [2, 4]  # 2.5 is rounded to even
-    assert cfg.custom_hooks[0].epochs == 2
+    assert cfg.custom_hooks[0].warm_up_epochs == 2
     jobs = [maker.run(maker.benchmark.methods['distpro'], 0, budget) for budget in maker.benchmark.budgets]
     assert jobs[0].needs[-1].key == jobs[1].needs[-1].key, 'one search serves all budgets'
     assert jobs[0].config.custom_hooks[0].process == 'work/search/seed_0/process.json'

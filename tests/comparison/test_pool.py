@@ -103,6 +103,7 @@ KILLER = """
     """
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_process_that_is_killed_fails_no_job(done, monkeypatch):
     """Two real processes at a time and a real SIGKILL. They are forked from a server that has imported the toolbox."""
@@ -179,6 +180,7 @@ def _wait_until(condition, seconds, process=None):
         time.sleep(0.1)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_comparison_that_ends_leaves_nothing_running_and_is_alone_until_then(folder):
     def trains(comparison):

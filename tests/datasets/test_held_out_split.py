@@ -62,6 +62,7 @@ def pack(items):  # at module level, so that the worker can import it
     return [(item['data_samples'].gt_label.item(), item['inputs']) for item in items]
 
 
+@pytest.mark.long
 def test_loads_in_a_spawned_worker():
     dataset = HeldOutSplit(dict(DIGITS, pipeline=[dict(type='PackInputs')]), 'held_out')
     loader = DataLoader(dataset, batch_size=10, num_workers=1, multiprocessing_context='spawn', collate_fn=pack)

@@ -26,12 +26,13 @@ class HalfNoiseResNet(CIFARResNet):
         return features
 
 
-@pytest.mark.parametrize('seed', [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
-def test_the_weight_of_noise_goes_down(make_config, teacher_ckpt, seed):
+@pytest.mark.long
+@pytest.mark.parametrize('seed', [0, 1, 2])
+def test_the_weight_of_noise_goes_down(make_config, trained_teacher, seed):
     cfg = make_config('search', f'search{seed}', randomness__seed=seed + 10, train_cfg__max_epochs=8)
     cfg.train_dataloader.dataset.images_per_class = 30
     cfg.model.teacher.backbone.type = 'HalfNoiseResNet'
-    cfg.model.teacher_ckpt = teacher_ckpt
+    cfg.model.teacher_ckpt = trained_teacher
     cfg.model.distiller.update(
         transmitters=['backbone.layer3', 'backbone.noise'], receivers=['backbone.layer3'], connections='all')
     runner = Runner.from_cfg(cfg)
@@ -43,13 +44,13 @@ def test_the_weight_of_noise_goes_down(make_config, teacher_ckpt, seed):
     assert np.mean(noise < useful) > 0.8, 'the useless pathway is lighter for most of the search'
 
 
-@pytest.mark.slow
-def test_a_search_in_rounds_detects_noise_too(make_config, teacher_ckpt):
+@pytest.mark.long
+def test_a_search_in_rounds_detects_noise_too(make_config, trained_teacher):
     cfg = make_config('whole_run', train_cfg__max_epochs=6, train_cfg__rounds=4, train_cfg__knots=2,
                       param_scheduler__T_max=6)
     cfg.train_dataloader.dataset.images_per_class = 30
     cfg.model.teacher.backbone.type = 'HalfNoiseResNet'
-    cfg.model.teacher_ckpt = teacher_ckpt
+    cfg.model.teacher_ckpt = trained_teacher
     cfg.model.distiller.update(
         transmitters=['backbone.layer3', 'backbone.noise'], receivers=['backbone.layer3'], connections='all', logits=())
     runner = Runner.from_cfg(cfg)

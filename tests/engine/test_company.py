@@ -47,7 +47,7 @@ def test_checkpointing_is_refused_in_a_search_and_changes_nothing_in_a_distillat
     def checkpoint(cfg):
         cfg.model.architecture.backbone.with_cp = True
 
-    plain = run(tmp_path, lambda cfg: None)['distill']
+    plain = run(tmp_path, lambda cfg: None, ['search', 'distill'])['distill']
     checkpointed = run(tmp_path, checkpoint, ['distill'])['distill']
     assert names(checkpointed) == names(plain)
     for name, value in plain.model.student.named_parameters():

@@ -11,7 +11,7 @@ from distpro_mm.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
 RECORD = [dict(type='mmrazor.ProcessRecordHook', interval='often')]
-WARM_UP = [dict(type='mmrazor.DistillWarmUpHook', epochs='20')]
+WARM_UP = [dict(type='mmrazor.LossScheduleHook', warm_up_epochs='20')]
 
 
 @pytest.mark.parametrize('kind, options, message', [
@@ -20,7 +20,7 @@ WARM_UP = [dict(type='mmrazor.DistillWarmUpHook', epochs='20')]
     ('distill', {'custom_hooks.0.seed': 0.5}, 'ProcessReplayHook.seed=0.5 must be a whole number'),
     ('distill', {'custom_hooks.0.process': 5}, 'ProcessReplayHook.process=5 must be the path of a process file'),
     ('search', {'custom_hooks': RECORD}, "custom_hooks: ProcessRecordHook.interval='often' must be a whole number from 1"),
-    ('kd', {'custom_hooks': WARM_UP}, "custom_hooks.0.epochs='20' must be a number: write 20 without quotes"),
+    ('kd', {'custom_hooks': WARM_UP}, "custom_hooks.0.warm_up_epochs='20' must be a number: write 20 without quotes"),
     ('student', {'optim_wrapper.optimizer.lr': '0.1'}, "optim_wrapper.optimizer.lr='0.1' must be a number at least 0"),
     ('student', {'optim_wrapper.optimizer.lr': '1e-3'}, "optimizer.lr='1e-3' must be a number"),  # as YAML reads it
     ('whole_run', {'optim_wrapper.optimizer.lr': True}, 'optimizer.lr=True must be a number at least 0'),

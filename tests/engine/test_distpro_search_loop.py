@@ -8,7 +8,7 @@ from runs import Scale, Watch, trained, with_losses, written_process
 
 from distpro.process import load_process, map_process
 from distpro.searching import Round
-from distpro_mm.engine.hooks import DistillWarmUpHook
+from distpro_mm.engine.hooks import LossScheduleHook
 from distpro_mm.engine.loops.reproducible_train_loop import start_at
 from distpro_mm.errors import ConfigError
 from distpro_mm.models import DistPro
@@ -16,7 +16,7 @@ from distpro_mm.models import DistPro
 ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
 
 
-class LongerWarmUpHook(DistillWarmUpHook):
+class LongerWarmUpHook(LossScheduleHook):
     """A hook of a user that changes the training loss like its base class."""
 
 
@@ -88,7 +88,8 @@ def test_a_round_is_an_ordinary_training_with_its_weights(make_config):
 def test_the_process_is_that_of_the_best_round(make_config, monkeypatch):
     losses = iter([3.0, 2.0, 2.5, 2.11, 2.09])
     monkeypatch.setattr(Round, 'measure', with_losses(losses))
-    runner = trained(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3, train_cfg__initial_bump=0))
+    runner = trained(make_config('whole_run', train_cfg__rounds=5, train_cfg__knots=3, train_cfg__initial_bump=0,
+                                 train_cfg__max_epochs=1))
     history, process = runner.train_loop.searcher.history, written_process(runner)
     assert [done.loss for done in history] == [3.0, 2.0, 2.5, 2.11, 2.09]
     assert process.origin['trials'] == [dict(kind='step', loss=done.loss) for done in history]
@@ -224,8 +225,8 @@ def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
     (dict(train_cfg__memory=0), 'train_cfg.memory=0 must be a number above 0'),
     (dict(param_scheduler=dict(_delete_=True, student=[], alpha=[])), 'param_scheduler: a search in rounds takes those of'),
     (dict(model__distiller__compile_transforms=True), 'compile_transforms=True: what is compiled has no second derivative'),
-    (dict(custom_hooks=[dict(type='mmrazor.DistillWarmUpHook', epochs=1)]), 'DistillWarmUpHook changes'),
-    (dict(custom_hooks=[dict(type=LongerWarmUpHook, epochs=1)]), 'LongerWarmUpHook changes'),
+    (dict(custom_hooks=[dict(type='mmrazor.LossScheduleHook', warm_up_epochs=1)]), 'LossScheduleHook changes'),
+    (dict(custom_hooks=[dict(type=LongerWarmUpHook, warm_up_epochs=1)]), 'LongerWarmUpHook changes'),
     (dict(optim_wrapper__constructor='mmrazor.DistProOptimWrapperConstructor'), 'optim_wrapper of an ordinary training'),
     (dict(optim_wrapper__clip_grad=dict(max_norm=1.0)), 'optim_wrapper.clip_grad is not supported in a search'),
     (dict(custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process='x.json')]), 'ProcessReplayHook'),

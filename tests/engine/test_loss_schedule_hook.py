@@ -69,6 +69,27 @@ def test_a_resumed_run_continues_its_schedule(make_config):
     assert seen(again) == pytest.approx([KD * factor for factor in expected(0.3, 0.5, first=2 * ITERATIONS)])
 
 
+def test_a_warm_up_in_epochs_rises_epoch_by_epoch_to_the_configs_weight(make_config):
+    """To the last bit, because the results of DKD and ReviewKD depend on it; a decay is an additional factor."""
+    epochs = [epoch for epoch in range(1, 7) for _ in range(ITERATIONS)]
+    weights = seen(make_config('kd', train_cfg__max_epochs=6, custom_hooks=[schedule(warm_up_epochs=4)]))
+    assert weights == [KD * min(epoch / 4, 1) for epoch in epochs]
+    cosine = seen(make_config('kd', train_cfg__max_epochs=6, custom_hooks=[
+        schedule(warm_up_epochs=3, decay=0.5, shape='cosine')]))
+    falls = expected(0, 0.5, lambda share: 0.5 - 0.5 * math.cos(share * math.pi), count=6 * ITERATIONS)
+    growths = [0.5 - 0.5 * math.cos(min(epoch / 3, 1) * math.pi) for epoch in epochs]
+    assert cosine == pytest.approx([KD * growth * fall for growth, fall in zip(growths, falls)])
+
+
+def test_a_resumed_run_continues_its_warm_up_in_epochs(make_config):
+    hooks = [schedule(warm_up_epochs=4)]
+    cfg = make_config('kd', train_cfg__max_epochs=2, custom_hooks=hooks)
+    trained(cfg)
+    more = make_config('kd', train_cfg__max_epochs=3, custom_hooks=hooks)
+    more.load_from, more.resume = os.path.join(cfg.work_dir, 'epoch_2.pth'), True
+    assert seen(more) == [KD * 0.75] * ITERATIONS
+
+
 def test_other_numbers_and_single_losses_can_be_named(make_config):
     hooks = [schedule(attribute='tau', losses=['loss_kl'], warm_up=1.0)]
     taus = seen(make_config('kd', custom_hooks=hooks), lambda model: model.distiller.distill_losses['loss_kl'].tau)
@@ -78,6 +99,8 @@ def test_other_numbers_and_single_losses_can_be_named(make_config):
 @pytest.mark.parametrize('options, message', [
     (dict(warm_up=-0.1), 'LossScheduleHook.warm_up=-0.1 must be a number'),
     (dict(decay=1.5), 'LossScheduleHook.decay=1.5 must be a number'),
+    (dict(warm_up_epochs=0), 'LossScheduleHook.warm_up_epochs=0 must be a number at least 1'),
+    (dict(warm_up=0.1, warm_up_epochs=2), 'LossScheduleHook.warm_up=0.1 and warm_up_epochs=2 are both given'),
     (dict(shape='step'), "LossScheduleHook.shape='step' is not one of linear, cosine"),
     (dict(of='teacher'), "LossScheduleHook.of='teacher' is not one of distiller, student")])
 def test_an_argument_out_of_range_is_refused(make_config, options, message):
@@ -89,9 +112,8 @@ def test_an_argument_out_of_range_is_refused(make_config, options, message):
     ('kd', [schedule(attribute='loss_wieght')], "finds no loss with 'loss_wieght' in model.distiller"),
     ('student', [schedule()], "finds no loss with 'loss_weight' in model.distiller"),
     ('kd', [schedule(losses=['loss_kd'])], "LossScheduleHook.losses has 'loss_kd', and .* has .*loss_kl"),
-    ('kd', [schedule(), schedule(decay=0.5)], "LossScheduleHook and LossScheduleHook both change 'loss_weight'"),
-    ('kd', [dict(type='mmrazor.DistillWarmUpHook', epochs=2), schedule()],
-     "LossScheduleHook and DistillWarmUpHook both change 'loss_weight' of the losses in model.distiller")])
+    ('kd', [schedule(), schedule(decay=0.5)], "two of LossScheduleHook change 'loss_weight'"),
+    ('kd', [schedule(warm_up_epochs=2), schedule()], "two of .* 'loss_weight' of the losses in model.distiller: give one")])
 def test_what_has_no_such_number_or_two_schedules_is_refused(make_config, kind, hooks, message):
     with pytest.raises(ConfigError, match=message):
         trained(make_config(kind, custom_hooks=hooks))

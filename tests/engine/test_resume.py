@@ -16,30 +16,29 @@ from distpro_mm.engine.launch import build_trainer
 from distpro_mm.engine.resume import why_not_resumable
 
 
-@pytest.mark.parametrize('kind, trials, options', [
-    ('search', 1, {}), ('search', 1, dict(train_cfg__alpha_interval=3)), ('distill', 2, {}),
-    ('search', 1, dict(in_memory=True)),
-    ('search', 1, dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
+@pytest.mark.parametrize('kind, options', [
+    ('search', {}), ('search', dict(train_cfg__alpha_interval=3)), ('distill', {}),
+    ('search', dict(in_memory=True)),
+    ('search', dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3))),
 ])
-def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, trials, options):
+def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, options):
     assert not in_a_process_of_its_own(train, config(kind, 'whole', **options))
     whole = result(tmp_path / 'whole', 3)
     iterations = torch.load(tmp_path / 'whole' / 'epoch_3.pth')['meta']['iter']
-    for trial in range(trials):
-        first, second = sorted(random.sample(range(3, iterations), 2))
-        make = functools.partial(config, kind, f'killed_{trial}', **options)
-        assert in_a_process_of_its_own(train, make(), first)
-        assert in_a_process_of_its_own(train, make(), second, 'auto')
-        assert not in_a_process_of_its_own(train, make(), None, 'auto')
-        for part, mine, theirs in zip(('model', 'optimisers', 'process'), result(tmp_path / f'killed_{trial}', 3), whole):
-            assert same(mine, theirs), f'{part} differs after kills at {first} and {second}'
+    first, second = sorted(random.sample(range(3, iterations), 2))
+    make = functools.partial(config, kind, 'killed', **options)
+    assert in_a_process_of_its_own(train, make(), first)
+    assert in_a_process_of_its_own(train, make(), second, 'auto')
+    assert not in_a_process_of_its_own(train, make(), None, 'auto')
+    for part, mine, theirs in zip(('model', 'optimisers', 'process'), result(tmp_path / 'killed', 3), whole):
+        assert same(mine, theirs), f'{part} differs after kills at {first} and {second}'
 
 
 def test_a_search_of_the_level_with_repeats_is_killed_and_resumed_alike(config, tmp_path):
     options = dict(train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__references=['student', 'kd'],
                    train_cfg__max_divisions=1, train_cfg__min_iterations=8,
                    train_cfg__searcher=dict(type='RpropSearcher', confirmations=1))
-    test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, 'whole_run', 2, options)
+    test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, 'whole_run', options)
     kinds = [trial['kind'] for trial in result(tmp_path / 'whole', 3)[2]['origin']['trials']]
     assert kinds[:5] == ['student', 'kd', 'level', 'level', 'logits'] and len(kinds) > 7, 'some processes are tried again'
 

@@ -5,6 +5,8 @@ import torch.nn.functional as functional
 from torch.utils.data import DataLoader
 from toys import labelled_images, network
 
+from distpro.tracing import fast_forward
+
 
 @pytest.fixture(scope='session')
 def data():
@@ -26,3 +28,10 @@ def teacher(data):
             functional.cross_entropy(model(images), labels).backward()
             optimizer.step()
     return model
+
+
+@pytest.fixture(params=[True, False], ids=['bfloat16', 'no bfloat16'])
+def device_with_bfloat16(request, monkeypatch):
+    """Whether the machine says that it has units for bfloat16; CPUs without them compute the same, slowly."""
+    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: request.param)
+    return request.param

@@ -6,31 +6,12 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from branches import Branches, drawn, fast, plain
 from torch import nn
 from toys import network
 
 import distpro
-from distpro.errors import ArgumentError
 from distpro.tracing import FastForward, fast_forward, trace
-
-
-@pytest.fixture(params=[True, False], ids=['bfloat16', 'no bfloat16'])
-def device_with_bfloat16(request, monkeypatch):
-    """Whether the machine says that it has units for bfloat16; CPUs without them compute the same, slowly."""
-    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: request.param)
-    return request.param
-
-
-class Branches(nn.Module):
-    """Two convolutions with batch norm, whose outputs are returned; a subclass uses them otherwise."""
-
-    def __init__(self, **kwargs):
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(3, 4, 3, padding=1, **kwargs), nn.BatchNorm2d(4)
-        self.conv2, self.bn2 = nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
-
-    def forward(self, x):
-        return self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
 
 
 class UsedByAFunction(Branches):
@@ -66,38 +47,6 @@ class TwiceNormalised(Branches):
     def forward(self, x):
         x = self.bn1(self.conv1(x))
         return self.bn1(self.conv2(x))
-
-
-def drawn(model, dtype=torch.float64):
-    """The model in eval mode, with drawn statistics and parameters in its batch norms."""
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
-            module.running_mean.normal_()
-            module.running_var.uniform_(0.1, 3)
-            if module.affine:
-                nn.init.normal_(module.weight)
-                nn.init.normal_(module.bias)
-    model.eval()
-    return model.to(dtype)
-
-
-def fast(model, x, choice='exact'):
-    """The fast forward of a model on images, and a function that runs it."""
-    forward = FastForward(trace(model, lambda: model(x)), choice)
-
-    def run(images=x):
-        with torch.no_grad():
-            found = forward.run(lambda given: dict(out=model(given)), images)['out']
-        return found[0] if isinstance(found, tuple) else found
-
-    return forward, run
-
-
-def plain(model, x):
-    """The first output of a model as it is."""
-    with torch.no_grad():
-        found = model(x)
-    return found[0] if isinstance(found, tuple) else found
 
 
 @pytest.mark.parametrize('kwargs', [
@@ -257,93 +206,6 @@ def test_with_gradients_the_network_runs_as_it_is():
     run()
     forward.run(lambda images: dict(out=model(images)), x)['out'].sum().backward()
     assert model.bn1.weight.grad is not None
-
-
-def test_bfloat16_where_the_device_has_it(device_with_bfloat16):
-    torch.manual_seed(0)
-    model = drawn(nn.Sequential(Branches(), nn.Flatten(), nn.Linear(256, 10)), torch.float32)
-    x = torch.randn(8, 3, 8, 8)
-    _, run = fast(model, x, True)
-    found, expected = run(), plain(model, x)
-    error = fast_forward.relative_error(found, expected)
-    assert found.dtype == torch.float32 and found.is_contiguous()
-    assert 1e-4 < error < 0.05 if device_with_bfloat16 else error < 1e-5
-
-
-@pytest.mark.parametrize('choice, dtype', [('exact', torch.float32), (True, torch.float64)])
-def test_the_networks_own_type_where_that_is_asked_for(monkeypatch, choice, dtype):
-    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: True)
-    torch.manual_seed(0)
-    model, x = drawn(Branches(), dtype), torch.randn(2, 3, 8, 8, dtype=dtype)
-    _, run = fast(model, x, choice)
-    assert fast_forward.relative_error(run(), plain(model, x)) < (1e-5 if dtype == torch.float32 else 1e-12)
-
-
-class Cancels(Branches):
-    """A small difference of large numbers."""
-
-    def forward(self, x):
-        x = super().forward(x)
-        return (x + 1000) - 1000
-
-
-class Unknown(Branches):
-    """An operation that does not exist in bfloat16."""
-
-    def forward(self, x):
-        x = super().forward(x)
-        if x.dtype == torch.bfloat16:
-            raise RuntimeError("not implemented for 'BFloat16'")
-        return x
-
-
-@pytest.mark.parametrize('kind, message', [(Cancels, 'has a relative error of'), (Unknown, 'the teacher fails with it')])
-def test_bfloat16_is_not_used_where_it_is_wrong(monkeypatch, kind, message):
-    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: True)
-    torch.manual_seed(0)
-    model, x = drawn(kind(), torch.float32), torch.randn(2, 3, 8, 8)
-    forward, run = fast(model, x, True)
-    with pytest.warns(UserWarning, match=f'fast_teacher: bfloat16 is not used, because .*{message}'):
-        found = run()
-    assert forward.ways == ['exact'] and fast_forward.relative_error(found, plain(model, x)) < 1e-3
-
-
-def test_a_fold_that_is_wrong_is_not_used(monkeypatch):
-    monkeypatch.setattr(fast_forward, '_fold', lambda layer, norm: (layer.weight, norm.bias))
-    model = drawn(Branches())
-    x = torch.randn(2, 3, 8, 8, dtype=torch.float64)
-    _, run = fast(model, x)
-    with pytest.warns(UserWarning, match="exact is not used, because layer 'out' of the teacher has a relative error of"):
-        found = run()
-    assert torch.equal(found, plain(model, x)) and torch.equal(run(), found)
-
-
-def test_autocast_of_the_training_decides(monkeypatch):
-    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: True)
-    torch.manual_seed(0)
-    model, x = drawn(Branches(), torch.float32), torch.randn(2, 3, 8, 8)
-    _, run = fast(model, x, True)
-    with torch.autocast('cpu', torch.bfloat16):
-        found, expected = run(), plain(model, x)
-    assert found.dtype == expected.dtype and fast_forward.relative_error(found, expected) < 0.02
-
-
-def test_bfloat16_is_compared_when_it_is_first_used(monkeypatch):
-    """It is not used inside autocast, so a comparison there would say nothing."""
-    monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: True)
-    model, x = drawn(Cancels(), torch.float32), torch.randn(2, 3, 8, 8)
-    _, run = fast(model, x, True)
-    with torch.autocast('cpu', torch.float16):
-        run()
-    with pytest.warns(UserWarning, match='bfloat16 is not used'):
-        found = run()
-    assert fast_forward.relative_error(found, plain(model, x)) < 1e-3
-
-
-@pytest.mark.parametrize('wrong', ['yes', 1, 0, None, 'bfloat16'])
-def test_other_values_are_refused(wrong):
-    with pytest.raises(ArgumentError, match=f"fast_teacher={wrong!r} is not one of True, exact, False"):
-        distpro.Distillation(network(), network(), torch.randn(2, 3, 16, 16), fast_teacher=wrong)
 
 
 @pytest.mark.parametrize('choice', [True, 'exact'])

@@ -11,4 +11,4 @@ dkd = dict(
             preds_S=dict(from_student=True, recorder='head'),
             preds_T=dict(from_student=False, recorder='head'),
             gt_labels=dict(from_student=True, recorder='labels', data_idx=1))))
-dkd_warm_up = dict(type='mmrazor.DistillWarmUpHook')
+dkd_warm_up = dict(type='mmrazor.LossScheduleHook')

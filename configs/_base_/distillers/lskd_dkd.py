@@ -13,4 +13,4 @@ lskd_dkd = dict(
             preds_T=dict(from_student=False, recorder='head'),
             gt_labels=dict(from_student=True, recorder='labels', data_idx=1))))
 lskd_dkd_head = dict(init_cfg=None)
-lskd_dkd_warm_up = dict(type='mmrazor.DistillWarmUpHook')
+lskd_dkd_warm_up = dict(type='mmrazor.LossScheduleHook')

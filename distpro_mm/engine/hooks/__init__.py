@@ -2,7 +2,6 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .channels_last_hook import ChannelsLastHook
 from .class_count_hook import ClassCountHook
 from .class_names_hook import ClassNamesHook
-from .distill_warm_up_hook import DistillWarmUpHook
 from .initial_student_hook import InitialStudentHook
 from .load_checkpoint_hook import LoadCheckpointHook
 from .loss_schedule_hook import LossScheduleHook
@@ -23,7 +22,7 @@ def add_checks(runner) -> None:
 
 
 __all__ = [
-    'ChannelsLastHook', 'ClassCountHook', 'ClassNamesHook', 'DistillWarmUpHook', 'InitialStudentHook',
+    'ChannelsLastHook', 'ClassCountHook', 'ClassNamesHook', 'InitialStudentHook',
     'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'TeacherClassesHook',
     'TrainingWatchHook', 'AtomicCheckpointHook', 'add_checks'
 ]

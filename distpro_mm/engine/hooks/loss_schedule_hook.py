@@ -10,7 +10,6 @@ from distpro.checks import check_choice, check_number
 
 from ...errors import ConfigError
 from ..unwrap import unwrap
-from .distill_warm_up_hook import DistillWarmUpHook
 
 SHAPES = dict(linear=lambda share: share, cosine=lambda share: (1 - math.cos(math.pi * share)) / 2)
 
@@ -24,10 +23,13 @@ class LossScheduleHook(Hook):
     .. math:: r\bigl(\min(p / w, 1)\bigr) \cdot r\bigl(\min((1 - p) / d, 1)\bigr)
 
     with w = ``warm_up``, d = ``decay``, and r(x) = x or (1 - cos(pi x)) / 2. It depends on the progress alone, so a resumed
-    run continues the schedule, and a run with fewer epochs has a shorter one.
+    run continues the schedule, and a run with fewer epochs has a shorter one. With ``warm_up_epochs`` the first factor is
+    r(min(e / ``warm_up_epochs``, 1)) in all iterations of epoch e = 1, 2, ...
 
     Args:
         warm_up (float): Share of the training over which the number grows from 0, in [0, 1]. Defaults to 0: none.
+        warm_up_epochs (float, optional): Epochs over which the number grows from epoch to epoch, >= 1, in place of
+            ``warm_up``. Defaults to None: it grows in every iteration.
         decay (float): Share of the training, at its end, over which it falls to 0, in [0, 1]. Defaults to 0: none.
         shape (str): 'linear' or 'cosine'. Defaults to 'linear'.
         of (str): 'distiller': losses of ``model.distiller``; 'student': losses of the student, such as its cross-entropy.
@@ -37,24 +39,39 @@ class LossScheduleHook(Hook):
             modules of the distiller (student) that have the attribute.
 
     Raises:
-        ConfigError: If an argument is out of range, no loss has the attribute, or a different hook changes it too.
+        ConfigError: If an argument is out of range, both warm-ups are given, no loss has the attribute, or a different hook
+            changes it too.
+
+    Note:
+        Source of ``warm_up_epochs``: DKD (CVPR 2022) and mdistiller's ReviewKD raise the weight of their loss over 20 of
+        240 epochs. ReviewKD's own release (CVPR 2021) counts epochs from 0.
 
     Example:
         >>> custom_hooks = [dict(type='mmrazor.LossScheduleHook', warm_up=0.1, decay=0.25)]
+        >>> custom_hooks = [dict(type='mmrazor.LossScheduleHook', warm_up_epochs=20)]
     """
 
     def __init__(self, warm_up: float = 0.0, decay: float = 0.0, shape: str = 'linear', of: str = 'distiller',
-                 attribute: str = 'loss_weight', losses: Sequence[str] | None = None) -> None:
+                 attribute: str = 'loss_weight', losses: Sequence[str] | None = None,
+                 warm_up_epochs: float | None = None) -> None:
         for name, value in (('warm_up', warm_up), ('decay', decay)):
             check_number(f'custom_hooks: LossScheduleHook.{name}', value, least=0, most=1, error=ConfigError)
         for name, value, known in (('shape', shape, tuple(SHAPES)), ('of', of, ('distiller', 'student'))):
             check_choice(f'custom_hooks: LossScheduleHook.{name}', value, known, ConfigError)
-        self.warm_up, self.decay, self.shape = warm_up, decay, SHAPES[shape]
+        if warm_up_epochs is not None:
+            check_number('custom_hooks: LossScheduleHook.warm_up_epochs', warm_up_epochs, least=1, error=ConfigError)
+            if warm_up:
+                raise ConfigError(f'custom_hooks: LossScheduleHook.warm_up={warm_up} and warm_up_epochs={warm_up_epochs} '
+                                  'are both given: leave one out')
+        self.warm_up, self.warm_up_epochs, self.decay, self.shape = warm_up, warm_up_epochs, decay, SHAPES[shape]
         self.of, self.attribute, self.losses = of, attribute, losses
 
-    def factor(self, progress: float) -> float:
-        """The factor of the config's value at a training progress in [0, 1]."""
-        growth = self.shape(min(progress / self.warm_up, 1)) if self.warm_up else 1.0
+    def factor(self, progress: float, epoch: int) -> float:
+        """The factor of the config's value at a training progress in [0, 1], in an epoch 1, 2, ..."""
+        if self.warm_up_epochs is not None:
+            growth = self.shape(min(epoch / self.warm_up_epochs, 1))
+        else:
+            growth = self.shape(min(progress / self.warm_up, 1)) if self.warm_up else 1.0
         return growth * (self.shape(min((1 - progress) / self.decay, 1)) if self.decay else 1.0)
 
     def before_train(self, runner) -> None:
@@ -65,10 +82,9 @@ class LossScheduleHook(Hook):
             raise ConfigError(f"custom_hooks: LossScheduleHook finds no loss with '{self.attribute}' in model.{self.of}")
         for other in runner.hooks:
             same = isinstance(other, LossScheduleHook) and other is not self and other.attribute == self.attribute
-            warmed = isinstance(other, DistillWarmUpHook) and self.attribute == 'loss_weight'
-            if same and self.values.keys() & getattr(other, 'values', {}).keys() or warmed and self.of == 'distiller':
-                raise ConfigError(f"custom_hooks: LossScheduleHook and {type(other).__name__} both change "
-                                  f"'{self.attribute}' of the losses in model.{self.of}: give one hook all of the schedule")
+            if same and self.values.keys() & getattr(other, 'values', {}).keys():
+                raise ConfigError(f"custom_hooks: two of LossScheduleHook change '{self.attribute}' of the losses in "
+                                  f'model.{self.of}: give one hook all of the schedule')
 
     def _modules(self, model: nn.Module) -> list[nn.Module]:
         part = getattr(model, self.of, None) if isinstance(model, SingleTeacherDistill) else None
@@ -85,6 +101,6 @@ class LossScheduleHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Set the values of this iteration."""
-        factor = self.factor((runner.iter + 0.5) / runner.max_iters)
+        factor = self.factor((runner.iter + 0.5) / runner.max_iters, runner.epoch + 1)
         for module, value in self.values.items():
             setattr(module, self.attribute, value * factor)

@@ -11,11 +11,11 @@ from distpro.searching import SEARCHERS, Searcher
 
 from ...config_types import check_arguments, is_a, nearest
 from ...errors import ConfigError
-from ..hooks import DistillWarmUpHook, LossScheduleHook
+from ..hooks import LossScheduleHook
 from ..optimizers import DistProOptimWrapperConstructor
 
 # What changes the training loss during a training, which a derivative at the end of a round does not see.
-CHANGING = (StopDistillHook, DistillWarmUpHook, LossScheduleHook, SwitchRecipeHook)
+CHANGING = (StopDistillHook, LossScheduleHook, SwitchRecipeHook)
 # Of any strategy; the search gives them.
 BASE_ARGUMENTS = [name for name in inspect.signature(Searcher).parameters if name != 'confirmations']
 
