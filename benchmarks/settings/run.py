@@ -90,6 +90,8 @@ class Bench:
             cfg.model = known.plain_kd(setting, self.teacher_ckpt)
         else:
             cfg.model = known.distilled(setting, self.teacher_ckpt)
+            if method == 'general':  # as in configs/distpro/distill.py
+                cfg.model.distiller.connections = 'nearest_depth'
         replay = dict(ramp=lambda: dict(process=RAMP), general=lambda: dict(process=self.general, transfer='by_depth'),
                       distpro=lambda: dict(process=os.path.join(self.folder, 'process.json')))
         if method in replay:
