@@ -5,11 +5,13 @@ from .logits import find_logits, is_headless, resolve_logits
 from .probe import probe_input
 from .reader import FeatureReader
 from .resolve import resolve_taps
+from .rest import NetworkRest
 from .stages import find_stages
 from .tap import FeatureTap
 from .trace import Call, Trace, in_place_off, trace
 
 __all__ = [
-    'FAST_CHOICES', 'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'Trace',
-    'find_logits', 'find_stages', 'in_place_off', 'is_headless', 'probe_input', 'resolve_logits', 'resolve_taps', 'trace'
+    'FAST_CHOICES', 'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'NetworkRest',
+    'Trace', 'find_logits', 'find_stages', 'in_place_off', 'is_headless', 'probe_input', 'resolve_logits', 'resolve_taps',
+    'trace'
 ]
