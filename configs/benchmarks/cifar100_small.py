@@ -74,6 +74,8 @@ benchmark = dict(
             config='../baselines/ickd.py', budgets=[1],
             grid={f'{distiller}.loss.weights': [[f, f] for f in factors],
                   f'{distiller}.distill_losses.loss_kl.loss_weight': [0.3, 0.9, 2.7]}),
+        pursuhint=weighted('pursuhint', 'loss.loss_weight', 33.0, {
+            f'{distiller}.distill_losses.loss_kl.loss_weight': [0.3, 0.9, 2.7]}),
         wsld=weighted('wsld', 'distill_losses.loss_wsld.loss_weight', 2.5),
         rkd=dict(
             config='../baselines/rkd.py', budgets=[1],

@@ -1,4 +1,5 @@
 """Traces of a forward, detection of stages, logits and layouts, and reading of features."""
+from .blocks import find_blocks
 from .fast_forward import FAST_CHOICES, FastForward
 from .layout import Layout, LayoutDetector
 from .logits import find_logits, is_headless, resolve_logits
@@ -11,7 +12,7 @@ from .tap import FeatureTap
 from .trace import Call, Trace, in_place_off, trace
 
 __all__ = [
-    'FAST_CHOICES', 'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'NetworkRest',
-    'Trace', 'find_logits', 'find_stages', 'in_place_off', 'is_headless', 'probe_input', 'resolve_logits', 'resolve_taps',
-    'trace'
+    'FAST_CHOICES', 'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'NetworkRest', 'Trace',
+    'find_blocks', 'find_logits', 'find_stages', 'in_place_off', 'is_headless', 'probe_input', 'resolve_logits',
+    'resolve_taps', 'trace'
 ]
