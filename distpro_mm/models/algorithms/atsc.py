@@ -17,7 +17,7 @@ class ATSC(SimKD):
               + \mathrm{CE}(\mathrm{classifier}(\mathrm{pool}(f_t)))
 
     Student, projector and teacher are trained by the first term, whose weight beta is that of the distiller's loss. The
-    second keeps the teacher's weight tensors (all but vectors and the classifier) near their initial values. The last one
+    second holds the teacher's weight tensors (all but vectors and the classifier) near their initial values. The last one
     trains the classifier alone. The student predicts with this classifier, and is exported with its projector, as in SimKD.
 
     Args:
