@@ -67,6 +67,22 @@ def test_the_losses_compare_the_student_with_retrieved_logits(learned, draw):
     assert torch.autograd.gradcheck(lambda x: loss(x, torch.from_numpy(f), **annotations()), (student, ))
 
 
+def test_classes_may_differ_in_size(draw):
+    """The largest class has 20 images and the smallest one two, of which one is the image itself."""
+    labels = np.repeat([3, 0, 1, 2, 4], [20, 2, 3, 4, 5])
+    bank, logits = draw(len(labels), C), draw(len(labels), K)
+    loss = build(type='InContextLoss', num_classes=K, positives=3, negatives=14)
+    loss.learn_samples(*map(torch.from_numpy, (bank, labels, logits, np.arange(len(labels)))))
+    s, f = draw(1, K), draw(1, C)
+    sample = dict(data_samples=[DataSample(metainfo=dict(sample_idx=20))], gt_labels=torch.tensor([0]))
+    positive, negative = loss(torch.from_numpy(s), torch.from_numpy(f), **sample)
+    p, q = softmax(logits[21] / 4), softmax(s[0] / 4)  # the other image of the class alone
+    assert positive.item() == pytest.approx(16 * (p * np.log(p / q)).sum(), rel=1e-7)
+    near = sorted((row for row in range(len(labels)) if labels[row] != 0), key=lambda row: -cosine(f[0], bank[row]))[:14]
+    terms = np.exp([cosine(s[0], target) / 0.1 for target in (logits[21], *logits[near])])
+    assert negative.item() == pytest.approx(-np.log(terms[0] / terms.sum()), rel=1e-7)
+
+
 def test_a_class_with_few_images_has_fewer_positives(draw):
     loss = build(type='InContextLoss', num_classes=K, positives=50, negatives=100)
     bank, logits = draw(N, C), draw(N, K)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from formulas import B, assert_gradient, build, differs, softmax
 from mmrazor.registry import MODELS
+from runs import trained, written_process
 from scipy.fft import dctn, idctn
 from toys import SHAPE, batch, classifier, distpro_model
 
@@ -75,6 +76,13 @@ def test_the_transform_can_be_differentiated_twice_as_a_search_does(draw):
     gradients = torch.autograd.grad(losses['distill.loss_pathways'], parameters, create_graph=True)
     seconds = torch.autograd.grad(sum(gradient.square().sum() for gradient in gradients), parameters)
     assert all(second.isfinite().all() for second in seconds)
+
+
+def test_a_search_weights_pathways_with_the_projector(make_config):
+    cfg = make_config('search', train_cfg__max_epochs=1)
+    cfg.model.distiller.transforms = [dict(type='CrossAttentionTransform', in_size=(4, 4), out_size=(4, 4))]
+    process = written_process(trained(cfg))
+    assert process.names[-1] == 'layer3>layer3:cross_attention' and np.isfinite(process.weights).all()
 
 
 def test_heads_are_a_divisor_of_the_channels():

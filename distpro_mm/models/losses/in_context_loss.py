@@ -57,6 +57,8 @@ class InContextLoss(nn.Module):
             self.register_buffer(name, torch.zeros(0, num_classes), persistent=False)
         for name in ('labels', 'indices'):
             self.register_buffer(name, torch.zeros(0, dtype=torch.long), persistent=False)
+        # Rows of the bank by class, filled up with -1 to the largest class, so that only these rows are compared.
+        self.register_buffer('members', torch.zeros(num_classes, 0, dtype=torch.long), persistent=False)
 
     @property
     def learned(self) -> bool:
@@ -76,12 +78,14 @@ class InContextLoss(nn.Module):
         Raises:
             ConfigError: If a class has fewer than two images, a label is out of range, or an image has no index.
         """
-        check_classes(labels, self.num_classes, least=2, key='InContextLoss')
+        counts = check_classes(labels, self.num_classes, least=2, key='InContextLoss')
         if int(indices.min()) < 0:
             raise ConfigError('InContextLoss needs the sample_idx of every image: add it to meta_keys of PackInputs')
         device = self.labels.device
         self.features, self.logits = F.normalize(features).to(device), logits.to(device)
         self.labels, self.indices = labels.to(device), indices.to(device)
+        rows = labels.argsort(stable=True).split(counts.tolist())
+        self.members = nn.utils.rnn.pad_sequence(list(rows), batch_first=True, padding_value=-1).to(device)
 
     def forward(self, preds_S: Tensor, t_feature: Tensor, data_samples: list, gt_labels: Tensor) -> tuple[Tensor, Tensor]:
         """Forward.
@@ -113,10 +117,12 @@ class InContextLoss(nn.Module):
     def _retrieve(self, feature: Tensor, indices: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The aggregated logits of the positives [B, K], and the logits of the negatives [B, negatives, K]."""
         cosines = F.normalize(feature.to(self.features.dtype)) @ self.features.t()
-        same = self.labels == labels[:, None]
-        itself = self.indices == indices[:, None]
-        near, chosen = cosines.masked_fill(~same | itself, -torch.inf).topk(min(self.positives, len(self.labels)), 1)
+        rows = self.members[labels]  # [B, images of the largest class]
+        missing, rows = rows < 0, torch.where(rows < 0, rows[:, :1], rows)
+        own = cosines.gather(1, rows).masked_fill(missing | (self.indices[rows] == indices[:, None]), -torch.inf)
+        near, places = own.topk(min(self.positives, own.size(1)), 1)
         shares = (near / self.sharpness).softmax(1)  # 0 where the class has fewer images
-        context = (shares[:, :, None] * self.logits[chosen]).sum(1)
-        other = cosines.masked_fill(same, -torch.inf).topk(min(self.negatives, int((~same).sum(1).min())), 1)[1]
-        return context, self.logits[other]
+        context = (shares[:, :, None] * self.logits[rows.gather(1, places)]).sum(1)
+        cosines.scatter_(1, rows, -torch.inf)
+        others = cosines.topk(min(self.negatives, len(self.labels) - rows.size(1)), 1)[1]
+        return context, self.logits[others]
