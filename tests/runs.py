@@ -47,9 +47,14 @@ def trained(cfg, *hooks, prepare=None):
 
 def learn_made_up_classes(model):
     """Let the losses that need features of every class learn from noise; the images of a test may not have all classes."""
-    for loss in [module for module in model.modules() if hasattr(module, 'learn_classes')]:
-        labels = torch.arange(2 * model.teacher.head.num_classes) // 2
-        loss.learn_classes(torch.randn(len(labels), model.teacher.head.in_channels), labels)
+    for loss in model.modules():
+        classes = model.teacher.head.num_classes
+        labels = torch.arange(2 * classes) // 2
+        features = torch.randn(len(labels), model.teacher.head.in_channels)
+        if hasattr(loss, 'learn_classes'):
+            loss.learn_classes(features, labels)
+        if hasattr(loss, 'learn_samples'):
+            loss.learn_samples(features, labels, torch.randn(len(labels), classes), torch.arange(len(labels)))
 
 
 def written_process(runner):

@@ -118,7 +118,8 @@ CHOICES = {  # the same, with the values that would do
 }
 # Given by code of the packages alone, or checked under the name in the second place.
 UNCHECKED = {
-    'FeatureReader.stop_early': None, 'resolve_taps.trained': None, 'find_stages.trained': None,
+    'FeatureReader.stop_early': None, 'RestReader.stop_early': None, 'opened.few': None, 'opens.few': None,
+    'opens.alone': None, 'resolve_taps.trained': None, 'find_stages.trained': None,
     'beyond.upper': None, 'load_state.new_classifier': None, 'load_weights.new_classifier': None,
     'build.pretrained': 'build_network.pretrained', 'NamedClassifier.pretrained': 'build_network.pretrained',
     'PyramidBlock.bottleneck': 'CIFARPyramidNet.bottleneck',

@@ -7,7 +7,7 @@ import torch
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 from torch.utils.data import DataLoader
-from toys import labelled_images, network
+from toys import SHAPE, batch, classifier, labelled_images, network
 
 import distpro
 
@@ -95,7 +95,7 @@ def test_a_strategy_is_a_file_of_at_most_60_lines():
 
 
 def test_searches_run_without_a_loop_of_the_package(capsys):
-    several, settings = blocks('searchers.md')
+    several, settings, forms = blocks('searchers.md')
     sent, goal, knots = [], torch.randn(3, 2), torch.zeros(3, 2)
     most = []
 
@@ -109,3 +109,17 @@ def test_searches_run_without_a_loop_of_the_package(capsys):
     assert max(most) == 4 and not sent
     exec(compile(settings, 'searchers.md', 'exec'), dict(train=lambda tau, loss: tau + len(loss)))
     assert capsys.readouterr().out.startswith('tensor(')
+    distillers = []
+
+    def train(distiller):
+        distillers.append(distiller)
+        return float(torch.rand(()))
+
+    exec(compile(forms.replace('trials=50', 'trials=12'), 'searchers.md', 'exec'), dict(train=train))
+    assert capsys.readouterr().out.startswith("{'transformations': [")
+    for distiller in distillers:
+        model = MODELS.build(dict(
+            _scope_='mmrazor', type='TapDistill', architecture=classifier(4), teacher=classifier(6), input_shape=SHAPE,
+            distiller=distiller))
+        losses = model(*batch(4), mode='loss')
+        assert all(value.isfinite() for name, value in losses.items() if 'loss' in name)

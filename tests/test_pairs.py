@@ -22,7 +22,7 @@ SMALL = ('resnet110_resnet32_cifar100', 'resnet20_resnet8-half_digits', 'resnet5
          'wrn-40-2_wrn-16-2_cifar100', 'wrn-40-2_wrn-40-1_cifar100')
 HUGE = {pair for pair in PAIRS if 'pyramidnet' in pair}
 # These methods use the map before pooling, where a plain transformer has its class token.
-NOT_FOR = {('deit-small_deit-tiny_imagenet', 'norm'), ('deit-small_deit-tiny_imagenet', 'simkd')}
+NOT_FOR = {('deit-small_deit-tiny_imagenet', method) for method in ('atsc', 'norm', 'simkd')}
 FIRST_STAGES = {
     'ab': ('ab_initial', 'model.init_cfg.checkpoint'),
     'ft': ('ft_paraphraser', 'model.distiller.teacher_connector.init_cfg.checkpoint'),

@@ -9,7 +9,7 @@ from runs import Watch, trained
 
 from distpro_mm.export import export_student
 
-METHODS = ('ctkd', 'kd_schedule', 'kdpp', 'lskd_dkd', 'srd', 'vkd', 'wkd_f', 'wkd_l')
+METHODS = ('atsc', 'ctkd', 'ickd', 'kd_schedule', 'kdpp', 'lskd_dkd', 'pursuhint', 'scalekd', 'srd', 'vkd', 'wkd_f', 'wkd_l')
 
 
 @pytest.mark.parametrize('method', METHODS)

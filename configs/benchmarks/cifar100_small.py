@@ -67,6 +67,15 @@ benchmark = dict(
         wkd_f=weighted('wkd_f', 'loss.loss_weight', 0.08, rates),
         srd=weighted('srd', 'loss.loss_weight', 2.0, rates),
         vkd=weighted('vkd', 'loss.loss_weight', 1.0, rates),
+        scalekd=dict(
+            config='../baselines/scalekd.py', budgets=[1],
+            grid=[{f'{distiller}.weights.spatial': 0.08 * f, f'{distiller}.weights.frequency': 0.06 * f} for f in factors]),
+        ickd=dict(
+            config='../baselines/ickd.py', budgets=[1],
+            grid={f'{distiller}.loss.weights': [[f, f] for f in factors],
+                  f'{distiller}.distill_losses.loss_kl.loss_weight': [0.3, 0.9, 2.7]}),
+        pursuhint=weighted('pursuhint', 'loss.loss_weight', 33.0, {
+            f'{distiller}.distill_losses.loss_kl.loss_weight': [0.3, 0.9, 2.7]}),
         wsld=weighted('wsld', 'distill_losses.loss_wsld.loss_weight', 2.5),
         rkd=dict(
             config='../baselines/rkd.py', budgets=[1],
@@ -89,6 +98,7 @@ benchmark = dict(
         mgd=weighted('mgd', 'loss.alpha_mgd', 7e-5),
         pkd=weighted('pkd', 'loss.loss_weight', 6.0, rates),
         simkd=weighted_pairs('simkd', [1], rates),
+        atsc=weighted_pairs('atsc', [1], {'model.proximity': [0.1, 1.0, 10.0]}, rates),
         norm=weighted_pairs('norm', [1], cross_entropy),
         l2tww=dict(config='../baselines/l2tww.py', budgets=[1])),  # no grid, because a run costs nine times as much
     reference='kd',

@@ -6,11 +6,13 @@ from .searchers import (
     SEARCHERS,
     AskTell,
     CMAESSearcher,
+    EvolutionSearcher,
     GridSearcher,
     RandomSearcher,
     RpropSearcher,
     Searcher,
     SettingsTrial,
+    TreeSearcher,
     Trial,
     register_searcher,
 )
@@ -19,7 +21,7 @@ from .trajectory import Step, Trajectory
 from .unrolled import unrolled
 
 __all__ = [
-    'METHODS', 'REFERENCES', 'SEARCHERS', 'AskTell', 'CMAESSearcher', 'GridSearcher', 'Hypergradient', 'RandomSearcher',
-    'Round', 'RoundSearch', 'RpropSearcher', 'Searcher', 'SettingsTrial', 'Step', 'Training', 'Trajectory', 'Trial',
-    'build_searcher', 'register_searcher', 'round_epochs', 'twice_differentiable', 'unrolled'
+    'METHODS', 'REFERENCES', 'SEARCHERS', 'AskTell', 'CMAESSearcher', 'EvolutionSearcher', 'GridSearcher', 'Hypergradient',
+    'RandomSearcher', 'Round', 'RoundSearch', 'RpropSearcher', 'Searcher', 'SettingsTrial', 'Step', 'Training', 'Trajectory',
+    'TreeSearcher', 'Trial', 'build_searcher', 'register_searcher', 'round_epochs', 'twice_differentiable', 'unrolled'
 ]

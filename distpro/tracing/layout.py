@@ -52,6 +52,23 @@ class Layout:
         tokens = value[:, self.before:self.before + count]
         return tokens.transpose(1, 2).unflatten(2, (height, width))
 
+    def write(self, value: Tensor, feature: Tensor) -> Tensor:
+        """The tensor that represents another map; the inverse of a call.
+
+        Args:
+            value (Tensor): A tensor with this layout. Its tokens before and after those of the image remain.
+            feature (Tensor): The other map [B, C, H, W].
+
+        Returns:
+            Tensor: A new tensor with this layout.
+        """
+        if self.kind == 'map':
+            return feature
+        if self.kind == 'channels_last':
+            return feature.permute(0, 2, 3, 1)
+        tokens = feature.flatten(2).transpose(1, 2)
+        return torch.cat([value[:, :self.before], tokens, value[:, value.size(1) - self.after:]], 1)
+
 
 def element_of(value: Any, element: Any) -> Any:
     """The first element of a module's output or input if none is given; non-containers are returned unchanged."""

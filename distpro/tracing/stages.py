@@ -32,11 +32,11 @@ def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> li
     Raises:
         ArgumentError: If fewer than two layers are found.
     """
-    parts = _opened(called_parts(traced, root), traced, 2)
+    parts = opened(called_parts(traced, root), traced, 2)
     found = _layers(parts, trained)
     for least in (2, 1):  # repeated blocks of one size beside others; chains of single convolutions
         if len(found) < FEW:
-            found = max(found, _layers(_opened(parts, traced, least, few=True), trained), key=len)
+            found = max(found, _layers(opened(parts, traced, least, few=True), trained), key=len)
     if len(found) < 2:
         raise ArgumentError(f"{key}='auto' found {len(found)} layer(s) in '{root or 'the model'}': list the layers, e.g. "
                             f"{key}=['backbone.layer1', 'backbone.layer2']")
@@ -48,9 +48,9 @@ def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> li
 
 def _layers(parts: list[Part], trained: bool) -> list[dict]:
     """The layers to read among the parts of a backbone."""
-    blocks = _blocks(parts, 2)
+    blocks = blocks_of(parts, 2)
     if len(blocks) < 2:
-        blocks = _blocks(parts, 1)
+        blocks = blocks_of(parts, 1)
     if not blocks:
         return []
     plain = len({block.size for block in blocks}) == 1
@@ -69,12 +69,12 @@ def _layers(parts: list[Part], trained: bool) -> list[dict]:
     return stem + [layer.spec for layer in layers]
 
 
-def _blocks(parts: list[Part], least: int) -> list[Part]:
+def blocks_of(parts: list[Part], least: int) -> list[Part]:
     """The parts with at least so many weight matrices."""
     return [part for part in parts if matrices_in(part.call.module) >= least]
 
 
-def _opened(parts: list[Part], traced: Trace, least: int, few: bool = False) -> list[Part]:
+def opened(parts: list[Part], traced: Trace, least: int, few: bool = False) -> list[Part]:
     """The parts; as long as there are few blocks, one that consists of several is replaced by its own parts.
 
     Args:
@@ -87,14 +87,14 @@ def _opened(parts: list[Part], traced: Trace, least: int, few: bool = False) -> 
         list[Part]: The parts, in the order of the forward.
     """
     while True:
-        blocks = _blocks(parts, least)
+        blocks = blocks_of(parts, least)
         if len(blocks) >= FEW:
             return parts
         if len(parts) == 1 and least == 2 and not few:  # a wrapper
             parts = called_parts(traced, parts[0].call.name)
             continue
         for part in sorted(blocks, key=lambda part: -matrices_in(part.call.module)):  # the body before the stem
-            if _is_a_sequence(part, traced, least, len(blocks) == 1, few):
+            if opens(part, traced, least, len(blocks) == 1, few):
                 place = parts.index(part)
                 parts = [*parts[:place], *called_parts(traced, part.call.name), *parts[place + 1:]]
                 break
@@ -102,15 +102,15 @@ def _opened(parts: list[Part], traced: Trace, least: int, few: bool = False) -> 
             return parts
 
 
-def _is_a_sequence(part: Part, traced: Trace, least: int, alone: bool, few: bool) -> bool:
+def opens(part: Part, traced: Trace, least: int, alone: bool, few: bool) -> bool:
     """Whether a part consists of blocks one after the other, with maps of several sizes or, if it is alone, of one.
 
     Maps that become larger, or a last map of another size than the part's, are those of branches.
     """
     inside = called_parts(traced, part.call.name)
-    blocks = _blocks(inside, least)
+    blocks = blocks_of(inside, least)
     if alone and len(blocks) == 1:
-        return _is_a_sequence(blocks[0], traced, least, alone, few)
+        return opens(blocks[0], traced, least, alone, few)
     sizes = [block.size for block in blocks]
     if len(sizes) < 2 or part.size not in (inside[-1].size, (1, 1)):  # called_parts leaves out a last pooling
         return False

@@ -49,3 +49,22 @@ class FeatureTap:
             raise ArgumentError(f"layer '{self.layer}' returns a {type(value).__name__} here, but a tensor in probing, in "
                                 "eval mode: give a layer that returns a tensor in training too")
         return self.layout(value)
+
+    def write(self, output: Any, feature: Tensor) -> Any:
+        """The output of the tap's module with another map at this tap.
+
+        Args:
+            output (Any): The module's output.
+            feature (Tensor): The other map [B, C, H, W].
+
+        Returns:
+            Any: A new output; what is not the map remains.
+        """
+        value = self.layout.write(self.pick((), output), feature)
+        if self.element is None:
+            return value
+        if isinstance(output, dict):
+            return type(output)({**output, self.element: value})
+        place = range(len(output))[self.element]  # type: ignore[index]
+        parts = [value if index == place else part for index, part in enumerate(output)]
+        return type(output)(*parts) if hasattr(output, '_fields') else type(output)(parts)

@@ -1,5 +1,5 @@
 # A worker that is started by spawn imports this package, and with it the patches that mmpretrain needs.
-from .as_evaluated import as_evaluated, pipeline_of
+from .as_evaluated import as_evaluated, evaluated_training_set, pipeline_of
 from .batch_augments import BatchRandomCrop, BatchRandomFlip
 from .held_out_split import HeldOutSplit, split
 from .image_identity import image_ids
@@ -11,5 +11,5 @@ from .sklearn_digits import SklearnDigits
 __all__ = [
     'BatchRandomCrop', 'BatchRandomFlip', 'EvenBatchSampler', 'HeldOutSplit', 'InMemoryDataset', 'ReproducibleBatchSampler',
     'ReproducibleDataset', 'ReproducibleSampler', 'SklearnDigits', 'as_evaluated', 'build_unloaded', 'cache_images',
-    'describe', 'image_ids', 'pipeline_of', 'reproducible', 'seed_all', 'split'
+    'describe', 'evaluated_training_set', 'image_ids', 'pipeline_of', 'reproducible', 'seed_all', 'split'
 ]

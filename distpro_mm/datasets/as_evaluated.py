@@ -1,6 +1,8 @@
 """The config of a training set whose images are prepared as for evaluation."""
 import copy
 
+from .in_memory import build_unloaded
+
 
 def pipeline_of(dataset: dict) -> list:
     """The pipeline that loads an image; that of the first data set if there are several.
@@ -36,3 +38,18 @@ def as_evaluated(dataset: dict, pipeline: list) -> dict:
     else:
         dataset['pipeline'] = copy.deepcopy(pipeline)
     return dataset
+
+
+def evaluated_training_set(cfg: dict):
+    """The training set of a config, with the images prepared as for evaluation and not loaded into memory.
+
+    Args:
+        cfg (dict): The config, with ``train_dataloader``. Without ``val_dataloader``, images are prepared as in training.
+
+    Returns:
+        BaseDataset or wrapper: The data set.
+    """
+    train, val = ((cfg.get(f'{name}_dataloader') or {}).get('dataset') for name in ('train', 'val'))
+    if isinstance(train, dict) and isinstance(val, dict):
+        train = as_evaluated(copy.deepcopy(train), pipeline_of(val))
+    return build_unloaded(train)

@@ -20,7 +20,9 @@ from ..datasets.class_names import check_class_names, class_names, class_names_o
 from ..errors import ConfigError
 from ..models import DistPro, TapDistill
 from ..models.checkpoints import load_strict
+from ..models.clustering import LayerClusters
 from ..models.losses.one_label import refuse_recorded_one_label
+from .clustered_layers import cluster_on_training_images, has_clustered_layers
 from .config_errors import PREPROCESSORS, TYPELESS, check_numbers, check_optimizers, config_errors
 from .hooks import ProcessReplayHook, add_checks
 from .hub_models import expand_hub_models
@@ -72,6 +74,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
         _refuse_other_images(cfg)
     if launcher != 'none':
         _join_processes(cfg)
+    expand_clustered_layers(cfg)
     if resume is None and cfg.get('resume'):
         resume = cfg.get('load_from') or 'auto'
     if resume is not None:
@@ -93,6 +96,21 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     if isinstance(model, SingleTeacherDistill):
         refuse_recorded_one_label(model)
     return runner
+
+
+def expand_clustered_layers(cfg: Config) -> LayerClusters | None:
+    """Replace ``transmitters=dict(type='clustered')`` of the distiller by the layers, clustered on training images.
+
+    Args:
+        cfg (Config): The config of a training; modified in place.
+
+    Returns:
+        LayerClusters: The clusters; None if the config has none.
+
+    Raises:
+        ConfigError: If the config's parts do not fit.
+    """
+    return cluster_on_training_images(cfg, build_model(cfg)) if has_clustered_layers(cfg) else None
 
 
 def _check_model(cfg: Config) -> None:

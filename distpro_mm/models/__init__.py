@@ -1,6 +1,6 @@
 """Algorithms, distillers, connectors, losses, necks and backbones."""
 from . import mmpretrain_source  # noqa: F401  registers its networks
-from .algorithms import L2T, DistPro, SimKD, TapDistill
+from .algorithms import ATSC, L2T, DistPro, ScaleKD, SimKD, TapDistill
 from .backbones import (
     CIFARVGG,
     CIFARMobileNetV2,
@@ -16,6 +16,7 @@ from .connectors import (
     ABFConnector,
     AttentionTransform,
     ConvAttentionTransform,
+    CrossAttentionTransform,
     DeepAttentionTransform,
     EmbeddingConnector,
     IdentityTransform,
@@ -26,13 +27,23 @@ from .connectors import (
     PointwiseTransform,
 )
 from .data_preprocessors import BatchPreprocessor
-from .distillers import DistProDistiller, L2TDistiller, PairDistiller, RecorderDistiller, ReviewKDDistiller
+from .distillers import (
+    DistProDistiller,
+    InContextDistiller,
+    L2TDistiller,
+    PairDistiller,
+    RecorderDistiller,
+    ReviewKDDistiller,
+    ScaleKDDistiller,
+)
 from .losses import (
     CCLoss,
     CurriculumKDLoss,
     DecoupledKDLoss,
+    DualViewLoss,
     GaussianWassersteinLoss,
     HCLLoss,
+    InContextLoss,
     MultiLevelLogitLoss,
     NormDirectionLoss,
     NORMLoss,
@@ -50,13 +61,14 @@ from .losses import (
 from .necks import NORMNeck, SimKDNeck
 
 __all__ = [
-    'ABFConnector', 'AttentionTransform', 'BatchPreprocessor', 'CCLoss', 'CIFARMobileNetV2', 'CIFARPyramidNet',
+    'ABFConnector', 'ATSC', 'AttentionTransform', 'BatchPreprocessor', 'CCLoss', 'CIFARMobileNetV2', 'CIFARPyramidNet',
     'CIFARResNet', 'CIFARShuffleNetV1', 'CIFARShuffleNetV2', 'CIFARVGG', 'CIFARWideResNet', 'ConvAttentionTransform',
-    'CurriculumKDLoss', 'DecoupledKDLoss', 'DeepAttentionTransform', 'DistPro', 'DistProDistiller', 'EmbeddingConnector',
-    'GaussianWassersteinLoss', 'HCLLoss', 'IdentityTransform', 'L2T', 'L2TDistiller', 'LinearTransform', 'MLPTransform',
+    'CrossAttentionTransform', 'CurriculumKDLoss', 'DecoupledKDLoss', 'DeepAttentionTransform', 'DistPro',
+    'DistProDistiller', 'DualViewLoss', 'EmbeddingConnector', 'GaussianWassersteinLoss', 'HCLLoss', 'IdentityTransform',
+    'InContextDistiller', 'InContextLoss', 'L2T', 'L2TDistiller', 'LinearTransform', 'MLPTransform',
     'MarginOFDTeacherConnector', 'MobileNetV1', 'ModuleClassifier', 'MultiLevelLogitLoss', 'NORMLoss', 'NORMNeck',
     'NamedClassifier', 'NormDirectionLoss', 'OrthogonalConnector', 'PairDistiller', 'PointwiseTransform',
-    'ReconstructionLoss', 'RecorderDistiller', 'ReviewKDDistiller', 'SPLoss', 'SRDLoss', 'SimKD', 'SimKDNeck',
-    'StandardizedDKDLoss', 'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill', 'VIDLoss', 'VkDLoss',
-    'WSLDLoss', 'WassersteinLogitLoss'
+    'ReconstructionLoss', 'RecorderDistiller', 'ReviewKDDistiller', 'SPLoss', 'SRDLoss', 'ScaleKD', 'ScaleKDDistiller',
+    'SimKD', 'SimKDNeck', 'StandardizedDKDLoss', 'StandardizedKLDivergence', 'SupervisedCRDLoss', 'TapDistill', 'VIDLoss',
+    'VkDLoss', 'WSLDLoss', 'WassersteinLogitLoss'
 ]

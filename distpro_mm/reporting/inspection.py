@@ -57,6 +57,23 @@ def pathway_rows(pathways: Sequence[Pathway], parameters: Sequence[int], costs: 
     return rows
 
 
+def cluster_rows(names: Sequence[str], clusters: Sequence[int], medoids: Sequence[int],
+                 similarity: Sequence[Sequence[float]]) -> list[list[str]]:
+    """Rows of a table of a network's blocks, in clusters; the first row has the column titles.
+
+    Args:
+        names (Sequence[str]): Names of the blocks [L].
+        clusters (Sequence[int]): Cluster of each block, from 0 [L].
+        medoids (Sequence[int]): Index of each cluster's medoid.
+        similarity (Sequence[Sequence[float]]): Similarities of the blocks, in [0, 1] [L, L].
+    """
+    rows = [['block', 'cluster', *(str(place + 1) for place in range(len(names)))]]
+    for place, (name, values) in enumerate(zip(names, similarity)):
+        chosen = ', medoid' if place in medoids else ''
+        rows.append([f'{place + 1}: {name}', f'{clusters[place] + 1}{chosen}', *(f'{value:.2f}' for value in values)])
+    return rows
+
+
 def explicit_config(pathways: Sequence[Pathway]) -> str:
     """The explicit layers and connections of feature pathways, as text for ``model.distiller``."""
     parts = dict(

@@ -16,6 +16,8 @@ kdpp_warm_up = 0.05  # KD++'s release
 wkd_l_loss = dict(tau=2, loss_weight=30.0)  # WKD's release
 wkd_f_loss = dict(mean_ratio=2.0, grid=4, loss_weight=0.02)  # WKD's release
 wkd_l_decay = wkd_f_decay = 1.0  # WKD's release
+atsc_proximity = 10.0  # ATSC's release
+ickd_bank = dict(images_per_class=50)  # of 1.3 million images, whose features would need 13 GB
 reviewkd_loss = dict(loss_weight=1.0)
 reviewkd_options = dict(connections=stages)
 crd_loss = dict(sample_n=1281167, neg_num=16384)  # sample_n: number of training images

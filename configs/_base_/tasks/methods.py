@@ -17,4 +17,7 @@ wkd_l_loss, wkd_f_loss = dict(), dict()
 lskd_dkd_loss = dict(tau=2, loss_weight=9.0)  # beside those of dkd_loss
 # Share of the training, at its end, over which the weights of WKD-L and WKD-F fall to 0.
 wkd_l_decay = wkd_f_decay = 90 / 240
+# Weight of the distance of ATSC's teacher from its initial weights: the release's for CIFAR-100.
+atsc_proximity = 1.0
+ickd_bank = dict()  # arguments of the TeacherClassesHook of in-context retrieval
 reviewkd_options = dict()

@@ -1,13 +1,15 @@
 """Strategies that propose processes (ask) and learn from their held-out losses (tell)."""
 from .ask_tell import AskTell
 from .cma_es import CMAESSearcher
+from .evolution import EvolutionSearcher
 from .grid import GridSearcher
 from .random_search import RandomSearcher
 from .rprop import RpropSearcher
 from .searcher import SEARCHERS, Searcher, register_searcher
+from .tree_search import TreeSearcher
 from .trial import Candidate, SettingsTrial, Trial
 
 __all__ = [
-    'SEARCHERS', 'AskTell', 'CMAESSearcher', 'Candidate', 'GridSearcher', 'RandomSearcher', 'RpropSearcher', 'Searcher',
-    'SettingsTrial', 'Trial', 'register_searcher'
+    'SEARCHERS', 'AskTell', 'CMAESSearcher', 'Candidate', 'EvolutionSearcher', 'GridSearcher', 'RandomSearcher',
+    'RpropSearcher', 'Searcher', 'SettingsTrial', 'TreeSearcher', 'Trial', 'register_searcher'
 ]

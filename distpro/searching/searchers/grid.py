@@ -36,11 +36,8 @@ class GridSearcher(AskTell[SettingsTrial]):
 
     def __init__(self, choices: dict[str, Sequence[Any]], trials: int | None = None, seed: int = 0) -> None:
         super().__init__()
-        if not isinstance(choices, dict) or not choices or not all(
-                isinstance(values, (list, tuple)) and values for values in choices.values()):
-            raise ArgumentError(f'choices={choices!r} must be a dict of lists with one or more values')
+        self.choices = check_choices(choices)
         check_whole('seed', seed, least=0, most=MAX_SEED)
-        self.choices = {name: list(values) for name, values in choices.items()}
         count = math.prod(map(len, self.choices.values()))
         self.places = np.arange(count)
         if trials is not None:
@@ -60,3 +57,15 @@ class GridSearcher(AskTell[SettingsTrial]):
     def best(self) -> SettingsTrial | None:
         """SettingsTrial: The one with the lowest loss so far, the first of equals; None if none is finite."""
         return lowest(self.history)
+
+
+def check_choices(choices: dict[str, Sequence[Any]]) -> dict[str, list]:
+    """The values of settings as lists.
+
+    Raises:
+        ArgumentError: If a setting has no values, or ``choices`` is no dict of lists.
+    """
+    if not isinstance(choices, dict) or not choices or not all(
+            isinstance(values, (list, tuple)) and values for values in choices.values()):
+        raise ArgumentError(f'choices={choices!r} must be a dict of lists with one or more values')
+    return {name: list(values) for name, values in choices.items()}

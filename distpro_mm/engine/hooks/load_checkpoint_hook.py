@@ -163,7 +163,7 @@ def _check_model(model: nn.Module, theirs: dict, cfg: dict) -> None:
         raise ConfigError(f'--resume: the checkpoint is of another model: {len(wrong)} of the {len(own)} weights of the '
                           f'config are missing in it or have other shapes {wrong[:2]}, and it has {len(more)} other '
                           f'weights {more[:2]}; resume with the config of the checkpoint')
-    if (cfg.get('model') or {}).get('teacher_ckpt') and not (cfg.get('model') or {}).get('teacher_trainable'):
+    if (cfg.get('model') or {}).get('teacher_ckpt') and not model.teacher_trainable:
         for name, value in model.teacher.named_parameters():
             if not torch.allclose(value.detach().cpu(), theirs[f'teacher.{name}'].cpu()):
                 raise ConfigError(f"--resume: model.teacher_ckpt='{cfg.model.teacher_ckpt}' is not the teacher of the "

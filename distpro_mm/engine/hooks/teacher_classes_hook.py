@@ -23,10 +23,11 @@ from ..unwrap import unwrap
 class TeacherClassesHook(Hook):
     """Runs the teacher once over the training set before the training, for losses that need its features of each class.
 
-    Such a loss has a method ``learn_classes(features, labels)`` and a buffer ``learned``; see
-    :class:`WassersteinLogitLoss` and :class:`NormDirectionLoss`. The features [N, C] are its classifier's input.
-    Images are prepared as for evaluation, without augmentation. Checkpoints have what the losses learn, so that a resumed
-    run does not repeat it. Each process computes it by itself.
+    Such a loss has a buffer ``learned`` and a method ``learn_classes(features, labels)``, see
+    :class:`WassersteinLogitLoss` and :class:`NormDirectionLoss`, or ``learn_samples(features, labels, logits, indices)``,
+    see :class:`InContextLoss`. The features [N, C] are the classifier's input, the logits [N, K] its output, and the indices
+    [N] are those of the images in the data set. Images are prepared as for evaluation, without augmentation. If checkpoints
+    have what a loss learns, a resumed run does not repeat it. Each process computes it by itself.
 
     Args:
         images_per_class (int): The first images of each class that are used, >= 1. Defaults to 500, all of CIFAR-100.
@@ -45,7 +46,8 @@ class TeacherClassesHook(Hook):
     def before_train(self, runner) -> None:
         """Compute the features, unless all losses have learned from them."""
         model = unwrap(runner.model)
-        losses = [module for module in model.modules() if hasattr(module, 'learn_classes')]
+        losses = [module for module in model.modules()
+                  if hasattr(module, 'learn_classes') or hasattr(module, 'learn_samples')]
         if not losses or not isinstance(model, SingleTeacherDistill):
             raise ConfigError('custom_hooks: TeacherClassesHook finds no loss that learns classes in model.distiller, such '
                               'as WassersteinLogitLoss or NormDirectionLoss: remove the hook')
@@ -59,24 +61,28 @@ class TeacherClassesHook(Hook):
         print_log('the teacher runs once over the training set for its features of each class', 'current')
         with torch.no_grad(), preserve_loading_state():
             found = [self._features(model, head, batch) for batch in self._batches(runner)]
-        features, labels = (torch.cat(part) for part in zip(*found))
+        features, labels, logits, indices = (torch.cat(part) for part in zip(*found))
         for loss in losses:
-            loss.learn_classes(features, labels)
+            if hasattr(loss, 'learn_classes'):
+                loss.learn_classes(features, labels)
+            else:
+                loss.learn_samples(features, labels, logits, indices)
 
-    def _features(self, model: SingleTeacherDistill, head: nn.Module, batch: dict) -> tuple[Tensor, Tensor]:
-        """The classifier's inputs [B, C] and the labels [B] of a batch."""
+    def _features(self, model: SingleTeacherDistill, head: nn.Module, batch: dict) -> tuple[Tensor, ...]:
+        """The classifier's inputs [B, C], the labels [B], the logits [B, K] and the indices [B] of a batch."""
         data = model.data_preprocessor(batch, False)
         given: list = []
         hook = head.register_forward_pre_hook(lambda module, inputs: given.append(inputs[0]))
         try:
-            model.teacher(data['inputs'], data['data_samples'], mode='tensor')
+            logits = model.teacher(data['inputs'], data['data_samples'], mode='tensor')
         finally:
             hook.remove()
         labels = [sample.get('gt_label') for sample in data['data_samples']]
         if any(label is None or label.numel() != 1 for label in labels):
             raise ConfigError('custom_hooks: TeacherClassesHook needs exactly one label per image, and an image has none or '
                               'several: use a different method')
-        return head.pre_logits(given[0]).flatten(1).float(), torch.cat(labels)
+        indices = torch.tensor([sample.get('sample_idx', -1) for sample in data['data_samples']])
+        return head.pre_logits(given[0]).flatten(1).float(), torch.cat(labels), logits.float(), indices
 
     def _batches(self, runner) -> Iterator[dict]:
         """Batches of the images that are used."""

@@ -51,23 +51,28 @@ class TapDistill(SingleTeacherDistill):
         fast_teacher (bool or str): True: batch norms of the teacher are folded into convolutions, and on devices with units
             for bfloat16 it runs in this type (features differ by some 1%). 'exact': in its own type, which changes rounding
             only. False: the teacher as it is. Defaults to True. See :class:`distpro.tracing.FastForward`.
-        **kwargs: Arguments of :class:`~mmrazor.models.SingleTeacherDistill`; the teacher must not be trainable.
+        **kwargs: Arguments of :class:`~mmrazor.models.SingleTeacherDistill`. Only :class:`ATSC` trains the teacher.
 
     Attributes:
         passes (collections.Counter): Forwards of 'teacher' and 'student' made in training steps.
+        trains_teacher (bool): Whether the class trains the teacher too; ``teacher_trainable`` must have this value.
 
     Raises:
         ConfigError: If an argument is out of range, the checkpoint is missing or does not fit, or the layers do not fit the
             models.
     """
 
+    trains_teacher = False
+
     def __init__(self, distiller: dict, teacher: dict | str | nn.Module, architecture: dict | str | nn.Module,
                  teacher_ckpt: str | None = None, input_shape: Sequence[int] | None = None,
                  teacher_input: dict | None = None, fast_teacher: bool | str = True, **kwargs) -> None:
         for flag in FLAGS:
             check_choice(f'model.{flag}', kwargs.get(flag, False), FLAG, ConfigError)
-        if kwargs.get('teacher_trainable'):
-            raise ConfigError(f'model.teacher_trainable=True: the teacher of {type(self).__name__} is fixed')
+        if kwargs.setdefault('teacher_trainable', self.trains_teacher) is not self.trains_teacher:
+            how = 'trained; SimKD has a fixed one' if self.trains_teacher else 'fixed'
+            raise ConfigError(
+                f'model.teacher_trainable={not self.trains_teacher}: the teacher of {type(self).__name__} is {how}')
         check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model')
         distiller = checked(distiller, 'model.distiller')
         architecture, teacher = map(_classifier, (architecture, teacher))
@@ -123,9 +128,10 @@ class TapDistill(SingleTeacherDistill):
         super().init_weights()
 
     def train(self, mode: bool = True) -> 'TapDistill':
-        """Set the mode of the student and the distiller; the teacher stays in eval mode in every module."""
+        """Set the mode of the student and the distiller; a fixed teacher stays in eval mode in every module."""
         super().train(mode)
-        self.teacher.eval()
+        if not self.teacher_trainable:
+            self.teacher.eval()
         return self
 
     def loss(self, batch_inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
@@ -178,7 +184,8 @@ class TapDistill(SingleTeacherDistill):
             recorded = {('recorder', name): list(recorder.data_buffer) for name, recorder in recorders.items()}
             return {**reader.features, **recorded}
 
-        with argument_prefix('model.distiller: ', ConfigError), torch.no_grad():
+        trains = self.teacher_trainable and torch.is_grad_enabled()
+        with argument_prefix('model.distiller: ', ConfigError), torch.set_grad_enabled(trains):
             # A delivery's data wait in a queue, so there the teacher cannot run twice for a comparison of both ways.
             # Only a classifier's features depend on the images alone, and not on annotations.
             key = tuple(distiller.taps('transmitter')) if isinstance(self.teacher, BaseClassifier) else None

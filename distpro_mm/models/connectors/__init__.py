@@ -4,6 +4,7 @@ from .margin_ofd_teacher_connector import MarginOFDTeacherConnector
 from .transforms import (
     AttentionTransform,
     ConvAttentionTransform,
+    CrossAttentionTransform,
     DeepAttentionTransform,
     IdentityTransform,
     LinearTransform,
@@ -13,7 +14,7 @@ from .transforms import (
 )
 
 __all__ = [
-    'ABFConnector', 'AttentionTransform', 'ConvAttentionTransform', 'DeepAttentionTransform', 'EmbeddingConnector',
-    'IdentityTransform', 'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector', 'OrthogonalConnector',
-    'PointwiseTransform', 'connector'
+    'ABFConnector', 'AttentionTransform', 'ConvAttentionTransform', 'CrossAttentionTransform', 'DeepAttentionTransform',
+    'EmbeddingConnector', 'IdentityTransform', 'LinearTransform', 'MLPTransform', 'MarginOFDTeacherConnector',
+    'OrthogonalConnector', 'PointwiseTransform', 'connector'
 ]

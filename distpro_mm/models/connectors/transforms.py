@@ -11,7 +11,7 @@ def connector(transform: type) -> type:
     """Register a transform as a connector with the further argument ``init_cfg`` of mmengine.
 
     Args:
-        transform (type): A subclass of :class:`distpro.pathways.Transform`.
+        transform (type): A subclass of :class:`distpro.pathways.Transform`, or another module with its call.
 
     Returns:
         type: The connector, with the transform's name and arguments.
@@ -29,6 +29,7 @@ PointwiseTransform = connector(pathways.PointwiseTransform)
 AttentionTransform = connector(pathways.AttentionTransform)
 DeepAttentionTransform = connector(pathways.DeepAttentionTransform)
 ConvAttentionTransform = connector(pathways.ConvAttentionTransform)
+CrossAttentionTransform = connector(pathways.CrossAttentionTransform)
 IdentityTransform = connector(pathways.IdentityTransform)
 LinearTransform = connector(pathways.LinearTransform)
 MLPTransform = connector(pathways.MLPTransform)

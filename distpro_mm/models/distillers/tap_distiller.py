@@ -1,5 +1,8 @@
+import functools
+import logging
 from collections.abc import Iterator, Sequence
 
+from mmengine.logging import print_log
 from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
@@ -7,6 +10,7 @@ from distpro.errors import argument_prefix
 from distpro.tracing import FeatureReader, FeatureTap, Trace, resolve_taps
 
 from ...errors import ConfigError
+from ..clustering import check_clustered, cluster_layers, is_clustered, random_images
 
 
 class TapDistiller(ConfigurableDistiller):
@@ -18,7 +22,10 @@ class TapDistiller(ConfigurableDistiller):
     Args:
         transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages, found by probing), or a list of
             names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). If a layer
-            ends with an activation, its feature is taken before this activation. Defaults to 'auto'.
+            ends with an activation, its feature is taken before this activation. Or
+            ``dict(type='clustered', k=3, metric='cka', images=512)``: the medoids of k clusters of the teacher's blocks,
+            after their activations, see :func:`.cluster_layers`. :func:`.build_trainer` clusters them on training images,
+            and a model that is built in another way on random ones. Defaults to 'auto'.
         receivers (str or Sequence): The student's layers, in the same format. Defaults to 'auto'.
         **kwargs: Arguments of :class:`~mmrazor.models.ConfigurableDistiller`.
     """
@@ -26,6 +33,7 @@ class TapDistiller(ConfigurableDistiller):
     def __init__(self, transmitters: str | Sequence = 'auto', receivers: str | Sequence = 'auto',
                  **kwargs) -> None:
         super().__init__(**kwargs)
+        self.clustered = check_clustered(transmitters) if is_clustered(transmitters) else None
         self.layers = dict(transmitters=transmitters, receivers=receivers)
 
     def prepare(self, teacher: Trace, student: Trace) -> None:
@@ -38,9 +46,17 @@ class TapDistiller(ConfigurableDistiller):
         Raises:
             ConfigError: If the layers do not fit the models. The message has the config key.
         """
+        if self.clustered is not None:
+            self.layers['transmitters'] = self._clusters_of_random_images(teacher)
         with argument_prefix('model.distiller.', ConfigError):
             self.build(resolve_taps(self.layers['transmitters'], teacher, 'transmitters'),
                        resolve_taps(self.layers['receivers'], student, 'receivers', trained=True))
+
+    def _clusters_of_random_images(self, teacher: Trace) -> list[dict]:
+        print_log('model.distiller.transmitters: the layers are clustered on random images; build_trainer and the tools '
+                  'cluster them on training images', 'current', logging.WARNING)
+        forward = functools.partial(teacher.modules[''], random_images(teacher), mode='tensor')
+        return cluster_layers(teacher, [forward], self.clustered['k'], self.clustered['metric']).layers
 
     def init_weights(self) -> None:
         """Initialise every part that has an ``init_cfg``, also inside modules that are not mmengine's."""

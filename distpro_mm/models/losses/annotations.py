@@ -3,7 +3,7 @@ import inspect
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import ConfigError
 
@@ -50,3 +50,22 @@ def annotations_for(loss: nn.Module, data_samples: list | None, key: str) -> dic
                               'train_cfg.augments), or use a different loss')
         wanted[LABELS] = torch.cat([sample.gt_label for sample in data_samples])
     return wanted
+
+
+def sample_indices(data_samples: list, name: str) -> Tensor:
+    """Indices of images in their data set.
+
+    Args:
+        data_samples (list): Annotations with ``sample_idx``, from mmpretrain's ``PackInputs``.
+        name (str): Who needs them, for errors.
+
+    Returns:
+        Tensor: The indices [B].
+
+    Raises:
+        ConfigError: If an image has none.
+    """
+    indices = [sample.get('sample_idx') for sample in data_samples]
+    if None in indices:
+        raise ConfigError(f'{name} needs the sample_idx of every image: add it to meta_keys of PackInputs')
+    return torch.tensor(indices)

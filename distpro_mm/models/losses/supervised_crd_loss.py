@@ -5,6 +5,7 @@ from mmrazor.registry import MODELS
 from torch import Tensor
 
 from ...errors import ConfigError
+from .annotations import sample_indices
 
 
 @MODELS.register_module()
@@ -48,24 +49,16 @@ class SupervisedCRDLoss(CRDLoss):
             ConfigError: If an image's ``sample_idx`` is missing, not below ``sample_n``, or the index of an image
                 of another class.
         """
-        indices = self._indices(data_samples).to(s_feats.device)
+        indices = sample_indices(data_samples, 'SupervisedCRDLoss').to(s_feats.device)
+        if int(indices.max()) >= len(self.labels):
+            raise ConfigError(f'SupervisedCRDLoss.sample_n={len(self.labels)} is too small: an image has sample_idx='
+                              f'{int(indices.max())}; set sample_n to the number of images of the data set')
         self._store(indices, gt_labels)
         negatives = self._negatives(gt_labels)
         out_s, out_t = self.contrast(s_feats, t_feats, indices, torch.cat([indices[:, None], negatives], dim=1))
         # mmrazor writes the first batch's normalisation with its graph into this buffer.
         self.contrast.params = self.contrast.params.detach()
         return self.loss_weight * (self.criterion_s_t(out_s) + self.criterion_s_t(out_t))
-
-    def _indices(self, data_samples: list) -> Tensor:
-        """Indices of the images in the memory bank [B]."""
-        indices = [sample.get('sample_idx') for sample in data_samples]
-        size = len(self.labels)
-        if None in indices:
-            raise ConfigError('SupervisedCRDLoss needs the sample_idx of every image: add it to meta_keys of PackInputs')
-        if max(indices) >= size:
-            raise ConfigError(f'SupervisedCRDLoss.sample_n={size} is too small: an image has sample_idx={max(indices)}; '
-                              'set sample_n to the number of images of the data set')
-        return torch.tensor(indices)
 
     def _store(self, indices: Tensor, gt_labels: Tensor) -> None:
         """Store the labels of the images [B]."""

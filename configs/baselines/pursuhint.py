@@ -1,0 +1,9 @@
+_base_ = ['../_base_/pairs/{{$PAIR:resnet56_resnet20_cifar100}}.py', '../_base_/distillers/pursuhint.py']
+model = dict(
+    _scope_='mmrazor',
+    type='TapDistill',
+    architecture=_base_.student,
+    teacher=_base_.teacher,
+    teacher_ckpt=_base_.teacher_ckpt,
+    input_shape=_base_.input_shape,
+    distiller=dict(_base_.pursuhint, receivers=_base_.layers_after.get('receivers', _base_.pursuhint.receivers)))
