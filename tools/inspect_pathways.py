@@ -2,12 +2,9 @@
 import argparse
 import sys
 
+from distpro_mm.commands import inspect_pathways
 from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.config_file import load_config
-from distpro_mm.engine.launch import build_pathways
-from distpro_mm.models.cost import cost_advice, pathway_costs
-from distpro_mm.reporting.inspection import explicit_config, layer_rows, pathway_rows
-from distpro_mm.reporting.table import markdown
 
 
 def main() -> None:
@@ -15,21 +12,7 @@ def main() -> None:
     parser.add_argument('config', help='config of a search or a distillation, e.g. configs/distpro/search.py')
     add_config_options(parser)
     args = parser.parse_args()
-    model = build_pathways(load_config(args.config, args.cfg_options, args.pair))
-    grid = model.distiller.grid
-    features = [pathway for pathway in grid.pathways if pathway.name in grid.transforms]
-    for title, network, side in (('Teacher', model.teacher, 'transmitter'), ('Student', model.student, 'receiver')):
-        taps = dict.fromkeys(getattr(pathway, side) for pathway in features)
-        print(f'{title}: {type(getattr(network, "backbone", network)).__name__}\n\n{markdown(layer_rows(taps))}\n')
-    parameters = [sum(p.numel() for p in grid.transforms[pathway.name].parameters())
-                  if pathway.name in grid.transforms else 0 for pathway in grid.pathways]
-    costs = pathway_costs(model).tolist()
-    print(f'Pathways; cost in training steps of the student alone\n\n'
-          f'{markdown(pathway_rows(grid.pathways, parameters, costs, grid.weights().tolist()))}\n')
-    print(f'{sum(parameters):,} parameters; all pathways cost {sum(costs):.2f} steps of the student\n\n'
-          f'The same as an explicit model.distiller:\n\n{explicit_config(features)}')
-    for line in cost_advice(model):
-        print(f'\n{line}')
+    inspect_pathways(load_config(args.config, args.cfg_options, args.pair))
 
 
 if __name__ == '__main__':

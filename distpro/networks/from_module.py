@@ -24,8 +24,8 @@ def build(name: str, source: str, pretrained: bool, num_classes: int | None, opt
     try:
         module = importlib.import_module(path)
     except ImportError as error:
-        raise ArgumentError(f"{source}: '{path}' cannot be imported ({first_line(error)}): it must be in the present folder or "
-                            'installed') from error
+        raise ArgumentError(f"{source}: '{path}' cannot be imported ({first_line(error)}): it must be in the present folder "
+                            'or installed') from error
     function = getattr(module, attribute, None)
     if not callable(function):
         raise unknown(source, attribute, [known for known, value in vars(module).items() if callable(value)], f"'{path}'")
@@ -38,7 +38,8 @@ def build(name: str, source: str, pretrained: bool, num_classes: int | None, opt
     try:
         inspect.signature(function).bind(**given)
     except TypeError as error:
-        raise ArgumentError(f'{source}: the function cannot be called with {", ".join(given)} ({first_line(error)})') from error
+        raise ArgumentError(f'{source}: the function cannot be called with {", ".join(given)} '
+                            f'({first_line(error)})') from error
     network = function(**given)
     if not isinstance(network, nn.Module):
         raise ArgumentError(f'{source} gives a {type(network).__name__}, not an nn.Module')

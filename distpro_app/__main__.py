@@ -1,0 +1,6 @@
+"""``python -m distpro_app``: the command ``distpro`` where its script is not on the path."""
+import sys
+
+from .main import main
+
+sys.exit(main())
