@@ -2,7 +2,7 @@
 import math
 import statistics
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -59,7 +59,7 @@ def teacher_distance(kd: Distillation, batches: Iterable) -> dict[str, float]:
     student.eval()
     kd.eval()
     device = next(student.parameters()).device
-    sums: Counter[str] = Counter()
+    sums: dict[str, float] = defaultdict(float)
     count = 0
     for images, _ in batches:
         images = images.to(device)
@@ -84,7 +84,8 @@ def latency(network: nn.Module, images: Tensor) -> float:
         images (Tensor): Images of the network's size [B, 3, H, W]; the first is used.
     """
     network.eval()
-    image, times = images[:1], []
+    image = images[:1]
+    times: list[float] = []
     started = time.perf_counter()
     network(image)
     while len(times) < LATENCY_RUNS and (not times or time.perf_counter() - started < LATENCY_SECONDS):

@@ -41,7 +41,7 @@ def with_options(command: Callable) -> Callable:
         if kind is bool:
             flags = [f'{flags[0]}/--no-{flags[0][2:]}']
         elif field.name in CHOICES:
-            kind = Literal[CHOICES[field.name]]  # type: ignore[valid-type]
+            kind = Literal[CHOICES[field.name]]
         elif field.name == 'formats':
             kind, text = str, f'{FORMATS_HELP} Default: both.'
         found.append((field.name, kind | None, typer.Option(*flags, show_default=False, help=text)))

@@ -154,11 +154,11 @@ def check_readable(images: Images, skip: bool, report: Report) -> tuple[Images, 
         if not skip:
             raise ArgumentError(f'data: {message}; repair or delete them, or pass --skip-unreadable')
         report(f'left out: {message}')
-    readable = [[item for item in part if item[0] not in broken] for part in (images.train, images.held_out)]
-    lost = [name for label, name in enumerate(images.classes) if not any(item[1] == label for item in readable[0])]
-    if not all(readable) or lost:
+    train, held_out = ([item for item in part if item[0] not in broken] for part in (images.train, images.held_out))
+    lost = [name for label, name in enumerate(images.classes) if not any(item[1] == label for item in train)]
+    if not train or not held_out or lost:
         raise ArgumentError(f'data: no readable images are left{f" of the class {lost[0]}" if lost else ""}')
-    return Images(*readable, images.classes), int(statistics.median(sides))
+    return Images(train, held_out, images.classes), int(statistics.median(sides))
 
 
 def _side(path: str) -> int | str:

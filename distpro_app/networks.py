@@ -1,5 +1,4 @@
 """Teacher and student of a distillation on a folder, by name, for the folder's classes."""
-import copy
 import dataclasses
 from collections.abc import Callable
 from typing import Any
@@ -62,9 +61,9 @@ def build_teacher(settings: FolderSettings, classes: int, report: Report) -> Tea
             raise ArgumentError(f"'{settings.teacher}' returns {outputs} logits, and the folder has {wanted} classes")
     if settings.teacher_ckpt:
         found = classifier_of(network, torch.randn(2, 3, side, side)) if outputs else None
-        before = copy.deepcopy(found)
+        before = found.weight.detach().clone() if found is not None else None
         load_weights(network, settings.teacher_ckpt, 'teacher_ckpt', new_classifier=True, report=report)
-        new = found is not None and torch.equal(before.weight, found.weight)
+        new = found is not None and before is not None and torch.equal(before, found.weight)
     return Teacher(network, outputs, bool(outputs) and new, expected)
 
 

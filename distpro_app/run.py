@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distpro import Distillation
+from distpro.checks import FLAG, check_choice
 from distpro.errors import ArgumentError
 from distpro.files import atomic_write
 from distpro.networks import ModelInput, model_input
@@ -55,9 +56,9 @@ class FolderRun:
     def loader(self, held_out: bool = False, augmented: bool = False) -> torch.utils.data.DataLoader:
         """A loader of the held-out or of the training images; with ``augmented`` in random order, crops and flips."""
         settings = self.settings
-        random = dict(min_crop=settings.min_crop, flip=settings.flip) if augmented else {}
         items = self.images.held_out if held_out else self.images.train
-        images = ImageSet(items, self.given, settings.memory / 3, **random)
+        images = ImageSet(items, self.given, settings.memory / 3, min_crop=settings.min_crop if augmented else 0,
+                          flip=augmented and settings.flip)
         return loader(images, settings.batch_size, settings.workers, augmented)
 
     @functools.cached_property
@@ -84,6 +85,7 @@ def distill_folder(settings: FolderSettings, resume: bool, report: Report = prin
     Raises:
         ArgumentError: If a setting is wrong, an image cannot be read, networks do not fit, or the loss is not finite.
     """
+    check_choice('resume', resume, FLAG)
     run = _prepared(settings, resume, report)
     held_out = run.loader(held_out=True)
     uses_teacher = settings.method != 'student'
@@ -170,7 +172,7 @@ def _distillation(run: FolderRun, images: Tensor) -> Distillation:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always', UserWarning)
         kd = Distillation(run.student, run.teacher.network, images[:2].to(device), process=process, transfer=True,
-                          **({} if run.teacher.outputs else dict(logits={})))
+                          logits=None if run.teacher.outputs else {})
     for warning in caught:
         if 'distpro' in warning.filename:
             run.report(f'warning: {warning.message}')

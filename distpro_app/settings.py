@@ -108,9 +108,10 @@ class FolderSettings:
         for name in ('image_size', 'teacher_size'):
             if getattr(self, name) is not None:
                 check_whole(name, getattr(self, name), 8)
-        for name in ('lr', 'weight_decay'):
-            if getattr(self, name) is not None:
-                check_number(name, getattr(self, name), **dict(above=0) if name == 'lr' else dict(least=0))
+        if self.lr is not None:
+            check_number('lr', self.lr, above=0)
+        if self.weight_decay is not None:
+            check_number('weight_decay', self.weight_decay, least=0)
         check_number('min_crop', self.min_crop, above=0, most=1)
         check_number('held_out', self.held_out, above=0, below=1)
         check_number('memory', self.memory, least=0)
