@@ -33,7 +33,8 @@ def with_options(command: Callable) -> Callable:
     found: list[tuple[str, Any, Any]] = [
         ('settings', str | None, typer.Option(metavar='FILE', help='A file of settings, such as settings.json '
                                               'of a run; other options override it.')),
-        ('resume', bool, typer.Option('--resume', help='Continue the run in --out after its last epoch.'))]
+        ('resume', bool, typer.Option('--resume', help='Continue the run in --out after its last epoch; start it if '
+                                       'there is none.'))]
     for field in dataclasses.fields(FolderSettings):
         text = re.sub(r'``|:func:|Defaults to None[.:]\s*', '', texts[field.name]).replace('Defaults to', 'Default:')
         text = re.sub(r'\s+', ' ', text).replace('`', '').strip()

@@ -58,21 +58,23 @@ def find_images(data: str, labels: bool, held_out: float, seed: int) -> Images:
     train = folders[0] if given[0] else data
     classes = _classes(train) if labels else []
     found = _listed(train, classes)
-    if all(given):
-        if labels:
-            others = [name for name in _classes(folders[1]) if name not in classes]
-            if others:
-                raise ArgumentError(f"data='{data}': val has the class '{others[0]}', which train does not have; train has "
-                                    f'{len(classes)}: {", ".join(classes[:NAMED])}{", ..." * (len(classes) > NAMED)}')
-        return Images(found, _listed(folders[1], classes), classes)
-    return Images(*_split(found, held_out, seed, classes, data), classes)
+    if not all(given):
+        return Images(*_split(found, held_out, seed, classes, data), classes)
+    if not labels:
+        return Images(found, _listed(folders[1], []), [])
+    present = _classes(folders[1], least=1)
+    others = [name for name in present if name not in classes]
+    if others:
+        raise ArgumentError(f"data='{data}': val has the class '{others[0]}', which train does not have; train has "
+                            f'{len(classes)}: {", ".join(classes[:NAMED])}{", ..." * (len(classes) > NAMED)}')
+    return Images(found, [(path, classes.index(present[label])) for path, label in _listed(folders[1], present)], classes)
 
 
-def _classes(folder: str) -> list[str]:
+def _classes(folder: str, least: int = 2) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith('.'))
-    if len(names) < 2:
-        raise ArgumentError(f"data: '{folder}' has {len(names)} class folders, and 2 or more are needed: CLASS/IMAGE.jpg; "
-                            'for images without classes pass --no-labels')
+    if len(names) < least:
+        raise ArgumentError(f"data: '{folder}' has {len(names)} class folders, and {least} or more are needed: "
+                            'CLASS/IMAGE.jpg; for images without classes pass --no-labels')
     return names
 
 

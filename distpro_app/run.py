@@ -94,7 +94,7 @@ def distill_folder(settings: FolderSettings, resume: bool, report: Report = prin
         adapt_teacher(run.teacher, settings, run.loader(), run.training, held_out,
                       run.path('teacher_checkpoint.pth'), run.identity, resume, report)
         teacher_accuracy = check_teacher(run.teacher.network, held_out, [label for _, label in run.images.held_out], report)
-    kd = _distillation(run, next(iter(held_out))[0]) if uses_teacher else None
+    kd = _distillation(run, next(iter(run.loader()))[0]) if uses_teacher else None
     start = teacher_distance(kd, held_out) if kd is not None and not settings.labels else {}
     _train_student(run, kd, held_out)
     images = next(iter(held_out))[0]

@@ -38,7 +38,7 @@ def build(name: str, source: str, pretrained: bool, num_classes: int | None, opt
     try:
         inspect.signature(function).bind(**given)
     except TypeError as error:
-        raise ArgumentError(f'{source}: the function cannot be called with {", ".join(given)} '
+        raise ArgumentError(f'{source}: the function cannot be called with {", ".join(given) or "no arguments"} '
                             f'({first_line(error)})') from error
     network = function(**given)
     if not isinstance(network, nn.Module):

@@ -73,20 +73,22 @@ def test_from_a_folder_to_files_that_need_no_package(photos, command, tmp_path):
     assert sorted(os.listdir(tmp_path / 'exported')) == ['student.json', 'student.pt2', 'student.pth']
 
 
-@pytest.mark.parametrize('after', ['teacher, epoch 12/60', 'student, epoch 12/60'])
-def test_a_killed_run_continues_bit_for_bit(photos, command, tmp_path, after):
-    options = [*PAIR, '--epochs', 60, '--train-teacher', 60, '--formats', 'none']
+def test_a_run_that_is_killed_twice_continues_bit_for_bit(photos, command, tmp_path):
+    options = [*PAIR, '--epochs', 20, '--train-teacher', 20, '--formats', 'none']
     assert command('distill', *options, '--out', 'uninterrupted').returncode == 0
-    arguments = [str(argument) for argument in ('distill', *options, '--out', 'killed')]
-    with subprocess.Popen([sys.executable, '-m', 'distpro_app', *arguments], cwd=tmp_path, text=True, stdout=subprocess.PIPE,
-                          env={**os.environ, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1'}) as process:
-        for line in process.stdout:
-            if line.startswith(after):
-                process.kill()
-                break
-    assert process.returncode == -9 and not (tmp_path / 'killed' / 'student.pth').exists()
+    arguments = [str(argument) for argument in ('distill', *options, '--out', 'killed', '--resume')]
+    for after in ('teacher, epoch 4/20', 'student, epoch 4/20'):
+        with subprocess.Popen([sys.executable, '-m', 'distpro_app', *arguments], cwd=tmp_path, text=True,
+                              stdout=subprocess.PIPE, env={**os.environ, 'PYTHONPATH': str(ROOT)}) as process:
+            printed = []
+            for line in process.stdout:
+                printed.append(line)
+                if line.startswith(after):
+                    process.kill()
+        assert process.returncode == -9 and not (tmp_path / 'killed' / 'student.pth').exists()
+    assert any(line.startswith('teacher, continues after epoch ') for line in printed)
     done = command('distill', '--settings', 'killed/settings.json', '--resume')
-    assert done.returncode == 0 and 'continues after epoch ' in done.stdout
+    assert done.returncode == 0 and 'student, continues after epoch ' in done.stdout
     assert same(tmp_path / 'killed' / 'student.pth', tmp_path / 'uninterrupted' / 'student.pth')
 
 
