@@ -1,4 +1,4 @@
-"""Networks of a function of one's own."""
+"""Networks that a function in a module of the user returns."""
 import importlib
 import inspect
 from typing import Any

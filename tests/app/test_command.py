@@ -28,7 +28,7 @@ PAIR = ['--pair', 'resnet20_resnet8-half_digits']
     (['export', CONFIG, 'none.pth', *PAIR], 1, "error: checkpoint='none.pth': there is no such file"),
     (['export', 'nowhere'], 1, "error: 'nowhere' has no finished run of distpro distill"),
     (['compare', 'none.py'], 1, "error: there is no benchmark 'none.py'"),
-    (['compare', 'none.py', '--jobs', '0'], 2, '0 is not in the range'),
+    (['compare', 'none.py', '--jobs', '0'], 2, "Invalid value for '--jobs'"),
     (['process', 'show', 'genral'], 1, "error: there is no process file 'genral'"),
     (['validate', 'nowhere'], 1, "error: 'nowhere' is not a folder of configs"),
 ])
