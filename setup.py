@@ -29,10 +29,11 @@ class BuildWithMim(build_py):
 
 
 # Ranges hold what was tried, or a library's own promise; requirements/constraints.txt pins the tested set.
+TORCHVISION = 'torchvision>=0.26,<0.29'  # those of torch 2.11 to 2.13
 EVOLUTION = ['cmaes>=0.13,<1']
 MM = [
     *EVOLUTION,
-    'torchvision>=0.26,<0.29',  # those of torch 2.11 to 2.13
+    TORCHVISION,
     'mmengine>=0.10.7,<0.11',
     'mmcv-lite>=2.1,<2.1.1',  # mmrazor refuses later ones; the full mmcv 2.1.0 may stand in its place
     'mmpretrain>=1.2,<1.3',
@@ -63,10 +64,11 @@ setup(
         'Typing :: Typed',
     ],
     keywords='knowledge distillation, meta learning, pytorch, openmmlab, mmrazor',
-    packages=find_packages(include=['distpro', 'distpro.*', 'distpro_mm', 'distpro_mm.*']),
+    packages=find_packages(include=['distpro', 'distpro.*', 'distpro_app', 'distpro_mm', 'distpro_mm.*']),
+    entry_points=dict(console_scripts=['distpro=distpro_app.main:main']),
     package_data={'distpro': ['py.typed', 'process/shipped/**/*.json'], 'distpro_mm': ['py.typed']},
     python_requires='>=3.11,<3.14',
-    install_requires=[  # of the package distpro; distpro_mm needs the extra mm
+    install_requires=[  # of the package distpro; distpro_mm needs the extra mm, distpro_app the extra app
         'torch>=2.11,<2.14',
         'numpy>=1.26,<3',
     ],
@@ -75,7 +77,9 @@ setup(
         evolution=EVOLUTION,  # distpro's search by CMA-ES
         # Segmentation and detection; mmsegmentation does not declare ftfy and regex.
         dense=[*MM, 'mmsegmentation>=1.2.2,<1.3', 'mmdet>=3.3,<3.4', 'ftfy', 'regex'],
-        timm=['timm>=1.0,<2', 'torchvision>=0.26,<0.29'],  # networks by name
+        app=['typer>=0.19,<1', TORCHVISION, 'pillow'],  # the command distpro
+        onnx=['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20'],
+        timm=['timm>=1.0,<2', TORCHVISION],  # networks by name
         hf=['transformers>=4.50,<5', 'safetensors'],
         tensorboard=['tensorboard'],
         dev=['import-linter', 'mypy', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],

@@ -18,7 +18,6 @@ import functools
 import importlib
 import importlib.machinery
 import importlib.util
-import pathlib
 import sys
 import types
 import warnings
@@ -26,6 +25,8 @@ import warnings
 import numpy as np
 import torch
 from torch import Tensor
+
+from distpro.networks.torchvision_operators import patch_torchvision
 
 QUANTIZATION_MESSAGE = (
     'mmrazor 1.0.0 cannot quantize on torch {}: its quantization was written for torch 1.13. '
@@ -36,43 +37,6 @@ OPERATOR_MESSAGE = (
     'take a network and losses that need none')
 
 REQUIREMENTS = ('torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmrazor', 'joblib', 'pkg_resources', 'matplotlib')
-
-_TORCHVISION_SCHEMAS = {
-    'nms': 'nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
-    'qnms': 'qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor',
-}
-_torchvision_library = None  # torch forgets the schemas when this object is collected
-
-
-def patch_torchvision() -> bool:
-    """Give torchvision the operator schemas that its import asks for.
-
-    A torchvision whose compiled library does not fit the installed torch (PyPI's build beside a CPU build of torch)
-    fails to import with "operator torchvision::nms does not exist". Image transforms and networks need none of those
-    operators, so their schemas are declared; calling one of them still raises torch's own error.
-
-    Returns:
-        bool: Whether anything was patched.
-    """
-    global _torchvision_library
-    spec = importlib.util.find_spec('torchvision')
-    if spec is None or 'torchvision' in sys.modules:
-        return False
-    compiled = sorted(pathlib.Path(spec.origin).parent.glob('_C*.so'))
-    try:
-        for path in compiled:
-            torch.ops.load_library(str(path))
-        if compiled:
-            return False
-    except OSError:
-        pass
-    _torchvision_library = torch.library.Library('torchvision', 'FRAGMENT')
-    patched = False
-    for name, schema in _TORCHVISION_SCHEMAS.items():
-        if not hasattr(torch.ops.torchvision, name):
-            _torchvision_library.define(schema)
-            patched = True
-    return patched
 
 
 def plain_nms(bboxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Tensor:

@@ -15,12 +15,16 @@ from mmpretrain.models import ClsDataPreprocessor
 from toys import network
 
 import distpro
+import distpro_app
 import distpro_mm
 from distpro.checks import FLAG, check_choice
 from distpro.errors import ArgumentError, ProcessError
 from distpro.process import DistillationProcess, ablation, fit_process
 from distpro.searching import Hypergradient, RandomSearcher, Round
 from distpro.tracing import FastForward, trace
+from distpro_app.run import distill_folder
+from distpro_app.settings import FolderSettings
+from distpro_mm.commands import train, validate
 from distpro_mm.datasets import HeldOutSplit, SklearnDigits
 from distpro_mm.engine import hooks, loops
 from distpro_mm.engine.launch import build_trainer, evaluate_student
@@ -86,6 +90,9 @@ FLAGS = {  # by class or function and argument: the name in the message, and a c
     'build_trainer.amp': ('amp', lambda value: build_trainer(Config(), amp=value)),
     'check_methods.build': ('build', lambda value: list(check_methods(str(CONFIGS), [], value))),
     'check.build': ('build', lambda value: check(Config(), value)),
+    'validate.build': ('build', lambda value: validate(str(CONFIGS), [], value)),
+    'train.profile': ('profile', lambda value: train(Config(), profile=value)),
+    'distill_folder.resume': ('resume', lambda value: distill_folder(FolderSettings('a', 'timm:b', 'timm:c'), value)),
     **{f'TapDistill.{flag}': (f'model.{flag}', lambda value, flag=flag: distilled(DistPro, **{flag: value}))
        for flag in ('teacher_trainable', 'teacher_norm_eval', 'student_trainable')},
 }
@@ -120,6 +127,9 @@ CHOICES = {  # the same, with the values that would do
 UNCHECKED = {
     'FeatureReader.stop_early': None, 'RestReader.stop_early': None, 'opened.few': None, 'opens.few': None,
     'opens.alone': None, 'resolve_taps.trained': None, 'find_stages.trained': None,
+    'find_images.labels': None, 'check_readable.skip': None, 'ImageSet.flip': None, 'loader.shuffle': None,
+    'build_optimizer.random_weights': None, 'open_run.resume': None, 'adapt_teacher.resume': None,
+    'train.amp': 'build_trainer.amp', 'search.amp': 'build_trainer.amp', 'search.profile': 'train.profile',
     'beyond.upper': None, 'load_state.new_classifier': None, 'load_weights.new_classifier': None,
     'build.pretrained': 'build_network.pretrained', 'NamedClassifier.pretrained': 'build_network.pretrained',
     'PyramidBlock.bottleneck': 'CIFARPyramidNet.bottleneck',
@@ -178,7 +188,7 @@ def test_a_teacher_that_is_compiled_does_not_hide_a_wrong_value():
 
 def test_every_flag_of_a_public_class_or_function_is_checked():
     found = set()
-    for package in (distpro, distpro_mm):
+    for package in (distpro, distpro_app, distpro_mm):
         for module in pkgutil.walk_packages(package.__path__, f'{package.__name__}.'):
             for name, item in vars(importlib.import_module(module.name)).items():
                 if name.startswith('_') or getattr(item, '__module__', '') != module.name:

@@ -35,7 +35,7 @@ def test_the_reference_lists_every_network(name):
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_files_that_are_named_exist(page):
-    folders = '|'.join(('tests', 'tools', 'configs', 'benchmarks', 'docs', 'distpro', 'distpro_mm'))
+    folders = '|'.join(('tests', 'tools', 'configs', 'benchmarks', 'docs', 'distpro', 'distpro_app', 'distpro_mm'))
     named = re.findall(rf'(?<![\w./-])((?:{folders})/[\w./-]+\.(?:py|sh|md))', page.read_text())
     assert [name for name in named if not (ROOT / name).is_file() and '/NAME.' not in name] == []
 

@@ -30,8 +30,8 @@ WORDS = {
     r'carr(y|ies|ied) (it )?over': 'map, transfer',
     r'written beside|moved into place': 'atomic write',
 }
-CHECKED = ('distpro', 'distpro_mm/engine', 'distpro_mm/models', 'distpro_mm/reporting', 'distpro_mm/config_types.py',
-           'distpro_mm/errors.py', 'distpro_mm/export.py', 'tools')
+CHECKED = ('distpro', 'distpro_app', 'distpro_mm/commands', 'distpro_mm/engine', 'distpro_mm/models', 'distpro_mm/reporting',
+           'distpro_mm/config_types.py', 'distpro_mm/errors.py', 'distpro_mm/export.py', 'tools')
 UNCHECKED = ('distpro/distillation.py', 'distpro/plain_search.py', 'distpro/searching', 'distpro_mm/engine/loops',
              'tools/compare.py')
 

@@ -1,34 +1,9 @@
 """Compare methods: train every method of a benchmark, skip trainings that are done, and write tables and figures."""
 import argparse
-import glob
-import os
 import sys
 
-import torch
-
-from distpro_mm.comparison import Benchmark, default_workers, run_benchmark
+from distpro_mm.commands import compare
 from distpro_mm.engine.command_line import run
-from distpro_mm.errors import ConfigError
-from distpro_mm.reporting import budgets_table, choices_table, comparison_table, draw_accuracy, reach_table, write_csv
-
-
-def report(benchmark: Benchmark, results: list, choices: list) -> str:
-    """Write the tables and figures of a benchmark that has been run, and return the tables."""
-    names = [*benchmark.methods, *(f'{name}_longer' for name in (benchmark.extended_to or {}).get('best_of', ()))]
-    with_stage = {result['name'] for result in results if result['after']}
-    searched = [name for name, method in benchmark.methods.items() if name in with_stage and method.ablation_of is None]
-    parts = [comparison_table(results, [*names, 'teacher'], benchmark.reference)]
-    if len(benchmark.budgets) > 1:
-        parts.append(budgets_table(results, names))
-        if searched:
-            parts.append(reach_table(results, searched, [name for name in names if name not in searched]))
-        draw_accuracy(results, names, os.path.join(benchmark.work_dir, 'accuracy.png'))
-    if choices:
-        parts.append(choices_table(choices))
-    write_csv(results, os.path.join(benchmark.work_dir, 'results.csv'))
-    with open(os.path.join(benchmark.work_dir, 'results.md'), 'w') as file:
-        file.write('\n\n'.join(parts) + '\n')
-    return '\n\n'.join(parts)
 
 
 def main() -> None:
@@ -41,22 +16,9 @@ def main() -> None:
                         help='trainings at a time, spread over the GPUs; they share the free cores (default: one per GPU; '
                         'without GPUs one per core, or one per OMP_NUM_THREADS cores)')
     args = parser.parse_args()
-    if args.jobs is None:
-        args.jobs = torch.cuda.device_count() or default_workers()
-    if args.jobs < 1:
+    if args.jobs is not None and args.jobs < 1:
         parser.error(f'--jobs {args.jobs}: must be 1 or more')
-    benchmark = Benchmark(args.benchmark, args.work_dir, args.teacher_ckpt, args.methods)
-    print(f'{benchmark.name}: {len(benchmark.methods)} methods, {len(benchmark.seeds)} seeds, {args.jobs} trainings at '
-          f'a time, in {benchmark.work_dir}', flush=True)
-    done = run_benchmark(benchmark, args.jobs, lambda line: print(line, flush=True))
-    tables = report(benchmark, done['results'], done['choices'])
-    print('\nTop-1 on the test set after the last epoch; +-: standard deviation over seeds; differences are between runs of '
-          f'the same seed.\n\n{tables}\n')
-    print(f'tables and figures: {benchmark.work_dir}/')
-    for figure in sorted(glob.glob(os.path.join(benchmark.work_dir, '*', 'seed_*', 'process.png'))):
-        print(f'process: {figure}')
-    if done['failed']:
-        raise ConfigError(f'{done["failed"]} trainings failed, see above; the same command trains them again')
+    compare(args.benchmark, args.work_dir, args.teacher_ckpt, args.methods, args.jobs)
 
 
 if __name__ == '__main__':

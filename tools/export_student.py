@@ -2,9 +2,9 @@
 import argparse
 import sys
 
+from distpro_mm.commands import export
 from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.config_file import load_config
-from distpro_mm.export import export_student
 
 
 def main() -> None:
@@ -14,9 +14,7 @@ def main() -> None:
     add_config_options(parser)
     parser.add_argument('--out', default='student', help='folder to write to (default: student)')
     args = parser.parse_args()
-    paths = export_student(load_config(args.config, args.cfg_options, args.pair), args.checkpoint, args.out)
-    for name, path in paths.items():
-        print(f'{name}: {path}')
+    export(load_config(args.config, args.cfg_options, args.pair), args.checkpoint, args.out)
 
 
 if __name__ == '__main__':

@@ -5,14 +5,9 @@ Needs no data or weights, except for transmitters of the type 'clustered'.
 import argparse
 import sys
 
-from distpro_mm.config_types import is_a
+from distpro_mm.commands import inspect_pathways
 from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.config_file import load_config
-from distpro_mm.engine.launch import build_pathways, expand_clustered_layers
-from distpro_mm.models import DistPro
-from distpro_mm.models.cost import cost_advice, pathway_costs
-from distpro_mm.reporting.inspection import cluster_rows, explicit_config, layer_rows, pathway_rows
-from distpro_mm.reporting.table import markdown
 
 
 def main() -> None:
@@ -20,29 +15,7 @@ def main() -> None:
     parser.add_argument('config', help='config of a search or a distillation, e.g. configs/distpro/search.py')
     add_config_options(parser)
     args = parser.parse_args()
-    cfg = load_config(args.config, args.cfg_options, args.pair)
-    found = expand_clustered_layers(cfg)
-    if found is not None:
-        print(f"Clusters of the teacher's blocks, and their similarities\n\n"
-              f'{markdown(cluster_rows(found.names, found.clusters, found.medoids, found.similarity))}\n\n'
-              f'The same as explicit layers:\n\ntransmitters={found.layers}\n')
-        if not is_a(cfg.model.type, DistPro):
-            return
-    model = build_pathways(cfg)
-    grid = model.distiller.grid
-    features = [pathway for pathway in grid.pathways if pathway.name in grid.transforms]
-    for title, network, side in (('Teacher', model.teacher, 'transmitter'), ('Student', model.student, 'receiver')):
-        taps = dict.fromkeys(getattr(pathway, side) for pathway in features)
-        print(f'{title}: {type(getattr(network, "backbone", network)).__name__}\n\n{markdown(layer_rows(taps))}\n')
-    parameters = [sum(p.numel() for p in grid.transforms[pathway.name].parameters())
-                  if pathway.name in grid.transforms else 0 for pathway in grid.pathways]
-    costs = pathway_costs(model).tolist()
-    print(f'Pathways; cost in training steps of the student alone\n\n'
-          f'{markdown(pathway_rows(grid.pathways, parameters, costs, grid.weights().tolist()))}\n')
-    print(f'{sum(parameters):,} parameters; all pathways cost {sum(costs):.2f} steps of the student\n\n'
-          f'The same as an explicit model.distiller:\n\n{explicit_config(features)}')
-    for line in cost_advice(model):
-        print(f'\n{line}')
+    inspect_pathways(load_config(args.config, args.cfg_options, args.pair))
 
 
 if __name__ == '__main__':

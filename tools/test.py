@@ -3,9 +3,9 @@ import argparse
 import os
 import sys
 
+from distpro_mm.commands import evaluate
 from distpro_mm.engine.command_line import add_config_options, run
 from distpro_mm.engine.config_file import load_config
-from distpro_mm.engine.launch import evaluate_student
 
 
 def main() -> None:
@@ -19,8 +19,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options, args.pair)
-    cfg.work_dir = args.work_dir or cfg.work_dir
-    evaluate_student(cfg, args.checkpoint, args.launcher)
+    evaluate(cfg, args.checkpoint, args.work_dir, args.launcher)
 
 
 if __name__ == '__main__':

@@ -3,10 +3,9 @@ import argparse
 import os
 import sys
 
+from distpro_mm.commands import train
 from distpro_mm.engine.command_line import add_config_options, run
-from distpro_mm.engine.config_errors import config_errors
 from distpro_mm.engine.config_file import load_config
-from distpro_mm.engine.launch import build_trainer
 
 
 def main() -> None:
@@ -24,12 +23,7 @@ def main() -> None:
     args = parser.parse_args()
     os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
     cfg = load_config(args.config, args.cfg_options, args.pair)
-    cfg.work_dir = args.work_dir or cfg.work_dir
-    if args.profile:
-        cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='mmrazor.ProfileHook')]
-    trainer = build_trainer(cfg, args.launcher, args.resume, args.amp)
-    with config_errors(cfg):  # mmengine builds loops, optimisers and schedules only now
-        trainer.train()
+    train(cfg, args.work_dir, args.resume, args.amp, args.profile, args.launcher)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,8 @@ EXAMPLE = "'timm:resnet18'"
 # By prefix: the function that builds a network, or the module of this package that has it. A module is imported when its
 # prefix is used, and imports the library then.
 SOURCES: dict[str, str | Callable] = dict(
-    timm='from_timm', torchvision='from_torchvision', torchhub='from_torch_hub', hf='from_hugging_face')
+    timm='from_timm', torchvision='from_torchvision', torchhub='from_torch_hub', hf='from_hugging_face',
+    module='from_module')
 ELSEWHERE = dict(mmpretrain='import distpro_mm first')
 
 
@@ -34,8 +35,9 @@ def build_network(name: str | dict | nn.Module, *, pretrained: bool = False, num
 
     Args:
         name (str, dict or nn.Module): 'timm:NAME', 'torchvision:NAME', 'torchhub:REPO:NAME', 'hf:NAME' (a folder, a name of
-            the hub, or a kind of network such as 'vit'), or with ``distpro_mm`` 'mmpretrain:NAME'. A dict has ``name`` and
-            other arguments of this function. A module is returned as it is.
+            the hub, or a kind of network such as 'vit'), 'module:PACKAGE.ATTRIBUTE' (a function of your own), or with
+            ``distpro_mm`` 'mmpretrain:NAME'. A dict has ``name`` and other arguments of this function. A module is returned
+            as it is.
         pretrained (bool): Load the weights that the library publishes, which it may download. Defaults to False.
         num_classes (int, optional): Number of classes; 0 for no classifier, where the library can do so. Defaults to None:
             the library's.

@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..errors import ArgumentError, first_line
+from .torchvision_operators import patch_torchvision
+
+ON_TORCHVISION = ('torchvision', 'timm', 'transformers')  # libraries that import it
 
 
 def import_library(name: str, install: str, source: str) -> Any:
@@ -21,6 +24,8 @@ def import_library(name: str, install: str, source: str) -> Any:
     Raises:
         ArgumentError: If it is not installed, or its import fails.
     """
+    if name.partition('.')[0] in ON_TORCHVISION:
+        patch_torchvision()
     try:
         return importlib.import_module(name)
     except ImportError as error:

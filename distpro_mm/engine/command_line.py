@@ -3,24 +3,38 @@ import argparse
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from mmengine.config import DictAction
 
 from distpro.errors import ArgumentError
 
-from ..errors import DataError, TrainingError
+from ..errors import ConfigError, DataError, TrainingError
 
 
-class OptionsAction(DictAction):
+def config_options(pairs: Sequence[str]) -> dict[str, Any]:
+    """Settings of a config from texts KEY=VALUE, with values as in the OpenMMLab tools: numbers, lists, texts.
+
+    Raises:
+        ConfigError: If a text is not of this form.
+    """
+    wrong = [pair for pair in pairs if '=' not in pair or pair.startswith('=')]
+    if wrong:
+        raise ConfigError(f"'{wrong[0]}' is not of the form KEY=VALUE, e.g. train_cfg.max_epochs=10")
+    return {key: DictAction._parse_iterable(value) for key, value in (pair.split('=', 1) for pair in pairs)}
+
+
+class OptionsAction(argparse.Action):
     """``--cfg-options KEY=VALUE ...`` as in the OpenMMLab tools, with a clear error message."""
 
     def __call__(self, parser, namespace, values, option_string=None):
         """Collect the pairs."""
-        wrong = [value for value in values if '=' not in value or value.startswith('=')]
-        if wrong:
-            raise argparse.ArgumentError(self, f"'{wrong[0]}' is not of the form KEY=VALUE, e.g. train_cfg.max_epochs=10")
-        super().__call__(parser, namespace, values, option_string)
+        try:
+            given = config_options(values)
+        except ConfigError as error:
+            raise argparse.ArgumentError(self, str(error))
+        setattr(namespace, self.dest, {**(getattr(namespace, self.dest, None) or {}), **given})
 
 
 def add_config_options(parser: argparse.ArgumentParser) -> None:

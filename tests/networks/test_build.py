@@ -146,6 +146,34 @@ def test_a_source_of_ones_own(monkeypatch):
     assert register_source and network[0][0].out_channels == 6
 
 
+def test_a_function_of_a_module_builds_a_network(monkeypatch):
+    module = types.ModuleType('made_up_networks')
+    expected = distpro.ModelInput((0.5, ), (0.25, ))
+
+    def small(num_classes=4, pretrained=False):
+        network = toy(6, num_classes)
+        network.model_input = expected if pretrained else None
+        return network
+
+    def own_weights(num_classes=4):
+        return toy(8, num_classes)
+
+    module.small, module.own_weights, module.words = small, own_weights, lambda: 'no network'
+    monkeypatch.setitem(sys.modules, 'made_up_networks', module)
+    network = distpro.build_network('module:made_up_networks.small', num_classes=3, pretrained=True)
+    assert network[-1].out_features == 3 and distpro.model_input(network) == expected
+    assert distpro.model_input(distpro.build_network('module:made_up_networks.small')) is None
+    assert distpro.build_network('module:made_up_networks.own_weights', pretrained=True)[-1].out_features == 4
+    for name, options, message in (
+            ('small', dict(width=3), 'the function cannot be called with width'),
+            ('smal', {}, "'made_up_networks' has no network 'smal' among its 3; nearest: small"),
+            ('words', {}, 'gives a str, not an nn.Module'), ('', {}, "must be 'module:PACKAGE.ATTRIBUTE'")):
+        with pytest.raises(distpro.ArgumentError, match=message):
+            distpro.build_network(f'module:made_up_networks.{name}', **options)
+    with pytest.raises(distpro.ArgumentError, match="'no_such_networks' cannot be imported"):
+        distpro.build_network('module:no_such_networks.small')
+
+
 def test_published_weights_say_which_images_they_expect():
     transforms = types.SimpleNamespace(mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), crop_size=[224], resize_size=[256])
     found = read_input(types.SimpleNamespace(transforms=lambda: transforms))

@@ -1,0 +1,1 @@
+"""The console command ``distpro``, and the distillation of a folder of images."""

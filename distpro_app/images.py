@@ -1,0 +1,230 @@
+"""Images in a folder: finding, checking, splitting and loading them."""
+import concurrent.futures
+import hashlib
+import os
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from distpro.errors import ArgumentError, first_line
+from distpro.networks import ModelInput
+from distpro.networks.library import import_library
+
+INSTALL = "pip install 'distpro_mm[app]'"
+STORED_MARGIN = 1.25  # stored training images are at most this much larger than the crops
+NAMED = 5  # unreadable images in a message
+Report = Callable[[str], Any]
+
+
+class Images(NamedTuple):
+    """Images of a folder.
+
+    Args:
+        train (list[tuple[str, int]]): Paths and labels of training images; labels are 0 without classes.
+        held_out (list[tuple[str, int]]): The same of the held-out images.
+        classes (list[str]): Names of the classes; empty without labels.
+    """
+    train: list[tuple[str, int]]
+    held_out: list[tuple[str, int]]
+    classes: list[str]
+
+    def fingerprint(self) -> str:
+        """str: A hash of all paths, labels and the split."""
+        return hashlib.sha256(repr(self).encode()).hexdigest()
+
+
+def find_images(data: str, labels: bool, held_out: float, seed: int) -> Images:
+    """Find the images of a folder, and split them if the folder is not split.
+
+    Args:
+        data (str): The folder, see :class:`distpro_app.settings.FolderSettings`.
+        labels (bool): Whether folders are classes.
+        held_out (float): Share that is held out without a folder ``val``, of each class.
+        seed (int): Seed of the split.
+
+    Returns:
+        Images: Sorted by path.
+
+    Raises:
+        ArgumentError: If there are no images, too few, or classes in ``val`` that ``train`` does not have.
+    """
+    if not os.path.isdir(data):
+        raise ArgumentError(f"data='{data}': there is no such folder")
+    folders = [os.path.join(data, name) for name in ('train', 'val')]
+    given = [os.path.isdir(folder) for folder in folders]
+    train = folders[0] if given[0] else data
+    classes = _classes(train) if labels else []
+    found = _listed(train, classes)
+    if not all(given):
+        return Images(*_split(found, held_out, seed, classes, data), classes)
+    if not labels:
+        return Images(found, _listed(folders[1], []), [])
+    present = _classes(folders[1], least=1)
+    others = [name for name in present if name not in classes]
+    if others:
+        raise ArgumentError(f"data='{data}': val has the class '{others[0]}', which train does not have; train has "
+                            f'{len(classes)}: {", ".join(classes[:NAMED])}{", ..." * (len(classes) > NAMED)}')
+    return Images(found, [(path, classes.index(present[label])) for path, label in _listed(folders[1], present)], classes)
+
+
+def _classes(folder: str, least: int = 2) -> list[str]:
+    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith('.'))
+    if len(names) < least:
+        raise ArgumentError(f"data: '{folder}' has {len(names)} class folders, and {least} or more are needed: "
+                            'CLASS/IMAGE.jpg; for images without classes pass --no-labels')
+    return names
+
+
+def _listed(folder: str, classes: Sequence[str]) -> list[tuple[str, int]]:
+    library = import_library('torchvision.datasets.folder', INSTALL, 'data')
+    found = []
+    for label, name in enumerate(classes or ['']):
+        paths = sorted(os.path.join(root, file) for root, _, files in os.walk(os.path.join(folder, name), followlinks=True)
+                       for file in files if file.lower().endswith(library.IMG_EXTENSIONS) and not file.startswith('.'))
+        if not paths:
+            raise ArgumentError(f"data: '{os.path.join(folder, name)}' has no images, which end in one of "
+                                f'{" ".join(library.IMG_EXTENSIONS)}')
+        found += [(path, label) for path in paths]
+    return found
+
+
+def _split(found: list[tuple[str, int]], share: float, seed: int, classes: Sequence[str], data: str
+           ) -> tuple[list[tuple[str, int]], list[tuple[str, int]]]:
+    """Training and held-out images, with a share of each class held out."""
+    generator = torch.Generator().manual_seed(seed)
+    held_out: set[int] = set()
+    for label in range(max(1, len(classes))):
+        places = [place for place, item in enumerate(found) if item[1] == label]
+        if len(places) < 2:
+            name = classes[label] if classes else data
+            raise ArgumentError(f"data: '{name}' has {len(places)} image, and two or more are needed to hold one out")
+        count = min(len(places) - 1, max(1, round(share * len(places))))
+        held_out |= {places[place] for place in torch.randperm(len(places), generator=generator)[:count].tolist()}
+    return ([item for place, item in enumerate(found) if place not in held_out],
+            [item for place, item in enumerate(found) if place in held_out])
+
+
+def read_image(path: str) -> Tensor:
+    """Decode an image of any mode, upright.
+
+    Args:
+        path (str): The file.
+
+    Returns:
+        Tensor: Red, green and blue [3, H, W], uint8. Transparency is dropped.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    from PIL import Image, ImageOps
+    functional = import_library('torchvision.transforms.v2.functional', INSTALL, 'data')
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith('I'):  # 16 bits, of which convert would cut the upper ones
+                upright = upright.point(lambda value: value * (1 / 256)).convert('L')
+            return functional.pil_to_tensor(upright.convert('RGB'))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # of broken files
+        raise OSError(first_line(error)) from error
+
+
+def check_readable(images: Images, skip: bool, report: Report) -> tuple[Images, int]:
+    """Decode every image once.
+
+    Args:
+        images (Images): The images.
+        skip (bool): Leave out those that cannot be read.
+        report (Callable): Is given a line if images are left out.
+
+    Returns:
+        tuple[Images, int]: The readable images, and the median of their shorter sides in pixels.
+
+    Raises:
+        ArgumentError: If images cannot be read, or none is left.
+    """
+    paths = [path for path, _ in images.train + images.held_out]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders work without the interpreter's lock
+        sizes = list(pool.map(_side, paths))
+    sides = [size for size in sizes if isinstance(size, int)]
+    broken = {path: size for path, size in zip(paths, sizes) if isinstance(size, str)}
+    if broken:
+        named = '; '.join(f'{path} ({why})' for path, why in list(broken.items())[:NAMED])
+        message = f'{len(broken)} images cannot be read: {named}{"; ..." * (len(broken) > NAMED)}'
+        if not skip:
+            raise ArgumentError(f'data: {message}; repair or delete them, or pass --skip-unreadable')
+        report(f'left out: {message}')
+    train, held_out = ([item for item in part if item[0] not in broken] for part in (images.train, images.held_out))
+    lost = [name for label, name in enumerate(images.classes) if not any(item[1] == label for item in train)]
+    if not train or not held_out or lost:
+        raise ArgumentError(f'data: no readable images are left{f" of the class {lost[0]}" if lost else ""}')
+    return Images(train, held_out, images.classes), int(statistics.median(sides))
+
+
+def _side(path: str) -> int | str:
+    """The shorter side of an image, or why it cannot be read."""
+    try:
+        return min(read_image(path).shape[1:])
+    except OSError as error:
+        return str(error)
+
+
+class ImageSet(torch.utils.data.Dataset):
+    """Images with labels, decoded once if they fit in memory.
+
+    Args:
+        items (Sequence[tuple[str, int]]): Paths and labels.
+        given (ModelInput): Mean, standard deviation and size of the images to return.
+        memory (float): GiB that decoded images may take. Defaults to 0: they are not stored.
+        min_crop (float): Least share of the area in a random crop. Defaults to 0: the same images each time, with
+            the shorter side resized and the centre cut out.
+        flip (bool): Flip half of the images, with ``min_crop``. Defaults to False.
+    """
+
+    def __init__(self, items: Sequence[tuple[str, int]], given: ModelInput, memory: float = 0, min_crop: float = 0,
+                 flip: bool = False) -> None:
+        v2 = import_library('torchvision.transforms.v2', INSTALL, 'data')
+        assert given.size is not None
+        size = given.size[0]
+        fixed = [v2.Resize(size, antialias=True), v2.CenterCrop(size)]
+        random = [v2.RandomResizedCrop(size, (min_crop, 1), antialias=True)] + [v2.RandomHorizontalFlip()] * flip
+        self.normalise = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(given.mean, given.std)])
+        self.items = items
+        self.stored_side = int(size * STORED_MARGIN)
+        needed = len(items) * 3 * (self.stored_side if min_crop else size)**2 / 2**30
+        self.is_stored = needed <= memory
+        self.before = v2.Compose(fixed) if not min_crop else self._shrink
+        self.random = v2.Compose(random) if min_crop else None
+        self.resize = v2.functional.resize
+        self.stored: dict[int, Tensor] = {}
+
+    def _shrink(self, image: Tensor) -> Tensor:
+        """Make an image smaller that would take much memory."""
+        if not self.is_stored or min(image.shape[1:]) <= self.stored_side:
+            return image
+        return self.resize(image, [self.stored_side], antialias=True)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        path, label = self.items[index]
+        image = self.stored.get(index)
+        if image is None:
+            try:
+                image = self.before(read_image(path))
+            except OSError as error:
+                raise ArgumentError(f"data: '{path}' cannot be read any more ({first_line(error)})") from error
+            if self.is_stored:
+                self.stored[index] = image
+        if self.random is not None:
+            image = self.random(image)
+        return self.normalise(image), label
+
+
+def loader(images: ImageSet, batch_size: int, workers: int, shuffle: bool) -> torch.utils.data.DataLoader:
+    """A loader of batches: shuffled and of equal size for training, else in order."""
+    return torch.utils.data.DataLoader(images, min(batch_size, len(images)), shuffle=shuffle, drop_last=shuffle,
+                                       num_workers=0 if images.is_stored else workers)

@@ -1,0 +1,166 @@
+"""Settings of a distillation on a folder of images: their checks and their file."""
+import dataclasses
+import difflib
+import json
+import os
+from typing import Any
+
+from distpro.checks import FLAG, MAX_SEED, check_choice, check_number, check_whole
+from distpro.errors import ArgumentError, first_line
+from distpro.files import atomic_write
+
+METHODS = ('pathways', 'kd', 'student')
+WEIGHTS = ('published', 'random')
+HEADS = ('classes', 'none')
+OPTIMIZERS = ('auto', 'sgd', 'adamw')
+FORMATS = ('pt2', 'onnx')
+DEVICES = ('auto', 'cpu', 'cuda')
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderSettings:
+    """What a distillation on a folder of images is to do.
+
+    Args:
+        data (str): Folder with ``train/CLASS/`` and ``val/CLASS/``, or with ``CLASS/`` alone, which is split. Without
+            ``labels``, any folder with images.
+        teacher (str): Name of the teacher, see :func:`distpro.build_network`.
+        student (str): Name of the student.
+        out (str): Folder for the results. Defaults to 'distilled'.
+        labels (bool): Whether folders are classes. Defaults to True.
+        method (str): 'pathways': features and logits with the weights of ``process``; 'kd': logits alone, with a weight of
+            1; 'student': no teacher in the student's training. Defaults to 'pathways'.
+        process (str): A process of the library or a process file, for 'pathways'. Defaults to 'general'.
+        epochs (int): Epochs of the student. Defaults to 30.
+        batch_size (int): Images a step, >= 2. Defaults to 64.
+        image_size (int, optional): Height and width in pixels. Defaults to None: what the student's published weights
+            expect, else the teacher's, else the median of the images, 32 to 224.
+        teacher_ckpt (str, optional): File with the teacher's weights. Defaults to None.
+        teacher_weights (str): 'published' or 'random', without ``teacher_ckpt``. Defaults to 'published'.
+        teacher_head (str): 'classes': a classifier of the folder's classes; 'none': features alone. Defaults to 'classes'.
+        teacher_size (int, optional): Height and width of the teacher's images. Defaults to None: those of its published
+            weights, else ``image_size``.
+        train_teacher (int): Epochs that all weights of the teacher are trained first. Defaults to 0: only a new classifier.
+        student_weights (str): 'published' or 'random', without ``student_ckpt``. Defaults to 'random'.
+        student_ckpt (str, optional): File with the student's weights to start from. Defaults to None.
+        optimizer (str): 'sgd' (momentum 0.9), 'adamw', or 'auto': 'sgd' for networks with batch norm, else 'adamw'.
+            Defaults to 'auto'.
+        lr (float, optional): Learning rate of the student after the warm-up, > 0. Defaults to None: 0.05 with 'sgd' and
+            random weights, 0.01 with 'sgd' and others; 0.001 and 0.0003 with 'adamw'.
+        weight_decay (float, optional): Defaults to None: 0.0005 with 'sgd', 0.05 with 'adamw'.
+        min_crop (float): Least share of an image's area in a random crop, in (0, 1]. Defaults to 0.5.
+        flip (bool): Flip half of the training images. Defaults to True.
+        held_out (float): Share of the images that is held out where there is no ``val``, in (0, 1). Defaults to 0.2.
+        skip_unreadable (bool): Leave out images that cannot be read. Defaults to False: refuse them.
+        memory (float): GiB of decoded images that may be stored; more images are decoded in every epoch. Defaults to 2.
+        workers (int): Processes that decode images which are not stored. Defaults to 2.
+        formats (Sequence[str]): Exported files beside the weights, of 'pt2', 'onnx'. Defaults to both.
+        device (str): 'cpu', 'cuda', or 'auto': a GPU if there is one. Defaults to 'auto'.
+        seed (int): Seed of the split, the initial weights, the order and the crops. Defaults to 0.
+
+    Raises:
+        ArgumentError: If a value is out of range, or two do not fit together.
+    """
+    data: str
+    teacher: str
+    student: str
+    out: str = 'distilled'
+    labels: bool = True
+    method: str = 'pathways'
+    process: str = 'general'
+    epochs: int = 30
+    batch_size: int = 64
+    image_size: int | None = None
+    teacher_ckpt: str | None = None
+    teacher_weights: str = 'published'
+    teacher_head: str = 'classes'
+    teacher_size: int | None = None
+    train_teacher: int = 0
+    student_weights: str = 'random'
+    student_ckpt: str | None = None
+    optimizer: str = 'auto'
+    lr: float | None = None
+    weight_decay: float | None = None
+    min_crop: float = 0.5
+    flip: bool = True
+    held_out: float = 0.2
+    skip_unreadable: bool = False
+    memory: float = 2.0
+    workers: int = 2
+    formats: tuple[str, ...] = FORMATS
+    device: str = 'auto'
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ('data', 'teacher', 'student', 'out', 'process', 'teacher_ckpt', 'student_ckpt'):
+            value = getattr(self, name)
+            optional = name.endswith('ckpt')
+            if not (isinstance(value, str) and value or optional and value is None):
+                raise ArgumentError(f'{name}={value!r} must be a text')
+        for name in ('labels', 'flip', 'skip_unreadable'):
+            check_choice(name, getattr(self, name), FLAG)
+        for name, choices in dict(method=METHODS, teacher_weights=WEIGHTS, teacher_head=HEADS, student_weights=WEIGHTS,
+                                  optimizer=OPTIMIZERS, device=DEVICES).items():
+            check_choice(name, getattr(self, name), choices)
+        for name, least in dict(epochs=1, batch_size=2, train_teacher=0, workers=0).items():
+            check_whole(name, getattr(self, name), least)
+        check_whole('seed', self.seed, 0, MAX_SEED - 1)
+        for name in ('image_size', 'teacher_size'):
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), 8)
+        if self.lr is not None:
+            check_number('lr', self.lr, above=0)
+        if self.weight_decay is not None:
+            check_number('weight_decay', self.weight_decay, least=0)
+        check_number('min_crop', self.min_crop, above=0, most=1)
+        check_number('held_out', self.held_out, above=0, below=1)
+        check_number('memory', self.memory, least=0)
+        if not isinstance(self.formats, (tuple, list)):
+            raise ArgumentError(f'formats={self.formats!r} must be a list with some of {", ".join(FORMATS)}')
+        for name in self.formats:
+            check_choice('formats', name, FORMATS)
+        object.__setattr__(self, 'formats', tuple(self.formats))
+        if not self.labels and self.train_teacher:
+            raise ArgumentError(f'train_teacher={self.train_teacher} needs labels; without them the teacher is taken as it '
+                                'is')
+        if not self.labels and self.method == 'student':
+            raise ArgumentError("method='student' needs labels; without them the student has nothing to learn from")
+        if (self.teacher_weights == 'random' and not self.teacher_ckpt and not self.train_teacher
+                and self.method != 'student'):
+            raise ArgumentError("teacher_weights='random': a teacher of random weights has nothing to teach; give "
+                                "train_teacher (epochs), teacher_ckpt (a file), or teacher_weights='published'")
+        if self.teacher_head == 'none' and (self.train_teacher or self.method == 'kd'):
+            raise ArgumentError("teacher_head='none': a teacher without classifier cannot be trained on labels and has no "
+                                "logits for method='kd'; leave teacher_head at 'classes'")
+
+    def save(self, path: str) -> None:
+        """Write the settings as JSON, atomically."""
+        with atomic_write(path) as temporary, open(temporary, 'w') as file:
+            json.dump(dataclasses.asdict(self), file, indent=2)
+            file.write('\n')
+
+
+def read_settings(path: str) -> dict[str, Any]:
+    """The settings in a file of :meth:`FolderSettings.save`, which may have some of them only.
+
+    Args:
+        path (str): The file.
+
+    Raises:
+        ArgumentError: If it cannot be read, or has unknown settings.
+    """
+    if not os.path.isfile(path):
+        raise ArgumentError(f"settings='{path}': there is no such file")
+    try:
+        with open(path) as file:
+            found = json.load(file)
+    except (OSError, ValueError) as error:
+        raise ArgumentError(f"settings='{path}' cannot be read as JSON ({first_line(error)})") from error
+    known = [field.name for field in dataclasses.fields(FolderSettings)]
+    if not isinstance(found, dict):
+        raise ArgumentError(f"settings='{path}' must have an object with some of {', '.join(known)}")
+    for name in found:
+        if name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise ArgumentError(f"settings='{path}' has '{name}', which is no setting; nearest: {nearest[0]}")
+    return found

@@ -1,0 +1,11 @@
+"""What the tools and the console command do, as functions that print their results."""
+from .comparing import compare
+from .inspecting import inspect_pathways
+from .processes import average, convert, diff, list_processes, show
+from .training import evaluate, export, search, train
+from .validating import validate
+
+__all__ = [
+    'average', 'compare', 'convert', 'diff', 'evaluate', 'export', 'inspect_pathways', 'list_processes', 'search', 'show',
+    'train', 'validate'
+]

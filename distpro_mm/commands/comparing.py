@@ -1,0 +1,58 @@
+"""A comparison of methods, with its tables and figures."""
+import glob
+import os
+from collections.abc import Sequence
+
+import torch
+
+from ..comparison import Benchmark, default_workers, run_benchmark
+from ..errors import ConfigError
+from ..reporting import budgets_table, choices_table, comparison_table, draw_accuracy, reach_table, write_csv
+
+
+def compare(path: str, work_dir: str | None = None, teacher_ckpt: str | None = None, methods: Sequence[str] | None = None,
+            jobs: int | None = None) -> None:
+    """Train every method of a benchmark, skip trainings that are done, and write and print tables and figures.
+
+    Args:
+        path (str): The benchmark's config.
+        work_dir (str, optional): Folder of all results. Defaults to None: ``work_dirs/benchmark_<name>``.
+        teacher_ckpt (str, optional): A checkpoint of the teacher; no teacher is trained then. Defaults to None.
+        methods (Sequence[str], optional): Only these of the benchmark's methods. Defaults to None: all.
+        jobs (int, optional): Trainings at a time, >= 1. Defaults to None: one per GPU, or per core.
+
+    Raises:
+        ConfigError: If the benchmark is invalid, or trainings failed.
+    """
+    jobs = jobs or torch.cuda.device_count() or default_workers()
+    benchmark = Benchmark(path, work_dir, teacher_ckpt, methods)
+    print(f'{benchmark.name}: {len(benchmark.methods)} methods, {len(benchmark.seeds)} seeds, {jobs} trainings at '
+          f'a time, in {benchmark.work_dir}', flush=True)
+    done = run_benchmark(benchmark, jobs, lambda line: print(line, flush=True))
+    tables = _write_tables(benchmark, done['results'], done['choices'])
+    print('\nTop-1 on the test set after the last epoch; +-: standard deviation over seeds; differences are between runs of '
+          f'the same seed.\n\n{tables}\n')
+    print(f'tables and figures: {benchmark.work_dir}/')
+    for figure in sorted(glob.glob(os.path.join(benchmark.work_dir, '*', 'seed_*', 'process.png'))):
+        print(f'process: {figure}')
+    if done['failed']:
+        raise ConfigError(f'{done["failed"]} trainings failed, see above; the same command trains them again')
+
+
+def _write_tables(benchmark: Benchmark, results: list, choices: list) -> str:
+    """Write the tables and figures of a benchmark that has been run, and return the tables."""
+    names = [*benchmark.methods, *(f'{name}_longer' for name in (benchmark.extended_to or {}).get('best_of', ()))]
+    with_stage = {result['name'] for result in results if result['after']}
+    searched = [name for name, method in benchmark.methods.items() if name in with_stage and method.ablation_of is None]
+    parts = [comparison_table(results, [*names, 'teacher'], benchmark.reference)]
+    if len(benchmark.budgets) > 1:
+        parts.append(budgets_table(results, names))
+        if searched:
+            parts.append(reach_table(results, searched, [name for name in names if name not in searched]))
+        draw_accuracy(results, names, os.path.join(benchmark.work_dir, 'accuracy.png'))
+    if choices:
+        parts.append(choices_table(choices))
+    write_csv(results, os.path.join(benchmark.work_dir, 'results.csv'))
+    with open(os.path.join(benchmark.work_dir, 'results.md'), 'w') as file:
+        file.write('\n\n'.join(parts) + '\n')
+    return '\n\n'.join(parts)
