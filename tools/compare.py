@@ -8,12 +8,15 @@ import torch
 
 from distpro_mm.comparison import Benchmark, default_workers, run_benchmark
 from distpro_mm.engine.command_line import run
+from distpro_mm.engine.provenance import command, versions
 from distpro_mm.errors import ConfigError
 from distpro_mm.reporting import budgets_table, choices_table, comparison_table, draw_accuracy, reach_table, write_csv
+from distpro_mm.reporting.comparison_report import write_comparison
+from distpro_mm.reporting.report import ReportError, write_report
 
 
-def report(benchmark: Benchmark, results: list, choices: list) -> str:
-    """Write the tables and figures of a benchmark that has been run, and return the tables."""
+def report(benchmark: Benchmark, results: list, choices: list, failed: int) -> str:
+    """Write the tables, figures and report of a benchmark that has been run, and return the tables."""
     names = [*benchmark.methods, *(f'{name}_longer' for name in (benchmark.extended_to or {}).get('best_of', ()))]
     with_stage = {result['name'] for result in results if result['after']}
     searched = [name for name, method in benchmark.methods.items() if name in with_stage and method.ablation_of is None]
@@ -28,6 +31,14 @@ def report(benchmark: Benchmark, results: list, choices: list) -> str:
     write_csv(results, os.path.join(benchmark.work_dir, 'results.csv'))
     with open(os.path.join(benchmark.work_dir, 'results.md'), 'w') as file:
         file.write('\n\n'.join(parts) + '\n')
+    with open(os.path.join(benchmark.folder, f'{benchmark.name}.py')) as file:
+        config = file.read()
+    write_comparison(benchmark.work_dir, results, choices, name=benchmark.name, methods=names, reference=benchmark.reference,
+                     failed=failed, command=command(), versions=versions(), config=config)
+    try:
+        print(f'report: {write_report(benchmark.work_dir)}')
+    except ReportError as error:
+        print(f'no report.html was written: {error}')
     return '\n\n'.join(parts)
 
 
@@ -49,7 +60,7 @@ def main() -> None:
     print(f'{benchmark.name}: {len(benchmark.methods)} methods, {len(benchmark.seeds)} seeds, {args.jobs} trainings at '
           f'a time, in {benchmark.work_dir}', flush=True)
     done = run_benchmark(benchmark, args.jobs, lambda line: print(line, flush=True))
-    tables = report(benchmark, done['results'], done['choices'])
+    tables = report(benchmark, done['results'], done['choices'], done['failed'])
     print('\nTop-1 on the test set after the last epoch; +-: standard deviation over seeds; differences are between runs of '
           f'the same seed.\n\n{tables}\n')
     print(f'tables and figures: {benchmark.work_dir}/')

@@ -9,6 +9,7 @@ from .hooks import (
     ProcessRecordHook,
     ProcessReplayHook,
     ProfileHook,
+    ReportHook,
     TeacherClassesHook,
     TrainingWatchHook,
 )
@@ -19,5 +20,5 @@ __all__ = [
     'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProOneStepSearchLoop',
     'DistProSearchLoop', 'DistillWarmUpHook', 'InitialStudentHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop',
     'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook',
-    'ReproducibleTrainLoop', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook'
+    'ReportHook', 'ReproducibleTrainLoop', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook'
 ]
