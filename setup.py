@@ -40,6 +40,7 @@ MM = [
     'joblib>=1,<2',  # mmrazor imports it and does not declare it
     'setuptools>=77.0.3,<82',  # mmengine imports pkg_resources
     'matplotlib>=3.8,<4',
+    'rich>=13,<16',  # the line with the progress; mmengine needs it too
     'scikit-learn>=1,<2',  # the digits
 ]
 

@@ -9,6 +9,7 @@ from .hooks import (
     ProcessRecordHook,
     ProcessReplayHook,
     ProfileHook,
+    ProgressHook,
     ReportHook,
     TeacherClassesHook,
     TrainingWatchHook,
@@ -20,5 +21,5 @@ __all__ = [
     'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProOneStepSearchLoop',
     'DistProSearchLoop', 'DistillWarmUpHook', 'InitialStudentHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop',
     'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook',
-    'ReportHook', 'ReproducibleTrainLoop', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook'
+    'ProgressHook', 'ReportHook', 'ReproducibleTrainLoop', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook'
 ]

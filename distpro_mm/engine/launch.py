@@ -22,7 +22,7 @@ from ..models import DistPro, TapDistill
 from ..models.checkpoints import load_strict
 from ..models.losses.one_label import refuse_recorded_one_label
 from .config_errors import PREPROCESSORS, TYPELESS, check_numbers, check_optimizers, config_errors
-from .hooks import ProcessReplayHook, ReportHook, add_checks, add_once
+from .hooks import ProcessReplayHook, ProgressHook, ReportHook, add_checks, add_once
 from .hub_models import expand_hub_models
 from .loops import DistProSearchLoop
 from .optimizers import BFloat16OptimWrapper
@@ -93,6 +93,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     model = unwrap(runner.model)
     _check_teacher(cfg, model)
     add_checks(runner)
+    add_once(runner, ProgressHook)
     if report:
         add_once(runner, ReportHook)
     if isinstance(model, SingleTeacherDistill):

@@ -69,9 +69,10 @@ def test_a_distillation_leaves_a_report_of_what_was_trained(tmp_path, tool):
     assert accuracy['data'][0]['x'] == [5, 10]
     assert losses['data'][0]['name'] == 'total' and losses['data'][0]['y'] == [
         line['loss'] for line in logged if 'loss' in line]
-    names = json.loads((folder / 'replayed.json').read_text())['pathways']
-    general = map_process(load_process('general'), names, load_process(str(folder / 'replayed.json')).layers)
-    # The weights of iteration i are those at i / 9; between iterations the report interpolates.
+    replayed = load_process(str(folder / 'replayed.json'))
+    names, iterations = replayed.names, np.arange(10) / 9
+    general = map_process(load_process('general'), names, replayed.layers)
+    assert np.allclose(replayed.weights_at(iterations), general.weights_at(iterations))  # the report interpolates between
     for trace in curves['data']:
         name = next(place for place, name in enumerate(names) if str(parse_name(name)) == trace['text'])
         assert [trace['y'][0], trace['y'][-1]] == pytest.approx(general.weights_at([0, 1])[:, name], rel=1e-3)

@@ -9,6 +9,7 @@ from .loss_schedule_hook import LossScheduleHook
 from .process_record_hook import ProcessRecordHook
 from .process_replay_hook import ProcessReplayHook
 from .profile_hook import ProfileHook
+from .progress_hook import ProgressHook
 from .report_hook import ReportHook
 from .teacher_classes_hook import TeacherClassesHook
 from .training_watch_hook import TrainingWatchHook
@@ -30,6 +31,6 @@ def add_once(runner, kind: type) -> None:
 
 __all__ = [
     'ChannelsLastHook', 'ClassCountHook', 'ClassNamesHook', 'DistillWarmUpHook', 'InitialStudentHook',
-    'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'ReportHook',
-    'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook', 'add_checks', 'add_once'
+    'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'ProgressHook',
+    'ReportHook', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook', 'add_checks', 'add_once'
 ]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from mmengine.dist import master_only
+from mmengine.dist import get_world_size, master_only
 from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
 
@@ -39,7 +39,8 @@ class ReportHook(Hook):
     'training'), ``command``, ``device``, ``sessions`` (the log folders that belong to it), ``seconds`` (of this process,
     from iteration ``first_iteration`` on), ``complete``, ``process_file`` of a search, ``replayed`` (arguments of a
     :class:`.ProcessReplayHook`), and ``costs``: estimated costs in training steps of the student alone, of ``teacher`` and
-    ``pathways``. A distillation that replays a process also writes its weights at 201 points to ``replayed.json``.
+    ``pathways``, if there is one process. A distillation that replays a process also writes its weights at 201 points to
+    ``replayed.json``.
 
     ``tools/train.py`` and :func:`.build_trainer` add this hook to every training.
     """
@@ -118,7 +119,8 @@ def _dataset(cfg: dict) -> str | None:
 def _costs(runner) -> dict:
     """Costs in training steps of the student alone: of the teacher, and of each pathway as often as it was computed."""
     model = unwrap(runner.model)
-    if not isinstance(model, TapDistill):
+    # One process of several must not run a network alone: synchronised batch norms would wait for the others.
+    if not isinstance(model, TapDistill) or get_world_size() > 1:
         return {}
     try:
         costs: dict = dict(teacher=teacher_cost(model))
