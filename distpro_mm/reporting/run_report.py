@@ -55,7 +55,7 @@ def _summary(run: Run) -> list[tuple[str, str]]:
         found += [('lowest held-out loss', number(min(losses)))] if losses else []
     seconds = facts.get('seconds') or run.result.get('seconds')
     if seconds:
-        found.append(('time', _duration(seconds)))
+        found.append(('time', _duration(seconds).partition(' (')[0]))
     for name in ('epochs', 'iterations', 'seed'):
         if facts.get(name) is not None:
             found.append((name, f'{facts[name]:,}' if name != 'seed' else str(facts[name])))

@@ -71,9 +71,13 @@ function drawMap(script, made) {
     const small = narrow() && content.student.length > 5 || content.student.length > 10;
     Plotly.react(place, [{
       type: 'heatmap', z: table, x: content.student, y: content.teacher, zmin: 0, zmax: most || 1, colorscale: 'Viridis',
-      text: table.map((row) => row.map(text)), texttemplate: small ? '' : '%{text}', xgap: 2, ygap: 2, hoverongaps: false,
+      xgap: 2, ygap: 2, hoverongaps: false,
       hovertemplate: 'teacher %{y}<br>student %{x}<br>weight %{z}<extra></extra>',
       colorbar: { title: { text: 'weight', side: 'right' }, thickness: 12, outlinewidth: 0 },
+    }, {  // the numbers, dark on the light end of the colours
+      type: 'scatter', mode: 'text', hoverinfo: 'skip', x: cells.map((cell) => content.student[cell.s]),
+      y: cells.map((cell) => content.teacher[cell.t]), text: small ? [] : cells.map((cell) => text(cell.value)),
+      textfont: { size: 13, color: cells.map((cell) => (cell.value > 0.55 * most ? '#000' : '#fff')) },
     }], layoutOf({
       xaxis: { title: { text: 'layer of the student' }, type: 'category', showgrid: false },
       yaxis: { title: { text: 'layer of the teacher' }, type: 'category', autorange: 'reversed', showgrid: false },
