@@ -1,4 +1,4 @@
-"""Write report.html of a finished training or comparison from the files in its work_dir."""
+"""Write report.html of a training or a comparison from the files in its work_dir, or the report of a process file."""
 import argparse
 import sys
 
@@ -8,9 +8,9 @@ from distpro_mm.reporting.report import write_report
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument('work_dir', help='work_dir of a training or a comparison')
+    parser.add_argument('source', help='work_dir of a training or a comparison, or a process file')
     args = parser.parse_args()
-    print(f'report: {write_report(args.work_dir)}')
+    print(f'report: {write_report(args.source)}')
 
 
 if __name__ == '__main__':

@@ -113,7 +113,8 @@ def differences(results: Sequence[dict], methods: Sequence[str], reference: str)
                  error_x=dict(type='data', symmetric=False, array=np.nan_to_num(upper - means).tolist(),
                               arrayminus=np.nan_to_num(means - lower).tolist(), thickness=2, color=COLOURS[0]),
                  hovertemplate='%{y}: %{x:+.2f}<extra></extra>')]
-    layout = dict(xaxis=dict(title=dict(text=f'points against {reference}'), zeroline=True, zerolinewidth=2, rangemode='tozero'),
+    layout = dict(xaxis=dict(title=dict(text=f'points against {reference}'), zeroline=True, zerolinewidth=2,
+                             rangemode='tozero'),
                   yaxis=dict(automargin=True, type='category'), height=110 + ROW * len(names))
     above = [name for name in names[::-1] if found[name][1] > 0]
     below = [name for name in names if found[name][2] < 0]

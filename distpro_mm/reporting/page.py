@@ -5,7 +5,6 @@ import gzip
 import importlib.util
 import json
 import math
-import os
 import pathlib
 from typing import Any
 
@@ -22,12 +21,13 @@ class ReportError(ConfigError):
     """A report that cannot be written, because a library is missing."""
 
 
-def write_page(report: Report, path: str) -> None:
+def write_page(report: Report, path: str, source: str) -> None:
     """Write a report to an HTML file.
 
     Args:
         report (Report): The report.
         path (str): The file.
+        source (str): What it is made from: the argument of ``tools/report.py``, for the error.
 
     Raises:
         ReportError: If plotly or jinja2 is not installed.
@@ -35,7 +35,7 @@ def write_page(report: Report, path: str) -> None:
     missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
     if missing:
         raise ReportError(f"report.html needs {' and '.join(missing)}: pip install 'distpro_mm[report]', then python "
-                          f'tools/report.py {os.path.dirname(path)}')
+                          f'tools/report.py {source}')
     import jinja2
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)

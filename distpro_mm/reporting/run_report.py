@@ -1,11 +1,14 @@
-"""The report of one training."""
+"""The report of one training or process."""
 import os
 import shlex
 
 import numpy as np
 
+from distpro.process import DistillationProcess
+
 from .charts import curves, process_curves, process_map, trials
 from .parts import Cell, Chart, Code, Lines, Part, Report, Section, Table
+from .processes import origin_rows
 from .run_files import Run
 from .words import UNITS, describe_process, number, parse_name
 
@@ -20,11 +23,28 @@ def run_report(run: Run) -> Report:
     """
     facts = run.facts
     kind = KINDS[facts.get('kind', 'search' if run.searched else 'training')]
-    networks = ' teaches '.join(filter(None, [facts.get('teacher'), facts.get('student')]))
     sections = [_accuracy(run), *_process(run), _cost(run), *_rerun(run)]
     return Report(f'{kind}: {_title(run.work_dir)}',
-                  ', '.join(filter(None, [networks, facts.get('dataset')])) or run.work_dir, _summary(run), sections,
+                  ', '.join(filter(None, [_networks(facts), facts.get('dataset')])) or run.work_dir, _summary(run), sections,
                   _warning(run))
+
+
+def process_report(process: DistillationProcess, path: str) -> Report:
+    """The report of a process file, such as that of a search in a loop of your own.
+
+    Args:
+        process (DistillationProcess): The process, with at least one knot.
+        path (str): Its file.
+    """
+    run = Run(os.path.dirname(path), {}, [], [], process, True, {}, None)
+    rows = [(name, value) for name, value in origin_rows(process)[1:]]
+    return Report(f'Process: {os.path.basename(path)}', _networks(process.origin) or path,
+                  [('pathways', str(len(process.names))), ('knots', str(len(process)))],
+                  [*_process(run), Section('Where it comes from', [_pairs('Origin', rows)] if rows else [])])
+
+
+def _networks(facts: dict) -> str:
+    return ' teaches '.join(filter(None, [facts.get('teacher'), facts.get('student')]))
 
 
 def _title(work_dir: str) -> str:

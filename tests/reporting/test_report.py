@@ -145,10 +145,21 @@ def test_a_hook_is_added_once_and_may_be_left_out(make_config):
     assert sum(isinstance(hook, ReportHook) for hook in build_trainer(cfg).hooks) == 1
 
 
+def test_a_process_file_has_a_report_next_to_it(tmp_path, tool):
+    process = load_process('digits/resnet20-resnet8')
+    process.save(str(tmp_path / 'mine.json'))
+    assert tool('report', tmp_path / 'mine.json').stdout == f'report: {tmp_path}/mine.html\n'
+    found = Page(tmp_path / 'mine.html')
+    assert len(found.maps) == 1 and len(found.figures) == 2 and '300 digits of scikit-learn' in found.text
+    (tmp_path / 'mine.json').write_text('{}')
+    done = tool('report', tmp_path / 'mine.json')
+    assert done.returncode == 1 and f"error: the process file '{tmp_path}/mine.json' is not a process file" in done.stderr
+
+
 def test_a_folder_without_results_is_one_line(tmp_path, tool):
     done = tool('report', tmp_path)
     assert done.returncode == 1 and re.fullmatch(
-        rf"error: '{tmp_path}' is not the work_dir of a training or a comparison: .*\n", done.stderr)
+        rf"error: '{tmp_path}' is neither a process file nor the work_dir of a training or a comparison: .*\n", done.stderr)
 
 
 def test_text_of_configs_and_names_is_escaped():
