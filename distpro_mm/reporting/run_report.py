@@ -36,7 +36,7 @@ def process_report(process: DistillationProcess, path: str) -> Report:
         process (DistillationProcess): The process, with at least one knot.
         path (str): Its file.
     """
-    run = Run(os.path.dirname(path), {}, [], [], process, True, {}, None)
+    run = Run(os.path.dirname(path), dict(kind='process'), [], [], process, 'trials' in process.origin, {}, None)
     rows = [(name, value) for name, value in origin_rows(process)[1:]]
     return Report(f'Process: {os.path.basename(path)}', _networks(process.origin) or path,
                   [('pathways', str(len(process.names))), ('knots', str(len(process)))],
@@ -108,8 +108,7 @@ def _process(run: Run) -> list[Section]:
     if process is None:
         return []
     words = Lines('In words', [*describe_process(process), UNITS[process.weighting.unit]])
-    text = 'The weights of the pathways that the search found.' if run.searched else _replayed(run)
-    sections = [Section('Process', [words, process_map(process), process_curves(process)], text)]
+    sections = [Section('Process', [words, process_map(process), process_curves(process)], _about(run))]
     found = process.origin.get('trials')
     if run.searched and found:
         chart = trials(found, process.origin.get('best'), process.origin.get('guessing'))
@@ -117,7 +116,12 @@ def _process(run: Run) -> list[Section]:
     return sections
 
 
-def _replayed(run: Run) -> str:
+def _about(run: Run) -> str:
+    """Where the weights come from."""
+    if run.searched:
+        return 'The weights that the search found.'
+    if run.facts.get('kind') == 'process':
+        return 'The weights of the pathways over a training.'
     how = run.facts.get('replayed') or {}
     text = f'The weights that were in force; process: {how.get("process", "unknown")}'
     if how.get('ablation', 'process') != 'process':
