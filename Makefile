@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test long slow lint clean
+.PHONY: demo test long slow lint docs clean
 demo: $(VENV)/.ready
 	$(BIN)/python tools/compare.py configs/benchmarks/digits.py
 
@@ -21,11 +21,15 @@ lint: $(VENV)/.ready
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy --cache-dir=/dev/null
 
+docs: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 $(VENV)/.ready: setup.py requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "error: Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt --editable '.[mm,app,onnx,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt --editable '.[mm,app,onnx,report,tensorboard,dev]'
 	touch $@
 
 clean:

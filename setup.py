@@ -41,6 +41,7 @@ MM = [
     'joblib>=1,<2',  # mmrazor imports it and does not declare it
     'setuptools>=77.0.3,<82',  # mmengine imports pkg_resources
     'matplotlib>=3.8,<4',
+    'rich>=13,<16',  # the line with the progress; mmengine needs it too
     'scikit-learn>=1,<2',  # the digits
 ]
 
@@ -66,7 +67,8 @@ setup(
     keywords='knowledge distillation, meta learning, pytorch, openmmlab, mmrazor',
     packages=find_packages(include=['distpro', 'distpro.*', 'distpro_app', 'distpro_mm', 'distpro_mm.*']),
     entry_points=dict(console_scripts=['distpro=distpro_app.main:main']),
-    package_data={'distpro': ['py.typed', 'process/shipped/**/*.json'], 'distpro_mm': ['py.typed']},
+    package_data={'distpro': ['py.typed', 'process/shipped/**/*.json'],
+                  'distpro_mm': ['py.typed', 'reporting/templates/*']},
     python_requires='>=3.11,<3.14',
     install_requires=[  # of the package distpro; distpro_mm needs the extra mm, distpro_app the extra app
         'torch>=2.11,<2.14',
@@ -82,6 +84,9 @@ setup(
         timm=['timm>=1.0,<2', TORCHVISION],  # networks by name
         hf=['transformers>=4.50,<5', 'safetensors'],
         tensorboard=['tensorboard'],
+        report=['plotly>=6,<8', 'jinja2>=3.1,<4'],  # report.html of trainings and comparisons
+        docs=['mkdocs-material>=9.5,<10', 'mkdocstrings[python]>=0.26,<2'],
+        browser=['playwright>=1.40,<2'],  # tests of reports, with Debian's chromium
         dev=['import-linter', 'mypy', 'pytest', 'pytest-timeout', 'pytest-xdist', 'ruff'],
     ),
     cmdclass=dict(build_py=BuildWithMim),

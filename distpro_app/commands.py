@@ -139,6 +139,17 @@ def _export(source: Annotated[str, typer.Argument(help='Folder of a finished dis
         print(f'{name}: {path}')
 
 
+@app.command('report', no_args_is_help=True)
+def _report(source: Annotated[str, typer.Argument(help='work_dir of a training or a comparison; or a process file.')]
+            ) -> None:
+    """Write report.html from the files of a finished run.
+
+    \b
+    distpro report work_dirs/benchmark_digits
+    """
+    run_toolbox(lambda toolbox: toolbox.report(source))
+
+
 @app.command('validate')
 def _validate(configs: Annotated[str, typer.Argument(help='Folder of the configs.')] = 'configs',
               pair: Annotated[list[str] | None, typer.Option(help='Check only this pair, and no benchmarks; may be '

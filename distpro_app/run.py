@@ -2,6 +2,7 @@
 import dataclasses
 import functools
 import hashlib
+import math
 import os
 import warnings
 from typing import Any
@@ -171,8 +172,8 @@ def _distillation(run: FolderRun, images: Tensor) -> Distillation:
     process: Any = KD if settings.method == 'kd' else settings.process
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always', UserWarning)
-        kd = Distillation(run.student, run.teacher.network, images[:2].to(device), process=process, transfer=True,
-                          logits=None if run.teacher.outputs else {})
+        kd = Distillation(run.student, run.teacher.network, images[:2].to(device), connections='nearest_depth',
+                          process=process, transfer=True, logits=None if run.teacher.outputs else {})
     for warning in caught:
         if 'distpro' in warning.filename:
             run.report(f'warning: {warning.message}')
@@ -189,7 +190,11 @@ def _train_student(run: FolderRun, kd: Distillation | None, held_out: torch.util
         if kd is None:
             return F.cross_entropy(find_logits(student(images)), labels)
         out = kd(images, progress=progress)
-        return out.loss + F.cross_entropy(out.logits, labels) if settings.labels else out.loss
+        if not settings.labels:
+            return out.loss
+        cross_entropy = F.cross_entropy(out.logits, labels)
+        training.cross_entropy = cross_entropy, math.log(out.logits.size(1))
+        return out.loss + cross_entropy
 
     def evaluate() -> str:
         if settings.labels:
@@ -203,5 +208,5 @@ def _train_student(run: FolderRun, kd: Distillation | None, held_out: torch.util
         modules['transforms'] = kd
     optimizer = build_optimizer(settings, student, kd.parameters() if kd is not None else (), random_weights=is_random)
     training = Training(modules, optimizer, loss, run.training, settings.epochs, run.path('checkpoint.pth'), settings.seed,
-                        run.identity, lambda line: run.report(f'student, {line}'))
+                        run.identity, lambda line: run.report(f'student, {line}'), kd.level if kd is not None else None)
     training.run(run.resume, evaluate)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from distpro.errors import ArgumentError, first_line
 from distpro.files import atomic_write
+from distpro.process import LevelControl
 
 from .settings import FolderSettings
 
@@ -59,13 +60,21 @@ class Training:
         seed (int): Seed of the order and the crops.
         identity (str): What the checkpoint belongs to; others are refused.
         report (Callable): Is given a line after an epoch.
+        level (LevelControl, optional): Starts the training again with lower weights of a process; part of the checkpoint.
+            Defaults to None.
+
+    Attributes:
+        cross_entropy (tuple, optional): That of the student on the present batch and that of guessing, set by ``loss``.
     """
 
     def __init__(self, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer,
                  loss: Callable[[Tensor, Tensor, float], Tensor], batches: torch.utils.data.DataLoader, epochs: int,
-                 path: str, seed: int, identity: str, report: Callable[[str], Any]) -> None:
+                 path: str, seed: int, identity: str, report: Callable[[str], Any],
+                 level: LevelControl | None = None) -> None:
         self.modules, self.optimizer, self.loss, self.batches = modules, optimizer, loss, batches
         self.epochs, self.path, self.seed, self.identity, self.report = epochs, path, seed, identity, report
+        self.level = level
+        self.cross_entropy: tuple[Tensor, float] | None = None
         self.rates = [group['lr'] for group in optimizer.param_groups]
         self.device = next(parameter for module in modules.values() for parameter in module.parameters()).device
 
@@ -100,19 +109,31 @@ class Training:
         scale = rising * (1 + math.cos(math.pi * step / steps)) / 2
         for group, rate in zip(self.optimizer.param_groups, self.rates):
             group['lr'] = rate * scale
-        loss = self.loss(images, labels, step / max(1, steps - 1))
+        progress = step / max(1, steps - 1)
+        loss = self.loss(images, labels, progress)
         value = float(loss.detach())
         if not math.isfinite(value):
+            why = 'the training loss is not finite'
+            if self.level is not None and self._started_again(self.level.restart(progress, why, [self.optimizer])):
+                return 0.
             raise ArgumentError(f'lr={max(self.rates):g}: the training loss is {value} in step {step + 1} of {steps}; pass '
                                 'a lower --lr, or a process of lower weights')
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
+        if self.level is not None and self.cross_entropy is not None:
+            self._started_again(self.level.observe(progress, *self.cross_entropy, [self.optimizer]))
         return value
+
+    def _started_again(self, warning: str | None) -> bool:
+        if warning:
+            self.report(f'warning: {warning}')
+        return bool(warning)
 
     def _store(self, epochs: int) -> None:
         with atomic_write(self.path) as temporary:
             torch.save(dict(epochs=epochs, identity=self.identity, optimizer=self.optimizer.state_dict(),
+                            level=self.level and self.level.state_dict(),
                             modules={name: module.state_dict() for name, module in self.modules.items()}), temporary)
 
     def _restore(self) -> int:
@@ -126,5 +147,7 @@ class Training:
         for name, module in self.modules.items():
             module.load_state_dict(stored['modules'][name])
         self.optimizer.load_state_dict(stored['optimizer'])
+        if self.level is not None:
+            self.level.load_state_dict(stored['level'])
         self.report(f"continues after epoch {stored['epochs']} of {self.epochs}")
         return stored['epochs']

@@ -28,13 +28,14 @@ from processes import deterministic
 import distpro_mm  # noqa: F401  registers everything
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_model
-from distpro_mm.reporting import figures
+from distpro_mm.reporting import figures, page
 from distpro_mm.validation import bases_read_once
 
 ROOT = pathlib.Path(__file__).parent.parent
 PAIR = 'resnet20_resnet8-half_digits'
 SAVE_FIGURE = figures.save_figure
 INSTANCES = {kind: kind._instance_dict.copy() for kind in (DefaultScope, MMLogger, MessageHub, Visualizer)}
+PLOTLY = page.plotly
 KINDS = dict(search='distpro/published_search', distill='distpro/published_distill', whole_run='distpro/search')
 
 
@@ -108,6 +109,20 @@ def empty_pictures():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, 'save_figure', lambda figure, path: pathlib.Path(path).write_bytes(b''))
         yield
+
+
+@pytest.fixture(scope='session', autouse=True)
+def reports_without_plotly():
+    """Reports are written without the library that draws their figures, which makes them 2 MB large."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, 'plotly', lambda: '')
+        yield
+
+
+@pytest.fixture
+def real_plotly(monkeypatch):
+    """For tests of reports in a browser."""
+    monkeypatch.setattr(page, 'plotly', PLOTLY)
 
 
 @pytest.fixture

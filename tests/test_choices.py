@@ -88,6 +88,7 @@ FLAGS = {  # by class or function and argument: the name in the message, and a c
     'teacher_input.to_rgb': ('model.teacher_input.to_rgb',
                              lambda value: teacher_input(ClsDataPreprocessor(), None, dict(to_rgb=value))),
     'build_trainer.amp': ('amp', lambda value: build_trainer(Config(), amp=value)),
+    'build_trainer.report': ('report', lambda value: build_trainer(Config(), report=value)),
     'check_methods.build': ('build', lambda value: list(check_methods(str(CONFIGS), [], value))),
     'check.build': ('build', lambda value: check(Config(), value)),
     'validate.build': ('build', lambda value: validate(str(CONFIGS), [], value)),

@@ -15,8 +15,8 @@ from distpro.errors import ArgumentError
 from distpro_mm.config_types import check_arguments, checked, class_of, is_a, name_of
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.hooks import LossScheduleHook, ProcessReplayHook
-from distpro_mm.engine.hooks.process_record_hook import origin
 from distpro_mm.engine.launch import build_model, build_trainer, replay_hooks
+from distpro_mm.engine.provenance import origin
 from distpro_mm.errors import ConfigError
 from distpro_mm.export import export_student
 from distpro_mm.models import DistPro, HCLLoss, PointwiseTransform, TapDistill

@@ -57,6 +57,17 @@ def cost(function: Callable[[], Any]) -> float:
     return operations.get_total_flops() + OPERATIONS_A_NUMBER * written.numbers
 
 
+def forward_cost(function: Callable[[], Any]) -> float:
+    """Cost of a forward without gradients, counted as :func:`cost` counts.
+
+    Args:
+        function (Callable): Computes the forward.
+    """
+    with torch.no_grad(), FlopCounterMode(display=False) as operations, _Written() as written:
+        function()
+    return operations.get_total_flops() + OPERATIONS_A_NUMBER * written.numbers
+
+
 def pathway_costs(grid: PathwayGrid, pathways: Sequence[Pathway] | None = None,
                   arguments: Callable[[str], dict] | None = None) -> list[float]:
     """Cost of each pathway for two images, see :func:`cost`, as if it were the only one.

@@ -2,10 +2,11 @@
 from .comparing import compare
 from .inspecting import inspect_pathways
 from .processes import average, convert, diff, list_processes, show
+from .reports import report
 from .training import evaluate, export, search, train
 from .validating import validate
 
 __all__ = [
-    'average', 'compare', 'convert', 'diff', 'evaluate', 'export', 'inspect_pathways', 'list_processes', 'search', 'show',
-    'train', 'validate'
+    'average', 'compare', 'convert', 'diff', 'evaluate', 'export', 'inspect_pathways', 'list_processes', 'report', 'search',
+    'show', 'train', 'validate'
 ]

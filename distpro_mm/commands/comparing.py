@@ -6,8 +6,11 @@ from collections.abc import Sequence
 import torch
 
 from ..comparison import Benchmark, default_workers, run_benchmark
+from ..engine.provenance import command, versions
 from ..errors import ConfigError
 from ..reporting import budgets_table, choices_table, comparison_table, draw_accuracy, reach_table, write_csv
+from ..reporting.comparison_report import write_comparison
+from ..reporting.report import ReportError, write_report
 
 
 def compare(path: str, work_dir: str | None = None, teacher_ckpt: str | None = None, methods: Sequence[str] | None = None,
@@ -30,6 +33,7 @@ def compare(path: str, work_dir: str | None = None, teacher_ckpt: str | None = N
           f'a time, in {benchmark.work_dir}', flush=True)
     done = run_benchmark(benchmark, jobs, lambda line: print(line, flush=True))
     tables = _write_tables(benchmark, done['results'], done['choices'])
+    _write_report(benchmark, done)
     print('\nTop-1 on the test set after the last epoch; +-: standard deviation over seeds; differences are between runs of '
           f'the same seed.\n\n{tables}\n')
     print(f'tables and figures: {benchmark.work_dir}/')
@@ -39,9 +43,27 @@ def compare(path: str, work_dir: str | None = None, teacher_ckpt: str | None = N
         raise ConfigError(f'{done["failed"]} trainings failed, see above; the same command trains them again')
 
 
+def _names(benchmark: Benchmark) -> list[str]:
+    """Names of all methods, with those that are trained for longer."""
+    return [*benchmark.methods, *(f'{name}_longer' for name in (benchmark.extended_to or {}).get('best_of', ()))]
+
+
+def _write_report(benchmark: Benchmark, done: dict) -> None:
+    """Write the report of a benchmark that has been run."""
+    with open(os.path.join(benchmark.folder, f'{benchmark.name}.py')) as file:
+        config = file.read()
+    write_comparison(benchmark.work_dir, done['results'], done['choices'], name=benchmark.name, methods=_names(benchmark),
+                     reference=benchmark.reference, failed=done['failed'], command=command(), versions=versions(),
+                     config=config)
+    try:
+        print(f'report: {write_report(benchmark.work_dir)}')
+    except ReportError as error:
+        print(f'no report.html was written: {error}')
+
+
 def _write_tables(benchmark: Benchmark, results: list, choices: list) -> str:
     """Write the tables and figures of a benchmark that has been run, and return the tables."""
-    names = [*benchmark.methods, *(f'{name}_longer' for name in (benchmark.extended_to or {}).get('best_of', ()))]
+    names = _names(benchmark)
     with_stage = {result['name'] for result in results if result['after']}
     searched = [name for name, method in benchmark.methods.items() if name in with_stage and method.ablation_of is None]
     parts = [comparison_table(results, [*names, 'teacher'], benchmark.reference)]

@@ -1,5 +1,6 @@
 """A comparison from start to end: which trainings are done when, and which settings are chosen."""
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -22,8 +23,8 @@ def run_benchmark(benchmark: Benchmark, workers: int, log: Callable[[str], None]
 
     Returns:
         dict: 'results': a list of the results of all trainings that succeeded, see :func:`.training.train_job`, with
-        their 'settings'; 'failed': the number of those that failed; 'choices': a list of the settings that were tried,
-        see :class:`.tuning.Tuning`, with the accuracy on held-out images.
+        their 'settings' and 'work_dir' (relative to that of the benchmark); 'failed': the number of those that failed;
+        'choices': a list of the settings that were tried, see :class:`.tuning.Tuning`, with the accuracy on held-out images.
 
     Raises:
         ConfigError: If a job cannot be made from a config, or another comparison runs in the same work_dir.
@@ -67,7 +68,9 @@ def _run(benchmark: Benchmark, workers: int, threads: int, log: Callable[[str], 
         scheduler.train(extended)
         runs += extended
     reported = {job.key: job for job in (other for job in runs for other in (*job.needs, job))}.values()
-    return dict(results=[dict(scheduler[job], settings=job.settings) for job in reported if scheduler[job]],
+    results = [dict(scheduler[job], settings=job.settings, work_dir=os.path.relpath(job.work_dir, benchmark.work_dir))
+               for job in reported if scheduler[job]]
+    return dict(results=results,
                 failed=sum(scheduler[job] is None for job in reported), choices=choices)
 
 

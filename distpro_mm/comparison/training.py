@@ -120,7 +120,7 @@ def train_job(job: Job) -> dict:
     with open(os.path.join(cfg.work_dir, 'run.log'), 'a') as log, contextlib.redirect_stdout(log), \
             contextlib.redirect_stderr(log):
         try:
-            figures = _evaluate(job.checkpoint, cfg) if job.checkpoint else _train(cfg, job.key)
+            figures = _evaluate(job.checkpoint, cfg) if job.checkpoint else _train(cfg, job.key, not job.tuning)
         except Exception:
             traceback.print_exc(file=log)
             raise
@@ -130,8 +130,9 @@ def train_job(job: Job) -> dict:
     return result
 
 
-class StartHook(Hook):
-    """Notes the iteration at which a training starts or resumes, and counts the evaluations since then."""
+class MeasureHook(Hook):
+    """Notes where a training starts or resumes and when it ends, and counts the evaluations between."""
+    priority = 'VERY_LOW'
 
     def before_train(self, runner) -> None:
         """Note the iteration."""
@@ -141,8 +142,12 @@ class StartHook(Hook):
         """Count an evaluation."""
         self.evaluations += 1
 
+    def after_train(self, runner) -> None:
+        """Note the time. The report, which is written later, does not count."""
+        self.seconds, self.compute = time.time(), time.process_time()
 
-def _train(cfg: Config, key: str) -> dict:
+
+def _train(cfg: Config, key: str, report: bool) -> dict:
     started = os.path.join(cfg.work_dir, 'started.json')
     resume = 'auto' if _read(started).get('key') == key else None
     if resume is None:  # checkpoints of a different config must not be resumed from after a kill
@@ -150,20 +155,20 @@ def _train(cfg: Config, key: str) -> dict:
             os.unlink(checkpoint)
     _write(started, dict(key=key))
     seconds, compute = time.time(), time.process_time()
-    runner = build_trainer(cfg, resume=resume)
-    start = StartHook()
-    runner.register_hook(start)
+    runner = build_trainer(cfg, resume=resume, report=report)
+    measure = MeasureHook()
+    runner.register_hook(measure)
     try:
         runner.train()
     except NotLearnedError as error:  # a valid result, as its accuracy shows
         print(f'warning: {error}')
-    if not start.evaluations:  # resumed from the last checkpoint, which is written before the last evaluation
+    if not measure.evaluations:  # resumed from the last checkpoint, which is written before the last evaluation
         runner.val_loop.run()
     # The time of a resumed training is extrapolated from the part that was measured, unless rounds differ in cost.
-    share = (runner.max_iters - start.iteration) / runner.max_iters or float('nan')
-    if start.iteration and isinstance(runner.train_loop, Search) and runner.train_loop.in_rounds:
+    share = (runner.max_iters - measure.iteration) / runner.max_iters or float('nan')
+    if measure.iteration and isinstance(runner.train_loop, Search) and runner.train_loop.in_rounds:
         share = float('nan')
-    seconds, compute = (time.time() - seconds) / share, (time.process_time() - compute) / share
+    seconds, compute = (measure.seconds - seconds) / share, (measure.compute - compute) / share
     accuracy = runner.message_hub.get_scalar('val/accuracy/top1')
     best = float(accuracy.data[0].max()) if len(accuracy.data[0]) > 1 else None
     return dict(accuracy=float(accuracy.current()), best=best, epochs=runner.max_epochs, iterations=runner.max_iters,

@@ -8,6 +8,8 @@ from .hooks import (
     ProcessRecordHook,
     ProcessReplayHook,
     ProfileHook,
+    ProgressHook,
+    ReportHook,
     TeacherClassesHook,
     TrainingWatchHook,
 )
@@ -18,5 +20,5 @@ __all__ = [
     'BFloat16OptimWrapper', 'ChannelsLastHook', 'DistProOptimWrapperConstructor', 'DistProOneStepSearchLoop',
     'DistProSearchLoop', 'InitialStudentHook', 'L2TOptimWrapperConstructor', 'L2TTrainLoop',
     'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook',
-    'ReproducibleTrainLoop', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook'
+    'ProgressHook', 'ReportHook', 'ReproducibleTrainLoop', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook'
 ]

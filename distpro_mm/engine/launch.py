@@ -24,7 +24,7 @@ from ..models.clustering import LayerClusters
 from ..models.losses.one_label import refuse_recorded_one_label
 from .clustered_layers import cluster_on_training_images, has_clustered_layers
 from .config_errors import PREPROCESSORS, TYPELESS, check_numbers, check_optimizers, config_errors
-from .hooks import ProcessReplayHook, add_checks
+from .hooks import ProcessReplayHook, ProgressHook, ReportHook, add_checks, add_once
 from .hub_models import expand_hub_models
 from .loops import DistProSearchLoop
 from .optimizers import BFloat16OptimWrapper
@@ -43,7 +43,8 @@ def _check_teacher(cfg: Config, model: nn.Module) -> None:
         load_strict(model.teacher, cfg.model.teacher_ckpt, 'model.teacher_ckpt')
 
 
-def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None, amp: bool = False) -> Runner:
+def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None, amp: bool = False,
+                  report: bool = True) -> Runner:
     """Build the runner of a training.
 
     Args:
@@ -52,6 +53,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
         resume (str, optional): A checkpoint to resume from, or 'auto' for the latest one in the work_dir. Defaults to
             None: ``resume`` and ``load_from`` of the config.
         amp (bool): Mixed precision: float16 on a GPU, bfloat16 on a CPU. Defaults to False.
+        report (bool): Whether ``report.html`` is written at the end, by a :class:`.ReportHook`. Defaults to True.
 
     Returns:
         Runner: The runner, with a :class:`.TrainingWatchHook`; call ``train()`` on it.
@@ -61,6 +63,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     """
     check_choice('launcher', launcher, LAUNCHERS, ConfigError)
     check_choice('amp', amp, FLAG, ConfigError)
+    check_choice('report', report, FLAG, ConfigError)
     _check_model(cfg)
     refuse_stage_references(cfg)
     check_numbers(cfg)
@@ -93,6 +96,9 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     model = unwrap(runner.model)
     _check_teacher(cfg, model)
     add_checks(runner)
+    add_once(runner, ProgressHook)
+    if report:
+        add_once(runner, ReportHook)
     if isinstance(model, SingleTeacherDistill):
         refuse_recorded_one_label(model)
     return runner

@@ -28,7 +28,7 @@ IRRELEVANT = re.compile(
     rf'|train_cfg\.(val_begin|val_interval|dynamic_intervals|memory|held_out_dataloader\.(num_workers|(.*\.)?({PLACES})))\b')
 OBSERVERS = ('ProfileHook', 'ProcessRecordHook', 'VisualizationHook', 'EarlyStoppingHook',
              'EmptyCacheHook', 'ProfilerHook', 'LoggerHook', 'CheckpointHook', 'AtomicCheckpointHook', 'IterTimerHook',
-             'ClassNumCheckHook', 'InitialStudentHook', 'LoadCheckpointHook')
+             'ClassNumCheckHook', 'InitialStudentHook', 'LoadCheckpointHook', 'ReportHook', 'ProgressHook')
 FOLLOWED = re.compile(
     r'train_cfg\.max_(epochs|iters)$|param_scheduler\b|optim_wrapper\.((alpha|meta)\.)?optimizer\.(?!type)')
 

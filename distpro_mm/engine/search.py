@@ -10,11 +10,15 @@ class Search:
     Attributes:
         searcher (Searcher, optional): Strategy of a search in rounds; None in a search that updates alpha in every step.
         hypergradient (Hypergradient, optional): One-step derivatives of the held-out loss, if the search uses them.
+        round_start (int): Iteration at which the present round has started. Defaults to 0.
+        iterations (int): Iterations of a round; 0 in a search without rounds. Defaults to 0.
         trajectory (Trajectory, optional): Derivatives through all steps of a round, if the search uses them.
     """
     searcher: Searcher | None = None
     hypergradient: Hypergradient | None = None
     trajectory: Trajectory | None = None
+    round_start: int = 0
+    iterations: int = 0
 
     @property
     def in_rounds(self) -> bool:

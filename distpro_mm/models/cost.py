@@ -1,4 +1,4 @@
-"""Estimated cost of the pathways in a training step, and advice to lower it."""
+"""Estimated cost of the teacher and the pathways in a training step, and advice to lower it."""
 import copy
 import functools
 
@@ -7,10 +7,10 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from distpro.pathways import OUT_OF_PROPORTION, Pathway, changed_costs, cost
-from distpro.pathways.cost import pathway_costs as costs_of_grid
+from distpro.pathways.cost import forward_cost, pathway_costs as costs_of_grid
 from distpro.random_state import preserve_random_states
 
-from .algorithms import DistPro
+from .algorithms import DistPro, TapDistill
 from .probing import probe
 
 LISTED = 5  # maximum number of pathways in the advice
@@ -24,6 +24,15 @@ def pathway_costs(model: DistPro) -> Tensor:
     """
     with preserve_random_states(model.distiller.grid.alpha.device):
         return torch.tensor(_costs(model)) / _student_cost(model)
+
+
+def teacher_cost(model: TapDistill) -> float:
+    """Cost of a forward of the teacher, as it is without ``fast_teacher``, in training steps of the student alone."""
+    for recorders in (model.distiller.student_recorders, model.distiller.teacher_recorders):
+        for recorder in recorders.recorders.values():
+            recorder.reset_data_buffer()  # tensors with a graph cannot be copied with the network
+    with preserve_random_states(next(model.parameters()).device):
+        return probe(copy.deepcopy(model.teacher), model.input_shape, forward_cost) / _student_cost(model)
 
 
 def cost_advice(model: DistPro) -> list[str]:
@@ -51,7 +60,7 @@ def _costs(model: DistPro) -> list[float]:
                          arguments=functools.partial(model.distiller.arguments_of_logit_loss, samples))
 
 
-def _student_cost(model: DistPro) -> float:
+def _student_cost(model: TapDistill) -> float:
     return probe(copy.deepcopy(model.student), model.input_shape, cost)
 
 

@@ -40,8 +40,8 @@ def test_wrong_input_is_one_message_and_an_exit_code(arguments, code, message, c
 
 def test_a_config_is_inspected_as_by_the_tool(command, tool):
     arguments = [CONFIG, *PAIR]
-    wanted = tool('inspect_pathways', *arguments, '--cfg-options', 'model.distiller.connections=same_depth')
-    done = command('inspect', *arguments, 'model.distiller.connections=same_depth')
+    wanted = tool('inspect_pathways', *arguments, '--cfg-options', 'model.distiller.connections=nearest_depth')
+    done = command('inspect', *arguments, 'model.distiller.connections=nearest_depth')
     assert done.returncode == 0 and done.stdout == wanted.stdout and 'stem>stem:pointwise' in done.stdout
 
 
@@ -53,7 +53,8 @@ def test_processes_are_listed_and_averaged(command, tmp_path):
 
 def test_the_help_has_every_command_with_examples(command):
     commands = re.findall(r'^  (\w+)  ', command('--help').stdout.partition('Commands:')[2], re.M)
-    assert {'distill', 'train', 'search', 'test', 'compare', 'inspect', 'export', 'validate', 'process'} == set(commands)
+    assert {'distill', 'train', 'search', 'test', 'compare', 'inspect', 'export', 'report', 'validate',
+            'process'} == set(commands)
     for name in set(commands) - {'process'}:
         assert f'\n  distpro {name} ' in command(name, '--help').stdout, name
 

@@ -106,8 +106,8 @@ def trained(tmp_path_factory):
     path, initial = tmp_path_factory.mktemp('trained'), {}
     build_trainer = training.build_trainer
 
-    def build_watched_trainer(cfg, resume=None):
-        runner = build_trainer(cfg, resume=resume)
+    def build_watched_trainer(cfg, **options):
+        runner = build_trainer(cfg, **options)
         call_hook = runner.call_hook
 
         def call_watched_hook(name, **kwargs):

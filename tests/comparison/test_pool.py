@@ -125,14 +125,14 @@ def test_a_process_that_is_killed_fails_no_job(done, monkeypatch):
     assert [line.partition(':')[0] for line in messages if 'its process was killed' in line] == ['kd, seed 0']
     assert 'kd/seed_0/epoch_1.pth' in (done.path / 'work' / 'kd' / 'seed_0' / 'run.log').read_text()
     written = json.loads((done.path / 'work' / 'student' / 'seed_0' / 'result.json').read_text())
-    assert {**written, 'settings': {}} == ran['results'][1]
+    assert {**written, 'settings': {}, 'work_dir': os.path.join('student', 'seed_0')} == ran['results'][1]
 
 
 def test_a_job_whose_process_is_killed_twice_has_failed(done, monkeypatch):
     done.append('kd', 'optim_wrapper = dict(optimizer=dict(lr=0.01))')
     tries = []
 
-    def killed(cfg, resume=None):
+    def killed(cfg, resume=None, **options):
         tries.append(cfg.work_dir)
         raise pool.BrokenProcessPool('A process in the process pool was terminated abruptly')
 

@@ -9,8 +9,8 @@ ONE_SEED = ('seeds=[0, 1]', 'seeds=[0]')
 def test_a_killed_run_continues_from_its_checkpoint(done, monkeypatch):
     build_trainer, resumed = training.build_trainer, []
 
-    def dies_in_the_second_epoch(cfg, resume=None):
-        runner = build_trainer(cfg, resume=resume)
+    def dies_in_the_second_epoch(cfg, resume=None, **options):
+        runner = build_trainer(cfg, resume=resume, **options)
         resumed.append(resume and runner._load_from)
         if len(resumed) == 1:
             def die(*args, **kwargs):
@@ -31,8 +31,8 @@ def test_a_run_of_another_config_is_not_resumed(done, monkeypatch):
     done.append('kd', 'optim_wrapper = dict(optimizer=dict(lr=0.01))')
     build_trainer, loaded = training.build_trainer, []
 
-    def killed_at_first(cfg, resume=None):
-        runner = build_trainer(cfg, resume=resume)
+    def killed_at_first(cfg, resume=None, **options):
+        runner = build_trainer(cfg, resume=resume, **options)
         loaded.append(runner._load_from)
         if len(loaded) == 1:
             raise RuntimeError('killed before the first checkpoint')
@@ -50,8 +50,8 @@ def test_a_run_that_was_killed_before_its_last_evaluation_is_evaluated_when_it_r
     shutil.rmtree(done.path / 'work' / 'kd')
     build_trainer, evaluated = training.build_trainer, []
 
-    def dies_at_the_second_evaluation(cfg, resume=None):
-        runner = build_trainer(cfg, resume=resume)
+    def dies_at_the_second_evaluation(cfg, resume=None, **options):
+        runner = build_trainer(cfg, resume=resume, **options)
         evaluate = runner.val_loop.run
 
         def run(*args, **kwargs):

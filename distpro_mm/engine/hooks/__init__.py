@@ -8,6 +8,8 @@ from .loss_schedule_hook import LossScheduleHook
 from .process_record_hook import ProcessRecordHook
 from .process_replay_hook import ProcessReplayHook
 from .profile_hook import ProfileHook
+from .progress_hook import ProgressHook
+from .report_hook import ReportHook
 from .teacher_classes_hook import TeacherClassesHook
 from .training_watch_hook import TrainingWatchHook
 
@@ -17,12 +19,17 @@ CHECKS = (LoadCheckpointHook, TrainingWatchHook, ClassNamesHook, ClassCountHook)
 def add_checks(runner) -> None:
     """Register the hooks that check every training, each unless the runner has one."""
     for check in CHECKS:
-        if not any(isinstance(hook, check) for hook in runner.hooks):
-            runner.register_hook(check())
+        add_once(runner, check)
+
+
+def add_once(runner, kind: type) -> None:
+    """Register a hook with its default arguments, unless the runner has one of its class."""
+    if not any(isinstance(hook, kind) for hook in runner.hooks):
+        runner.register_hook(kind())
 
 
 __all__ = [
     'ChannelsLastHook', 'ClassCountHook', 'ClassNamesHook', 'InitialStudentHook',
-    'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'TeacherClassesHook',
-    'TrainingWatchHook', 'AtomicCheckpointHook', 'add_checks'
+    'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'ProgressHook',
+    'ReportHook', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook', 'add_checks', 'add_once'
 ]

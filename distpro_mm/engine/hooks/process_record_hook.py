@@ -1,22 +1,18 @@
-import hashlib
 import os.path as osp
 import time
 
-import mmengine
-import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
-from torch import nn
 
 from distpro.checks import check_whole
 from distpro.process import DistillationProcess
 
-from ...config_types import name_of
 from ...errors import ConfigError
 from ...reporting import draw_process
+from ..provenance import origin
 from ..search import Search
-from ..unwrap import grid_of, unwrap
+from ..unwrap import grid_of
 
 DRAW_INTERVAL = 60.0  # seconds; a drawing takes up to half a second
 
@@ -108,29 +104,3 @@ class ProcessRecordHook(Hook):
     @master_only
     def _draw(self, process: DistillationProcess, path: str) -> None:
         draw_process(process, osp.splitext(path)[0] + '.png')
-
-
-def origin(runner) -> dict:
-    """Provenance of a process: identifies its search, without paths of this machine."""
-    import distpro_mm
-    cfg, model = runner.cfg, unwrap(runner.model)
-    configs = cfg.get('model') or {}  # none if the model was given as a module
-
-    def network(part: dict | None, built: nn.Module) -> str:
-        if not isinstance(part, dict):
-            return type(getattr(built, 'module', built)).__name__
-        backbone = part.get('backbone', {})
-        arguments = ', '.join(f'{key}={value!r}' for key, value in backbone.items() if key not in ('type', 'init_cfg'))
-        return f'{name_of(backbone.get("type", part.get("type")))}({arguments})'
-
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
-    return dict(
-        config=osp.basename(cfg.filename) if cfg.filename else None,
-        config_hash=hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:16],
-        dataset=name_of(dataset['type']) if dataset else None,
-        teacher=network(configs.get('teacher'), model.teacher),
-        student=network(configs.get('architecture'), model.student),
-        epochs=runner.max_epochs,
-        iterations=runner.max_iters,
-        seed=runner.seed,
-        versions=dict(distpro_mm=distpro_mm.__version__, mmengine=mmengine.__version__, torch=str(torch.__version__)))
