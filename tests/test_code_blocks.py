@@ -11,10 +11,12 @@ import mmpretrain.registry
 import mmrazor.registry
 import numpy as np
 import pytest
+import typer
 from mmengine.registry import Registry
 
 import distpro_mm  # noqa: F401  registers everything
 from distpro.process import load_process
+from distpro_app.commands import app
 from distpro_mm.comparison import Benchmark
 from distpro_mm.engine.config_file import load_config
 
@@ -103,6 +105,11 @@ def test_commands_name_tools_flags_configs_and_pairs_that_exist(page, line, monk
         return
     if words[0] == 'export':
         assert (ROOT / 'configs' / '_base_' / 'pairs' / f'{words[1].partition("=")[2]}.py').is_file()
+        return
+    if words[0] == 'distpro':
+        command = typer.main.get_command(app).commands[words[1]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith('--')} <= known
         return
     program = words[1] if words[0] in ('python', 'bash') else words[0]
     assert os.path.isfile(program), f'{page}: there is no {program}'

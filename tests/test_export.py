@@ -9,7 +9,7 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 
-from distpro_mm import compat
+from distpro.networks import torchvision_operators
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_model, evaluate_student
 from distpro_mm.errors import ConfigError
@@ -49,7 +49,7 @@ for line in sys.stdin:
 '''
 # Only if torchvision does not fit torch, so that stock mmpretrain cannot be imported. Users `import distpro_mm` then, which
 # this test must not do.
-TORCHVISION_PATCH = '' if compat._torchvision_library is None else '''
+TORCHVISION_PATCH = '' if torchvision_operators._library is None else '''
 library = torch.library.Library('torchvision', 'FRAGMENT')
 for name in ('nms', 'qnms'):
     if not hasattr(torch.ops.torchvision, name):

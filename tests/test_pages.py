@@ -40,8 +40,10 @@ def test_the_plain_loop_trains_and_searches(tmp_path, monkeypatch):
     train_loader = DataLoader(items[:40], 20, shuffle=True)
     names = dict(student=student, teacher=teacher, images=images, train_loader=train_loader,
                  held_out_loader=DataLoader(items[40:], 20), epochs=2, steps=2 * len(train_loader))
-    loop, search = blocks('plain_loop.md')
-    exec(compile(loop, 'plain_loop.md', 'exec'), names)
+    loop, search, control = blocks('plain_loop.md')
+    controlled = loop.replace('        step += 1\n', f'        {control}        step += 1\n')
+    assert controlled != loop
+    exec(compile(controlled, 'plain_loop.md', 'exec'), names)
     assert names['step'] == 4 and not torch.equal(student[0][0].weight, before) and names['loss'].isfinite()
     search = search.replace('epochs=epochs)', 'epochs=epochs, min_iterations=2, rounds=1, max_divisions=1)')
     exec(compile(search, 'plain_loop.md', 'exec'), names)

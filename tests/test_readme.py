@@ -12,7 +12,7 @@ from distpro_mm.engine.hooks import ProcessReplayHook, TrainingWatchHook
 from distpro_mm.engine.launch import build_trainer
 
 ROOT = pathlib.Path(__file__).parent.parent
-NAMES = ['my_data', 'my_teacher', 'my_pair', 'my_search', 'my_distill']
+NAMES = ['my_data', 'my_teacher', 'my_pair', 'my_distill', 'my_search', 'my_searched']
 # Options that make the recipe small: networks and images, then the epochs.
 DATA = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'test_dataloader.num_workers=0',
         'train_dataloader.batch_size=20', 'train_dataloader.dataset.pipeline.1.scale=32',
@@ -20,10 +20,11 @@ DATA = ['train_dataloader.num_workers=0', 'val_dataloader.num_workers=0', 'test_
           for part in ('val', 'test') for size in ('1.scale', '2.crop_size'))]
 PAIR = ['model.teacher.backbone.depth=18', 'model.teacher.head.in_channels=512',
         'model.architecture.backbone.widen_factor=0.5']
-SIZES = dict(my_teacher=['model.backbone.depth=18', 'model.head.in_channels=512'], my_search=PAIR, my_distill=PAIR)
+SIZES = dict(my_teacher=['model.backbone.depth=18', 'model.head.in_channels=512'], my_distill=PAIR, my_search=PAIR,
+             my_searched=PAIR)
 TRAINED = 'model.teacher_ckpt=work_dirs/my_teacher/epoch_1.pth'
 EPOCHS = dict(my_teacher=[], my_search=[TRAINED, 'train_cfg.rounds=2', 'train_cfg.min_iterations=1',
-                                        'train_cfg.held_out.ratio=0.5'], my_distill=[TRAINED])
+                                        'train_cfg.held_out.ratio=0.5'], my_distill=[TRAINED], my_searched=[TRAINED])
 
 
 def draw(shape, random):
@@ -63,7 +64,7 @@ def recipe(tmp_path):
 
 def test_the_configs_of_the_recipe_build(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ('my_teacher', 'my_search', 'my_distill'):
+    for name in ('my_teacher', 'my_distill', 'my_search', 'my_searched'):
         options = dict(option.split('=') for option in [*DATA, *SIZES[name]])
         options = {key: float(value) if '.' in value else int(value) for key, value in options.items()}
         if name != 'my_teacher':
@@ -76,15 +77,15 @@ def test_the_configs_of_the_recipe_build(recipe, tmp_path, monkeypatch):
         batches = 4 if name == 'my_search' else 5  # a fifth of the images is held out
         assert type(loop).__name__ == cfg.train_cfg.type.partition('.')[2] and len(loop.dataloader) == batches
         assert sum(isinstance(hook, TrainingWatchHook) for hook in runner.hooks) == 1
-        assert any(isinstance(hook, ProcessReplayHook) for hook in runner.hooks) == (name == 'my_distill')
+        assert any(isinstance(hook, ProcessReplayHook) for hook in runner.hooks) == (name in ('my_distill', 'my_searched'))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_recipe_runs_from_the_teacher_to_the_exported_student(recipe, tmp_path, tool, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert [name for name, _ in recipe] == ['train', 'train', 'train', 'test', 'export_student']
-    for name, arguments in recipe:
+    assert [name for name, _ in recipe] == ['train', 'train', 'test', 'export_student']
+    for name, arguments in [*recipe, ('train', 'my_search.py'), ('train', 'my_searched.py')]:
         config, *others = arguments.replace('epoch_100.pth', 'epoch_1.pth').split()
         smaller = [*DATA, *SIZES[config[:-3]], 'train_cfg.max_epochs=1', 'param_scheduler.T_max=1', *EPOCHS[config[:-3]]]
         done = tool(name, config, *others, '--cfg-options', *smaller)
