@@ -46,12 +46,17 @@ class LevelControl:
         Args:
             progress (float): Share of the training that is done, in [0, 1].
         """
-        if progress >= END:
+        if self.is_over(progress):
             self._initial = None
         elif not self._begun:
             self._initial = [{key: value.detach().clone() for key, value in module.state_dict().items()}
                              for module in self._modules]
         self._begun = True
+
+    @staticmethod
+    def is_over(progress: float) -> bool:
+        """Whether nothing is changed from this share of the training on."""
+        return progress >= END
 
     def observe(self, progress: float, own: Tensor, guess: Tensor | float, optimizers: Sequence[torch.optim.Optimizer] = (),
                 mean: Callable[[Tensor], Tensor] = lambda losses: losses) -> str | None:
@@ -67,7 +72,7 @@ class LevelControl:
         Returns:
             str, optional: A warning if the training starts again, else None.
         """
-        if self._initial is None or progress >= END or progress < self._from:
+        if self._initial is None or self.is_over(progress) or progress < self._from:
             return None
         own = own.detach().float()
         losses = torch.stack([own, torch.as_tensor(guess, dtype=own.dtype, device=own.device)])
@@ -93,7 +98,7 @@ class LevelControl:
         Returns:
             str, optional: A warning if the training starts again, else None.
         """
-        if self._initial is None or progress >= END or self.factor <= DIVISOR**-MOST:
+        if self._initial is None or self.is_over(progress) or self.factor <= DIVISOR**-MOST:
             return None
         self._from, self._steps, self._sums = progress + WINDOW, 0, None
         self.factor /= DIVISOR

@@ -138,12 +138,15 @@ class ProcessReplayHook(Hook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Start again with lower weights if the student is worse than guessing."""
-        if self._level is None:
+        progress = self._progress(runner)
+        if self._level is None or not len(self._guessing):
+            return
+        if self._level.is_over(progress):
+            self._guessing.close()
             return
         wrappers = runner.optim_wrapper
         optimizers = [wrapper.optimizer for wrapper in
                       (wrappers.values() if isinstance(wrappers, OptimWrapperDict) else [wrappers])]
-        progress = self._progress(runner)
         losses = [value for name, value in (outputs or {}).items() if 'loss' in name]
         # In several processes the losses may differ; their mean is compared with that of guessing.
         if get_world_size() == 1 and not all(torch.as_tensor(loss).isfinite().all() for loss in losses):
