@@ -25,7 +25,7 @@ PAGES = {path.relative_to(ROOT).as_posix(): path.read_text()
          for path in (*ROOT.glob('*.md'), *(ROOT / 'docs').rglob('*.md'))}
 # Page: the test that runs its blocks of Python.
 RUN = {'docs/extending.md': 'test_pages.py', 'docs/plain_loop.md': 'test_pages.py', 'docs/networks.md': 'test_pages.py',
-       'docs/searchers.md': 'test_pages.py', 'README.md': 'test_readme.py'}
+       'docs/searchers.md': 'test_pages.py', 'docs/own_pair.md': 'test_own_pair.py'}
 MARK = '<!-- fragment -->\n'
 BLOCK = re.compile(rf'(?P<mark>{MARK})?```(?P<kind>python|bash)\n(?P<text>.*?)```', re.DOTALL)
 
@@ -56,7 +56,7 @@ def test_every_block_of_python_is_run_or_marked():
                 and page not in ('docs/comparing.md', 'docs/process_file.md')]
     assert unmarked == [], f'run it in a test, or write {MARK} before it'
     for page, test in RUN.items():
-        assert pathlib.Path(page).name in (ROOT / 'tests' / test).read_text() or page == 'README.md'
+        assert pathlib.Path(page).name in (ROOT / 'tests' / test).read_text()
 
 
 @pytest.mark.parametrize('page, text', [(page, text) for page, text, _ in blocks('python')],

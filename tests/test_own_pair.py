@@ -1,4 +1,4 @@
-"""The README's recipe for your own pair, run on made-up images."""
+"""The recipe of docs/own_pair.md, run on made-up images."""
 import os
 import pathlib
 import re
@@ -48,7 +48,7 @@ def draw(shape, random):
 @pytest.fixture
 def recipe(tmp_path):
     """The commands of the recipe as tool and arguments. Its configs and images are in tmp_path."""
-    section = (ROOT / 'README.md').read_text().partition('### Your own pair')[2].partition('\n### ')[0]
+    section = (ROOT / 'docs' / 'own_pair.md').read_text()
     for text in re.findall(r'```python\n(.*?)```', section, re.DOTALL):
         (tmp_path / re.match(r'# (\w+\.py): ', text)[1]).write_text(text)
     assert sorted(path.stem for path in tmp_path.glob('*.py')) == sorted(NAMES)
