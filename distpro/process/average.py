@@ -38,14 +38,21 @@ def average_processes(processes: Sequence[DistillationProcess], layers: int = 4,
     names.append('logits>logits:kl')
     sides = dict(transmitters=own, receivers=list(own))
     progress = np.linspace(0, 1, knots)
-    logarithms = [log_weights(map_process(_one_transform(process), names, sides).weights_at(progress.tolist()))
+    logarithms = [log_weights(map_process(one_transform(process), names, sides).weights_at(progress.tolist()))
                   for process in processes]
     return DistillationProcess(names, Weighting('exponential', unit='variance'), progress, np.mean(logarithms, axis=0),
                                layers=sides)
 
 
-def _one_transform(process: DistillationProcess) -> DistillationProcess:
-    """A process with one pathway for each pair of layers, which has the mean weight of its transforms."""
+def one_transform(process: DistillationProcess) -> DistillationProcess:
+    """A process with one pathway for each pair of layers, which has the mean weight of its transforms.
+
+    Args:
+        process (DistillationProcess): A process in the unit 'variance', with pathways between layers and one of logits.
+
+    Raises:
+        ProcessError: If it is not such a process.
+    """
     if process.weighting.unit != 'variance':
         raise ProcessError(f"an average needs processes in the unit 'variance', got one in '{process.weighting.unit}', "
                            'which depends on the networks')

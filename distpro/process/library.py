@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from ..checks import FLAG, check_choice
 from ..errors import ProcessError
+from .average import one_transform
 from .process import DistillationProcess
-from .transfer import map_process
+from .transfer import PathwayDepths, map_process
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 OWN = 'DISTPRO_PROCESSES'  # environment variable: folders of a user's own processes, separated by os.pathsep
@@ -80,6 +81,9 @@ def fit_process(source: ProcessLike, names: Sequence[str], layers: dict[str, lis
     if isinstance(source, dict):
         return DistillationProcess.by_hand(names, **{'unit': unit, **source})
     process, known = _load(source) if isinstance(source, str) else (source, False)
+    if known and PathwayDepths(process.names, process.layers, 'the process').points.keys() != \
+            PathwayDepths(names, layers, where).points.keys():
+        process = one_transform(process)  # which serves all transforms of the pair
     if transfer or known:
         return map_process(process, names, layers)
     return process.reorder(names, where, instead)

@@ -55,6 +55,17 @@ def test_a_process_of_the_library_is_mapped_to_any_pathways():
     assert fit_process('general', NAMES[:-1], LAYERS).names == NAMES[:-1]
 
 
+@pytest.mark.parametrize('name', library())
+def test_every_process_of_the_library_serves_a_pair_with_one_transform(name):
+    process = load_process(name)
+    fitted = fit_process(name, NAMES, LAYERS)
+    assert fitted.names == NAMES and np.isfinite(fitted.weights).all() and (fitted.weights > 0).all()
+    columns = [column for column, own in enumerate(process.names) if not own.startswith('logits')]
+    new = [column for column, own in enumerate(NAMES) if not own.startswith('logits')]
+    # In the unit 'variance' the mean over all pathways is kept.
+    assert np.allclose(fitted.weights[:, new].mean(1), process.weights[:, columns].mean(1), rtol=1e-6)
+
+
 def test_a_teacher_without_logits_teaches_by_the_features_of_the_general_process():
     teacher, student = network(4), network(2)
     kd = distpro.Distillation(student, teacher, torch.rand(2, 3, 8, 8), process='general', logits={})
