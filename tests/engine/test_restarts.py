@@ -60,6 +60,14 @@ def test_a_student_that_does_not_learn_starts_again(make_config, too_high):
     assert runner.iter == 5 * EPOCHS
 
 
+def test_a_training_that_learns_is_not_changed_in_any_bit(make_config):
+    found = [distilled(config(make_config, 'general', f'control_{control}', control_level=control))
+             for control in (True, False)]
+    assert not found[0][-1]
+    for (name, value), other in zip(student(found[0][0]).items(), student(found[1][0]).values()):
+        assert torch.equal(value, other), name
+
+
 def test_without_the_control_it_diverges(make_config, too_high):
     with pytest.raises(TrainingError, match='the training loss is not finite'):
         distilled(config(make_config, too_high, control_level=False))
