@@ -21,6 +21,7 @@ def python(code):
     return subprocess.run([sys.executable, '-c', code], text=True, capture_output=True)
 
 
+@pytest.mark.long
 def test_a_fresh_process_imports_everything_in_silence():
     done = python('import distpro_mm; import mmrazor.models, mmrazor.engine, mmrazor.datasets, mmpretrain.apis, mmpretrain; '
                   'from mmpretrain import list_models; from mmrazor.models import KDSoftCELoss, SingleTeacherDistill; '

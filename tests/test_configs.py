@@ -64,6 +64,7 @@ def test_every_method_of_every_pair_can_be_trained(pair):
     assert len(checked) == len(METHODS) and [done for done in checked if done.problem] == []
 
 
+@pytest.mark.long
 def test_every_benchmark_can_be_trained():
     checked = list(check_benchmarks(str(CONFIGS)))
     assert len(checked) >= 8 and [done for done in checked if done.problem] == []

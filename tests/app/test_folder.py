@@ -73,6 +73,7 @@ def test_from_a_folder_to_files_that_need_no_package(photos, command, tmp_path):
     assert sorted(os.listdir(tmp_path / 'exported')) == ['student.json', 'student.pt2', 'student.pth']
 
 
+@pytest.mark.long
 def test_a_run_that_is_killed_twice_continues_bit_for_bit(photos, command, tmp_path):
     options = [*PAIR, '--epochs', 20, '--train-teacher', 20, '--formats', 'none']
     assert command('distill', *options, '--out', 'uninterrupted').returncode == 0

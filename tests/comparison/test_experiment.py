@@ -57,6 +57,7 @@ def test_all_students_of_a_seed_start_alike(trained):
     assert not torch.equal(*heads)
 
 
+@pytest.mark.long
 def test_settings_are_chosen_on_held_out_training_images(done):
     path = done.write(
         ("kd='kd.py'", f"kd=dict(config='kd.py', grid={{'{WEIGHT}': [0.9, 1e9]}})"),

@@ -25,6 +25,7 @@ def names(runner, side='receiver'):
     return [tap.name for tap in runner.model.distiller.taps(side)]
 
 
+@pytest.mark.long
 def test_an_average_of_the_weights_is_stored(tmp_path):
     def change(cfg):
         cfg.custom_hooks = [*cfg.get('custom_hooks', []), dict(type='EMAHook', momentum=0.25)]

@@ -118,6 +118,7 @@ def double_search(cfg, norm, out, launcher='none'):
     torch.save((np.array(note.alphas), [p.detach() for p in student.parameters()], note.buckets), out)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('norm, method', [('frozen', 'jvp'), ('frozen', 'differences'), ('synced', 'differences')])
 def test_two_processes_search_as_one_with_the_union_of_their_batches(make_config, tmp_path, norm, method):
 
@@ -142,6 +143,7 @@ def test_two_processes_search_as_one_with_the_union_of_their_batches(make_config
     np.testing.assert_allclose(processes[1].weights, processes[0].weights, atol=1e-6)
 
 
+@pytest.mark.long
 def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, monkeypatch):
     plain, derivatives = Round.derivatives, []
     monkeypatch.setattr(Round, 'derivatives', lambda current: derivatives.append(plain(current)) or derivatives[-1])

@@ -66,6 +66,7 @@ def write(tmp_path):
 OWN = 'data_preprocessor = dict(num_classes=10, mean=[100.] * 3, std=[50.] * 3)'
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('algorithm, own', [('DistPro', OWN), ('SingleTeacherDistill', '')])
 def test_a_student_by_cfg_path_trains_exports_and_is_evaluated(write, tool, tmp_path, algorithm, own):
     path, work = write(algorithm, own), tmp_path / 'work'

@@ -60,6 +60,7 @@ def test_a_student_that_does_not_learn_starts_again(make_config, too_high):
     assert runner.iter == 5 * EPOCHS
 
 
+@pytest.mark.long
 def test_a_training_that_learns_is_not_changed_in_any_bit(make_config):
     found = [distilled(config(make_config, 'general', f'control_{control}', control_level=control))
              for control in (True, False)]
@@ -80,6 +81,7 @@ def test_a_process_that_was_not_mapped_is_left_alone(make_config):
         distilled(cfg)
 
 
+@pytest.mark.long
 def test_averaged_weights_start_again_too(make_config, too_high):
     cfg = config(make_config, too_high)
     cfg.custom_hooks.insert(0, dict(type='EMAHook', ema_type='ExponentialMovingAverage', momentum=0.1))
@@ -88,6 +90,7 @@ def test_averaged_weights_start_again_too(make_config, too_high):
     assert said and all(value.isfinite().all() for value in average.state_dict().values())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('stop', [2, 8])
 def test_a_killed_training_resumes_to_the_same_student(make_config, too_high, stop):
     whole, *_ = distilled(config(make_config, too_high, 'whole'))

@@ -34,6 +34,7 @@ def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, op
         assert same(mine, theirs), f'{part} differs after kills at {first} and {second}'
 
 
+@pytest.mark.long
 def test_a_search_of_the_level_with_repeats_is_killed_and_resumed_alike(config, tmp_path):
     options = dict(train_cfg__rounds=2, train_cfg__max_epochs=1, train_cfg__references=['student', 'kd'],
                    train_cfg__max_divisions=1, train_cfg__min_iterations=8,

@@ -38,6 +38,7 @@ def test_a_search_finds_a_process_and_leaves_the_student_as_it_was(data, teacher
     assert kd(next(iter(data[0]))[0], progress=0.5).loss.isfinite()
 
 
+@pytest.mark.long
 def test_a_search_is_repeatable_and_the_memory_makes_no_difference(data, teacher):
     searcher = dict(type='RpropSearcher', confirmations=1)
     first, again, parts = (search(data, teacher, memory=memory, max_divisions=1, searcher=searcher)
