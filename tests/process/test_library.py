@@ -62,7 +62,7 @@ def test_every_process_of_the_library_serves_a_pair_with_one_transform(name):
     assert fitted.names == NAMES and np.isfinite(fitted.weights).all() and (fitted.weights > 0).all()
     columns = [column for column, own in enumerate(process.names) if not own.startswith('logits')]
     new = [column for column, own in enumerate(NAMES) if not own.startswith('logits')]
-    # In the unit 'variance' the mean over all pathways is kept.
+    # In the unit 'variance' the mean over all pathways stays the same.
     assert np.allclose(fitted.weights[:, new].mean(1), process.weights[:, columns].mean(1), rtol=1e-6)
 
 
