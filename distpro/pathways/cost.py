@@ -51,10 +51,11 @@ def cost(function: Callable[[], Any]) -> float:
         float: Floating-point operations of convolutions and matrix products, plus :data:`OPERATIONS_A_NUMBER` for every
         number that an operation writes.
     """
-    with FlopCounterMode(display=False) as operations, _Written() as written:
+    def forward_and_backward() -> None:
         outputs = [output for output in tree_leaves(function()) if isinstance(output, torch.Tensor) and output.requires_grad]
         torch.autograd.backward([output.sum() for output in outputs])
-    return operations.get_total_flops() + OPERATIONS_A_NUMBER * written.numbers
+
+    return _counted(forward_and_backward)
 
 
 def forward_cost(function: Callable[[], Any]) -> float:
@@ -63,7 +64,12 @@ def forward_cost(function: Callable[[], Any]) -> float:
     Args:
         function (Callable): Computes the forward.
     """
-    with torch.no_grad(), FlopCounterMode(display=False) as operations, _Written() as written:
+    with torch.no_grad():
+        return _counted(function)
+
+
+def _counted(function: Callable[[], Any]) -> float:
+    with FlopCounterMode(display=False) as operations, _Written() as written:
         function()
     return operations.get_total_flops() + OPERATIONS_A_NUMBER * written.numbers
 

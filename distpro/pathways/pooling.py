@@ -79,8 +79,7 @@ def block_means(maps: Tensor, block: tuple[int, int]) -> Tensor:
 def _row_matrix(block: tuple[int, int], width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """From a row of blocks [height of a block * width] to their means [width / width of a block]."""
     with torch.inference_mode(False), torch.no_grad():
-        row = torch.eye(width // block[1], dtype=torch.float64).repeat_interleave(block[1], 0)
-        return (row.repeat(block[0], 1) / (block[0] * block[1])).to(device, dtype)
+        return (_averages(width, 1, width // block[1]).repeat(block[0], 1) / block[0]).to(device, dtype)
 
 
 @functools.lru_cache(maxsize=256)
