@@ -2,7 +2,6 @@
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.optim import OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import HOOKS
@@ -12,7 +11,7 @@ from ...errors import ConfigError
 from ...models.checkpoints import weights_of
 from ..resume import changed_settings, is_followed, missing_parts
 from ..search import Search
-from ..unwrap import unwrap
+from ..unwrap import unwrap, wrappers_of
 
 LISTED = 4  # maximum number of settings in a message
 
@@ -100,7 +99,7 @@ class LoadCheckpointHook(Hook):
         """Advance the schedules of a changed config to the current iteration."""
         if self._options is None:
             return
-        for name, wrapper in _wrappers(runner.optim_wrapper).items():
+        for name, wrapper in wrappers_of(runner.optim_wrapper).items():
             for group, options in zip(wrapper.param_groups, self._options[name]):
                 group.update(options)
         schedules = _schedules(runner)
@@ -112,14 +111,10 @@ class LoadCheckpointHook(Hook):
         self._options = None
 
 
-def _wrappers(optim_wrapper) -> dict:
-    return dict(optim_wrapper.items()) if isinstance(optim_wrapper, OptimWrapperDict) else {'': optim_wrapper}
-
-
 def _options(optim_wrapper) -> dict[str, list[dict]]:
     """Options of the parameter groups of each optimiser, without the parameters."""
     return {name: [{key: value for key, value in group.items() if key != 'params'} for group in wrapper.param_groups]
-            for name, wrapper in _wrappers(optim_wrapper).items()}
+            for name, wrapper in wrappers_of(optim_wrapper).items()}
 
 
 def _schedules(runner) -> list:

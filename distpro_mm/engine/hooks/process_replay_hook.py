@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.hooks import EMAHook, Hook
-from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import HOOKS
 
 from distpro.checks import FLAG, MAX_SEED, check_choice, check_number, check_whole
@@ -24,7 +23,7 @@ from distpro.process import (
 from ...errors import ConfigError
 from ...models.guessing import GuessingBaseline, single_label_loss
 from ..search import Search
-from ..unwrap import grid_of, unwrap
+from ..unwrap import grid_of, unwrap, wrappers_of
 
 
 @HOOKS.register_module()
@@ -144,9 +143,7 @@ class ProcessReplayHook(Hook):
         if self._level.is_over(progress):
             self._guessing.close()
             return
-        wrappers = runner.optim_wrapper
-        optimizers = [wrapper.optimizer for wrapper in
-                      (wrappers.values() if isinstance(wrappers, OptimWrapperDict) else [wrappers])]
+        optimizers = [wrapper.optimizer for wrapper in wrappers_of(runner.optim_wrapper).values()]
         losses = [value for name, value in (outputs or {}).items() if 'loss' in name]
         # In several processes the losses may differ; their mean is compared with that of guessing.
         if get_world_size() == 1 and not all(torch.as_tensor(loss).isfinite().all() for loss in losses):
