@@ -1,6 +1,7 @@
 """The loss of guessing: of a classifier that knows the class frequencies but ignores the images."""
 import collections
 import inspect
+import math
 
 import torch
 from mmpretrain.models.heads import ArcFaceClsHead
@@ -77,3 +78,13 @@ def single_label_loss(classifier: nn.Module) -> nn.Module | None:
     entropy = loss.ce if isinstance(loss, LabelSmoothLoss) else loss
     softmax = isinstance(entropy, nn.CrossEntropyLoss) or isinstance(entropy, CrossEntropyLoss) and not entropy.use_sigmoid
     return loss if softmax and loss.reduction == 'mean' and not isinstance(head, ArcFaceClsHead) else None
+
+
+def guessing_loss(classifier: nn.Module) -> float:
+    """Loss of the same probability for all classes, by the classifier's loss module; infinity where it is not defined."""
+    classes = getattr(getattr(classifier, 'head', None), 'num_classes', None)
+    loss = single_label_loss(classifier)
+    if not classes or loss is None:
+        return math.inf
+    labels = torch.arange(classes, device=next(classifier.parameters()).device)
+    return float(loss(torch.zeros(classes, classes, device=labels.device), labels))

@@ -24,7 +24,7 @@ from distpro.searching.arguments import check_numbers, check_references
 
 from ...datasets import seed_all
 from ...errors import ConfigError, TrainingError
-from ...models.guessing import single_label_loss
+from ...models.guessing import guessing_loss
 from ..schedules import scaled_schedules
 from .loop_training import LoopTraining
 from .reproducible_train_loop import start_at
@@ -132,9 +132,10 @@ class DistProSearchLoop(SearchLoop):
             max_divisions=max_divisions, teacher_kl_share=self.teacher_kl_share, cost_penalty=self.cost_penalty)
         seed = torch.tensor(runner.seed)
         broadcast(seed)  # processes may have seeds of their own
+        guessing = math.inf if self.teacher_kl_share else guessing_loss(self.model.student)
         with argument_prefix('train_cfg.', ConfigError):
             self.searcher: Searcher = build_searcher(
-                grid, {**searcher, 'type': kind}, rounds, knots, initial_bump, feature_weight, references, self._guessing(),
+                grid, {**searcher, 'type': kind}, rounds, knots, initial_bump, feature_weight, references, guessing,
                 max_divisions, int(seed), initial)
         if initial is not None:  # a file may have changed when the search is resumed
             self.settings['initial'] = hashlib.sha256(self.searcher.initial.numpy().tobytes()).hexdigest()[:16]
@@ -143,16 +144,6 @@ class DistProSearchLoop(SearchLoop):
                                   self.searcher, self.repeats)
         self.round_start = 0  # iteration at which the present round has started
         self._expect_another_round()
-
-    def _guessing(self) -> float:
-        """Loss of a classifier that guesses; infinity where it is not known."""
-        student = self.model.student
-        classes = getattr(getattr(student, 'head', None), 'num_classes', None)
-        loss = single_label_loss(student)
-        if self.teacher_kl_share or not classes or loss is None:
-            return math.inf
-        labels = torch.arange(classes, device=self.model.distiller.grid.alpha.device)
-        return float(loss(torch.zeros(classes, classes, device=labels.device), labels))
 
     def _expect_another_round(self) -> None:
         """Make room for the rounds that are done, and for the next one unless the search is finished."""
