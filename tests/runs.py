@@ -9,6 +9,7 @@ from toys import Once
 
 from distpro.process import DistillationProcess
 from distpro.searching import Round
+from distpro_mm.models.losses.class_features import LearnsFromTeacher
 
 
 class Watch(Hook):
@@ -51,10 +52,8 @@ def learn_made_up_classes(model):
         classes = model.teacher.head.num_classes
         labels = torch.arange(2 * classes) // 2
         features = torch.randn(len(labels), model.teacher.head.in_channels)
-        if hasattr(loss, 'learn_classes'):
-            loss.learn_classes(features, labels)
-        if hasattr(loss, 'learn_samples'):
-            loss.learn_samples(features, labels, torch.randn(len(labels), classes), torch.arange(len(labels)))
+        if isinstance(loss, LearnsFromTeacher):
+            loss.learn(features, labels, torch.randn(len(labels), classes), torch.arange(len(labels)))
 
 
 def written_process(runner):

@@ -7,6 +7,7 @@ from mmengine.optim import ExponentialParamScheduler
 from mmpretrain.registry import PARAM_SCHEDULERS
 
 from ..config_types import is_a
+from ..errors import ConfigError
 
 # Arguments of schedules in epochs, or in iterations with by_epoch=False.
 BOUNDS = ('begin', 'end')
@@ -55,3 +56,34 @@ def scaled(value: Any, share: float, least: int = 1) -> Any:
     if isinstance(value, (list, tuple)):
         return [scaled(each, share, least) for each in value]
     return max(least, round(value * share))
+
+
+def round_schedules(schedulers: None | dict | list, epochs: int, iterations: int, share: float,
+                    unsplit: float) -> None | list:
+    """The schedules of a training, scaled to a round of a search; one without an end ends with the round.
+
+    Args:
+        schedulers (None, dict or list[dict]): ``param_scheduler`` of the training.
+        epochs (int): Epochs of a round.
+        iterations (int): Iterations of a round.
+        share (float): Length of a round as a share of the training.
+        unsplit (float): Training images before a part was held out, as a multiple of those after it.
+
+    Returns:
+        None or list[dict]: The configs.
+
+    Raises:
+        ConfigError: If ``schedulers`` are not those of an ordinary training.
+    """
+    if schedulers is None:
+        return None
+    listed = [schedulers] if isinstance(schedulers, dict) else list(schedulers)
+    if not all(isinstance(schedule, dict) and 'type' in schedule for schedule in listed):
+        raise ConfigError('param_scheduler: a search in rounds takes those of an ordinary training, a dict or a list of '
+                          f'dicts with type, got {schedulers}')
+    # Iterations are counted of all training images, of which a part may be held out.
+    scaled = scaled_schedules(listed, lambda by_epoch: share if by_epoch else share / unsplit, least=min(1, epochs - 1))
+    for schedule in scaled:
+        if 'total_steps' in schedule and not schedule.get('by_epoch', True):  # not a step more is allowed
+            schedule['total_steps'] = max(schedule['total_steps'], iterations)
+    return [dict(dict(end=epochs if schedule.get('by_epoch', True) else iterations), **schedule) for schedule in scaled]

@@ -42,7 +42,7 @@ def in_context(s, f, bank, logits, positives=3, negatives=4, sharpness=0.1, tau=
 def learned(draw):
     bank, logits = draw(N, C), 3 * draw(N, K)
     loss = build(type='InContextLoss', num_classes=K, positives=3, negatives=4, weights=(2.0, 0.5))
-    loss.learn_samples(*map(torch.from_numpy, (bank, CLASSES, logits, INDICES)))
+    loss.learn(*map(torch.from_numpy, (bank, CLASSES, logits, INDICES)))
     return loss, bank, logits
 
 
@@ -72,7 +72,7 @@ def test_classes_may_differ_in_size(draw):
     labels = np.repeat([3, 0, 1, 2, 4], [20, 2, 3, 4, 5])
     bank, logits = draw(len(labels), C), draw(len(labels), K)
     loss = build(type='InContextLoss', num_classes=K, positives=3, negatives=14)
-    loss.learn_samples(*map(torch.from_numpy, (bank, labels, logits, np.arange(len(labels)))))
+    loss.learn(*map(torch.from_numpy, (bank, labels, logits, np.arange(len(labels)))))
     s, f = draw(1, K), draw(1, C)
     sample = dict(data_samples=[DataSample(metainfo=dict(sample_idx=20))], gt_labels=torch.tensor([0]))
     positive, negative = loss(torch.from_numpy(s), torch.from_numpy(f), **sample)
@@ -86,7 +86,7 @@ def test_classes_may_differ_in_size(draw):
 def test_a_class_with_few_images_has_fewer_positives(draw):
     loss = build(type='InContextLoss', num_classes=K, positives=50, negatives=100)
     bank, logits = draw(N, C), draw(N, K)
-    loss.learn_samples(*map(torch.from_numpy, (bank, CLASSES, logits, INDICES)))
+    loss.learn(*map(torch.from_numpy, (bank, CLASSES, logits, INDICES)))
     s, f = draw(B, K), draw(B, C)
     found = loss(torch.from_numpy(s), torch.from_numpy(f), **annotations())
     assert [part.item() for part in found] == pytest.approx(in_context(s, f, bank, logits, 5, 24), rel=1e-7)
@@ -98,10 +98,10 @@ def test_a_bank_that_is_missing_or_has_a_single_image_of_a_class_is_refused(draw
         loss(torch.zeros(B, K), torch.zeros(B, C), **annotations())
     features, logits = torch.from_numpy(draw(9, C)), torch.from_numpy(draw(9, K))
     with pytest.raises(ConfigError, match='InContextLoss.num_classes=5: the training set has 1 images of class 4'):
-        loss.learn_samples(features, torch.arange(9) % K, logits, torch.arange(9))
+        loss.learn(features, torch.arange(9) % K, logits, torch.arange(9))
     with pytest.raises(ConfigError, match='InContextLoss needs the sample_idx of every image'):
-        build(type='InContextLoss', num_classes=4).learn_samples(features, torch.arange(9) % 4, logits[:, :4],
-                                                                 torch.full((9, ), -1))
+        build(type='InContextLoss', num_classes=4).learn(features, torch.arange(9) % 4, logits[:, :4],
+                                                         torch.full((9, ), -1))
     for key, value in dict(positives=0, tau=0, sharpness=-1).items():
         with pytest.raises(ConfigError, match=f'^model.distiller.loss.{key}={value} must be'):
             build(type='InContextLoss', num_classes=K, **{key: value})

@@ -22,7 +22,7 @@ def nd(s, t, means, larger=max, unit=True):
 def test_nd_is_the_projection_on_the_teachers_class_mean(draw):
     loss = build(type='NormDirectionLoss', num_classes=K, channels=C, loss_weight=2.0)
     by_class, features, labels = classes(draw)
-    loss.learn_classes(features, labels)
+    loss.learn(features, labels, None, None)
     means = [x.mean(0) for x in by_class]
     s, t = draw(B, C), draw(B, C)
     norms = np.linalg.norm(s, axis=1) > np.linalg.norm(t, axis=1)
@@ -42,15 +42,15 @@ def test_what_cannot_be_learned_of_the_classes_is_refused(draw, cfg):
         loss(torch.zeros(B, C), torch.zeros(B, C), torch.from_numpy(LABELS))
     features = torch.from_numpy(draw(12, C))
     with pytest.raises(ConfigError, match=f'{name}.num_classes=5: the training set has labels from 0 to 5'):
-        loss.learn_classes(features, torch.arange(12) % 6)
+        loss.learn(features, torch.arange(12) % 6, None, None)
     with pytest.raises(ConfigError, match=f'{name}.num_classes=5: the training set has 0 images of class 4'):
-        loss.learn_classes(features, torch.arange(12) % 4)
+        loss.learn(features, torch.arange(12) % 4, None, None)
     assert not loss.learned
 
 
 def test_nd_names_other_channels(draw):
     with pytest.raises(ConfigError, match='NormDirectionLoss.channels=4: the teacher.s classifier is given 7 channels'):
-        build(type='NormDirectionLoss', num_classes=K, channels=C).learn_classes(torch.zeros(K, 7), torch.arange(K))
+        build(type='NormDirectionLoss', num_classes=K, channels=C).learn(torch.zeros(K, 7), torch.arange(K), None, None)
 
 
 # ---- CTKD

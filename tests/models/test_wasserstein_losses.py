@@ -44,7 +44,7 @@ def wkd_l(s, t, costs, tau=2.0, weight=30.0, distance=transported, target=True, 
 def learned(draw, **options):
     loss = build(type='WassersteinLogitLoss', num_classes=K, tau=2.0, loss_weight=30.0, **options)
     by_class, features, labels = classes(draw)
-    loss.learn_classes(features, labels)
+    loss.learn(features, labels, None, None)
     return loss, by_class
 
 

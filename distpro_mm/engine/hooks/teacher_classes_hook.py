@@ -16,6 +16,7 @@ from ...datasets import InMemoryDataset, as_evaluated, pipeline_of
 from ...datasets.image_identity import inside
 from ...datasets.loading import preserve_loading_state
 from ...errors import ConfigError
+from ...models.losses.class_features import LearnsFromTeacher
 from ..unwrap import unwrap
 
 
@@ -23,11 +24,9 @@ from ..unwrap import unwrap
 class TeacherClassesHook(Hook):
     """Runs the teacher once over the training set before the training, for losses that need its features of each class.
 
-    Such a loss has a buffer ``learned`` and a method ``learn_classes(features, labels)``, see
-    :class:`WassersteinLogitLoss` and :class:`NormDirectionLoss`, or ``learn_samples(features, labels, logits, indices)``,
-    see :class:`InContextLoss`. The features [N, C] are the classifier's input, the logits [N, K] its output, and the indices
-    [N] are those of the images in the data set. Images are prepared as for evaluation, without augmentation. If checkpoints
-    have what a loss learns, a resumed run does not repeat it. Each process computes it by itself.
+    Such a loss is a :class:`~distpro_mm.models.losses.class_features.LearnsFromTeacher`. Images are prepared as for
+    evaluation, without augmentation. If checkpoints have what a loss learns, a resumed run does not repeat it. Each process
+    computes it by itself.
 
     Args:
         images_per_class (int): The first images of each class that are used, >= 1. Defaults to 500, all of CIFAR-100.
@@ -46,8 +45,7 @@ class TeacherClassesHook(Hook):
     def before_train(self, runner) -> None:
         """Compute the features, unless all losses have learned from them."""
         model = unwrap(runner.model)
-        losses = [module for module in model.modules()
-                  if hasattr(module, 'learn_classes') or hasattr(module, 'learn_samples')]
+        losses = [module for module in model.modules() if isinstance(module, LearnsFromTeacher)]
         if not losses or not isinstance(model, SingleTeacherDistill):
             raise ConfigError('custom_hooks: TeacherClassesHook finds no loss that learns classes in model.distiller, such '
                               'as WassersteinLogitLoss or NormDirectionLoss: remove the hook')
@@ -63,10 +61,7 @@ class TeacherClassesHook(Hook):
             found = [self._features(model, head, batch) for batch in self._batches(runner)]
         features, labels, logits, indices = (torch.cat(part) for part in zip(*found))
         for loss in losses:
-            if hasattr(loss, 'learn_classes'):
-                loss.learn_classes(features, labels)
-            else:
-                loss.learn_samples(features, labels, logits, indices)
+            loss.learn(features, labels, logits, indices)
 
     def _features(self, model: SingleTeacherDistill, head: nn.Module, batch: dict) -> tuple[Tensor, ...]:
         """The classifier's inputs [B, C], the labels [B], the logits [B, K] and the indices [B] of a batch."""

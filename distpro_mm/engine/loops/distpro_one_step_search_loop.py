@@ -15,7 +15,8 @@ from ...datasets import seed_all
 from ...errors import ConfigError
 from ..optimizers import DistProOptimWrapperConstructor
 from .reproducible_train_loop import endless
-from .search_loop import SearchLoop, usable
+from .search_arguments import check_optimizer
+from .search_loop import SearchLoop
 
 
 @LOOPS.register_module()
@@ -35,8 +36,11 @@ class DistProOneStepSearchLoop(SearchLoop):
         alpha_interval (int): Move alpha at every that many iterations. Defaults to 1.
         method (str): 'auto', 'jvp' or 'differences', see :class:`Hypergradient`. Defaults to 'auto'.
         radius (float): Of 'differences', > 0. Defaults to 1e-2.
-        **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``teacher_kl_share``, ``cost_penalty``; and
-            of mmengine's ``EpochBasedTrainLoop``.
+        held_out (dict, optional): How held-out images are split off, as in :class:`SearchLoop`.
+        held_out_dataloader (dict, optional): A loader of held-out images in place of the split.
+        teacher_kl_share (float): Share of the divergence from the teacher in the held-out loss, in [0, 1]. Defaults to 0.
+        cost_penalty (float): Penalty on expensive pathways, >= 0. Defaults to 0.
+        **kwargs: Of mmengine's ``EpochBasedTrainLoop``.
 
     Raises:
         ConfigError: If the config cannot be searched with; names the key.
@@ -53,10 +57,15 @@ class DistProOneStepSearchLoop(SearchLoop):
                  alpha_interval: int = 1,
                  method: str = 'auto',
                  radius: float = 1e-2,
+                 held_out: dict | None = None,
+                 held_out_dataloader: dict | None = None,
+                 teacher_kl_share: float = 0.0,
+                 cost_penalty: float = 0.0,
                  **kwargs) -> None:
         check_whole('train_cfg.alpha_interval', alpha_interval, error=ConfigError)
         check_choice('train_cfg.method', method, METHODS, ConfigError)
-        super().__init__(runner, dataloader, max_epochs, **kwargs)
+        super().__init__(runner, dataloader, max_epochs, held_out, held_out_dataloader, teacher_kl_share, cost_penalty,
+                         **kwargs)
         self.alpha_interval = alpha_interval
         self.method, self.radius = method, radius
         _check_constructor(runner.optim_wrapper)
@@ -96,7 +105,8 @@ class DistProOneStepSearchLoop(SearchLoop):
 
     def start(self) -> None:
         """Make ready for :meth:`step`, at the present iteration."""
-        student = usable(self.runner.optim_wrapper['student'])
+        student = self.runner.optim_wrapper['student']
+        check_optimizer(student)
         with argument_prefix('train_cfg.', ConfigError):
             self.hypergradient = Hypergradient(self.model.student, student.optimizer, self.method, self.radius,
                                                functools.partial(all_reduce_params, op='mean'))

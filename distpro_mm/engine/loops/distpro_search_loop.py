@@ -25,11 +25,11 @@ from distpro.searching.arguments import check_numbers, check_references
 from ...datasets import seed_all
 from ...errors import ConfigError, TrainingError
 from ...models.guessing import guessing_loss
-from ..schedules import scaled_schedules
+from ..schedules import round_schedules
 from .loop_training import LoopTraining
 from .reproducible_train_loop import start_at
-from .search_arguments import check_runner, check_searcher
-from .search_loop import SearchLoop, usable
+from .search_arguments import check_optimizer, check_runner, check_searcher
+from .search_loop import SearchLoop
 
 
 @LOOPS.register_module()
@@ -84,8 +84,11 @@ class DistProSearchLoop(SearchLoop):
         max_growth (float): Bound on the gradient's growth on its way back, relative to its length at the end of the round,
             > 0: where training is chaotic, the effect of early weights cannot be known. Defaults to 2.
         memory (float): GiB for stored steps, > 0. Defaults to 4.
-        **kwargs: Of :class:`SearchLoop`: ``held_out``, ``held_out_dataloader``, ``teacher_kl_share``, ``cost_penalty``; and
-            of mmengine's ``EpochBasedTrainLoop``. The model is validated after the last round alone.
+        held_out (dict, optional): How held-out images are split off, as in :class:`SearchLoop`.
+        held_out_dataloader (dict, optional): A loader of held-out images in place of the split.
+        teacher_kl_share (float): Share of the divergence from the teacher in the held-out loss, in [0, 1]. Defaults to 0.
+        cost_penalty (float): Penalty on expensive pathways, >= 0. Defaults to 0.
+        **kwargs: Of mmengine's ``EpochBasedTrainLoop``. The model is validated after the last round alone.
 
     Raises:
         ConfigError: If the config cannot be searched with; names the key.
@@ -107,65 +110,64 @@ class DistProSearchLoop(SearchLoop):
                  max_divisions: int = 5,
                  max_growth: float = 2.0,
                  memory: float = 4.0,
+                 held_out: dict | None = None,
+                 held_out_dataloader: dict | None = None,
+                 teacher_kl_share: float = 0.0,
+                 cost_penalty: float = 0.0,
                  **kwargs) -> None:
+        of_searcher = dict(rounds=rounds, knots=knots, initial_bump=initial_bump, feature_weight=feature_weight,
+                           max_divisions=max_divisions)
         with argument_prefix('train_cfg.', ConfigError):
-            check_numbers(
-                max_epochs=max_epochs, round_share=round_share, min_iterations=min_iterations, rounds=rounds, knots=knots,
-                initial_bump=initial_bump, feature_weight=feature_weight, max_divisions=max_divisions,
-                max_growth=max_growth, memory=memory)
+            check_numbers(max_epochs=max_epochs, round_share=round_share, min_iterations=min_iterations,
+                          max_growth=max_growth, memory=memory, **of_searcher)
             check_references(references)
         kind = check_searcher(searcher, rounds)
         check_runner(runner)
         self.differentiates = kind.differentiates and rounds > 0
-        super().__init__(runner, dataloader, max_epochs, **kwargs)
-        grid = self.model.distiller.grid
-        if self.differentiates and grid.compile_transforms:
-            raise ConfigError('model.distiller.compile_transforms=True: what is compiled has no second derivative; leave it '
-                              'out for the search (the distillation may have it)')
-        self.epochs = round_epochs(max_epochs, len(self.dataloader), round_share, min_iterations)
-        self.iterations = self.epochs * len(self.dataloader)
-        self.repeats = math.ceil(min_iterations / self.iterations)
-        runner.param_schedulers = self._of_a_round(runner.param_schedulers, self.epochs / max_epochs)
+        super().__init__(runner, dataloader, max_epochs, held_out, held_out_dataloader, teacher_kl_share, cost_penalty,
+                         **kwargs)
+        self._set_length(max_epochs, round_share, min_iterations)
+        self.searcher = self._build_searcher({**searcher, 'type': kind}, references=references, initial=initial,
+                                             **of_searcher)
         self.settings = dict(
-            rounds=rounds, epochs=self.epochs, repeats=self.repeats, knots=knots, initial_bump=initial_bump,
-            feature_weight=feature_weight, searcher={**searcher, 'type': kind.__name__}, references=list(references),
-            max_divisions=max_divisions, teacher_kl_share=self.teacher_kl_share, cost_penalty=self.cost_penalty)
-        seed = torch.tensor(runner.seed)
-        broadcast(seed)  # processes may have seeds of their own
-        guessing = math.inf if self.teacher_kl_share else guessing_loss(self.model.student)
-        with argument_prefix('train_cfg.', ConfigError):
-            self.searcher: Searcher = build_searcher(
-                grid, {**searcher, 'type': kind}, rounds, knots, initial_bump, feature_weight, references, guessing,
-                max_divisions, int(seed), initial)
+            of_searcher, epochs=self.epochs, repeats=self.repeats, searcher={**searcher, 'type': kind.__name__},
+            references=list(references), teacher_kl_share=teacher_kl_share, cost_penalty=cost_penalty)
         if initial is not None:  # a file may have changed when the search is resumed
             self.settings['initial'] = hashlib.sha256(self.searcher.initial.numpy().tobytes()).hexdigest()[:16]
         self.training = LoopTraining(self)
-        self.search = RoundSearch(grid, Round(self.training, self.iterations, self.differentiates, memory, max_growth),
+        self.search = RoundSearch(self.model.distiller.grid,
+                                  Round(self.training, self.iterations, self.differentiates, memory, max_growth),
                                   self.searcher, self.repeats)
         self.round_start = 0  # iteration at which the present round has started
         self._expect_another_round()
+
+    def _check_model(self) -> None:
+        """Refuse a model that cannot be searched with."""
+        super()._check_model()
+        if self.differentiates and self.model.distiller.grid.compile_transforms:
+            raise ConfigError('model.distiller.compile_transforms=True: what is compiled has no second derivative; leave it '
+                              'out for the search (the distillation may have it)')
+
+    def _set_length(self, max_epochs: int, round_share: float, min_iterations: int) -> None:
+        """Set the length of a round, how often it is repeated, and its schedules."""
+        self.epochs = round_epochs(max_epochs, len(self.dataloader), round_share, min_iterations)
+        self.iterations = self.epochs * len(self.dataloader)
+        self.repeats = math.ceil(min_iterations / self.iterations)
+        self.runner.param_schedulers = round_schedules(self.runner.param_schedulers, self.epochs, self.iterations,
+                                                       self.epochs / max_epochs, self.unsplit)
+
+    def _build_searcher(self, searcher: dict, **arguments) -> Searcher:
+        """The strategy; ``arguments`` are those of :func:`build_searcher`."""
+        seed = torch.tensor(self.runner.seed)
+        broadcast(seed)  # processes may have seeds of their own
+        guessing = math.inf if self.teacher_kl_share else guessing_loss(self.model.student)
+        with argument_prefix('train_cfg.', ConfigError):
+            return build_searcher(self.model.distiller.grid, searcher, guessing=guessing, seed=int(seed), **arguments)
 
     def _expect_another_round(self) -> None:
         """Make room for the rounds that are done, and for the next one unless the search is finished."""
         self._max_epochs = self.val_begin = self.search.rounds * self.epochs
         self._max_iters = self._max_epochs * len(self.dataloader)
-
-    def _of_a_round(self, schedulers: None | dict | list, share: float) -> None | list:
-        """The training's schedules, scaled to a round; one without an end ends with the round."""
-        if schedulers is None:
-            return None
-        listed = [schedulers] if isinstance(schedulers, dict) else list(schedulers)
-        if not all(isinstance(schedule, dict) and 'type' in schedule for schedule in listed):
-            raise ConfigError('param_scheduler: a search in rounds takes those of an ordinary training, a dict or a list of '
-                              f'dicts with type, got {schedulers}')
-        # Iterations are counted of all training images, of which a part may be held out.
-        scaled = scaled_schedules(listed, lambda by_epoch: share if by_epoch else share / self.unsplit,
-                                  least=min(1, self.epochs - 1))
-        for schedule in scaled:
-            if 'total_steps' in schedule and not schedule.get('by_epoch', True):  # not a step more is allowed
-                schedule['total_steps'] = max(schedule['total_steps'], self.iterations)
-        return [dict(dict(end=self.epochs if schedule.get('by_epoch', True) else self.iterations), **schedule)
-                for schedule in scaled]
 
     @property
     def trajectory(self) -> Trajectory | None:
@@ -184,7 +186,7 @@ class DistProSearchLoop(SearchLoop):
             raise ConfigError(f'optim_wrapper.accumulative_counts={wrapper._accumulative_counts} is not '
                               'supported in a search, whose length is not known beforehand: remove it for the search')
         if self.differentiates:
-            usable(wrapper)
+            check_optimizer(wrapper)
         self.search.round.open()
         self.search.price = self.price()
 

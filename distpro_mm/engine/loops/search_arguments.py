@@ -1,13 +1,15 @@
-"""Checks of the arguments of a search in rounds."""
+"""Checks of what a search is given: its arguments, optimisers and hooks."""
 import inspect
 from typing import Any
 
-from mmengine.optim import OptimWrapperDict
+from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmrazor.engine import StopDistillHook
 from mmrazor.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+from distpro.errors import argument_prefix
 from distpro.searching import SEARCHERS, Searcher
+from distpro.searching.optimizer_step import check_differentiable
 
 from ...config_types import check_arguments, is_a, nearest
 from ...errors import ConfigError
@@ -52,3 +54,15 @@ def check_runner(runner: Any) -> None:
         if isinstance(hook, CHANGING):
             raise ConfigError(f'custom_hooks: {type(hook).__name__} changes the training loss during a round, which a '
                               'search by whole rounds does not know: remove it for the search')
+
+
+def check_optimizer(student: OptimWrapper) -> None:
+    """Check that the step of the student's optimiser can be differentiated alone."""
+    if student.clip_grad_kwargs:
+        raise ConfigError('optim_wrapper.clip_grad is not supported in a search: a clipped step depends on alpha through '
+                         'the norm of the whole gradient; remove it for the search (the distillation may keep it)')
+    if student._accumulative_counts > 1:
+        raise ConfigError(f'optim_wrapper.accumulative_counts={student._accumulative_counts} is not supported in a search: '
+                         'alpha belongs to one batch and one step; remove it for the search')
+    with argument_prefix('optim_wrapper.', ConfigError):
+        check_differentiable(student.optimizer)

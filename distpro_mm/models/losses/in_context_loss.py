@@ -7,11 +7,11 @@ from distpro.checks import check_number, check_whole
 
 from ...errors import ConfigError
 from .annotations import sample_indices
-from .class_features import NEEDS_HOOK, check_classes
+from .class_features import NEEDS_HOOK, LearnsFromTeacher, check_classes
 
 
 @MODELS.register_module()
-class InContextLoss(nn.Module):
+class InContextLoss(LearnsFromTeacher):
     r"""In-context sample retrieval (IC-KD, Zhu et al., 2025, arXiv 2501.07040), a reconstruction after the abstract.
 
     A memory bank has the teacher's features f and logits z of the training images. For an image x, with the teacher's
@@ -66,14 +66,8 @@ class InContextLoss(nn.Module):
         return len(self.labels) > 0
 
     @torch.no_grad()
-    def learn_samples(self, features: Tensor, labels: Tensor, logits: Tensor, indices: Tensor) -> None:
-        """Store the memory bank.
-
-        Args:
-            features (Tensor): The teacher's features of the training images [N, C].
-            labels (Tensor): Their classes [N].
-            logits (Tensor): The teacher's logits [N, K].
-            indices (Tensor): Indices of the images in the data set [N].
+    def learn(self, features: Tensor, labels: Tensor, logits: Tensor, indices: Tensor) -> None:
+        """Store the memory bank; arguments as of :class:`LearnsFromTeacher`.
 
         Raises:
             ConfigError: If a class has fewer than two images, a label is out of range, or an image has no index.

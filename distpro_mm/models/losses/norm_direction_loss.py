@@ -3,11 +3,11 @@ from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
 from ...errors import ConfigError
-from .class_features import NEEDS_HOOK, check_classes
+from .class_features import NEEDS_HOOK, LearnsFromTeacher, check_classes
 
 
 @MODELS.register_module()
-class NormDirectionLoss(nn.Module):
+class NormDirectionLoss(LearnsFromTeacher):
     r"""The ND loss of KD++ (Wang et al., 2023; ECCV 2024): direction of the teacher's class mean, and a large norm.
 
     .. math:: \frac{1}{B} \sum_i 1 - \frac{s_i^\top e_{y_i}}{\max(\lVert s_i \rVert, \lVert t_i \rVert)},
@@ -29,12 +29,8 @@ class NormDirectionLoss(nn.Module):
         self.register_buffer('learned', torch.tensor(False))
 
     @torch.no_grad()
-    def learn_classes(self, features: Tensor, labels: Tensor) -> None:
-        """Compute the directions of the class means.
-
-        Args:
-            features (Tensor): The teacher's features [N, C].
-            labels (Tensor): Their classes [N].
+    def learn(self, features: Tensor, labels: Tensor, logits: Tensor, indices: Tensor) -> None:
+        """Compute the directions of the class means; arguments as of :class:`LearnsFromTeacher`.
 
         Raises:
             ConfigError: If the channels differ, a class has no image, or a label is out of range.

@@ -1,14 +1,14 @@
 import torch
 import torch.nn.functional as F
 from mmrazor.registry import MODELS
-from torch import Tensor, nn
+from torch import Tensor
 
 from ...errors import ConfigError
-from .class_features import NEEDS_HOOK, check_classes
+from .class_features import NEEDS_HOOK, LearnsFromTeacher, check_classes
 
 
 @MODELS.register_module()
-class WassersteinLogitLoss(nn.Module):
+class WassersteinLogitLoss(LearnsFromTeacher):
     r"""WKD-L (Lv et al., NeurIPS 2024): Wasserstein distance of predictions, by how much the teacher relates the classes.
 
     .. math:: -w\, p^T_y \log p^S_y + \lambda\, \min_{Q} \sum_{ij} q_{ij} c_{ij}, \qquad
@@ -42,12 +42,8 @@ class WassersteinLogitLoss(nn.Module):
         self.register_buffer('learned', torch.tensor(False))
 
     @torch.no_grad()
-    def learn_classes(self, features: Tensor, labels: Tensor) -> None:
-        """Compute the costs of all pairs of classes.
-
-        Args:
-            features (Tensor): The teacher's features [N, C].
-            labels (Tensor): Their classes [N].
+    def learn(self, features: Tensor, labels: Tensor, logits: Tensor, indices: Tensor) -> None:
+        """Compute the costs of all pairs of classes; arguments as of :class:`LearnsFromTeacher`.
 
         Raises:
             ConfigError: If a class has fewer than two images, or a label is out of range.
