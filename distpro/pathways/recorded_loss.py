@@ -1,17 +1,37 @@
 """The weighted loss of all pathways with its gradients, recorded as a CUDA graph."""
-from __future__ import annotations
-
 import contextlib
-import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..cuda_graph import Recorded, Recorder, addresses, can_record
+from ..tracing import FeatureTap
 
-if typing.TYPE_CHECKING:
-    from .grid import PathwayGrid
+
+class Grid(Protocol):
+    """What :class:`RecordedLoss` uses of a :class:`distpro.pathways.PathwayGrid`, whose loss it records."""
+    active: list[int]
+    unit: str
+    parameters: Callable[[], Iterator[nn.Parameter]]
+    modules: Callable[[], Iterator[nn.Module]]
+
+    @property
+    def variances(self) -> Tensor:
+        """Tensor: Variance of the teacher's feature at each transmitting layer."""
+
+    def taps(self, side: str) -> list[FeatureTap]:
+        """Layers of one side of the active pathways."""
+
+    def weights(self) -> Tensor:
+        """Tensor: The weights in force [N]."""
+
+    def pathway_losses(self, received: dict[str, Tensor], transmitted: dict[str, Tensor]) -> Tensor:
+        """Tensor: Unweighted losses of the active pathways."""
+
+    def weighted_sum(self, losses: Tensor, weights: Tensor) -> Tensor:
+        """Tensor: Sum of weight times loss."""
 
 
 class RecordedLoss:
@@ -24,7 +44,7 @@ class RecordedLoss:
         grid (PathwayGrid): The pathways.
     """
 
-    def __init__(self, grid: PathwayGrid) -> None:
+    def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self._recorder = Recorder('the loss of the pathways')
 
