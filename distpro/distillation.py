@@ -13,7 +13,7 @@ from .errors import ArgumentError, argument_prefix, is_number
 from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .process import DistillationProcess, LevelControl, ProcessLike, fit_process
-from .teachers import Network, Teachers, build_teachers, inner, logit_tap, read_features
+from .teachers import Network, Teachers, build_teachers, inner, logit_tap, read_features, teacher_taps
 from .tracing import FAST_CHOICES, find_logits, in_place_off, resolve_taps, trace_example
 from .weighting import Weighting
 
@@ -126,7 +126,7 @@ class Distillation(nn.Module):
         self.teachers = Teachers(teachers, self.get_logits)
         traces, traced = self.teachers.trace(example), trace_example(inner(student), example)
         self.teachers.run_faster(traces, fast_teacher)
-        transmitting = self.teachers.taps(traces, transmitters)
+        transmitting = teacher_taps(traces, transmitters)
         receiving = resolve_taps(receivers, traced, 'receivers', trained=True)
         logit_losses = dict(kl=KLDivergence(4)) if logits is None else dict(logits)
         logit_taps = self.teachers.logit_taps(traces, optional=logits is None) if logit_losses else []

@@ -74,28 +74,6 @@ class Teachers:
         self.fast = {name: FastForward(traces[name], choice if inner(network) is network else False)
                      for name, network in self.networks.items()}
 
-    def taps(self, traces: dict[str, Trace], layers: str | Sequence | dict) -> list[FeatureTap]:
-        """The layers of all teachers, one teacher after the other.
-
-        Args:
-            traces (dict[str, Trace]): A forward of each.
-            layers (str, Sequence or dict): As in :func:`distpro.tracing.resolve_taps`, for every teacher; or such layers by
-                teacher, where a teacher that is missing has 'auto'.
-
-        Raises:
-            ArgumentError: If a layer does not exist, or a name is not that of a teacher.
-        """
-        given = layers if isinstance(layers, dict) else dict.fromkeys(self.networks, layers)
-        unknown = [name for name in given if name not in self.networks]
-        if unknown:
-            known = [name for name in self.networks if name]
-            raise ArgumentError(f"transmitters has '{unknown[0]}', which is not a teacher: " + (
-                f'the teachers are {", ".join(known)}' if known else
-                "there is one teacher; give a list of its layers, or 'auto'"))
-        keys = {name: f'transmitters: {name}' if name else 'transmitters' for name in traces}
-        return [_named(tap, name) for name, traced in traces.items()
-                for tap in resolve_taps(given.get(name, 'auto'), traced, keys[name])]
-
     def logit_taps(self, traces: dict[str, Trace], optional: bool) -> list[FeatureTap]:
         """The logits of the teachers.
 
@@ -113,7 +91,7 @@ class Teachers:
                 warnings.warn(f'the {whose} returns no logits, so only features are compared', stacklevel=3)
             else:
                 whose = f'teacher: {name}' if name else 'teacher'
-                found.append(_named(logit_tap(self.get_logits, traced, whose), name))
+                found.append(named(logit_tap(self.get_logits, traced, whose), name))
         return found
 
     def _is_headless(self, traced: Trace) -> bool:
@@ -126,7 +104,7 @@ class Teachers:
         """The features of taps, by their names; a teacher without taps does not run."""
         features: dict[str, Tensor] = {}
         for name, network in self.networks.items():
-            own = [tap for tap in taps if split_teacher(tap.name)[0] == name]
+            own = taps_of(name, taps)
             if own:
                 def read(*given: Any, network: nn.Module = network, own: list[FeatureTap] = own) -> dict[str, Tensor]:
                     return read_features(network, own, given, kwargs, self.get_logits, 'teacher')[1]
@@ -134,6 +112,37 @@ class Teachers:
                 with torch.no_grad():
                     features |= self.fast[name].run(read, *args, key=None if kwargs else tuple(own))
         return features
+
+
+def teacher_taps(traces: dict[str, Trace], layers: str | Sequence | dict) -> list[FeatureTap]:
+    """The layers of all teachers, one teacher after the other.
+
+    Args:
+        traces (dict[str, Trace]): A forward of each teacher by name; a single one has the name ''.
+        layers (str, Sequence or dict): As in :func:`distpro.tracing.resolve_taps`, for every teacher; or such layers by
+            teacher, where a teacher that is missing has 'auto'.
+
+    Returns:
+        list[FeatureTap]: Named ``<teacher>:<layer>`` if there are several teachers.
+
+    Raises:
+        ArgumentError: If a layer does not exist, or a name is not that of a teacher.
+    """
+    given = layers if isinstance(layers, dict) else dict.fromkeys(traces, layers)
+    unknown = [name for name in given if name not in traces]
+    if unknown:
+        known = [name for name in traces if name]
+        raise ArgumentError(f"transmitters has '{unknown[0]}', which is not a teacher: " + (
+            f'the teachers are {", ".join(known)}' if known else
+            "there is one teacher; give a list of its layers, or 'auto'"))
+    keys = {name: f'transmitters: {name}' if name else 'transmitters' for name in traces}
+    return [named(tap, name) for name, traced in traces.items()
+            for tap in resolve_taps(given.get(name, 'auto'), traced, keys[name])]
+
+
+def taps_of(teacher: str, taps: Sequence[FeatureTap]) -> list[FeatureTap]:
+    """list[FeatureTap]: The taps of one teacher by its name."""
+    return [tap for tap in taps if split_teacher(tap.name)[0] == teacher]
 
 
 def read_features(network: nn.Module, taps: Sequence[FeatureTap], args: tuple, kwargs: dict[str, Any],
@@ -183,7 +192,7 @@ def logit_tap(get_logits: Callable[[Any], Tensor], traced: Trace, side: str) -> 
         return FeatureTap(LOGITS, '', shape=tuple(get_logits(traced.output).shape[1:]), layer='')
 
 
-def _named(tap: FeatureTap, teacher: str) -> FeatureTap:
+def named(tap: FeatureTap, teacher: str) -> FeatureTap:
     """A tap with the teacher's name before its own; the logits are at no layer."""
     layer = of_teacher(teacher, tap.layer) if tap.layer else ''
     return dataclasses.replace(tap, name=of_teacher(teacher, tap.name), layer=layer)
