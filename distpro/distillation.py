@@ -13,18 +13,8 @@ from .errors import ArgumentError, argument_prefix, is_number
 from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .process import DistillationProcess, LevelControl, ProcessLike, fit_process
-from .tracing import (
-    FAST_CHOICES,
-    FastForward,
-    FeatureReader,
-    FeatureTap,
-    Trace,
-    find_logits,
-    in_place_off,
-    is_headless,
-    resolve_taps,
-    trace_example,
-)
+from .teachers import Network, Teachers, build_teachers, inner, logit_tap, read_features, teacher_taps
+from .tracing import FAST_CHOICES, find_logits, in_place_off, resolve_taps, trace_example
 from .weighting import Weighting
 
 
@@ -57,11 +47,14 @@ class Distillation(nn.Module):
     Args:
         student (nn.Module, str or dict): The student, or its name, see :func:`distpro.build_network`. For several processes
             see :meth:`with_student`.
-        teacher (nn.Module, str or dict): The teacher, likewise.
+        teacher (nn.Module, str or dict): The teacher, likewise; or a dict of several by names of your own, such as
+            ``dict(large=resnet50, small=resnet18)``. Each has pathways of its own, whose names begin with ``large:``. One
+            that has other classes than the student is compared by its features alone.
         example (Tensor, tuple or dict): Two or more images [B, C, H, W] as both networks get them, or all arguments of
             their forwards, to find layers and shapes with.
-        transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages), or a list of names as in
-            ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). Defaults to 'auto'.
+        transmitters (str, Sequence or dict): The teacher's layers: 'auto' (stem and stages), or a list of names as in
+            ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`); of several teachers also a dict of
+            these by teacher. Defaults to 'auto'.
         receivers (str or Sequence): The student's layers, likewise. Defaults to 'auto'.
         connections (str or Sequence): See :func:`distpro.pathways.connect`. Defaults to 'student_not_shallower'.
         transforms (dict[str, Callable], optional): By label, ``build(in_channels, out_channels)`` gives a module from the
@@ -101,10 +94,10 @@ class Distillation(nn.Module):
     """
 
     def __init__(self,
-                 student: nn.Module | str | dict,
-                 teacher: nn.Module | str | dict,
+                 student: Network,
+                 teacher: Network,
                  example: Any,
-                 transmitters: str | Sequence = 'auto',
+                 transmitters: str | Sequence | dict = 'auto',
                  receivers: str | Sequence = 'auto',
                  connections: str | Sequence = 'student_not_shallower',
                  transforms: dict[str, Callable[..., nn.Module]] | None = None,
@@ -121,26 +114,28 @@ class Distillation(nn.Module):
         check_number('skip_below', skip_below, least=0)
         check_choice('transfer', transfer, FLAG)
         check_choice('fast_teacher', fast_teacher, FAST_CHOICES)
-        student, teacher = build_network(student), build_network(teacher)
+        student, teacher = build_network(student), build_teachers(teacher)
+        teachers = teacher if isinstance(teacher, dict) else {'': teacher}
         self._networks = student, teacher  # a tuple, so that they are no submodules
         self.skip_below, self.get_logits = skip_below, get_logits or find_logits
-        self._in_place = [module for network in self._networks for module in network.modules()
+        networks = (student, *teachers.values())
+        self._in_place = [module for network in networks for module in network.modules()
                           if getattr(module, 'inplace', False) is True]
-        for network in self._networks:
+        for network in networks:
             in_place_off(network)
-        teacher.eval()
-        traces = [trace_example(inner(network), example) for network in (teacher, student)]
-        self._fast = FastForward(traces[0], fast_teacher if inner(teacher) is teacher else False)
-        taps = [resolve_taps(layers, traced, key, trained=key == 'receivers')
-                for layers, traced, key in zip((transmitters, receivers), traces, ('transmitters', 'receivers'))]
+        self.teachers = Teachers(teachers, self.get_logits)
+        traces, traced = self.teachers.trace(example), trace_example(inner(student), example)
+        self.teachers.run_faster(traces, fast_teacher)
+        transmitting = teacher_taps(traces, transmitters)
+        receiving = resolve_taps(receivers, traced, 'receivers', trained=True)
         logit_losses = dict(kl=KLDivergence(4)) if logits is None else dict(logits)
-        if logits is None and self._is_headless(traces[0]):
-            warnings.warn('the teacher returns no logits, so only features are compared', stacklevel=2)
+        logit_taps = self.teachers.logit_taps(traces, optional=logits is None) if logit_losses else []
+        if logit_taps:
+            logit_taps.append(logit_tap(self.get_logits, traced, 'student'))
+        else:
             logit_losses = {}
-        logit_taps = (_logit_tap(self.get_logits, traces[0], 'teacher'),
-                      _logit_tap(self.get_logits, traces[1], 'student')) if logit_losses else None
-        self.grid = PathwayGrid(taps[0], taps[1], transforms or dict(pointwise=PointwiseTransform), connections, distance,
-                                logit_taps, logit_losses, weighting, **kwargs)
+        self.grid = PathwayGrid(transmitting, receiving, transforms or dict(pointwise=PointwiseTransform), connections,
+                                distance, logit_taps or None, logit_losses, weighting, **kwargs)
         self.grid.to(next(student.parameters()))  # device and type
         self.process: DistillationProcess | None = None
         self.level: LevelControl | None = None
@@ -152,20 +147,14 @@ class Distillation(nn.Module):
             if 'transfer' in self.process.origin:
                 self.level = LevelControl([student, *self.grid.trained])
 
-    def _is_headless(self, traced: Trace) -> bool:
-        try:
-            return is_headless(traced, self.get_logits(traced.output))
-        except ArgumentError:
-            return is_headless(traced, None)
-
     @property
     def student(self) -> nn.Module:
         """nn.Module: The student."""
         return self._networks[0]
 
     @property
-    def teacher(self) -> nn.Module:
-        """nn.Module: The teacher."""
+    def teacher(self) -> nn.Module | dict[str, nn.Module]:
+        """nn.Module or dict[str, nn.Module]: The teacher; several by name."""
         return self._networks[1]
 
     def set_progress(self, progress: float) -> None:
@@ -222,35 +211,15 @@ class Distillation(nn.Module):
     def compare(self, args: tuple, kwargs: dict[str, Any]) -> DistillationOutput:
         """:meth:`forward` with the weights that are in force."""
         grid = self.grid
-        output, received = self._read('student', 'receiver', args, kwargs)
-        logits = received['logits']
+        output, received = read_features(self.student, grid.taps('receiver'), args, kwargs, self.get_logits, 'student')
+        logits = received['logits'] if 'logits' in received else self.get_logits(output)
         self._classes = logits.shape[-1]
         if not grid.active:
             return DistillationOutput(logits, logits.new_zeros(()), {}, output)
-        with torch.no_grad():
-            transmitted = self._fast.run(lambda *given: self._read('teacher', 'transmitter', given, kwargs)[1], *args,
-                                         key=None if kwargs else tuple(grid.taps('transmitter')))
+        transmitted = self.teachers.read(grid.taps('transmitter'), args, kwargs)
         loss, losses = grid.loss(received, transmitted)
         names = grid.names
         return DistillationOutput(logits, loss, {names[index]: loss for index, loss in zip(grid.active, losses)}, output)
-
-    def _read(self, which: str, side: str, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
-        """Run a network; its output, None if its forward could end early, and its features by layer, with the logits."""
-        network = getattr(self, which)
-        taps = self.grid.taps(side)
-        features = [tap for tap in taps if tap.name != 'logits']
-        output = None
-        with FeatureReader(inner(network), features, which == 'teacher' and len(features) == len(taps)) as reader:
-            output = network(*args, **kwargs)
-        missing = [tap.layer for tap in features if tap.name not in reader.features]
-        if missing:
-            raise ArgumentError(f"{which}: layer '{missing[0]}' was not read in this forward: a compiled network skips the "
-                                'hooks that read features, so pass the network uncompiled (compile_transforms=True compiles '
-                                'the transforms); otherwise name a layer that every forward calls')
-        found = dict(reader.features)
-        if output is not None:
-            found['logits'] = self.get_logits(output)
-        return output, found
 
     def with_student(self) -> nn.Module:
         """nn.Module: A module with the forward of this one whose parameters are the student's and the transforms'.
@@ -264,7 +233,7 @@ class Distillation(nn.Module):
 
     def train(self, mode: bool = True) -> 'Distillation':
         """Set the mode of the transforms; the student's mode is its own, and the teacher stays in eval mode."""
-        self.teacher.eval()
+        self.teachers.eval()
         return super().train(mode)
 
     def close(self) -> None:
@@ -289,12 +258,3 @@ class _WithStudent(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> DistillationOutput:
         return self.distillation(*args, **kwargs)
 
-
-def inner(network: nn.Module) -> nn.Module:
-    """The network inside ``torch.compile``, whose layers have their own names."""
-    return getattr(network, '_orig_mod', network)
-
-
-def _logit_tap(get_logits: Callable[[Any], Tensor], traced: Trace, side: str) -> FeatureTap:
-    with argument_prefix(f'{side}: '):
-        return FeatureTap('logits', '', shape=tuple(get_logits(traced.output).shape[1:]), layer='')

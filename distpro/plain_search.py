@@ -15,13 +15,14 @@ from .random_state import preserve_random_states
 from .searching import REFERENCES, Round, RoundSearch, Searcher, build_searcher, round_epochs
 from .searching.arguments import check_numbers, check_references
 from .searching.round import copied
+from .teachers import Network, build_teachers
 
 Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 Schedulers = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 
 
-def search(student: nn.Module | str | dict,
-           teacher: nn.Module | str | dict,
+def search(student: Network,
+           teacher: Network,
            train_loader: Iterable,
            held_out_loader: Iterable,
            criterion: Callable[[Tensor, Tensor], Tensor],
@@ -49,7 +50,8 @@ def search(student: nn.Module | str | dict,
     Args:
         student (nn.Module, str or dict): The student, as it is before training, or its name, see
             :func:`distpro.build_network`.
-        teacher (nn.Module, str or dict): The teacher, likewise.
+        teacher (nn.Module, str or dict): The teacher, likewise, or several by name, see :class:`Distillation`. Then the
+            search also decides which teacher counts when.
         train_loader (Iterable): Gives batches (images [B, C, H, W], labels), anew in each pass. A shuffled ``DataLoader`` is
             one; it draws its order from torch's random state.
         held_out_loader (Iterable): Likewise, of images that are not trained on and are not the test set.
@@ -89,7 +91,7 @@ def search(student: nn.Module | str | dict,
     if 'process' in distillation or 'example' in distillation:
         raise ArgumentError('process and example are not arguments of a search: it finds the process, and takes the example '
                             'from train_loader')
-    student, teacher = build_network(student), build_network(teacher)
+    student, teacher = build_network(student), build_teachers(teacher)
     with preserve_random_states(next(student.parameters()).device):
         training = _Training(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
                              distillation)
@@ -151,7 +153,7 @@ def _try(found: RoundSearch, training: '_Training') -> None:
 class _Training(nn.Module):
     """A training of the student, for :class:`distpro.searching.Round`; a module of student and transforms."""
 
-    def __init__(self, student: nn.Module, teacher: nn.Module, train_loader: Iterable, held_out_loader: Iterable,
+    def __init__(self, student: nn.Module, teacher: Network, train_loader: Iterable, held_out_loader: Iterable,
                  criterion: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizers, scheduler: Schedulers | None,
                  seed: int, distillation: dict[str, Any]) -> None:
         super().__init__()
@@ -198,7 +200,7 @@ class _Training(nn.Module):
         taps = self.kd.grid.logit_taps
         if taps is None:
             return math.inf
-        labels = torch.arange(taps[1].shape[0], device=self.device)
+        labels = torch.arange(taps[-1].shape[0], device=self.device)
         try:
             return float(self.criterion(torch.zeros(len(labels), len(labels), device=self.device), labels))
         except Exception:  # labels of another kind

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distpro import Distillation
+from distpro.pathways.names import is_logits, split_teacher
 from distpro.tracing import find_logits
 
 LATENCY_RUNS = 15
@@ -53,7 +54,8 @@ def teacher_distance(kd: Distillation, batches: Iterable) -> dict[str, float]:
 
     Returns:
         dict[str, float]: 'features': mean loss of the pathways between features. With logits also 'kl', the divergence
-            KL(teacher || student) in nats, and 'agreement', the share of images with the same largest logit.
+            KL(teacher || student) in nats, and 'agreement', the share of images with the same largest logit; of several
+            teachers their means.
     """
     grid, student = kd.grid, kd.student
     student.eval()
@@ -65,12 +67,16 @@ def teacher_distance(kd: Distillation, batches: Iterable) -> dict[str, float]:
         images = images.to(device)
         with grid.using_weights(torch.ones(len(grid.pathways), device=device)):
             losses = kd.compare((images, ), {}).pathways
-        features = [float(loss) for name, loss in losses.items() if not name.startswith('logits>')]
+        features = [float(loss) for name, loss in losses.items() if not is_logits(name)]
         sums['features'] += len(images) * statistics.fmean(features) if features else 0
         if grid.logit_indices:
-            ours, theirs = (find_logits(network(images)) for network in (student, kd.teacher))
-            sums['kl'] += float(F.kl_div(ours.log_softmax(1), theirs.log_softmax(1), reduction='sum', log_target=True))
-            sums['agreement'] += int((ours.argmax(1) == theirs.argmax(1)).sum())
+            ours = find_logits(student(images))
+            names = {teacher for teacher, _ in (split_teacher(tap.name) for tap in (grid.logit_taps or ())[:-1])}
+            for name in names:
+                theirs = find_logits(kd.teachers.networks[name](images))
+                divergence = F.kl_div(ours.log_softmax(1), theirs.log_softmax(1), reduction='sum', log_target=True)
+                sums['kl'] += float(divergence) / len(names)
+                sums['agreement'] += int((ours.argmax(1) == theirs.argmax(1)).sum()) / len(names)
         count += len(images)
     return {name: value / count for name, value in sums.items()}
 

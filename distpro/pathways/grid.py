@@ -13,6 +13,7 @@ from .by_name import ByName
 from .covariances import LinearPathways
 from .hcl_loss import HCLLoss
 from .linear import LinearLayers, linear_layers
+from .logits import comparable, logit_pathways, logits_are_unique, loss_key, losses_of_teachers
 from .maps import averaged
 from .pathway import Pathway, connect, span
 from .recorded_loss import RecordedLoss
@@ -24,10 +25,11 @@ COMPARE_AT = ('teacher', 'smaller')
 
 
 class PathwayGrid(PathwayWeights):
-    """Pathways between the layers of a teacher and of a student, and the loss of all of them.
+    """Pathways between the layers of one or several teachers and of a student, and the loss of all of them.
 
     Args:
-        transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep.
+        transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep; of several teachers one after the
+            other, named ``<teacher>:<layer>``.
         receivers (Sequence[FeatureTap]): The student's layers, from shallow to deep.
         transforms (dict[str, Callable]): By label: ``build(in_channels, out_channels)`` returns a module, whose
             ``forward(map, size=size)`` maps the student's [B, in_channels, H, W] to the teacher's
@@ -35,9 +37,10 @@ class PathwayGrid(PathwayWeights):
         connections (str or Sequence): See :func:`~distpro.pathways.connect`. Defaults to 'student_not_shallower'.
         distance (nn.Module, optional): Loss of a transformed student's map and a teacher's map, called with these two.
             Defaults to None: :class:`HCLLoss`.
-        logit_taps (tuple[FeatureTap, FeatureTap], optional): The logits of teacher and student. Defaults to None.
-        logit_losses (dict[str, nn.Module]): By label: losses of the student's and the teacher's logits [B, K]. Each adds
-            one pathway without a transform. Defaults to none.
+        logit_taps (Sequence[FeatureTap], optional): The logits of each teacher, and last those of the student. One of
+            several teachers that has other classes is left out, with a warning. Defaults to None.
+        logit_losses (dict[str, nn.Module]): By label: losses of the student's and a teacher's logits [B, K]. Each adds
+            one pathway without a transform per teacher. Defaults to none.
         weighting (Weighting, optional): From alpha to weights. Defaults to None: ``Weighting('exponential')``.
         compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
             'smaller': the larger map is resized to the smaller size (a teacher's by averaging). Defaults to
@@ -67,7 +70,7 @@ class PathwayGrid(PathwayWeights):
                  transforms: dict[str, Callable[..., nn.Module]],
                  connections: str | Sequence = 'student_not_shallower',
                  distance: nn.Module | None = None,
-                 logit_taps: tuple[FeatureTap, FeatureTap] | None = None,
+                 logit_taps: Sequence[FeatureTap] | None = None,
                  logit_losses: dict[str, nn.Module] | None = None,
                  weighting: Weighting | None = None,
                  compare_at: str = 'teacher',
@@ -88,31 +91,23 @@ class PathwayGrid(PathwayWeights):
         self.pathways = span(pairs, list(transforms))
         self.transforms = ByName({pathway.name: _built(transforms[pathway.transform], pathway) for pathway in self.pathways})
         self.distance = HCLLoss() if distance is None else distance
-        self.logit_losses = nn.ModuleDict(logit_losses or {})
+        if logit_losses and logit_taps is None:
+            raise ArgumentError('logit_losses need logit_taps, the logits of teacher and student')
+        self.logit_taps = comparable(logit_taps) if logit_losses and logit_taps else logit_taps
+        self.logit_losses = losses_of_teachers(logit_losses or {}, self.logit_taps or ())
         if self.compile_transforms:
             # Pathways share code but differ in shapes, so each may need its own compiled version.
             dynamo = torch._dynamo.config
             dynamo.recompile_limit = max(dynamo.recompile_limit, 4 * len(self.pathways))
             for transform in self.transforms.values():
                 transform.compile(dynamic=False)
-        self.logit_taps = logit_taps
         if self.logit_losses:
-            self.pathways += self._logit_pathways(logit_taps)
+            if not logits_are_unique(self.pathways):
+                raise ArgumentError("logits: a different layer is called 'logits' too: rename it with name=")
+            self.pathways += logit_pathways(self.logit_taps or (), list(logit_losses or ()))
         self._start_weights(len(self.pathways))
         self._variances = TeacherVariances(self.layer_names['transmitters'], average)
         self.record_sensitivities(False)
-
-    def _logit_pathways(self, taps: tuple[FeatureTap, FeatureTap] | None) -> list[Pathway]:
-        """A pathway between the logits for each of their losses."""
-        if taps is None:
-            raise ArgumentError('logit_losses need logit_taps, the logits of teacher and student')
-        transmitter, receiver = taps
-        if transmitter.shape != receiver.shape:
-            raise ArgumentError(f'logits: the teacher has {transmitter.shape[0]} classes and the student '
-                                f'{receiver.shape[0]}, so their logits cannot be compared; remove logits')
-        if any('logits' in (pathway.transmitter.name, pathway.receiver.name) for pathway in self.pathways):
-            raise ArgumentError("logits: a different layer is called 'logits' too: rename it with name=")
-        return [Pathway(transmitter, receiver, label) for label in self.logit_losses]
 
     @property
     def variances(self) -> Tensor:
@@ -248,7 +243,7 @@ class PathwayGrid(PathwayWeights):
                 feature, target = feature.contiguous(), target.contiguous()
             return self.distance(feature, target)
         more = arguments(pathway.transform) if arguments else {}
-        return self.logit_losses[pathway.transform](feature, target, **more)
+        return self.logit_losses[loss_key(pathway)](feature, target, **more)
 
     def sensitivities(self) -> Iterator[tuple[str, Tensor | None]]:
         """Derivatives of the unweighted pathway losses, recorded in the last backward pass.

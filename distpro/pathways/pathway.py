@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from ..errors import ArgumentError
 from ..tracing import FeatureTap
+from .names import split_teacher
 
 CONNECTIONS = ('all', 'student_not_shallower', 'nearest_depth')
 
@@ -33,10 +34,11 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
     """Choose the pairs of layers to compare.
 
     The depth of a layer is its relative position in its list, from 0 for the first to 1 for the last, so that lists of
-    different lengths are comparable.
+    different lengths are comparable. With several teachers, a word selects pairs of each teacher by itself.
 
     Args:
-        transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep.
+        transmitters (Sequence[FeatureTap]): The teacher's layers, from shallow to deep; of several teachers one after the
+            other, named ``<teacher>:<layer>``.
         receivers (Sequence[FeatureTap]): The student's layers, from shallow to deep.
         connections (str or Sequence): 'all'; 'student_not_shallower': the student's layer at least as deep as the
             teacher's; 'nearest_depth': each student's layer with the teacher's layer of the nearest depth, the shallower
@@ -65,17 +67,26 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
     elif connections not in CONNECTIONS:
         raise ArgumentError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
     else:
-        teacher_depth, student_depth = depths(len(transmitters)), depths(len(receivers))
-        nearest = [min(range(len(transmitters)), key=lambda i: round(abs(teacher_depth[i] - depth), 9), default=0)
-                   for depth in student_depth]
-        selected = {'all': lambda i, j: True,
-                    'student_not_shallower': lambda i, j: student_depth[j] >= teacher_depth[i] - 1e-9,
-                    'nearest_depth': lambda i, j: i == nearest[j]}[connections]
-        pairs = [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if selected(i, j)]
+        teachers: dict[str, list[FeatureTap]] = {}
+        for tap in transmitters:
+            teachers.setdefault(split_teacher(tap.name)[0], []).append(tap)
+        pairs = [pair for layers in teachers.values() for pair in _selected(layers, receivers, connections)]
     if not pairs:
         raise ArgumentError(f"{key}={connections!r} selects no pair of {[t.name for t in transmitters]} and "
                          f'{[r.name for r in receivers]}')
     return pairs
+
+
+def _selected(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
+              connections: str) -> list[tuple[FeatureTap, FeatureTap]]:
+    """The pairs of one teacher's and the student's layers that a word selects."""
+    teacher_depth, student_depth = depths(len(transmitters)), depths(len(receivers))
+    nearest = [min(range(len(transmitters)), key=lambda i: round(abs(teacher_depth[i] - depth), 9), default=0)
+               for depth in student_depth]
+    selected = {'all': lambda i, j: True,
+                'student_not_shallower': lambda i, j: student_depth[j] >= teacher_depth[i] - 1e-9,
+                'nearest_depth': lambda i, j: i == nearest[j]}[connections]
+    return [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if selected(i, j)]
 
 
 def span(pairs: Sequence[tuple[FeatureTap, FeatureTap]], transforms: Sequence[str]) -> list[Pathway]:

@@ -6,6 +6,7 @@ import numpy as np
 from ..errors import ProcessError
 from ..weighting import Weighting, log_weights
 from .process import DistillationProcess
+from .teacher_parts import parsed
 from .transfer import PathwayDepths, map_process
 
 
@@ -56,6 +57,9 @@ def one_transform(process: DistillationProcess) -> DistillationProcess:
     if process.weighting.unit != 'variance':
         raise ProcessError(f"an average needs processes in the unit 'variance', got one in '{process.weighting.unit}', "
                            'which depends on the networks')
+    teachers = {parsed(name, 'the process').teacher: None for name in process.names}
+    if len(teachers) > 1:
+        raise ProcessError(f'an average needs processes of one teacher, got one of {", ".join(teachers)}')
     depths = PathwayDepths(process.names, process.layers, 'the process')
     if len(depths.logits) != 1 or not depths.points:
         raise ProcessError('an average needs processes with pathways between layers and one pathway between logits, got '

@@ -7,7 +7,8 @@ from ..checks import FLAG, check_choice
 from ..errors import ProcessError
 from .average import one_transform
 from .process import DistillationProcess
-from .transfer import PathwayDepths, map_process
+from .teacher_parts import parsed
+from .transfer import map_process
 
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 OWN = 'DISTPRO_PROCESSES'  # environment variable: folders of a user's own processes, separated by os.pathsep
@@ -81,9 +82,14 @@ def fit_process(source: ProcessLike, names: Sequence[str], layers: dict[str, lis
     if isinstance(source, dict):
         return DistillationProcess.by_hand(names, **{'unit': unit, **source})
     process, known = _load(source) if isinstance(source, str) else (source, False)
-    if known and PathwayDepths(process.names, process.layers, 'the process').points.keys() != \
-            PathwayDepths(names, layers, where).points.keys():
+    if known and _transforms(process.names, 'the process') != _transforms(names, where):
         process = one_transform(process)  # which serves all transforms of the pair
     if transfer or known:
         return map_process(process, names, layers)
     return process.reorder(names, where, instead)
+
+
+def _transforms(names: Sequence[str], whose: str) -> set[str]:
+    """Labels of the transforms of pathways between maps."""
+    parts = [parsed(name, whose) for name in names]
+    return {part.transform for part in parts if not part.is_logits}

@@ -7,6 +7,7 @@ import torch
 
 from ..errors import ProcessError
 from ..files import atomic_write
+from ..pathways.names import is_logits
 from ..weighting import Weighting, log_weights
 
 FORMAT = 'distpro process'
@@ -79,7 +80,7 @@ class DistillationProcess:
         try:
             if isinstance(weights, dict):
                 features, logits = np.array([weights['features'], weights['logits']], dtype=np.float64)
-                given = np.stack([logits if name.startswith('logits>') else features for name in names], axis=1)
+                given = np.stack([logits if is_logits(name) else features for name in names], axis=1)
                 if len(weights) > 2:
                     raise KeyError(weights)
             else:

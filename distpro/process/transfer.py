@@ -1,18 +1,18 @@
 """Transfer of a process from one pair of networks to another."""
 import math
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
 from ..errors import ProcessError
 from ..pathways import depths
+from ..pathways.names import of_teacher
 from ..weighting import Weighting
 from .process import DistillationProcess
+from .teacher_parts import parsed, parts_by_teacher
 
 TRANSFERS = ('by_depth', )
 SIDES = ('transmitters', 'receivers')
-LOGITS = 'logits>logits:'
 Point = tuple[float, float]
 
 
@@ -42,6 +42,11 @@ def map_process(process: DistillationProcess, names: Sequence[str],
     Pathways between logits have no depth: each gets the weights of the pathway with the same label. If the process has one
     only, it serves all of the new pair, and is left out if the new pair has none.
 
+    With several teachers, each is mapped by itself, by the depths of its layers. A process of one teacher serves all:
+    each teacher gets the mapped weights divided by the number of teachers (for logits: of teachers with logits), so two
+    identical teachers give the loss that one gives. A process of several teachers needs the same names of teachers, and the
+    share of each is preserved.
+
     Args:
         process (DistillationProcess): The process, with at least one knot.
         names (Sequence[str]): Names of the new pathways [N]. If they are those of the process, it is only reordered.
@@ -57,11 +62,28 @@ def map_process(process: DistillationProcess, names: Sequence[str],
     Raises:
         ProcessError: If a name is invalid or its layer is not among the layers; if the transforms or the labels of logits
             of both sides differ, unless the process has one transform only, which is then used for all, with their
-            joint total; or if a total cannot be preserved, because the new pathways have weight 0.
+            joint total; if a total cannot be preserved, because the new pathways have weight 0; or if the process has
+            several teachers and the new networks have others.
     """
     if set(names) == set(process.names):
         return process.reorder(names, 'the new pair')
-    source = PathwayDepths(process.names, process.layers, 'the process')
+    weights = np.zeros((len(process), len(names)))
+    listed: dict[str, list[str]] = {side: [] for side in SIDES}  # layers of the process
+    for part in parts_by_teacher(process, names, layers):
+        source = PathwayDepths(part.process.names, part.process.layers, 'the process')
+        weights[:, part.columns] = part.shares * _mapped(part.process, source, part.names, part.layers)
+        for side, names_of_layers in source.layers.items():
+            own = [of_teacher(part.teacher, layer) if side == 'transmitters' else layer for layer in names_of_layers]
+            listed[side] = list(dict.fromkeys([*listed[side], *own]))
+    origin = dict(process.origin, transfer=dict(pathways=process.names, layers=listed,
+                                                layers_are_listed=process.layers is not None))
+    weighting = Weighting('absolute', unit=process.weighting.unit)
+    return DistillationProcess(names, weighting, process.progress, weights, origin, layers)
+
+
+def _mapped(process: DistillationProcess, source: 'PathwayDepths', names: Sequence[str],
+            layers: dict[str, list[str]] | None) -> np.ndarray:
+    """Weights [K, N] of a pair's pathways, of a process of one teacher."""
     target = PathwayDepths(names, layers, 'the new pair')
     _check_labels('transforms', source.points, target.points, len(source.points) == 1 and bool(target.points))
     _check_labels('logits', source.logits, target.logits, len(source.logits) == 1)
@@ -79,17 +101,14 @@ def map_process(process: DistillationProcess, names: Sequence[str],
         weights[:, list(asked)] = scale * after * _factors(before, after, process.progress)
     for label, column in target.logits.items():
         weights[:, column] = process.weights[:, source.logits.get(label, next(iter(source.logits.values())))]
-    origin = dict(process.origin, transfer=dict(pathways=process.names, layers=source.layers,
-                                                layers_are_listed=process.layers is not None))
-    weighting = Weighting('absolute', unit=process.weighting.unit)
-    return DistillationProcess(names, weighting, process.progress, weights, origin, layers)
+    return weights
 
 
 class PathwayDepths:
     """The depths of the layers of a pair's pathways.
 
     Args:
-        names (Sequence[str]): Names of the pathways.
+        names (Sequence[str]): Names of the pathways, of one teacher.
         layers (dict[str, list[str]], optional): As in :func:`map_process`.
         whose (str): Name of the pair in errors.
 
@@ -104,15 +123,9 @@ class PathwayDepths:
     """
 
     def __init__(self, names: Sequence[str], layers: dict[str, list[str]] | None, whose: str) -> None:
-        self.logits = {name[len(LOGITS):]: column for column, name in enumerate(names) if name.startswith(LOGITS)}
-        features = {}
-        for column, name in enumerate(names):
-            parts = re.fullmatch('([^>:]+)>([^>:]+):(.+)', name)
-            if parts is None:
-                raise ProcessError(f"{whose} has a pathway '{name}', whose depth is not known: its name is not of the form "
-                                   '<transmitter>><receiver>:<transform>')
-            if column not in self.logits.values():
-                features[column] = parts.groups()
+        parts = [parsed(name, whose) for name in names]
+        self.logits = {part.transform: column for column, part in enumerate(parts) if part.is_logits}
+        features = {column: part[1:] for column, part in enumerate(parts) if not part.is_logits}
         self.layers = layers or {side: list(dict.fromkeys(parts[place] for parts in features.values()))
                                  for place, side in enumerate(SIDES)}
         depth = [dict(zip(self.layers[side], depths(len(self.layers[side])))) for side in SIDES]

@@ -1,6 +1,8 @@
 """Layers, pathways and costs of a config."""
 from mmengine.config import Config
 
+from distpro.teachers import taps_of
+
 from ..config_types import is_a
 from ..engine.launch import build_pathways, expand_clustered_layers
 from ..models import DistPro
@@ -29,8 +31,10 @@ def inspect_pathways(cfg: Config) -> None:
     model = build_pathways(cfg)
     grid = model.distiller.grid
     features = [pathway for pathway in grid.pathways if pathway.name in grid.transforms]
-    for title, network, side in (('Teacher', model.teacher, 'transmitter'), ('Student', model.student, 'receiver')):
-        taps = dict.fromkeys(getattr(pathway, side) for pathway in features)
+    networks = [(f"Teacher '{name}'" if name else 'Teacher', network, taps_of(name, [
+        pathway.transmitter for pathway in features])) for name, network in model.teachers.items()]
+    for title, network, found_taps in (*networks, ('Student', model.student, [pathway.receiver for pathway in features])):
+        taps = dict.fromkeys(found_taps)
         print(f'{title}: {type(getattr(network, "backbone", network)).__name__}\n\n{markdown(layer_rows(taps))}\n')
     parameters = [sum(p.numel() for p in grid.transforms[pathway.name].parameters())
                   if pathway.name in grid.transforms else 0 for pathway in grid.pathways]

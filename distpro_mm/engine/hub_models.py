@@ -1,5 +1,6 @@
 """Replace the networks that a config gives by ``cfg_path`` with the model configs that they name."""
 import importlib.util
+import re
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
@@ -9,6 +10,7 @@ from distpro.errors import first_line
 
 from ..errors import ConfigError
 
+TEACHER = re.compile(r'model\.teacher(\.\w+)?')  # or one of several
 EXAMPLE = 'mmpretrain::resnet/resnet18_8xb32_in1k.py'
 
 
@@ -52,7 +54,7 @@ def _expanded(value: dict, key: str, own: bool) -> ConfigDict:
     """The model config of a network that is given by ``cfg_path``."""
     path, pretrained = value['cfg_path'], bool(value.get('pretrained'))
     model, checkpoint = _read(path, pretrained, key)
-    if own and not (pretrained and key == 'model.teacher'):
+    if own and not (pretrained and TEACHER.fullmatch(key)):
         model.pop('data_preprocessor', None)
     for name, given in value.items():
         if name in ('cfg_path', 'pretrained', 'type', '_scope_') or name == 'init_cfg' and pretrained:
@@ -84,7 +86,7 @@ def _read(path: Any, pretrained: bool, key: str) -> tuple[dict, str | None]:
     checkpoint = _published(path) if pretrained else None
     if pretrained and checkpoint is None:
         raise ConfigError(f'{key}.pretrained=True: {toolbox} lists no published checkpoint of cfg_path={path!r}; leave it '
-                          'out' + (', and give model.teacher_ckpt' if key == 'model.teacher' else ''))
+                          'out' + (', and give model.teacher_ckpt' if TEACHER.fullmatch(key) else ''))
     if not isinstance(cfg.get('model'), dict) or 'type' not in cfg.model:
         raise ConfigError(f"{named} has no model: name the config of a training, such as '{EXAMPLE}'")
     model = cfg.model.to_dict()

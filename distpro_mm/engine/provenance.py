@@ -5,6 +5,7 @@ import os
 import os.path as osp
 import shlex
 import sys
+from collections.abc import Callable
 
 import mmengine
 import torch
@@ -41,12 +42,20 @@ def origin(runner) -> dict:
         config=osp.basename(cfg.filename) if cfg.filename else None,
         config_hash=hashlib.sha256(cfg.pretty_text.encode()).hexdigest()[:16],
         dataset=name_of(dataset['type']) if dataset else None,
-        teacher=network(configs.get('teacher'), model.teacher) if taught else None,
+        teacher=_several(network, configs.get('teacher'), model) if taught else None,
         student=network(configs.get('architecture') if taught else configs or None, getattr(model, 'student', model)),
         epochs=runner.max_epochs,
         iterations=runner.max_iters,
         seed=runner.seed,
         versions=versions())
+
+
+def _several(described: Callable[[dict | None, nn.Module], str], part: dict | None, model: nn.Module) -> str:
+    """The teacher in words; several one after the other."""
+    networks = getattr(model, 'teachers', {'': model.teacher})
+    if '' in networks:
+        return described(part, networks[''])
+    return ', '.join(f'{name}: {described((part or {}).get(name), network)}' for name, network in networks.items())
 
 
 def versions() -> dict[str, str]:

@@ -27,12 +27,13 @@ def pathway_costs(model: DistPro) -> Tensor:
 
 
 def teacher_cost(model: TapDistill) -> float:
-    """Cost of a forward of the teacher, as it is without ``fast_teacher``, in training steps of the student alone."""
+    """Cost of a forward of all teachers, as it is without ``fast_teacher``, in training steps of the student alone."""
     for recorders in (model.distiller.student_recorders, model.distiller.teacher_recorders):
         for recorder in recorders.recorders.values():
             recorder.reset_data_buffer()  # tensors with a graph cannot be copied with the network
     with preserve_random_states(next(model.parameters()).device):
-        return probe(copy.deepcopy(model.teacher), model.input_shape, forward_cost) / _student_cost(model)
+        forwards = [probe(copy.deepcopy(network), model.input_shape, forward_cost) for network in model.teachers.values()]
+        return sum(forwards) / _student_cost(model)
 
 
 def cost_advice(model: DistPro) -> list[str]:

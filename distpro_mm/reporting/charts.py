@@ -3,6 +3,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from distpro.pathways.names import LOGITS, split_teacher
 from distpro.process import DistillationProcess
 
 from .parts import Cell, Chart, Map, Table
@@ -103,7 +104,7 @@ def process_map(process: DistillationProcess) -> Map:
              for side, part in (('transmitters', 'teacher'), ('receivers', 'student'))]
     progress = np.linspace(0, 1, POINTS)
     weights = process.weights_at(progress.tolist())
-    labels = list(dict.fromkeys(name.transform for name in names if name.teacher != 'logits'))
+    labels = list(dict.fromkeys(name.transform for name in names if not name.is_logits))
     groups = {'all transforms': names} | ({label: [name for name in names if name.transform == label] for label in labels}
                                           if len(labels) > 1 else {})
     maps = {}
@@ -161,8 +162,7 @@ def trials(found: Sequence[dict], best: str | None, guessing: float | None) -> C
 def _layers(listed: Sequence[str], named: Sequence[str]) -> list[str]:
     """Layers of a side from shallow to deep, logits last."""
     found = [*dict.fromkeys([*listed, *named])]
-    used = [layer for layer in found if layer in named or layer in listed]
-    return [layer for layer in used if layer != 'logits'] + ['logits'] * ('logits' in used)
+    return sorted(found, key=lambda layer: split_teacher(layer)[1] == LOGITS)
 
 
 def _thinned(count: int, most: int) -> list[int]:

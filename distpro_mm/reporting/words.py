@@ -1,10 +1,10 @@
 """A process in words."""
 import dataclasses
-import re
 from collections.abc import Sequence
 
 import numpy as np
 
+from distpro.pathways import names
 from distpro.process import DistillationProcess
 
 POINTS = 101  # points of the training at which weights are compared
@@ -22,7 +22,7 @@ class PathwayName:
     """The parts of a pathway's name.
 
     Args:
-        teacher (str): Layer of the teacher.
+        teacher (str): Layer of the teacher; of several with the teacher's name, ``<teacher>:<layer>``.
         student (str): Layer of the student.
         transform (str): Label of the transform, or of the loss of logits.
     """
@@ -30,16 +30,23 @@ class PathwayName:
     student: str
     transform: str
 
+    @property
+    def is_logits(self) -> bool:
+        """bool: Whether the pathway is between logits."""
+        return names.split_teacher(self.teacher)[1] == self.student == names.LOGITS
+
     def __str__(self) -> str:
-        if self.teacher == self.student == 'logits':
-            return f'logits ({self.transform})'
+        if self.is_logits:
+            return f'{self.teacher} ({self.transform})'
         return f'{self.teacher} → {self.student} ({self.transform})'
 
 
 def parse_name(name: str) -> PathwayName:
     """The parts of a name ``<teacher's layer>><student's layer>:<transform>``; other names are taken as they are."""
-    parts = re.fullmatch('([^>:]+)>([^>:]+):(.+)', name)
-    return PathwayName(*parts.groups()) if parts else PathwayName(name, name, '')
+    parts = names.parse_name(name)
+    if parts is None:
+        return PathwayName(name, name, '')
+    return PathwayName(names.of_teacher(parts.teacher, parts.transmitter), parts.receiver, parts.transform)
 
 
 def number(value: float) -> str:

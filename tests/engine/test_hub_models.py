@@ -171,7 +171,7 @@ def test_a_checkpoint_of_the_teacher_wins_over_pretrained(write, tmp_path, monke
 def test_a_teachers_images_are_those_of_its_published_checkpoint(write, pretrained):
     teacher = f"model['teacher'] = dict(cfg_path='{HUB}', pretrained={pretrained})"
     model = build_model(load_config(write('DistPro', OWN, teacher, name='taps')))
-    assert (model.teacher_images is not None) == pretrained
+    assert (model.teacher_images[''] is not None) == pretrained
     kd = load_config(write('SingleTeacherDistill', OWN, teacher, name='kd'))
     if not pretrained:
         build_trainer(kd)

@@ -201,7 +201,7 @@ def test_the_recorded_loss_and_teacher_are_those_without_cuda_graphs(device, det
             losses += [out.loss.detach(), *out.pathways.values()]
         ended.append({**student.state_dict(), **kd.grid.transforms.state_dict(), 'losses': torch.stack(losses)})
         if device.type == 'cuda':
-            graphs = len(kd.grid._recorded_loss._recorder._graphs), len(kd._fast._recorder._graphs)
+            graphs = len(kd.grid._recorded_loss._recorder._graphs), len(kd.teachers.fast['']._recorder._graphs)
             assert graphs[0] == (4 if recorded else 0)  # two sizes, all pathways and half of them
             assert (graphs[1] > 0) == recorded
     for name, value in ended[0].items():

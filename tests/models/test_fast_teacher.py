@@ -85,5 +85,5 @@ def test_no_layer_that_is_read_prevents_it(recwarn, bfloat16, pair, folded):
             module.running_var.uniform_(0.5, 2)
     images = torch.randn(4, *probe_input(model.student, model.input_shape).shape[1:])
     model(images, [DataSample().set_gt_label(i) for i in range(4)], mode='loss')
-    assert model._fast.ways == ['bfloat16', 'exact'] and len(model._fast.norms) == folded
+    assert model._fast[''].ways == ['bfloat16', 'exact'] and len(model._fast[''].norms) == folded
     assert not [warning for warning in recwarn if 'fast_teacher' in str(warning.message)]

@@ -117,7 +117,7 @@ def test_pathways_of_weight_0_have_a_graph_of_their_own(graphs):
     torch.manual_seed(0)
     kd = distpro.Distillation(network(), network(8), torch.randn(2, 3, 16, 16))
     plain = copy.deepcopy(kd)
-    plain.grid.cuda_graph, plain._fast.ways = False, []
+    plain.grid.cuda_graph, plain.teachers.fast[''].ways = False, []
     images = torch.randn(6, 3, 16, 16)
     for weights in ([1.0] * 4, [1.0, 0, 0, 2], [0, 3.0, 0, 0], [2.0] * 4):
         weights = (weights * len(kd.grid.names))[:len(kd.grid.names)]
@@ -201,7 +201,7 @@ def test_weights_that_move_are_recorded_again(graphs, change):
     found = kd(images).loss
     assert len(graphs) == 3
     kd.grid.cuda_graph = False
-    kd._fast.ways = []
+    kd.teachers.fast[''].ways = []
     torch.testing.assert_close(found, kd(images).loss)
 
 
@@ -210,7 +210,7 @@ def test_copies_and_pickles_have_no_graphs(graphs):
     images = torch.randn(6, 3, 16, 16)
     loss = kd(images).loss
     for other in (copy.deepcopy(kd), pickle.loads(pickle.dumps(kd))):
-        assert not other.grid._recorded_loss._recorder._graphs and not other._fast._recorder._graphs
+        assert not other.grid._recorded_loss._recorder._graphs and not other.teachers.fast['']._recorder._graphs
         torch.testing.assert_close(other(images).loss, loss)
         assert other.grid._recorded_loss.grid is other.grid
 

@@ -49,6 +49,16 @@ def test_the_map_has_each_weight_at_its_layers_and_sums_over_transforms():
         assert found.weights['b'][place][0][0] is None
 
 
+def test_the_map_of_several_teachers_has_the_layers_of_each_and_the_logits_last():
+    subject = process(['large:t0>s0:a', 'small:t0>s0:a', 'large:logits>logits:kl', 'small:logits>logits:kl'])
+    subject.layers = dict(transmitters=['large:t0', 'small:t0'], receivers=['s0'])
+    found = process_map(subject)
+    assert (found.teacher, found.student) == (['large:t0', 'small:t0', 'large:logits', 'small:logits'], ['s0', 'logits'])
+    assert list(found.weights) == ['all transforms']
+    table = found.weights['all transforms'][0]
+    assert [table[0][0], table[1][0], table[2][1], table[3][1]] == pytest.approx(subject.at(0).tolist(), rel=1e-3)
+
+
 def test_long_curves_are_thinned_and_described():
     values = list(np.random.rand(5000) + 1)
     chart = accepted(curves('Losses', 'loss', dict(total=(list(range(5000)), values)), logarithmic=['total']))

@@ -50,5 +50,8 @@ def test_pathways_with_the_same_weights_share_a_line():
 def test_names_and_numbers():
     assert str(parse_name('stem>layer1:pointwise')) == 'stem → layer1 (pointwise)'
     assert parse_name('strange').teacher == 'strange'
+    assert str(parse_name('large:stem>layer1:pointwise')) == 'large:stem → layer1 (pointwise)'
+    assert str(parse_name('logits>logits:kl')) == 'logits (kl)'
+    assert str(parse_name('large:logits>logits:kl')) == 'large:logits (kl)'
     assert [number(value) for value in (0, 0.12345, 12.345, 1234.5, 1e-5, 1e7)] == [
         '0', '0.123', '12.3', '1,234', '1.00e-05', '1.00e+07']

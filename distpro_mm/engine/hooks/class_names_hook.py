@@ -31,11 +31,14 @@ class ClassNamesHook(Hook):
                             ('train_cfg.held_out_dataloader', getattr(runner.train_loop, 'held_out_dataloader', None))):
             if loader is not None:
                 check_class_names(known, 'train_dataloader', _names(loader), key)
-        teacher = (runner.cfg.get('model') or {}).get('teacher_ckpt')
-        of_teacher = class_names_of_checkpoint(teacher) if teacher and known else ()
-        if len(of_teacher) == len(known):
-            check_class_names(known, 'train_dataloader', of_teacher, f"model.teacher_ckpt='{teacher}'",
-                              'Train on the classes of the teacher in its order, or use another teacher')
+        given = (runner.cfg.get('model') or {}).get('teacher_ckpt')
+        several = given if isinstance(given, dict) else {'': given}
+        for name, teacher in several.items():
+            of_teacher = class_names_of_checkpoint(teacher) if teacher and known else ()
+            if len(of_teacher) == len(known):
+                check_class_names(known, 'train_dataloader', of_teacher,
+                                  f"model.teacher_ckpt{f'.{name}' * bool(name)}='{teacher}'",
+                                  'Train on the classes of the teacher in its order, or use another teacher')
 
 
 def _names(loader) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import torch.nn.functional as functional
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
+from distpro.pathways.names import split_teacher
 from distpro.random_state import random_states, set_random_states
 from distpro.tracing import FeatureReader
 
@@ -87,8 +88,8 @@ class DistPro(TapDistill):
         Args:
             data (dict): A batch of a dataloader.
             teacher_kl_share (float): Weight, in [0, 1], of the Kullback-Leibler divergence from the teacher's class
-                probabilities; the student's own loss has the weight ``1 - teacher_kl_share``. Needs pathways between logits
-                if not 0. Defaults to 0.
+                probabilities, of several teachers the mean; the student's own loss has the weight
+                ``1 - teacher_kl_share``. Needs pathways between logits if not 0. Defaults to 0.
 
         Returns:
             Tensor: The loss, a scalar with a graph.
@@ -101,15 +102,20 @@ class DistPro(TapDistill):
             data = self.data_preprocessor(data, True)
         if not teacher_kl_share:
             return self.parse_losses(self.student(**data, mode='loss'))[0]
-        if any(map(is_multi_label, (self.student, self.teacher))) or any(map(has_several_labels, data['data_samples'])):
+        networks = self.student, *self.teachers.values()
+        if any(map(is_multi_label, networks)) or any(map(has_several_labels, data['data_samples'])):
             raise ConfigError(f'train_cfg.teacher_kl_share={teacher_kl_share}: {ONE_LABEL}; set it to 0')
         taps = self.distiller.grid.logit_taps
-        with FeatureReader(self.student, taps[1:]) as student:
+        with FeatureReader(self.student, taps[-1:]) as student:
             own = self.parse_losses(self.student(**data, mode='loss'))[0]
-        with torch.no_grad(), FeatureReader(self.teacher, taps[:1]) as teacher:
-            self.teacher(data['inputs'], data['data_samples'], mode='tensor')
-        log_q, log_p = (reader.features['logits'].log_softmax(1) for reader in (student, teacher))
-        return torch.lerp(own, functional.kl_div(log_q, log_p, reduction='batchmean', log_target=True), teacher_kl_share)
+        log_q, divergences = student.features['logits'].log_softmax(1), []
+        for tap in taps[:-1]:
+            network = self.teachers[split_teacher(tap.name)[0]]
+            with torch.no_grad(), FeatureReader(network, [tap]) as teacher:
+                network(data['inputs'], data['data_samples'], mode='tensor')
+            log_p = teacher.features[tap.name].log_softmax(1)
+            divergences.append(functional.kl_div(log_q, log_p, reduction='batchmean', log_target=True))
+        return torch.lerp(own, torch.stack(divergences).mean(), teacher_kl_share)
 
 
 @contextlib.contextmanager

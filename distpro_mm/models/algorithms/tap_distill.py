@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 from mmengine.logging import print_log
-from mmengine.model import BaseModel
 from mmpretrain.models import BaseClassifier
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.models.utils import add_prefix
@@ -14,15 +13,16 @@ from torch import Tensor, nn
 from distpro.checks import FLAG, check_choice
 from distpro.errors import argument_prefix
 from distpro.networks import model_input
+from distpro.teachers import taps_of
 from distpro.tracing import FastForward, in_place_off, probe_input, trace
 
 from ...config_types import check_arguments, checked, class_of
 from ...errors import ConfigError
 from ..checkpoints import load_strict
-from ..classifiers import ModuleClassifier
 from ..distillers.tap_distiller import TapDistiller
 from ..losses.one_label import refuse_recorded_one_label
 from ..probing import probe
+from .several_teachers import SeveralTeachers, are_several, as_model, build_several, by_teacher
 from .teacher_input import teacher_input as images_for_teacher
 
 FLAGS = ('teacher_trainable', 'teacher_norm_eval', 'student_trainable', 'calculate_student_loss')  # of mmrazor's class
@@ -39,10 +39,12 @@ class TapDistill(SingleTeacherDistill):
         distiller (dict): Config of a :class:`TapDistiller`, e.g. :class:`PairDistiller`, or :class:`RecorderDistiller` for
             losses without features.
         teacher (dict, str or nn.Module): The teacher, its config, or its name, see :class:`NamedClassifier`. A module that
-            is not of mmengine becomes a :class:`ModuleClassifier`.
+            is not of mmengine becomes a :class:`ModuleClassifier`. A dict without ``type`` has several teachers by names of
+            your own, which a :class:`DistProDistiller` compares: ``teacher_ckpt`` and ``teacher_input`` are dicts by name
+            too, and pathways are named ``<teacher>:<layer>>...``.
         architecture (dict, str or nn.Module): The student, as for the teacher.
-        teacher_ckpt (str, optional): The teacher's checkpoint, file or URL, with all weights of the teacher. Defaults to
-            None, which logs a warning that the teacher is untrained.
+        teacher_ckpt (str or dict, optional): The teacher's checkpoint, file or URL, with all weights of the teacher.
+            Defaults to None, which logs a warning that the teacher is untrained.
         input_shape (Sequence[int], optional): [C, H, W] of the images that probe both models. Defaults to None: C is the
             number of input channels of the first convolution, and H and W are the model's ``img_size``, or 64.
         teacher_input (dict, optional): Preprocessing of the teacher's images where it differs from the student's: any of
@@ -65,7 +67,7 @@ class TapDistill(SingleTeacherDistill):
     trains_teacher = False
 
     def __init__(self, distiller: dict, teacher: dict | str | nn.Module, architecture: dict | str | nn.Module,
-                 teacher_ckpt: str | None = None, input_shape: Sequence[int] | None = None,
+                 teacher_ckpt: str | dict[str, str] | None = None, input_shape: Sequence[int] | None = None,
                  teacher_input: dict | None = None, fast_teacher: bool | str = True, **kwargs) -> None:
         for flag in FLAGS:
             check_choice(f'model.{flag}', kwargs.get(flag, False), FLAG, ConfigError)
@@ -75,39 +77,61 @@ class TapDistill(SingleTeacherDistill):
                 f'model.teacher_trainable={not self.trains_teacher}: the teacher of {type(self).__name__} is {how}')
         check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model')
         distiller = checked(distiller, 'model.distiller')
-        architecture, teacher = map(_classifier, (architecture, teacher))
+        architecture = as_model(architecture)
+        given = teacher if are_several(teacher) else {'': as_model(teacher)}
+        recorded = [key for key in ('teacher_recorders', 'distill_deliveries') if distiller.get(key)]
+        if recorded and '' not in given:
+            raise ConfigError(f'model.distiller.{recorded[0]} is for one teacher, and model.teacher has several')
         preprocessor = kwargs.get('data_preprocessor')
         if isinstance(preprocessor, dict) and isinstance(architecture, dict) and class_of(preprocessor.get('type')) is None:
             # The type is of the student's toolbox: the student builds the preprocessor, and mmrazor uses the student's.
             architecture = type(architecture)(architecture, data_preprocessor=kwargs.pop('data_preprocessor'))
-        super().__init__(distiller=distiller, teacher=teacher, architecture=architecture, **kwargs)
+        super().__init__(distiller=distiller, teacher=given[''] if '' in given else build_several(given),
+                         architecture=architecture, **kwargs)
         if not isinstance(self.distiller, TapDistiller):
             raise ConfigError(f'model.distiller.type={type(self.distiller).__name__} is not one of {type(self).__name__}: '
                               "use RecorderDistiller for recorders and losses, or model.type='SingleTeacherDistill'")
-        if teacher_ckpt is not None:
-            load_strict(self.teacher, teacher_ckpt, 'model.teacher_ckpt')
-            self.teacher._is_init = True  # else the runner would re-initialise the teacher
-        own = self.teacher.data_preprocessor if isinstance(teacher, dict) and teacher.get('data_preprocessor') else \
-            model_input(getattr(self.teacher, 'module', self.teacher))
-        self.teacher_images = images_for_teacher(self.data_preprocessor, own, teacher_input)
-        if self.teacher_images is not None:
-            self.teacher.register_forward_pre_hook(self.teacher_images.hook)
+        if '' not in self.teachers and not self.distiller.several_teachers:
+            raise ConfigError(f'model.teacher has several teachers, and {type(self.distiller).__name__} compares one: give '
+                              'one of them, or a DistProDistiller')
+        checkpoints, inputs = (by_teacher(f'model.{key}', value, self.teachers) for key, value in (
+            ('teacher_ckpt', teacher_ckpt), ('teacher_input', teacher_input)))
+        self.teacher_images = {}
+        for name, network in self.teachers.items():
+            if checkpoints[name] is not None:
+                load_strict(network, checkpoints[name], f'model.teacher_ckpt{f".{name}" * bool(name)}')
+                network._is_init = True  # else the runner would re-initialise the teacher
+            part = given[name]
+            own = network.data_preprocessor if isinstance(part, dict) and part.get('data_preprocessor') else \
+                model_input(getattr(network, 'module', network))
+            with argument_prefix(f'{name}: ' * bool(name), ConfigError):
+                images = self.teacher_images[name] = images_for_teacher(self.data_preprocessor, own, inputs[name])
+            if images is not None:
+                network.register_forward_pre_hook(images.hook)
         # mmrazor's own setting has no effect: it expects OrderedDicts, which torch no longer uses for submodules.
         in_place_off(self.teacher)
         in_place_off(self.student)
         self._check_channels(input_shape)
-        traces = [probe(model, input_shape, functools.partial(trace, model)) for model in (self.teacher, self.student)]
-        self.distiller.prepare(*traces)
+        traces = {name: probe(network, input_shape, functools.partial(trace, network))
+                  for name, network in self.teachers.items()}
+        traced = probe(self.student, input_shape, functools.partial(trace, self.student))
+        self.distiller.prepare(traces.get('', traces), traced)
         with argument_prefix('model.', ConfigError):
-            self._fast = FastForward(traces[0], fast_teacher)
+            self._fast = {name: FastForward(traces[name], fast_teacher) for name in traces}
         refuse_recorded_one_label(self)
         self.input_shape = input_shape
         self.passes: collections.Counter = collections.Counter()
         self.train()
 
+    @property
+    def teachers(self) -> dict[str, nn.Module]:
+        """dict[str, nn.Module]: The teachers by name; a single one has the name ''."""
+        return dict(self.teacher.networks) if isinstance(self.teacher, SeveralTeachers) else {'': self.teacher}
+
     def _check_channels(self, input_shape: Sequence[int] | None) -> None:
         """Refuse networks that need images with different numbers of channels."""
-        networks = dict(architecture=self.student, teacher=self.teacher)
+        networks = {'architecture': self.student,
+                    **{f'teacher.{name}'.rstrip('.'): network for name, network in self.teachers.items()}}
         wanted = {key: probe_input(network).size(1) for key, network in networks.items()}
         given = input_shape[0] if input_shape else wanted['architecture']
         for key, network in networks.items():
@@ -123,8 +147,9 @@ class TapDistill(SingleTeacherDistill):
 
     def init_weights(self) -> None:
         """Initialise the student and the distiller; called by the runner before training."""
-        if not self.teacher.is_init and self.teacher.init_cfg is None:
-            print_log('model.teacher_ckpt is not set: the teacher is untrained', 'current', 30)
+        for name, network in self.teachers.items():
+            if not network.is_init and network.init_cfg is None:
+                print_log(f'model.teacher_ckpt{f".{name}" * bool(name)} is not set: the teacher is untrained', 'current', 30)
         super().init_weights()
 
     def train(self, mode: bool = True) -> 'TapDistill':
@@ -176,11 +201,21 @@ class TapDistill(SingleTeacherDistill):
         if not distiller.taps('transmitter') and not distiller.loss_forward_mappings:
             return {}
         distiller.set_deliveries_override(False)
+        features: dict[str, Tensor] = {}
+        for name, network in self.teachers.items():
+            if not name or taps_of(name, distiller.taps('transmitter')):
+                features |= self._features_of(name, network, batch_inputs, data_samples)
+        return features
+
+    def _features_of(self, name: str, network: nn.Module, batch_inputs: Tensor, data_samples: list | None
+                     ) -> dict[str, Tensor]:
+        """Run one teacher, and return its features."""
+        distiller = self.distiller
         recorders = distiller.teacher_recorders.recorders
 
         def read(images: Tensor) -> dict[str, Tensor]:
-            with distiller.teacher_recorders, distiller.deliveries, distiller.transmitter_reader(self.teacher) as reader:
-                self.teacher(images, data_samples, mode='tensor')
+            with distiller.teacher_recorders, distiller.deliveries, distiller.transmitter_reader(network, name) as reader:
+                network(images, data_samples, mode='tensor')
             recorded = {('recorder', name): list(recorder.data_buffer) for name, recorder in recorders.items()}
             return {**reader.features, **recorded}
 
@@ -188,16 +223,10 @@ class TapDistill(SingleTeacherDistill):
         with argument_prefix('model.distiller: ', ConfigError), torch.set_grad_enabled(trains):
             # A delivery's data wait in a queue, so there the teacher cannot run twice for a comparison of both ways.
             # Only a classifier's features depend on the images alone, and not on annotations.
-            key = tuple(distiller.taps('transmitter')) if isinstance(self.teacher, BaseClassifier) else None
-            found = read(batch_inputs) if distiller.deliveries.deliveries else self._fast.run(read, batch_inputs, key=key)
+            key = tuple(taps_of(name, distiller.taps('transmitter'))) if isinstance(network, BaseClassifier) else None
+            found = read(batch_inputs) if distiller.deliveries.deliveries else \
+                self._fast[name].run(read, batch_inputs, key=key)
         self.passes['teacher'] += 1
-        for name, recorder in recorders.items():
-            recorder.data_buffer[:] = found.pop(('recorder', name))
+        for recorded, recorder in recorders.items():
+            recorder.data_buffer[:] = found.pop(('recorder', recorded))
         return found
-
-
-def _classifier(network: dict | str | nn.Module) -> dict | nn.Module:
-    """A network as a model of mmengine, or its config."""
-    if isinstance(network, str):
-        return dict(type='mmrazor.NamedClassifier', name=network)
-    return ModuleClassifier(network) if isinstance(network, nn.Module) and not isinstance(network, BaseModel) else network

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from distpro.errors import argument_prefix
 from distpro.pathways import PathwayGrid
+from distpro.teachers import named
 from distpro.tracing import FeatureTap, Trace, is_headless, resolve_logits
 from distpro.weighting import Weighting
 
@@ -31,9 +32,10 @@ class DistProDistiller(TapDistiller):
     added.
 
     Args:
-        transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages, found by probing), or a list of
+        transmitters (str, Sequence or dict): The teacher's layers: 'auto' (stem and stages, found by probing), or a list of
             names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). If a layer
-            ends with an activation, its feature is taken before this activation. Defaults to 'auto'.
+            ends with an activation, its feature is taken before this activation. With several teachers, also a dict of these
+            by teacher. Defaults to 'auto'.
         receivers (str or Sequence): The student's layers, in the same format. Defaults to 'auto'.
         connections (str or Sequence): 'all', 'student_not_shallower', 'nearest_depth' or pairs of layer names. Defaults to
             'student_not_shallower'.
@@ -47,8 +49,8 @@ class DistProDistiller(TapDistiller):
             ``layer`` is the layer that returns the logits, of both networks or as ``dict(teacher=..., student=...)``: a
             name, or ``dict(module=..., element=...)`` for a layer of several values; by default, the layer whose output the
             network returns. Losses with a softmax over the classes are refused if images have several labels. A teacher
-            without logits (pooled features, or a dict without 'logits') leaves these losses out, with a warning. Defaults to
-            none.
+            without logits (pooled features, or a dict without 'logits') leaves these losses out, with a warning, as does one
+            of several teachers with other classes than the student. Defaults to none.
         weighting (dict): See :class:`distpro.Weighting`. Defaults to the release's biased softmax, with the
             number of pathways as its default scale.
         compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
@@ -68,8 +70,10 @@ class DistProDistiller(TapDistiller):
         Source: DistPro (ECCV 2022). The paper describes a search over transforms; its release uses one transform.
     """
 
+    several_teachers = True
+
     def __init__(self,
-                 transmitters: str | Sequence = 'auto',
+                 transmitters: str | Sequence | dict = 'auto',
                  receivers: str | Sequence = 'auto',
                  connections: str | Sequence = 'student_not_shallower',
                  transforms: Sequence[dict] = (dict(type='ConvAttentionTransform'), ),
@@ -100,18 +104,27 @@ class DistProDistiller(TapDistiller):
             compile_transforms=compile_transforms, from_covariances=from_covariances, cuda_graph=cuda_graph,
             average=functools.partial(all_reduce, op='mean'))
 
-    def prepare(self, teacher: Trace, student: Trace) -> None:
+    def prepare(self, teacher: Trace | dict[str, Trace], student: Trace) -> None:
         """Find the layers, and the logits if there are logit pathways."""
         self.logit_taps = None
-        if self.logit_losses and self.logit_layers['teacher'] is None and _returns_features(teacher):
-            print_log(f'{LOGITS}: the teacher returns no logits, so only features are compared', 'current', logging.WARNING)
-            self.logit_losses = self._grid_arguments['logit_losses'] = {}
+        traces = teacher if isinstance(teacher, dict) else {'': teacher}
+        if self.logit_losses and self.logit_layers['teacher'] is None:
+            for name in [name for name, traced in traces.items() if _returns_features(traced)]:
+                whose = f"teacher '{name}'" if name else 'teacher'
+                print_log(f'{LOGITS}: the {whose} returns no logits, so only features are compared', 'current',
+                          logging.WARNING)
+                traces = {other: traced for other, traced in traces.items() if other != name}
+            if not traces:
+                self.logit_losses = self._grid_arguments['logit_losses'] = {}
         if self.logit_losses:
-            traces = dict(teacher=teacher, student=student)
             with argument_prefix('model.distiller.', ConfigError):
-                self.logit_taps = tuple(resolve_logits(traces[side], 'logits', self.logit_layers[side]) for side in traces)
-            classes = self.logit_taps[0].shape[0]
-            refuse_one_label(self.logit_losses, classes, LOGITS, (teacher.modules[''], student.modules['']))
+                self.logit_taps = (
+                    *(named(resolve_logits(traced, 'logits', self.logit_layers['teacher']), name)
+                      for name, traced in traces.items()),
+                    resolve_logits(student, 'logits', self.logit_layers['student']))
+            classes = self.logit_taps[-1].shape[0]
+            networks = [traced.modules[''] for traced in (*traces.values(), student)]
+            refuse_one_label(self.logit_losses, classes, LOGITS, networks)
             self.one_label = [label for label, loss in self.logit_losses.items() if assumes_one_label(loss, classes)]
         super().prepare(teacher, student)
 

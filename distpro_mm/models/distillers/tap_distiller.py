@@ -7,6 +7,7 @@ from mmrazor.models.distillers import ConfigurableDistiller
 from torch import Tensor, nn
 
 from distpro.errors import argument_prefix
+from distpro.teachers import taps_of, teacher_taps
 from distpro.tracing import FeatureReader, FeatureTap, Trace, resolve_taps
 
 from ...errors import ConfigError
@@ -28,7 +29,12 @@ class TapDistiller(ConfigurableDistiller):
             and a model that is built in another way on random ones. Defaults to 'auto'.
         receivers (str or Sequence): The student's layers, in the same format. Defaults to 'auto'.
         **kwargs: Arguments of :class:`~mmrazor.models.ConfigurableDistiller`.
+
+    Attributes:
+        several_teachers (bool): Whether the class compares several teachers.
     """
+
+    several_teachers = False
 
     def __init__(self, transmitters: str | Sequence = 'auto', receivers: str | Sequence = 'auto',
                  **kwargs) -> None:
@@ -36,20 +42,23 @@ class TapDistiller(ConfigurableDistiller):
         self.clustered = check_clustered(transmitters) if is_clustered(transmitters) else None
         self.layers = dict(transmitters=transmitters, receivers=receivers)
 
-    def prepare(self, teacher: Trace, student: Trace) -> None:
+    def prepare(self, teacher: Trace | dict[str, Trace], student: Trace) -> None:
         """Find the layers in a traced forward of each model, and build the distiller's modules.
 
         Args:
-            teacher (Trace): A traced forward of the teacher.
+            teacher (Trace or dict[str, Trace]): A traced forward of the teacher; of several by name.
             student (Trace): A traced forward of the student on the same images.
 
         Raises:
             ConfigError: If the layers do not fit the models. The message has the config key.
         """
         if self.clustered is not None:
+            if isinstance(teacher, dict):
+                raise ConfigError("model.distiller.transmitters=dict(type='clustered') clusters the layers of one teacher: "
+                                  'give lists of layers by teacher')
             self.layers['transmitters'] = self._clusters_of_random_images(teacher)
         with argument_prefix('model.distiller.', ConfigError):
-            self.build(resolve_taps(self.layers['transmitters'], teacher, 'transmitters'),
+            self.build(teacher_taps(teacher if isinstance(teacher, dict) else {'': teacher}, self.layers['transmitters']),
                        resolve_taps(self.layers['receivers'], student, 'receivers', trained=True))
 
     def _clusters_of_random_images(self, teacher: Trace) -> list[dict]:
@@ -87,10 +96,10 @@ class TapDistiller(ConfigurableDistiller):
         """
         raise NotImplementedError
 
-    def transmitter_reader(self, teacher: nn.Module) -> FeatureReader:
-        """FeatureReader: Reads the required features of the teacher, and stops its forward after the last of them."""
+    def transmitter_reader(self, teacher: nn.Module, name: str = '') -> FeatureReader:
+        """FeatureReader: Reads the required features of a teacher, and stops its forward after the last of them."""
         more = self.teacher_recorders.recorders or self.deliveries.deliveries
-        return FeatureReader(teacher, self.taps('transmitter'), stop_early=not more)
+        return FeatureReader(teacher, taps_of(name, self.taps('transmitter')), stop_early=not more)
 
     def receiver_reader(self, student: nn.Module, stop_early: bool = False) -> FeatureReader:
         """FeatureReader: Reads the required features of the student."""

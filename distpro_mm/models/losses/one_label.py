@@ -90,7 +90,8 @@ def refuse_recorded_one_label(model: nn.Module) -> None:
         if any(source.split('.')[0] == 'head' for source in recorded):
             losses[name] = distiller.distill_losses[name]
     classes = getattr(head, 'num_classes', 0) or 10
-    refuse_one_label(losses, classes, 'model.distiller.distill_losses', (model.student, model.teacher))
+    refuse_one_label(losses, classes, 'model.distiller.distill_losses',
+                     (model.student, *getattr(model, 'teachers', {'': model.teacher}).values()))
 
 
 ONE_LABEL = ("a softmax over the classes assumes one label per image, but these images have several (MultiLabelClsHead); "

@@ -1,0 +1,198 @@
+"""One or several fixed teachers of a distillation: their layers, logits and forwards."""
+import dataclasses
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from .errors import ArgumentError, argument_prefix
+from .networks import build_network
+from .pathways.names import LOGITS, of_teacher, split_teacher
+from .tracing import FastForward, FeatureReader, FeatureTap, Trace, is_headless, resolve_taps, trace_example
+
+SEPARATORS = '.:>'  # of the parts of names
+
+Network: TypeAlias = nn.Module | str | dict
+
+
+def build_teachers(teacher: Network) -> nn.Module | dict[str, nn.Module]:
+    """Build one teacher, or several by name.
+
+    Args:
+        teacher (nn.Module, str or dict): The teacher, or its name, see :func:`distpro.build_network`. A dict without the key
+            ``name`` has several of these by names of your own.
+
+    Raises:
+        ArgumentError: If a network cannot be built, or several have no proper names.
+    """
+    if not isinstance(teacher, dict) or 'name' in teacher:
+        return build_network(teacher)
+    if len(teacher) < 2:
+        raise ArgumentError(f"teacher={teacher!r} must be the dict of a network, with the key name, such as "
+                            "dict(name='timm:resnet18'), or have two or more teachers by name, such as dict(large=..., "
+                            'small=...)')
+    for name in teacher:
+        if not isinstance(name, str) or not name or set(name) & set(SEPARATORS):
+            raise ArgumentError(f"teacher: the name {name!r} of a teacher must be a text without {' '.join(SEPARATORS)}, "
+                                'which separate the parts of names of pathways')
+    built = {}
+    for name, network in teacher.items():
+        with argument_prefix(f'teacher: {name}: '):
+            built[name] = build_network(network)
+    return built
+
+
+class Teachers:
+    """The teachers of a :class:`~distpro.Distillation`, in eval mode.
+
+    Args:
+        networks (dict[str, nn.Module]): The teachers by name; a single one has the name ''.
+        get_logits (Callable): Gives the logits [B, K] out of what a network returns.
+
+    Attributes:
+        fast (dict[str, FastForward]): The fast forward of each teacher, see :meth:`run_faster`.
+    """
+
+    def __init__(self, networks: dict[str, nn.Module], get_logits: Callable[[Any], Tensor]) -> None:
+        self.networks, self.get_logits = networks, get_logits
+        self.fast: dict[str, FastForward] = {}
+        self.eval()
+
+    def trace(self, example: Any) -> dict[str, Trace]:
+        """dict[str, Trace]: A forward of each teacher, see :func:`distpro.tracing.trace_example`."""
+        return {name: trace_example(inner(network), example) for name, network in self.networks.items()}
+
+    def eval(self) -> None:
+        """Set all teachers to eval mode."""
+        for network in self.networks.values():
+            network.eval()
+
+    def run_faster(self, traces: dict[str, Trace], choice: bool | str) -> None:
+        """Prepare the forwards, see :class:`distpro.tracing.FastForward`; a compiled teacher runs as it is."""
+        self.fast = {name: FastForward(traces[name], choice if inner(network) is network else False)
+                     for name, network in self.networks.items()}
+
+    def logit_taps(self, traces: dict[str, Trace], optional: bool) -> list[FeatureTap]:
+        """The logits of the teachers.
+
+        Args:
+            traces (dict[str, Trace]): A forward of each.
+            optional (bool): Leave out teachers that return none, with a warning, instead of an error.
+
+        Raises:
+            ArgumentError: If no logits are found where they are needed.
+        """
+        found = []
+        for name, traced in traces.items():
+            if optional and self._is_headless(traced):
+                whose = f"teacher '{name}'" if name else 'teacher'
+                warnings.warn(f'the {whose} returns no logits, so only features are compared', stacklevel=3)
+            else:
+                whose = f'teacher: {name}' if name else 'teacher'
+                found.append(named(logit_tap(self.get_logits, traced, whose), name))
+        return found
+
+    def _is_headless(self, traced: Trace) -> bool:
+        try:
+            return is_headless(traced, self.get_logits(traced.output))
+        except ArgumentError:
+            return is_headless(traced, None)
+
+    def read(self, taps: Sequence[FeatureTap], args: tuple, kwargs: dict[str, Any]) -> dict[str, Tensor]:
+        """The features of taps, by their names; a teacher without taps does not run."""
+        features: dict[str, Tensor] = {}
+        for name, network in self.networks.items():
+            own = taps_of(name, taps)
+            if own:
+                def read(*given: Any, network: nn.Module = network, own: list[FeatureTap] = own) -> dict[str, Tensor]:
+                    return read_features(network, own, given, kwargs, self.get_logits, 'teacher')[1]
+
+                with torch.no_grad():
+                    features |= self.fast[name].run(read, *args, key=None if kwargs else tuple(own))
+        return features
+
+
+def teacher_taps(traces: dict[str, Trace], layers: str | Sequence | dict) -> list[FeatureTap]:
+    """The layers of all teachers, one teacher after the other.
+
+    Args:
+        traces (dict[str, Trace]): A forward of each teacher by name; a single one has the name ''.
+        layers (str, Sequence or dict): As in :func:`distpro.tracing.resolve_taps`, for every teacher; or such layers by
+            teacher, where a teacher that is missing has 'auto'.
+
+    Returns:
+        list[FeatureTap]: Named ``<teacher>:<layer>`` if there are several teachers.
+
+    Raises:
+        ArgumentError: If a layer does not exist, or a name is not that of a teacher.
+    """
+    given = layers if isinstance(layers, dict) else dict.fromkeys(traces, layers)
+    unknown = [name for name in given if name not in traces]
+    if unknown:
+        known = [name for name in traces if name]
+        raise ArgumentError(f"transmitters has '{unknown[0]}', which is not a teacher: " + (
+            f'the teachers are {", ".join(known)}' if known else
+            "there is one teacher; give a list of its layers, or 'auto'"))
+    keys = {name: f'transmitters: {name}' if name else 'transmitters' for name in traces}
+    return [named(tap, name) for name, traced in traces.items()
+            for tap in resolve_taps(given.get(name, 'auto'), traced, keys[name])]
+
+
+def taps_of(teacher: str, taps: Sequence[FeatureTap]) -> list[FeatureTap]:
+    """list[FeatureTap]: The taps of one teacher by its name."""
+    return [tap for tap in taps if split_teacher(tap.name)[0] == teacher]
+
+
+def read_features(network: nn.Module, taps: Sequence[FeatureTap], args: tuple, kwargs: dict[str, Any],
+                  get_logits: Callable[[Any], Tensor], which: str) -> tuple[Any, dict[str, Tensor]]:
+    """Run a network and read features.
+
+    Args:
+        network (nn.Module): The network.
+        taps (Sequence[FeatureTap]): What to read; the tap of the logits is at no module.
+        args (tuple): Arguments of its forward.
+        kwargs (dict[str, Any]): Further arguments.
+        get_logits (Callable): Gives the logits out of what it returns.
+        which (str): 'student', or 'teacher', whose forward ends after the last feature if no logits are read.
+
+    Returns:
+        tuple[Any, dict[str, Tensor]]: What it returned, None if the forward ended early; features by the names of the taps.
+    """
+    features = [tap for tap in taps if not _is_logits(tap)]
+    output = None
+    with FeatureReader(inner(network), features, which == 'teacher' and len(features) == len(taps)) as reader:
+        output = network(*args, **kwargs)
+    missing = [tap.layer for tap in features if tap.name not in reader.features]
+    if missing:
+        raise ArgumentError(f"{which}: layer '{missing[0]}' was not read in this forward: a compiled network skips the "
+                            'hooks that read features, so pass the network uncompiled (compile_transforms=True compiles '
+                            'the transforms); otherwise name a layer that every forward calls')
+    found = dict(reader.features)
+    if output is not None:
+        for tap in taps:
+            if _is_logits(tap):
+                found[tap.name] = get_logits(output)
+    return output, found
+
+
+def _is_logits(tap: FeatureTap) -> bool:
+    return split_teacher(tap.name)[1] == LOGITS
+
+
+def inner(network: nn.Module) -> nn.Module:
+    """The network inside ``torch.compile``, whose layers have their own names."""
+    return getattr(network, '_orig_mod', network)
+
+
+def logit_tap(get_logits: Callable[[Any], Tensor], traced: Trace, side: str) -> FeatureTap:
+    """The tap of what ``get_logits`` gives; it is at no module."""
+    with argument_prefix(f'{side}: '):
+        return FeatureTap(LOGITS, '', shape=tuple(get_logits(traced.output).shape[1:]), layer='')
+
+
+def named(tap: FeatureTap, teacher: str) -> FeatureTap:
+    """A tap with the teacher's name before its own; the logits are at no layer."""
+    layer = of_teacher(teacher, tap.layer) if tap.layer else ''
+    return dataclasses.replace(tap, name=of_teacher(teacher, tap.name), layer=layer)
