@@ -114,6 +114,8 @@ CHOICES = {  # the same, with the values that would do
                                    lambda value: hooks.ProcessReplayHook('p.json', value), 'process, uniform, .*random'),
     'ProcessReplayHook.transfer': ('custom_hooks: ProcessReplayHook.transfer',
                                    lambda value: hooks.ProcessReplayHook('p.json', transfer=value), 'None, by_depth'),
+    'ProcessReplayHook.end_features': ('custom_hooks: ProcessReplayHook.end_features',
+                                       lambda value: hooks.ProcessReplayHook('p.json', end_features=value), 'True, False'),
     'ProcessReplayHook.control_level': ('custom_hooks: ProcessReplayHook.control_level',
                                         lambda value: hooks.ProcessReplayHook('p.json', control_level=value), 'True, False'),
     'Hypergradient.method': ('method', hypergradient, 'auto, jvp, differences'),

@@ -53,7 +53,8 @@ def test_lists_of_different_lengths_are_compared_by_relative_depth(teachers, stu
         found = [depth(index, teachers) for index in range(teachers)]
         return teacher == min(found, key=lambda other: (abs(other - student), other))  # the shallower one of two
 
-    compare = dict(all=lambda t, s: True, student_not_shallower=lambda t, s: s >= t, nearest_depth=is_nearest)
+    compare = dict(all=lambda t, s: True, student_not_shallower=lambda t, s: s >= t, nearest_depth=is_nearest,
+                   nearest_after_first=lambda t, s: s > 0 and is_nearest(t, s))  # a single layer has depth 1
     assert set(compare) == set(CONNECTIONS)
     for word, keep in compare.items():
         expected = [(f't{i}', f's{j}') for i in range(teachers) for j in range(students)
@@ -75,7 +76,7 @@ def test_the_taps_themselves_are_paired():
 
 @pytest.mark.parametrize('word', ['deep', '', 'All', 'same-depth'])
 def test_an_unknown_word_is_refused_with_the_known_ones(word):
-    with pytest.raises(ArgumentError, match=f"{KEY}='{word}' is not one of all, student_not_shallower, nearest_depth or"):
+    with pytest.raises(ArgumentError, match=f"{KEY}='{word}' is not one of {', '.join(CONNECTIONS)} or"):
         connect(taps(*STAGES), taps(*STAGES), word)
 
 

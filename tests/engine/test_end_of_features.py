@@ -1,0 +1,54 @@
+"""In a long training, the features of a process of other networks end: by a config with the hook, killed and resumed."""
+import os
+
+import numpy as np
+import pytest
+import torch
+from mmengine.runner import Runner
+from runs import Watch, trained
+
+EPOCHS = 120  # of 5 iterations
+END, FADED = 5 / 6, 5 / 6 + 1 / 8  # features are lowered after 500 of 600 iterations
+
+
+def config(make_config, name='long', **hook):
+    return make_config('distill', name, train_cfg__max_epochs=EPOCHS, log_level='WARNING',
+                       default_hooks__checkpoint__interval=29, default_hooks__checkpoint__max_keep_ckpts=-1,
+                       custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process='general', **hook)])
+
+
+def weights(runner):
+    return runner.model.distiller.grid.weights().tolist()
+
+
+def stop(runner):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.long
+def test_features_end_and_a_killed_training_resumes_after_their_end(make_config):
+    watch = Watch(after=weights)
+    runner = trained(config(make_config), watch)
+    grid, seen = runner.model.distiller.grid, np.array(watch.seen)
+    progress = np.arange(len(seen)) / (len(seen) - 1)
+    features = [index for index in range(len(grid.names)) if index not in grid.logit_indices]
+    assert (seen[progress <= END][:, features] > 0).all() and (seen[progress >= FADED][:, features] == 0).all()
+    assert (seen[progress >= FADED][:, grid.logit_indices] == seen[:, grid.logit_indices].max(0)).all()
+    assert [grid.names[index] for index in grid.active] == [grid.names[index] for index in grid.logit_indices]
+
+    again = config(make_config, 'again')
+    again.load_from, again.resume = os.path.join(runner.work_dir, 'epoch_116.pth'), True
+    resumed = trained(again)
+    for (name, value), other in zip(runner.model.state_dict().items(), resumed.model.state_dict().values()):
+        assert torch.equal(value, other) if isinstance(value, torch.Tensor) else value == other, name
+
+
+def test_it_can_be_switched_off(make_config):
+    runners = [Runner.from_cfg(config(make_config, f'end_{end}', end_features=end)) for end in (True, False)]
+    for runner in runners:
+        runner.register_hook(Watch(after=stop))
+        with pytest.raises(KeyboardInterrupt):
+            runner.train()
+    ends, stays = ([hook for hook in runner.hooks if hasattr(hook, 'schedule')][0].schedule for runner in runners)
+    first = int(END * len(ends))
+    assert np.allclose(ends[:first, 0], stays[:first, 0], rtol=1e-12) and ends[-1, 0] == 0 < stays[-1, 0]

@@ -1,0 +1,71 @@
+"""The features of a process of short searches end in the middle of a long training."""
+import numpy as np
+import pytest
+
+from distpro.errors import ArgumentError
+from distpro.process import DistillationProcess, end_features, load_process
+from distpro.weighting import Weighting, log_weights
+
+NAMES = ['a>a:pointwise', 'b>b:pointwise', 'logits>logits:kl', 'logits>logits:dkd']
+WEIGHTS = np.array([[4., 8., 1., 9.], [100., 50., 5., 4.], [60., 90., 15., 3.], [2., 6., 3., 1.]])
+
+
+@pytest.fixture
+def process():
+    return DistillationProcess(NAMES, Weighting('exponential'), np.linspace(0, 1, 4), log_weights(WEIGHTS), dict(a=1),
+                               dict(transmitters=['a', 'b'], receivers=['a', 'b']))
+
+
+def expected(progress, end, faded):
+    """By the definition, at one share of the training."""
+    knots = [0, 1 / 3, 2 / 3, 1]
+
+    def original(column, at):
+        return np.interp(at, knots, WEIGHTS[:, column])
+
+    found = []
+    for column in (0, 1):
+        if progress <= end:
+            found.append(original(column, progress))
+        else:  # straight from the weight at the end of the features to 0, unless a knot is between
+            found.append(np.interp(progress, [end, faded], [original(column, end), 0]))
+    found.append(original(2, progress) if progress <= 2 / 3 else 15)
+    found.append(9)  # highest at the start
+    return found
+
+
+@pytest.mark.parametrize('steps, end, faded', [(1000, 0.5, 0.625), (100_000, 0.5, 0.625), (555, 500 / 555, 1)])
+def test_features_end_and_logits_continue(process, steps, end, faded):
+    long = end_features(process, steps)
+    for progress in [0, 0.1, 0.3, 0.45, end, (end + faded) / 2, faded, 0.99, 1]:
+        got = long.weights_at([progress])[0]
+        assert got == pytest.approx(expected(progress, end, faded), rel=1e-6), progress
+    assert long.names == NAMES and long.layers == process.layers and long.origin['a'] == 1
+    assert (long.weights_at([faded, 1.0])[:, :2] == 0).all(), 'skipped, not merely small'
+
+
+@pytest.mark.parametrize('steps', [1, 280, 500])
+def test_a_short_training_has_the_process_as_it_is(process, steps):
+    assert end_features(process, steps) is process
+
+
+def test_the_end_is_continuous_in_the_length(process):
+    before, after = (end_features(process, steps).weights_at(np.linspace(0, 0.99, 50).tolist()) for steps in (999, 1001))
+    assert np.abs(before - after).max() < 1
+
+
+def test_a_process_without_logits_ends(process):
+    features = DistillationProcess(NAMES[:2], process.weighting, process.progress, log_weights(WEIGHTS[:, :2]))
+    assert (end_features(features, 2000).weights_at([0.7]) == 0).all()
+
+
+def test_the_general_process_has_two_phases():
+    general = end_features(load_process('general'), 2000)
+    late = general.weights_at([0.8])[0]
+    assert (late[:-1] == 0).all() and late[-1] == general.weights[:, -1].max() > 0
+
+
+@pytest.mark.parametrize('steps', [0, -1, 2.5, True, None])
+def test_what_is_no_number_of_steps_is_refused(process, steps):
+    with pytest.raises(ArgumentError, match='steps='):
+        end_features(process, steps)
