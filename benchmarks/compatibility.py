@@ -18,12 +18,12 @@ import time
 import xml.etree.ElementTree
 
 ROOT = pathlib.Path(__file__).parents[1]
-TESTS = (
-    'plain', 'process', 'test_compat.py',  # the core, and the patches
+TESTS = (  # some minutes on a free core
+    'plain/test_distillation.py', 'plain/test_plain_search.py', 'process/test_process.py', 'process/test_library.py',
+    'test_compat.py', 'test_tools.py', 'test_export.py', 'app/test_folder.py',  # the patches, the tools, the command
     'test_configs.py::test_every_method_of_every_pair_can_be_trained[resnet20_resnet8-half_digits]',
     'engine/test_distpro_search_loop.py::test_a_search_starts_from_a_process_of_the_library',
-    'engine/test_resume.py::test_killed_anywhere_and_resumed_is_bit_identical', 'test_tools.py', 'test_export.py',
-    'app/test_folder.py')
+    'engine/test_resume.py::test_killed_anywhere_and_resumed_is_bit_identical')
 SHOWN = ('torch', 'torchvision', 'numpy', 'opencv-python', 'mmengine', 'mmcv-lite', 'mmpretrain', 'onedl-mmengine',
          'onedl-mmcv', 'onedl-mmpretrain', 'mmrazor')
 FREE_GIGABYTES = 8
