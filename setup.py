@@ -29,20 +29,23 @@ class BuildWithMim(build_py):
 
 
 # Ranges hold what was tried, or a library's own promise; requirements/constraints.txt pins the tested set.
-TORCHVISION = 'torchvision>=0.26,<0.29'  # those of torch 2.11 to 2.13
+TORCHVISION = 'torchvision>=0.21,<0.29'  # those of torch 2.6 to 2.13
 EVOLUTION = ['cmaes>=0.13,<1']
-MM = [
+RAZOR = [
     *EVOLUTION,
     TORCHVISION,
-    'mmengine>=0.10.7,<0.11',
-    'mmcv-lite>=2.1,<2.1.1',  # mmrazor refuses later ones; the full mmcv 2.1.0 may stand in its place
-    'mmpretrain>=1.2,<1.3',
     'mmrazor>=1.0,<1.1',
     'joblib>=1,<2',  # mmrazor imports it and does not declare it
     'setuptools>=77.0.3,<82',  # mmengine imports pkg_resources
     'matplotlib>=3.8,<4',
     'rich>=13,<16',  # the line with the progress; mmengine needs it too
     'scikit-learn>=1,<2',  # the digits
+]
+MM = [
+    *RAZOR,
+    'mmengine>=0.10.7,<0.11',
+    'mmcv-lite>=2.1,<2.1.1',  # mmdetection refuses 2.2; the full mmcv 2.1.0 may stand in its place
+    'mmpretrain>=1.2,<1.3',
 ]
 
 setup(
@@ -58,6 +61,7 @@ setup(
         'Intended Audience :: Science/Research',
         'Operating System :: POSIX :: Linux',
         'Programming Language :: Python :: 3',
+        'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
         'Programming Language :: Python :: 3.13',
@@ -69,13 +73,15 @@ setup(
     entry_points=dict(console_scripts=['distpro=distpro_app.main:main']),
     package_data={'distpro': ['py.typed', 'process/shipped/**/*.json'],
                   'distpro_mm': ['py.typed', 'reporting/templates/*']},
-    python_requires='>=3.11,<3.14',
+    python_requires='>=3.10,<3.14',
     install_requires=[  # of the package distpro; distpro_mm needs the extra mm, distpro_app the extra app
-        'torch>=2.11,<2.14',
+        'torch>=2.6,<2.14',
         'numpy>=1.26,<3',
     ],
     extras_require=dict(
         mm=MM,
+        # In place of mm: the maintained forks, which install the same packages mmengine, mmcv and mmpretrain.
+        onedl=[*RAZOR, 'onedl-mmengine>=0.10.12,<0.11', 'onedl-mmcv>=2.3.6,<2.4', 'onedl-mmpretrain>=1.3.6,<1.4'],
         evolution=EVOLUTION,  # distpro's search by CMA-ES
         # Segmentation and detection; mmsegmentation does not declare ftfy and regex.
         dense=[*MM, 'mmsegmentation>=1.2.2,<1.3', 'mmdet>=3.3,<3.4', 'ftfy', 'regex'],

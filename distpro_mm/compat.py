@@ -6,6 +6,7 @@ whether the library is broken and does nothing if it is not:
 ==========================  =================================================================
 patch_torchvision           torchvision's compiled operators cannot load beside this torch
 patch_mmcv_operators        mmseg and mmdet name compiled operators that mmcv-lite lacks
+patch_mmrazor_version       mmrazor refuses an mmcv after 2.1.0, such as that of the fork onedl-mmcv
 patch_mmrazor_import        mmrazor's quantization imports names that torch has removed
 patch_soft_cross_entropy    ``KDSoftCELoss`` looks for the retired package ``mmcls``
 patch_adjust_hue            mmcv's hue shift overflows on numpy 2
@@ -21,6 +22,7 @@ import importlib.util
 import sys
 import types
 import warnings
+from unittest import mock
 
 import numpy as np
 import torch
@@ -36,6 +38,7 @@ OPERATOR_MESSAGE = (
     "mmcv's compiled operator {} was called, which mmcv-lite does not have: install the full mmcv 2.1.0 in its place, or "
     'take a network and losses that need none')
 
+NEWEST_MMCV = '2.1.0'  # that mmrazor 1.0.0 allows
 REQUIREMENTS = ('torchvision', 'mmengine', 'mmcv', 'mmpretrain', 'mmrazor', 'joblib', 'pkg_resources', 'matplotlib')
 
 
@@ -73,7 +76,6 @@ class _WithoutOperators(types.ModuleType):
 
         def refuse(*args, **kwargs):
             raise ImportError(OPERATOR_MESSAGE.format(name))
-
         return refuse
 
 
@@ -95,6 +97,21 @@ def patch_mmcv_operators() -> bool:
     return True
 
 
+def patch_mmrazor_version() -> bool:
+    """Import mmrazor beside an mmcv that is newer than it allows; what mmrazor uses of mmcv has not changed.
+
+    Returns:
+        bool: Whether anything was patched.
+    """
+    import mmcv
+    from mmengine.utils import digit_version
+    if 'mmrazor' in sys.modules or digit_version(mmcv.__version__) <= digit_version(NEWEST_MMCV):
+        return False
+    with mock.patch.object(mmcv, '__version__', NEWEST_MMCV):
+        import mmrazor  # noqa: F401
+    return True
+
+
 @contextlib.contextmanager
 def _old_torch_for_mmrazor():
     """Let mmrazor take its own branch for a torch without quantization.
@@ -106,14 +123,10 @@ def _old_torch_for_mmrazor():
     true_digit_version = mmrazor.digit_version
 
     def answer(version_str, *args, **kwargs):
-        version = '1.12.0' if version_str == torch.__version__ else version_str
-        return true_digit_version(version, *args, **kwargs)
+        return true_digit_version('1.12.0' if version_str == torch.__version__ else version_str, *args, **kwargs)
 
-    mmrazor.digit_version = answer
-    try:
+    with mock.patch.object(mmrazor, 'digit_version', answer):
         yield
-    finally:
-        mmrazor.digit_version = true_digit_version
 
 
 def _refuse_quantization(*args, **kwargs):
@@ -136,19 +149,15 @@ def patch_mmrazor_import() -> bool:
     if 'mmrazor.models' in sys.modules or hasattr(fuser_method_mappings, 'reverse2'):
         return False
     import mmrazor.utils
-    true_placeholders = mmrazor.utils.get_placeholder, mmrazor.utils.get_package_placeholder
 
     def placeholder_instead_of(true_placeholder):
         return lambda name: (_quantization_placeholder if name.startswith('torch') else true_placeholder)(name)
 
-    mmrazor.utils.get_placeholder, mmrazor.utils.get_package_placeholder = map(placeholder_instead_of,
-                                                                               true_placeholders)
-    try:
-        with _old_torch_for_mmrazor():
-            for part in ('structures', 'models', 'engine', 'datasets', 'implementations'):
-                importlib.import_module(f'mmrazor.{part}')
-    finally:
-        mmrazor.utils.get_placeholder, mmrazor.utils.get_package_placeholder = true_placeholders
+    names = ('get_placeholder', 'get_package_placeholder')
+    placeholders = {name: placeholder_instead_of(getattr(mmrazor.utils, name)) for name in names}
+    with mock.patch.multiple(mmrazor.utils, **placeholders), _old_torch_for_mmrazor():
+        for part in ('structures', 'models', 'engine', 'datasets', 'implementations'):
+            importlib.import_module(f'mmrazor.{part}')
     # Quantization's own classes import by now, and would fail deep inside torch.
     for quantization in (mmrazor.models.MMArchitectureQuant, mmrazor.models.BaseQuantizer):
         quantization.__init__ = _refuse_quantization
@@ -171,7 +180,6 @@ def patch_soft_cross_entropy() -> bool:
 
 class _CyclicHue(float):
     """A hue factor whose multiples are integers modulo 256, which fit into uint8."""
-
     def __mul__(self, other):
         return int(float(self) * other) % 256
 
@@ -276,11 +284,11 @@ def apply() -> None:
     """
     check_requirements()
     with warnings.catch_warnings():
-        # The family's import warnings (pkg_resources, torch.cuda.amp, fairscale, ...) are about its own old calls: a
-        # user can do nothing about them.
+        # The family's import warnings are about its own old calls: a user can do nothing about them.
         warnings.simplefilter('ignore')
         patch_torchvision()
         patch_mmcv_operators()
+        patch_mmrazor_version()
         patch_mmrazor_import()
         patch_soft_cross_entropy()
         import mmpretrain.datasets  # noqa: F401

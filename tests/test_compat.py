@@ -34,6 +34,14 @@ def test_a_fresh_process_imports_everything_in_silence():
     assert done.stdout.strip() == f'({", ".join(torch.__version__.split(".")[:2])}) True'  # the original is restored
 
 
+@pytest.mark.long
+def test_mmrazor_is_imported_beside_an_mmcv_that_it_refuses():
+    newer = "import mmcv; mmcv.__version__ = '2.3.6'; "
+    assert 'MMCV==2.3.6 is used but incompatible' in python(newer + 'import mmrazor').stderr
+    done = python(newer + 'import distpro_mm, mmrazor.models; print(mmcv.__version__)')
+    assert done.stdout.strip() == '2.3.6', done.stderr
+
+
 def test_a_missing_toolbox_is_named_with_the_extra_that_installs_it():
     done = python('import sys; sys.modules.update(mmrazor=None, joblib=None); import distpro_mm')
     assert done.returncode == 1
@@ -57,6 +65,7 @@ def test_a_second_time_patches_nothing():
     assert not compat.patch_torchvision()
     assert not compat.patch_checkpoint_loading()
     assert not compat.patch_mmcv_operators()
+    assert not compat.patch_mmrazor_version()
     assert not compat.patch_adjust_hue()
     assert not compat.patch_retrieval_metrics()
     compat.apply()
