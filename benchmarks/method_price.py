@@ -1,11 +1,13 @@
 """Seconds of a training step of each method of a comparison, and their ratios to the reference.
 
 The trainings of all methods take turns in one process, on batches of the data, so that changes of the machine's load
-affect all of them. Methods that need the result of a search or another stage are left out.
+affect all of them. The steps of a turn are spread over the whole training, because a process may end some pathways early.
+Methods that need the result of a search or another stage are left out.
 
     python benchmarks/method_price.py configs/benchmarks/cifar100_frontier.py --teacher-ckpt work_dirs/teacher/epoch_20.pth
 """
 import argparse
+import itertools
 import statistics
 import tempfile
 
@@ -22,8 +24,8 @@ from distpro_mm.reporting.table import markdown
 from machine import describe
 
 
-def training(maker: JobMaker, method: Method, teacher_ckpt: str) -> step_cost.Variant | None:
-    """The training of a method, ready to step; None if it needs a stage."""
+def training(maker: JobMaker, method: Method, teacher_ckpt: str, steps: int) -> step_cost.Variant | None:
+    """The training of a method, ready for steps that are spread over it; None if it needs a stage."""
     job = maker.run(method, maker.benchmark.seeds[0])
     if len(job.needs) > 1:
         return None
@@ -36,7 +38,14 @@ def training(maker: JobMaker, method: Method, teacher_ckpt: str) -> step_cost.Va
         cfg.model.teacher_ckpt = teacher_ckpt
     cfg.update(log_level='ERROR', experiment_name=method.name,
                default_hooks=dict(checkpoint=None, logger=None, param_scheduler=None))
-    return step_cost.ready(build_trainer(cfg))
+    runner = build_trainer(cfg)
+    variant, places = step_cost.ready(runner), itertools.cycle(range(steps))
+
+    def step() -> None:
+        runner.train_loop._iter = int((next(places) + 0.5) / steps * runner.max_iters)
+        variant.step()
+
+    return step_cost.Variant(step)
 
 
 def main() -> None:
@@ -52,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         benchmark = Benchmark(args.benchmark, folder, args.teacher_ckpt, args.methods)
         maker = JobMaker(benchmark)
-        found = {name: training(maker, method, args.teacher_ckpt) for name, method in benchmark.methods.items()}
+        found = {name: training(maker, method, args.teacher_ckpt, args.steps) for name, method in benchmark.methods.items()}
         trainings = {name: variant for name, variant in found.items() if variant is not None}
         seconds = step_cost.measure(trainings, args.turns, args.steps)
     rows = [['method', f'ratio to {benchmark.reference}', 'milliseconds', 'fastest to slowest']]
