@@ -12,7 +12,7 @@ from .checks import FLAG, check_choice, check_number, check_whole
 from .errors import ArgumentError, argument_prefix, is_number
 from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
-from .process import DistillationProcess, LevelControl, ProcessLike, end_features, fit_process
+from .process import DistillationProcess, LevelControl, ProcessLike, fit_length, fit_process
 from .teachers import Network, Teachers, build_teachers, inner, logit_tap, read_features, teacher_taps
 from .tracing import FAST_CHOICES, find_logits, in_place_off, resolve_taps, trace_example
 from .weighting import Weighting
@@ -68,8 +68,8 @@ class Distillation(nn.Module):
             ``dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))``, see
             :meth:`DistillationProcess.by_hand`. Defaults to None: weights of 1.
         transfer (bool): Carry a process of other networks over to these pathways by depth. Defaults to False: refuse it.
-        steps (int, optional): Steps of the training, >= 1. In more than 500 steps, the features of a process of other
-            networks end early (:func:`distpro.process.end_features`). Defaults to None: they do not.
+        steps (int, optional): Steps of the training, >= 1, for which a process of other networks is changed if they are more
+            than 500 (:func:`distpro.process.fit_length`). Defaults to None: the process as it is.
         skip_below (float): Pathways of a weight below this are not computed, >= 0. Defaults to 0.
         fast_teacher (bool or str): True: batch norms of the teacher are folded into convolutions, and on devices with units
             for bfloat16 it runs in this type (features differ by some 1%). 'exact': in its own type, which changes rounding
@@ -150,7 +150,7 @@ class Distillation(nn.Module):
                 self.process = fit_process(process, self.grid.names, self.grid.layer_names, self.grid.weighting.unit,
                                            transfer, instead=', or pass transfer=True to carry it over by depth')
             if 'transfer' in self.process.origin:
-                self.process = self.process if steps is None else end_features(self.process, steps)
+                self.process = self.process if steps is None else fit_length(self.process, steps)
                 self.level = LevelControl([student, *self.grid.trained])
 
     @property

@@ -172,7 +172,7 @@ def _distillation(run: FolderRun, images: Tensor) -> Distillation:
     process: Any = KD if settings.method == 'kd' else settings.process
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always', UserWarning)
-        kd = Distillation(run.student, run.teacher.network, images[:2].to(device), connections='nearest_after_first',
+        kd = Distillation(run.student, run.teacher.network, images[:2].to(device), connections='nearest_depth',
                           process=process, transfer=True, steps=settings.epochs * len(run.loader(augmented=True)),
                           logits=None if run.teacher.outputs else {})
     for warning in caught:

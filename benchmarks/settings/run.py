@@ -91,7 +91,7 @@ class Bench:
         else:
             cfg.model = known.distilled(setting, self.teacher_ckpt)
             if method == 'general':  # as in configs/distpro/distill.py
-                cfg.model.distiller.connections = 'nearest_after_first'
+                cfg.model.distiller.connections = 'nearest_depth'
         replay = dict(ramp=lambda: dict(process=RAMP), general=lambda: dict(process=self.general, transfer='by_depth'),
                       distpro=lambda: dict(process=os.path.join(self.folder, 'process.json')))
         if method in replay:

@@ -7,7 +7,7 @@ from ..errors import ArgumentError
 from ..tracing import FeatureTap
 from .names import split_teacher
 
-CONNECTIONS = ('all', 'student_not_shallower', 'nearest_depth', 'nearest_after_first')
+CONNECTIONS = ('all', 'student_not_shallower', 'nearest_depth')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,8 +42,7 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
         receivers (Sequence[FeatureTap]): The student's layers, from shallow to deep.
         connections (str or Sequence): 'all'; 'student_not_shallower': the student's layer at least as deep as the
             teacher's; 'nearest_depth': each student's layer with the teacher's layer of the nearest depth, the shallower
-            one of two; 'nearest_after_first': the same without the student's first layer, mostly its stem, if it has
-            others; or explicit pairs (transmitter, receiver), each a name or an index in its list,
+            one of two; or explicit pairs (transmitter, receiver), each a name or an index in its list,
             which may be negative.
 
     Returns:
@@ -86,8 +85,7 @@ def _selected(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap
                for depth in student_depth]
     selected = {'all': lambda i, j: True,
                 'student_not_shallower': lambda i, j: student_depth[j] >= teacher_depth[i] - 1e-9,
-                'nearest_depth': lambda i, j: i == nearest[j],
-                'nearest_after_first': lambda i, j: i == nearest[j] and (j > 0 or len(receivers) == 1)}[connections]
+                'nearest_depth': lambda i, j: i == nearest[j]}[connections]
     return [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if selected(i, j)]
 
 

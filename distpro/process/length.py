@@ -2,35 +2,38 @@
 import numpy as np
 
 from ..checks import check_whole
-from ..pathways.names import is_logits
+from ..pathways.names import is_logits, parse_name
 from ..weighting import Weighting, log_weights
 from .process import DistillationProcess, interpolate
 
 END = 0.5  # share of a long training from which on the weights of features are lowered
 FADE = 0.125  # share of the training in which they are lowered to 0
-LEAST_STEPS = 500  # before which they are not
+SHORT = 500  # steps of a training that has the process as it is
 
 
-def end_features(process: DistillationProcess, steps: int) -> DistillationProcess:
-    """Let the features end in the middle of a long training, and the logits continue with their highest weight.
+def fit_length(process: DistillationProcess, steps: int) -> DistillationProcess:
+    """Change a process of short searches for a longer training, which makes the training faster.
 
     The rounds of a search are short, and all weights are low at their end. In a longer training the features have had their
-    effect earlier, and the logits still help. Steps without features cost no more than those of plain KD. Up to 500 steps,
-    nothing changes. In a longer training, the weights of features are lowered to 0 after half of it, or after 500 steps if
-    that is later.
+    effect earlier, and the logits still help. So in a training of more than 500 steps,
+
+    * the weights of features are lowered to 0 after half of it, or after 500 steps if that is later;
+    * logits continue with their highest weight;
+    * the student's first layer, mostly its stem, has weight 0 throughout if it has others.
 
     Args:
         process (DistillationProcess): A process whose search had rounds of some hundred steps.
         steps (int): Steps of the training, >= 1.
 
     Returns:
-        DistillationProcess: The process for a training of this length, with the same pathways.
+        DistillationProcess: The process for a training of this length, with the same pathways. For 500 steps or fewer, the
+        given one.
 
     Raises:
         ArgumentError: If ``steps`` is not a whole number >= 1.
     """
     check_whole('steps', steps)
-    end = max(END, LEAST_STEPS / steps)
+    end = max(END, SHORT / steps)
     if end >= 1:
         return process
     logits = np.array([is_logits(name) for name in process.names])
@@ -41,5 +44,13 @@ def end_features(process: DistillationProcess, steps: int) -> DistillationProces
     after = (knots[:, None] > highest) & logits
     weights = np.where(after, weights.max(0), weights)
     weights[:, ~logits] *= np.clip((faded - knots) / (faded - end), 0, 1)[:, None]
+    weights[:, _of_first_layer(process)] = 0
     return DistillationProcess(process.names, Weighting('exponential', unit=process.weighting.unit), knots,
-                               log_weights(weights), {**process.origin, 'end_features': dict(steps=steps)}, process.layers)
+                               log_weights(weights), {**process.origin, 'fit_length': dict(steps=steps)}, process.layers)
+
+
+def _of_first_layer(process: DistillationProcess) -> list[int]:
+    """Indices of the pathways to the student's first layer; none if it has no other, or the layers are unknown."""
+    receivers = process.layers['receivers'] if process.layers else []
+    parts = [parse_name(name) for name in process.names]
+    return [index for index, part in enumerate(parts) if len(receivers) > 1 and part and part.receiver == receivers[0]]

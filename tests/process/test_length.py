@@ -1,19 +1,19 @@
-"""The features of a process of short searches end in the middle of a long training."""
+"""A process of short searches in a long training: features end, logits continue, the first layer has no pathway."""
 import numpy as np
 import pytest
 
 from distpro.errors import ArgumentError
-from distpro.process import DistillationProcess, end_features, load_process
+from distpro.process import DistillationProcess, fit_length, load_process
 from distpro.weighting import Weighting, log_weights
 
-NAMES = ['a>a:pointwise', 'b>b:pointwise', 'logits>logits:kl', 'logits>logits:dkd']
+NAMES = ['b>b:pointwise', 'c>c:pointwise', 'logits>logits:kl', 'logits>logits:dkd']
 WEIGHTS = np.array([[4., 8., 1., 9.], [100., 50., 5., 4.], [60., 90., 15., 3.], [2., 6., 3., 1.]])
 
 
 @pytest.fixture
 def process():
     return DistillationProcess(NAMES, Weighting('exponential'), np.linspace(0, 1, 4), log_weights(WEIGHTS), dict(a=1),
-                               dict(transmitters=['a', 'b'], receivers=['a', 'b']))
+                               dict(transmitters=['a', 'b', 'c'], receivers=['a', 'b', 'c']))
 
 
 def expected(progress, end, faded):
@@ -36,7 +36,7 @@ def expected(progress, end, faded):
 
 @pytest.mark.parametrize('steps, end, faded', [(1000, 0.5, 0.625), (100_000, 0.5, 0.625), (555, 500 / 555, 1)])
 def test_features_end_and_logits_continue(process, steps, end, faded):
-    long = end_features(process, steps)
+    long = fit_length(process, steps)
     for progress in [0, 0.1, 0.3, 0.45, end, (end + faded) / 2, faded, 0.99, 1]:
         got = long.weights_at([progress])[0]
         assert got == pytest.approx(expected(progress, end, faded), rel=1e-6), progress
@@ -46,21 +46,31 @@ def test_features_end_and_logits_continue(process, steps, end, faded):
 
 @pytest.mark.parametrize('steps', [1, 280, 500])
 def test_a_short_training_has_the_process_as_it_is(process, steps):
-    assert end_features(process, steps) is process
+    assert fit_length(process, steps) is process
 
 
 def test_the_end_is_continuous_in_the_length(process):
-    before, after = (end_features(process, steps).weights_at(np.linspace(0, 0.99, 50).tolist()) for steps in (999, 1001))
+    before, after = (fit_length(process, steps).weights_at(np.linspace(0, 0.99, 50).tolist()) for steps in (999, 1001))
     assert np.abs(before - after).max() < 1
+
+
+def test_the_first_layer_of_the_student_has_no_weight(process):
+    layers = dict(transmitters=['t'], receivers=['b', 'c'])
+    first = DistillationProcess(NAMES, process.weighting, process.progress, process.alpha, layers=layers)
+    weights = fit_length(first, 1000).weights
+    assert (weights[:, 0] == 0).all() and np.array_equal(weights[:, 1:], fit_length(process, 1000).weights[:, 1:])
+    alone = dict(transmitters=['t', 'u'], receivers=['b'])
+    of_one = DistillationProcess(NAMES[:1], process.weighting, [0, 1], [[1], [1]], layers=alone)
+    assert fit_length(of_one, 1000).weights[0, 0] > 0, 'the only layer'
 
 
 def test_a_process_without_logits_ends(process):
     features = DistillationProcess(NAMES[:2], process.weighting, process.progress, log_weights(WEIGHTS[:, :2]))
-    assert (end_features(features, 2000).weights_at([0.7]) == 0).all()
+    assert (fit_length(features, 2000).weights_at([0.7]) == 0).all()
 
 
 def test_the_general_process_has_two_phases():
-    general = end_features(load_process('general'), 2000)
+    general = fit_length(load_process('general'), 2000)
     late = general.weights_at([0.8])[0]
     assert (late[:-1] == 0).all() and late[-1] == general.weights[:, -1].max() > 0
 
@@ -68,4 +78,4 @@ def test_the_general_process_has_two_phases():
 @pytest.mark.parametrize('steps', [0, -1, 2.5, True, None])
 def test_what_is_no_number_of_steps_is_refused(process, steps):
     with pytest.raises(ArgumentError, match='steps='):
-        end_features(process, steps)
+        fit_length(process, steps)

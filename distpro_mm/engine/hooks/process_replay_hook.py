@@ -17,7 +17,7 @@ from distpro.process import (
     DistillationProcess,
     LevelControl,
     ablation as ablated,
-    end_features,
+    fit_length,
     fit_process,
 )
 
@@ -49,8 +49,8 @@ class ProcessReplayHook(Hook):
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
         transfer (str, optional): 'by_depth' maps a process of other networks to the pathways of the config, see
             :func:`distpro.process.map_process`. Defaults to None: a process of other pathways is refused.
-        end_features (bool): Whether the features of a process that is mapped from other networks end early in a training of
-            more than 500 iterations, see :func:`distpro.process.end_features`. Defaults to True.
+        fit_length (bool): Whether a process that is mapped from other networks is changed for a training of more than 500
+            iterations, see :func:`distpro.process.fit_length`. Defaults to True.
         control_level (bool): Whether a process that is mapped from other networks starts again with lower weights if the
             student is worse than guessing, see :class:`distpro.process.LevelControl`. It needs a classifier with one label
             per image and a cross-entropy, and does nothing for other students. Defaults to True.
@@ -71,9 +71,9 @@ class ProcessReplayHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, process: str | dict, ablation: str = 'process', skip_below: float = 0.0, seed: int = 0,
-                 transfer: str | None = None, end_features: bool = True, control_level: bool = True) -> None:
+                 transfer: str | None = None, fit_length: bool = True, control_level: bool = True) -> None:
         check_choice('custom_hooks: ProcessReplayHook.control_level', control_level, FLAG, ConfigError)
-        check_choice('custom_hooks: ProcessReplayHook.end_features', end_features, FLAG, ConfigError)
+        check_choice('custom_hooks: ProcessReplayHook.fit_length', fit_length, FLAG, ConfigError)
         check_choice('custom_hooks: ProcessReplayHook.ablation', ablation, ABLATIONS, ConfigError)
         check_choice('custom_hooks: ProcessReplayHook.transfer', transfer, (None, *TRANSFERS), ConfigError)
         check_number('custom_hooks: ProcessReplayHook.skip_below', skip_below, least=0, error=ConfigError)
@@ -89,7 +89,7 @@ class ProcessReplayHook(Hook):
         self.skip_below = skip_below
         self.seed = seed
         self.transfer = transfer
-        self.end_features, self.control_level = end_features, control_level
+        self.fit_length, self.control_level = fit_length, control_level
         self.restarted: int | None = None
         self._level: LevelControl | None = None
         self._guessing: GuessingBaseline | None = None
@@ -117,8 +117,8 @@ class ProcessReplayHook(Hook):
         self.unit = process.weighting.unit
         self._replayed = dict(process=self._fingerprint(process), iterations=runner.max_iters)
         self._check_resumed()
-        if self.end_features and 'transfer' in process.origin:
-            process = end_features(process, runner.max_iters)
+        if self.fit_length and 'transfer' in process.origin:
+            process = fit_length(process, runner.max_iters)
         progress = np.arange(runner.max_iters) / max(runner.max_iters - 1, 1)
         self.schedule = ablated(process, self.ablation, progress, self.seed)
         skipped = np.mean((self.schedule < self.skip_below) | (self.schedule == 0))
@@ -200,7 +200,7 @@ class ProcessReplayHook(Hook):
         """str: A hash that determines the weights at any progress, for runs of any length."""
         content = {key: value for key, value in process.to_dict().items() if key != 'origin'}
         seed = self.seed if self.ablation in ('shuffled', 'random') else None
-        how = self.ablation, seed, self.skip_below, self.end_features
+        how = self.ablation, seed, self.skip_below, self.fit_length
         return hashlib.sha256(json.dumps([content, how]).encode()).hexdigest()
 
     def _read(self, grid: PathwayGrid, logger) -> DistillationProcess:
