@@ -1,7 +1,7 @@
 """Seconds of a training step of each method of a comparison, and their ratios to the reference.
 
 The trainings of all methods take turns in one process, on batches of the data, so that changes of the machine's load
-affect all of them. The steps of a turn are spread over the whole training, because a process may end some pathways early.
+affect all of them. The steps of a turn are spread over the training, because a process may end some pathways early.
 Methods that need the result of a search or another stage are left out.
 
     python benchmarks/method_price.py configs/benchmarks/cifar100_frontier.py --teacher-ckpt work_dirs/teacher/epoch_20.pth
