@@ -119,9 +119,14 @@ def _exported(network: nn.Module, examples: Tensor) -> torch.export.ExportedProg
 def _write_onnx(program: torch.export.ExportedProgram, described: dict, path: str) -> None:
     onnx = import_library('onnx', INSTALL, 'formats')
     import_library('onnxscript', INSTALL, 'formats')
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore')
-        made = torch.onnx.export(program, (), input_names=['images'], output_names=['logits'], dynamo=True, verbose=False)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter('ignore')
+            made = torch.onnx.export(program, (), input_names=['images'], output_names=['logits'], dynamo=True,
+                                     verbose=False)
+    except Exception as error:  # torch 2.6 fails at batch norms
+        raise ArgumentError(f'formats: torch {torch.__version__} cannot export this student to ONNX ({first_line(error)}); '
+                            'pass --formats pt2, or take a later torch') from error
     model = made.model_proto
     for key, value in dict(classes=described['classes'], input=described['input'], network=described['network']).items():
         entry = model.metadata_props.add()

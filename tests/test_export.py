@@ -20,6 +20,8 @@ ROOT = pathlib.Path(__file__).parent.parent
 # Imports stock mmpretrain once. For each input line, a folder and four files, it forks a process and prints its status.
 STOCK = '''
 import os, sys, traceback
+answers = os.fdopen(os.dup(1), 'w')
+os.dup2(2, 1)  # messages of the toolbox, some of them while it is imported, are no answers
 import torch
 {patch}
 from mmpretrain import get_model, list_models
@@ -34,8 +36,6 @@ def write_logits(folder, config, checkpoint, images, out):
     torch.save(model(batch['inputs'], mode='tensor').detach(), out)
     assert not [name for name in sys.modules if name.startswith(('distpro_mm', 'mmrazor'))]
 
-answers = os.fdopen(os.dup(1), 'w')
-os.dup2(2, 1)  # messages of the toolbox are no answers
 for line in sys.stdin:
     child = os.fork()
     if not child:

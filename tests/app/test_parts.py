@@ -13,6 +13,7 @@ from torch import nn
 
 from distpro import Distillation, ModelInput
 from distpro.errors import ArgumentError
+from distpro_app.deploy import _write_onnx
 from distpro_app.evaluation import accuracy, chance, teacher_distance
 from distpro_app.images import ImageSet, find_images, read_image
 from distpro_app.settings import FolderSettings
@@ -108,6 +109,15 @@ def test_stored_images_are_those_that_are_decoded_each_time(tmp_path):
     assert image.shape == (3, 16, 16) and 0 <= image.min() and image.max() <= 1
     crops = ImageSet(items, given, 1, min_crop=0.5, flip=True)
     assert not torch.equal(crops[0][0], crops[0][0])
+
+
+def test_a_torch_that_cannot_export_to_onnx_is_named(monkeypatch):
+    def fail(*arguments, **options):
+        raise RuntimeError('no batch norm\nand a stack')
+
+    monkeypatch.setattr(torch.onnx, 'export', fail)
+    with pytest.raises(ArgumentError, match=r'^formats: torch 2\..* to ONNX \(no batch norm\); pass --formats pt2, or'):
+        _write_onnx(None, {}, 'student.onnx')
 
 
 def test_the_optimiser_fits_the_network():
