@@ -15,10 +15,11 @@ from distpro import Distillation
 from distpro.checks import FLAG, check_choice
 from distpro.errors import ArgumentError
 from distpro.files import atomic_write
+from distpro.guessing import chance
 from distpro.networks import ModelInput, model_input
 from distpro.tracing import find_logits
 
-from .evaluation import accuracy, chance, teacher_distance
+from .evaluation import accuracy, teacher_distance
 from .images import Images, ImageSet, check_readable, find_images, loader
 from .networks import Report, Teacher, build_student, build_teacher, convert_for, count_outputs, image_input, side_of
 from .results import describe, summarise, write_student, write_summary

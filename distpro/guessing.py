@@ -1,0 +1,58 @@
+"""The accuracy of guessing, and a teacher whose accuracy is no higher."""
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+from torch import Tensor
+
+IMAGES, BATCHES = 500, 10  # the images, and at most so many batches, by which a teacher is judged
+
+
+def chance(labels: Sequence[int]) -> tuple[float, float]:
+    """The accuracy of guessing, and the accuracy that guessing exceeds in one of 40 cases.
+
+    Args:
+        labels (Sequence[int]): Labels of the images; the most frequent class is guessed.
+
+    Returns:
+        tuple[float, float]: Both in [0, 1]; the second one may be higher than 1 for very few images.
+    """
+    share = max(Counter(labels).values()) / len(labels)
+    return share, share + 2 * math.sqrt(share * (1 - share) / len(labels))
+
+
+class TeacherCheck:
+    """Judges a teacher by the first batches of a training: 500 images or 10 batches, whichever are fewer.
+
+    Attributes:
+        done (bool): Whether no more batches are wanted.
+    """
+
+    def __init__(self) -> None:
+        self.done = False
+        self._labels: list[int] = []
+        self._right = self._batches = 0
+
+    def observe(self, logits: Tensor, labels: Tensor, advice: str) -> str | None:
+        """Compare the teacher's logits with the labels of a batch.
+
+        Args:
+            logits (Tensor): The teacher's logits [B, C].
+            labels (Tensor): Class indices [B].
+            advice (str): What to try, for the warning.
+
+        Returns:
+            str, optional: After the last batch a warning if the teacher is no better than guessing, else None.
+        """
+        self._right += int((logits.argmax(1).cpu() == labels.cpu()).sum())
+        self._labels += labels.tolist()
+        self._batches += 1
+        self.done = len(self._labels) >= IMAGES or self._batches >= BATCHES
+        if not self.done:
+            return None
+        share, limit = chance(self._labels)
+        accuracy = self._right / len(self._labels)
+        if accuracy > limit:
+            return None
+        return (f'The teacher is right on {accuracy:.1%} of the first {len(self._labels)} training images, and guessing the '
+                f'most frequent class on {share:.1%}: its logits are misleading. {advice}')
