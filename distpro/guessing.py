@@ -33,23 +33,27 @@ class TeacherCheck:
         self._labels: list[int] = []
         self._right = self._batches = 0
 
-    def observe(self, logits: Tensor, labels: Tensor, advice: str) -> str | None:
+    def observe(self, logits: Tensor, labels: Tensor) -> None:
         """Compare the teacher's logits with the labels of a batch.
 
         Args:
             logits (Tensor): The teacher's logits [B, C].
             labels (Tensor): Class indices [B].
-            advice (str): What to try, for the warning.
-
-        Returns:
-            str, optional: After the last batch a warning if the teacher is no better than guessing, else None.
         """
         self._right += int((logits.argmax(1).cpu() == labels.cpu()).sum())
         self._labels += labels.tolist()
         self._batches += 1
         self.done = len(self._labels) >= IMAGES or self._batches >= BATCHES
-        if not self.done:
-            return None
+
+    def warning(self, advice: str) -> str | None:
+        """A warning if the teacher is no better than guessing on the images so far, of which there is one at least.
+
+        Args:
+            advice (str): What to try, the end of the warning.
+
+        Returns:
+            str, optional: The warning; None if the teacher is better.
+        """
         share, limit = chance(self._labels)
         accuracy = self._right / len(self._labels)
         if accuracy > limit:

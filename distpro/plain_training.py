@@ -74,10 +74,10 @@ class PlainTraining(nn.Module):
         for images, labels in map(self._moved, self.train_loader):
             if labels.ndim != 1 or labels.is_floating_point():
                 return None
-            warning = check.observe(self.kd.get_logits(self.kd.teacher(images)), labels, TEACHER_ADVICE)
+            check.observe(self.kd.get_logits(self.kd.teacher(images)), labels)
             if check.done:
-                return warning
-        return None
+                break
+        return check.warning(TEACHER_ADVICE)
 
     def guessing(self) -> float:
         """Loss of a classifier that gives all classes the same probability; infinity if it cannot be computed."""

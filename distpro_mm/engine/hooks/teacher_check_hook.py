@@ -36,9 +36,11 @@ class TeacherCheckHook(Hook):
         model = unwrap(runner.model)
         with preserve_random_states(next(model.parameters()).device):
             found = _classified(model, data_batch)
-        warning = self._check.observe(*found, ADVICE) if found is not None else None
-        if warning:
-            runner.logger.warning(warning)
+        if found is not None:
+            self._check.observe(*found)
+            warning = self._check.warning(ADVICE) if self._check.done else None
+            if warning:
+                runner.logger.warning(warning)
         if found is None or self._check.done:
             self._check = None
 
