@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import FLAG, check_choice, check_number
+from .checks import FLAG, check_choice, check_keywords, check_number, keywords_of
 from .errors import ArgumentError, argument_prefix, is_number
 from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
@@ -26,6 +26,8 @@ from .tracing import (
     trace_example,
 )
 from .weighting import Weighting
+
+OF_GRID = ('compare_at', 'from_covariances', 'cuda_graph', 'compile_transforms')  # arguments that go to the grid
 
 
 @dataclasses.dataclass
@@ -82,8 +84,7 @@ class Distillation(nn.Module):
             :class:`distpro.tracing.FastForward`.
         get_logits (Callable, optional): Gives the logits [B, K] out of what a network returns. Defaults to None: a tensor
             as it is, an attribute or key ``logits``, or the first element of a tuple.
-        **kwargs: ``compare_at``, ``from_covariances``, ``cuda_graph`` and ``compile_transforms`` of
-            :class:`distpro.pathways.PathwayGrid`.
+        **kwargs: ``compare_at``, ``from_covariances``, ``cuda_graph``, ``compile_transforms`` of :class:`.PathwayGrid`.
 
     Attributes:
         grid (PathwayGrid): The pathways, their transforms and the weights in force.
@@ -94,7 +95,6 @@ class Distillation(nn.Module):
 
     Example:
         >>> kd = distpro.Distillation(student, teacher, images[:2], process='process.json')
-        >>> optimizer = torch.optim.SGD([*student.parameters(), *kd.parameters()], 0.1)
         >>> for step, (images, labels) in enumerate(loader):
         ...     out = kd(images, progress=step / steps)
         ...     loss = criterion(out.logits, labels) + out.loss
@@ -118,6 +118,7 @@ class Distillation(nn.Module):
                  get_logits: Callable[[Any], Tensor] | None = None,
                  **kwargs) -> None:
         super().__init__()
+        check_keywords('Distillation', kwargs, [*keywords_of(Distillation), *OF_GRID])
         check_number('skip_below', skip_below, least=0)
         check_choice('transfer', transfer, FLAG)
         check_choice('fast_teacher', fast_teacher, FAST_CHOICES)
@@ -231,8 +232,8 @@ class Distillation(nn.Module):
             transmitted = self._fast.run(lambda *given: self._read('teacher', 'transmitter', given, kwargs)[1], *args,
                                          key=None if kwargs else tuple(grid.taps('transmitter')))
         loss, losses = grid.loss(received, transmitted)
-        names = grid.names
-        return DistillationOutput(logits, loss, {names[index]: loss for index, loss in zip(grid.active, losses)}, output)
+        found = {grid.names[index]: loss for index, loss in zip(grid.active, losses)}
+        return DistillationOutput(logits, loss, found, output)
 
     def _read(self, which: str, side: str, args: tuple, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Tensor]]:
         """Run a network; its output, None if its forward could end early, and its features by layer, with the logits."""
@@ -255,7 +256,7 @@ class Distillation(nn.Module):
     def with_student(self) -> nn.Module:
         """nn.Module: A module with the forward of this one whose parameters are the student's and the transforms'.
 
-        Wrap it in ``DistributedDataParallel`` to train over several processes, so that one wrapper sees all gradients:
+        For several processes, so that one wrapper sees all gradients:
 
         >>> model = DistributedDataParallel(kd.with_student())
         >>> out = model(images, progress=step / steps)
@@ -281,7 +282,6 @@ class Distillation(nn.Module):
 
 
 class _WithStudent(nn.Module):
-
     def __init__(self, distillation: Distillation) -> None:
         super().__init__()
         self.student, self.distillation = distillation.student, distillation

@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .checks import check_keywords, keywords_of
+from .distillation import OF_GRID, Distillation
 from .errors import ArgumentError, SearchError, first_line
 from .networks import build_network
 from .plain_training import Optimizers, PlainTraining, Schedulers
@@ -77,6 +79,7 @@ def search(student: nn.Module | str | dict,
         ArgumentError: If an argument is out of range, or something has no second derivative.
         SearchError: If the student alone does not learn, or no trial has a finite held-out loss.
     """
+    check_keywords('search', distillation, [*keywords_of(search, Distillation), *OF_GRID])
     check_references(references)
     check_numbers(epochs=epochs, rounds=rounds, knots=knots, min_iterations=min_iterations, round_share=round_share,
                   max_divisions=max_divisions, max_growth=max_growth, memory=memory)

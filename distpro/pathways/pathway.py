@@ -1,8 +1,8 @@
 """Pathways: which teacher layer is compared with which student layer, through which transform."""
 import dataclasses
-import difflib
 from collections.abc import Sequence
 
+from ..checks import nearest
 from ..errors import ArgumentError
 from ..tracing import FeatureTap
 
@@ -63,14 +63,15 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
         if len(set(pairs)) < len(pairs):
             raise ArgumentError(f'{key} has a pair twice: {list(connections)}')
     elif connections not in CONNECTIONS:
-        raise ArgumentError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
+        raise ArgumentError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs"
+                            f'{nearest(connections, CONNECTIONS)}')
     else:
         teacher_depth, student_depth = depths(len(transmitters)), depths(len(receivers))
-        nearest = [min(range(len(transmitters)), key=lambda i: round(abs(teacher_depth[i] - depth), 9), default=0)
+        closest = [min(range(len(transmitters)), key=lambda i: round(abs(teacher_depth[i] - depth), 9), default=0)
                    for depth in student_depth]
         selected = {'all': lambda i, j: True,
                     'student_not_shallower': lambda i, j: student_depth[j] >= teacher_depth[i] - 1e-9,
-                    'nearest_depth': lambda i, j: i == nearest[j]}[connections]
+                    'nearest_depth': lambda i, j: i == closest[j]}[connections]
         pairs = [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if selected(i, j)]
     if not pairs:
         raise ArgumentError(f"{key}={connections!r} selects no pair of {[t.name for t in transmitters]} and "
@@ -96,6 +97,4 @@ def _named(taps: Sequence[FeatureTap], name: str | int, key: str, where: str) ->
         if name in (tap.name, tap.layer):
             return tap
     names = [tap.name for tap in taps]
-    nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.3)
-    hint = f' (nearest: {nearest[0]})' if nearest else ''
-    raise ArgumentError(f"{key}: '{name}' is not one of the {where} {names}{hint}")
+    raise ArgumentError(f"{key}: '{name}' is not one of the {where} {names}{nearest(str(name), names)}")
