@@ -1,12 +1,44 @@
-"""Checks of arguments that are numbers or choices."""
+"""Checks of arguments that are numbers or choices, and the nearest valid name in place of a wrong one."""
 import difflib
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .errors import ArgumentError, is_number
 
 MAX_SEED = 2**32 - 1  # of numpy
 FLAG = (True, False)
+
+
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """A suffix for an error message with the most similar known name; empty if no name is similar."""
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f' (nearest: {found[0]})' if found else ''
+
+
+def keywords_of(*functions: Callable) -> list[str]:
+    """list[str]: Names of the arguments of functions or classes, without those that collect others."""
+    return list(dict.fromkeys(parameter.name for function in functions for parameter in
+                              inspect.signature(function).parameters.values()
+                              if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)))
+
+
+def check_keywords(where: str, given: Iterable[str], known: Iterable[str], error: type = ArgumentError) -> None:
+    """Refuse keywords that are not known.
+
+    Args:
+        where (str): What has the keywords, as the message begins.
+        given (Iterable[str]): The keywords.
+        known (Iterable[str]): Those that it has.
+        error (type): Class of the error. Defaults to :class:`ArgumentError`.
+
+    Raises:
+        ArgumentError: If one is not known; of the class ``error``. The message has the nearest one, and all.
+    """
+    known = list(known)
+    for name in given:
+        if name not in known:
+            raise error(f"{where} has no argument '{name}'{nearest(str(name), known)}; it has {', '.join(known)}")
 
 
 def check_choice(name: str, value: Any, choices: Sequence, error: type = ArgumentError) -> None:
@@ -23,8 +55,7 @@ def check_choice(name: str, value: Any, choices: Sequence, error: type = Argumen
     """
     if any(value is choice or isinstance(value, str) and isinstance(choice, str) and value == choice for choice in choices):
         return
-    similar = difflib.get_close_matches(str(value), [choice for choice in choices if isinstance(choice, str)], n=1)
-    hint = f' (nearest: {similar[0]})' if similar else ''
+    hint = nearest(str(value), [choice for choice in choices if isinstance(choice, str)], 0.6)
     raise error(f'{name}={value!r} is not one of {", ".join(map(str, choices))}{hint}')
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import FLAG, check_choice, check_number, check_whole
+from .checks import FLAG, check_choice, check_keywords, check_number, check_whole, keywords_of
 from .errors import ArgumentError, argument_prefix, is_number
 from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
@@ -16,6 +16,8 @@ from .process import DistillationProcess, LevelControl, ProcessLike, fit_length,
 from .teachers import Network, Teachers, build_teachers, inner, logit_tap, read_features, teacher_taps
 from .tracing import FAST_CHOICES, find_logits, in_place_off, resolve_taps, trace_example
 from .weighting import Weighting
+
+OF_GRID = ('compare_at', 'from_covariances', 'cuda_graph', 'compile_transforms')  # arguments that go to the grid
 
 
 @dataclasses.dataclass
@@ -77,8 +79,7 @@ class Distillation(nn.Module):
             :class:`distpro.tracing.FastForward`.
         get_logits (Callable, optional): Gives the logits [B, K] out of what a network returns. Defaults to None: a tensor
             as it is, an attribute or key ``logits``, or the first element of a tuple.
-        **kwargs: ``compare_at``, ``from_covariances``, ``cuda_graph`` and ``compile_transforms`` of
-            :class:`distpro.pathways.PathwayGrid`.
+        **kwargs: ``compare_at``, ``from_covariances``, ``cuda_graph``, ``compile_transforms`` of :class:`.PathwayGrid`.
 
     Attributes:
         grid (PathwayGrid): The pathways, their transforms and the weights in force.
@@ -89,7 +90,6 @@ class Distillation(nn.Module):
 
     Example:
         >>> kd = distpro.Distillation(student, teacher, images[:2], process='process.json')
-        >>> optimizer = torch.optim.SGD([*student.parameters(), *kd.parameters()], 0.1)
         >>> for step, (images, labels) in enumerate(loader):
         ...     out = kd(images, progress=step / steps)
         ...     loss = criterion(out.logits, labels) + out.loss
@@ -114,6 +114,7 @@ class Distillation(nn.Module):
                  get_logits: Callable[[Any], Tensor] | None = None,
                  **kwargs) -> None:
         super().__init__()
+        check_keywords('Distillation', kwargs, [*keywords_of(Distillation), *OF_GRID])
         check_number('skip_below', skip_below, least=0)
         check_choice('transfer', transfer, FLAG)
         if steps is not None:
@@ -224,13 +225,13 @@ class Distillation(nn.Module):
             return DistillationOutput(logits, logits.new_zeros(()), {}, output)
         transmitted = self.teachers.read(grid.taps('transmitter'), args, kwargs)
         loss, losses = grid.loss(received, transmitted)
-        names = grid.names
-        return DistillationOutput(logits, loss, {names[index]: loss for index, loss in zip(grid.active, losses)}, output)
+        found = {grid.names[index]: loss for index, loss in zip(grid.active, losses)}
+        return DistillationOutput(logits, loss, found, output)
 
     def with_student(self) -> nn.Module:
         """nn.Module: A module with the forward of this one whose parameters are the student's and the transforms'.
 
-        Wrap it in ``DistributedDataParallel`` to train over several processes, so that one wrapper sees all gradients:
+        For several processes, so that one wrapper sees all gradients:
 
         >>> model = DistributedDataParallel(kd.with_student())
         >>> out = model(images, progress=step / steps)
@@ -256,7 +257,6 @@ class Distillation(nn.Module):
 
 
 class _WithStudent(nn.Module):
-
     def __init__(self, distillation: Distillation) -> None:
         super().__init__()
         self.student, self.distillation = distillation.student, distillation

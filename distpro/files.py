@@ -1,5 +1,9 @@
-"""Atomic writes: after an interruption, the file has the old or the new content, never a part of it."""
+"""Files: atomic writes, and the nearest file in place of one that does not exist.
+
+After an interruption, a file that is written atomically has the old or the new content, never a part of it.
+"""
 import contextlib
+import difflib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -30,3 +34,24 @@ def atomic_write(path: str) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def nearest_path(path: str) -> str:
+    """A suffix for the message that a path does not exist, with the most similar one that does; empty if none is similar.
+
+    Args:
+        path (str): The path. Each of its parts that does not exist is replaced by the most similar name in its folder.
+    """
+    found = os.sep if os.path.isabs(path) else ''
+    for part in os.path.normpath(path).split(os.sep):
+        if not os.path.lexists(os.path.join(found, part)):
+            try:
+                names = os.listdir(found or '.')
+            except OSError:
+                return ''
+            similar = difflib.get_close_matches(part, names, n=1)
+            if not similar:
+                return ''
+            part = similar[0]
+        found = os.path.join(found, part)
+    return f" (nearest: '{found}')"

@@ -1,24 +1,20 @@
 """The default search, for networks and loaders of one's own."""
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from .distillation import Distillation
+from .checks import check_keywords, keywords_of
+from .distillation import OF_GRID, Distillation
 from .errors import ArgumentError, SearchError, first_line
 from .networks import build_network
+from .plain_training import Optimizers, PlainTraining, Schedulers
 from .process import DistillationProcess, ProcessLike
 from .random_state import preserve_random_states
-from .searching import REFERENCES, Round, RoundSearch, Searcher, build_searcher, round_epochs
+from .searching import REFERENCES, Round, RoundSearch, RoundWatch, Searcher, build_searcher, round_epochs
 from .searching.arguments import check_numbers, check_references
-from .searching.round import copied
 from .teachers import Network, build_teachers
-
-Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-Schedulers = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 
 
 def search(student: Network,
@@ -85,6 +81,7 @@ def search(student: Network,
         ArgumentError: If an argument is out of range, or something has no second derivative.
         SearchError: If the student alone does not learn, or no trial has a finite held-out loss.
     """
+    check_keywords('search', distillation, [*keywords_of(search, Distillation), *OF_GRID])
     check_references(references)
     check_numbers(epochs=epochs, rounds=rounds, knots=knots, min_iterations=min_iterations, round_share=round_share,
                   max_divisions=max_divisions, max_growth=max_growth, memory=memory)
@@ -93,11 +90,13 @@ def search(student: Network,
                             'from train_loader')
     student, teacher = build_network(student), build_teachers(teacher)
     with preserve_random_states(next(student.parameters()).device):
-        training = _Training(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
-                             distillation)
+        training = PlainTraining(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
+                                 distillation)
         try:
             length = round_epochs(epochs, training.epoch_iterations, round_share, min_iterations)
             training.start(length * training.epoch_iterations)
+            for warning in training.check_teachers():
+                report(f'warning: {warning}')
             strategy = build_searcher(
                 training.kd.grid, searcher or dict(type='RpropSearcher'), rounds, knots, references=references,
                 guessing=training.guessing(), max_divisions=max_divisions, seed=seed, initial=initial)
@@ -109,9 +108,10 @@ def search(student: Network,
             training.close()
 
 
-def _searched(training: '_Training', current: Round, strategy: Searcher, repeats: int, report: Callable[[str], Any]
+def _searched(training: PlainTraining, current: Round, strategy: Searcher, repeats: int, report: Callable[[str], Any]
               ) -> DistillationProcess:
     found = RoundSearch(training.kd.grid, current, strategy, repeats)
+    watch = RoundWatch(found)
     current.open()
     try:
         _try(found, training)
@@ -126,6 +126,8 @@ def _searched(training: '_Training', current: Round, strategy: Searcher, repeats
                 raise SearchError('the training loss of the student alone is not finite: lower the learning rate')
             if loss is not None:
                 report(found.report(trial))
+                for line in watch.after_trial():
+                    report(f'warning: {line}')
     finally:
         current.close()
     process = found.process()
@@ -137,7 +139,7 @@ def _searched(training: '_Training', current: Round, strategy: Searcher, repeats
     return process
 
 
-def _try(found: RoundSearch, training: '_Training') -> None:
+def _try(found: RoundSearch, training: PlainTraining) -> None:
     """Differentiate one step before the first round."""
     if not found.searcher.differentiates:
         return
@@ -148,144 +150,3 @@ def _try(found: RoundSearch, training: '_Training') -> None:
         raise ArgumentError("searcher=dict(type='RpropSearcher') differentiates training steps, and something in the "
                             "student, the transforms or the losses has no second derivative: use "
                             f"dict(type='CMAESSearcher') with rounds=22 ({first_line(error)})") from error
-
-
-class _Training(nn.Module):
-    """A training of the student, for :class:`distpro.searching.Round`; a module of student and transforms."""
-
-    def __init__(self, student: nn.Module, teacher: Network, train_loader: Iterable, held_out_loader: Iterable,
-                 criterion: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizers, scheduler: Schedulers | None,
-                 seed: int, distillation: dict[str, Any]) -> None:
-        super().__init__()
-        self._was = copied(student.state_dict()), student.training
-        self.train_loader, self.held_out_loader, self.criterion = train_loader, held_out_loader, criterion
-        self.make_scheduler, self.seed, self.iterations, self.round = scheduler or _cosine, seed, 1, 0
-        try:
-            self.epoch_iterations = len(train_loader)  # type: ignore[arg-type]  # has one, or else the error
-        except TypeError:
-            raise ArgumentError('train_loader must have a length, the number of its batches') from None
-        self.device = next(student.parameters()).device
-        images, labels = self._moved(next(iter(train_loader)))
-        if 'logits' not in distillation and _several_labels(labels):
-            raise ArgumentError('logits: the default KLDivergence(4) assumes one label per image, but images of '
-                                'train_loader have several; give losses per logit, such as '
-                                'logits=dict(mse=torch.nn.MSELoss()), or logits={}')
-        student.train()
-        self.kd = Distillation(student, teacher, images[:2], **distillation)
-        self.student = student
-        self.optimizer = optimizer([*student.parameters(), *self.kd.parameters()])
-
-    @property
-    def model(self) -> nn.Module:
-        return self
-
-    def start(self, iterations: int) -> None:
-        """Set the number of iterations of a round."""
-        self.iterations = iterations
-        self.scheduler = self.make_scheduler(self.optimizer, iterations)
-
-    def begin(self, round: int) -> None:
-        """Prepare a round, counted from 1, each with random numbers of its own."""
-        self.round = round
-        self.student.train()
-
-    def close(self) -> None:
-        """Give the student back as it was."""
-        self.kd.close()
-        self.student.load_state_dict(self._was[0])
-        self.student.train(self._was[1])
-
-    def guessing(self) -> float:
-        """Loss of a classifier that gives all classes the same probability; infinity if it cannot be computed."""
-        taps = self.kd.grid.logit_taps
-        if taps is None:
-            return math.inf
-        labels = torch.arange(taps[-1].shape[0], device=self.device)
-        try:
-            return float(self.criterion(torch.zeros(len(labels), len(labels), device=self.device), labels))
-        except Exception:  # labels of another kind
-            return math.inf
-
-    def _moved(self, batch: Any) -> Sequence[Tensor]:
-        return [part.to(self.device) for part in _pair(batch, 'train_loader')]
-
-    def _seed(self, *place: int) -> None:
-        number = self.seed
-        for part in (self.round, *place):
-            number = (number * 1000003 + part + 1) % 2**63
-        torch.manual_seed(number)
-
-    def state(self) -> dict:
-        return dict(model=self.state_dict(), optimizer=self.optimizer.state_dict(),
-                    scheduler=self.scheduler.state_dict())
-
-    def set_state(self, state: dict) -> None:
-        self.load_state_dict(state['model'])
-        self.optimizer.load_state_dict(state['optimizer'])
-        self.scheduler.load_state_dict(state['scheduler'])
-
-    def batches(self, iteration: int) -> Iterator[Any]:
-        """The round's batches from an iteration on; the loader draws its order from a seed of each epoch."""
-        for epoch in itertools.count(iteration // self.epoch_iterations):
-            if epoch * self.epoch_iterations >= self.iterations:
-                return
-            self._seed(-1, epoch)
-            start = max(iteration - epoch * self.epoch_iterations, 0)
-            yield from itertools.islice(map(self._moved, self.train_loader), start, None)
-
-    def take_step(self, iteration: int, batch: Any, weights: Tensor) -> Tensor:
-        with preserve_random_states(self.device):  # the loader draws its order from them
-            self._seed(iteration)
-            self.kd.grid.set_weights(weights)
-            loss = self(batch)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            self.scheduler.step()
-        return loss
-
-    def forward(self, batch: Any) -> Tensor:
-        """Tensor: The training loss of a batch with the weights in force."""
-        images, labels = batch
-        out = self.kd.compare((images, ), {})
-        return self.criterion(out.logits, labels) + out.loss
-
-    def training_loss(self, parameters: dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
-        self._seed(iteration)
-        with self.kd.grid.using_weights(weights):
-            return torch.func.functional_call(self, parameters, (batch, ))
-
-    def held_out_losses(self) -> Iterator[Tensor]:
-        self._seed(-2)
-        batches = [_pair(batch, 'held_out_loader') for batch in self.held_out_loader]
-        images = sum(len(batch[0]) for batch in batches)
-        for number, batch in enumerate(batches):
-            self._seed(-2, number)  # a loader with workers leaves the random state as it was
-            yield self._held_out_loss(batch, images)
-
-    def _held_out_loss(self, batch: Sequence[Tensor], images: int) -> Tensor:
-        """A batch's share of the held-out loss. Only this batch is on the device, and only as long as its loss is."""
-        inputs, labels = self._moved(batch)
-        return self.criterion(self.kd.get_logits(self.student(inputs)), labels) * (len(inputs) / images)
-
-    def any_process(self, flag: Tensor) -> bool:
-        return bool(flag)
-
-    def average(self, tensors: list[Tensor]) -> None:
-        """Nothing: a search runs in one process."""
-
-
-def _pair(batch: Any, loader: str) -> Sequence[Tensor]:
-    """The batch; refuses one that is no pair."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise ArgumentError(f'{loader}: a batch must be a pair (images, labels), got {type(batch).__name__}')
-    return batch
-
-
-def _several_labels(labels: Tensor) -> bool:
-    """Whether labels are those of several classes per image [B, K]; shares of the classes, as of mixed images, are not."""
-    return labels.ndim == 2 and bool((labels.sum(1) - 1).abs().max() > 1e-3)
-
-
-def _cosine(optimizer: torch.optim.Optimizer, iterations: int) -> torch.optim.lr_scheduler.LRScheduler:
-    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)

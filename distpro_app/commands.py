@@ -1,4 +1,5 @@
 """The commands: of a folder of images, of configs, and of processes."""
+import sys
 from typing import Annotated, Literal
 
 import typer
@@ -44,7 +45,12 @@ def _distill(**given) -> None:
     from .run import distill_folder
     resume, file = bool(given.pop('resume')), given.pop('settings')
     settings = settings_of(given, file)
-    summary = distill_folder(settings, resume, lambda line: print(line, flush=True))
+    try:
+        summary = distill_folder(settings, resume, lambda line: print(line, flush=True))
+    except KeyboardInterrupt:
+        print(f'interrupted: distpro distill --settings {settings.out}/settings.json --resume continues after the last '
+              'epoch', file=sys.stderr)
+        raise typer.Exit(130) from None
     print(f'\n{table(summary)}\n')
     for name, path in summary['files'].items():
         print(f'{name}: {path}')
@@ -166,26 +172,43 @@ def _validate(configs: Annotated[str, typer.Argument(help='Folder of the configs
 
 @process.command('list')
 def _list() -> None:
-    """The processes that can be used by name."""
+    """The processes that can be used by name.
+
+    \b
+    distpro process list
+    """
     run_toolbox(lambda toolbox: toolbox.list_processes())
 
 
 @process.command('show', no_args_is_help=True)
 def _show(process: str, png: Annotated[str | None, typer.Option(help='Draw the weights to this file.')] = None) -> None:
-    """Where a process comes from, and its weights."""
+    """Where a process comes from, and its weights.
+
+    \b
+    distpro process show general --png general.png
+    distpro process show work_dirs/vgg13_vgg8_cifar100/search/process.json
+    """
     run_toolbox(lambda toolbox: toolbox.show(process, png))
 
 
 @process.command('diff', no_args_is_help=True)
 def _diff(process: str, other: str) -> None:
-    """Weights of two processes, at the depths of the first."""
+    """Weights of two processes, at the depths of the first.
+
+    \b
+    distpro process diff general digits/resnet20-resnet8
+    """
     run_toolbox(lambda toolbox: toolbox.diff(process, other))
 
 
 @process.command('convert', no_args_is_help=True)
 def _convert(process: str, config: Config, out: Annotated[str, typer.Option(help='The process file to write.')],
              options: Options = None, pair: Pair = None) -> None:
-    """Map a process to the pathways of a config by depth, and write it."""
+    """Map a process to the pathways of a config by depth, and write it.
+
+    \b
+    distpro process convert general configs/distpro/equal.py --pair vgg13_vgg8_cifar100 --out process.json
+    """
     run_toolbox(lambda toolbox: toolbox.convert(process, read_config(config, options, pair), out))
 
 
@@ -193,5 +216,9 @@ def _convert(process: str, config: Config, out: Annotated[str, typer.Option(help
 def _average(processes: list[str], out: Annotated[str, typer.Option(help='The process file to write.')],
              layers: Annotated[int, typer.Option(help='Layers of teacher and student, 2 or more.')] = 4,
              knots: Annotated[int, typer.Option(help='Points of the training, 2 or more.')] = 4) -> None:
-    """Write the mean of several processes over relative depths."""
+    """Write the mean of several processes over relative depths.
+
+    \b
+    distpro process average first.json second.json --out mean.json
+    """
     run_toolbox(lambda toolbox: toolbox.average(processes, out, layers, knots))

@@ -1,9 +1,8 @@
 """Accuracy, distance to the teacher, size and latency of networks."""
-import math
 import statistics
 import time
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -32,16 +31,6 @@ def accuracy(network: nn.Module, batches: Iterable) -> float:
         right += int((find_logits(network(images.to(device))).argmax(1).cpu() == labels).sum())
         count += len(labels)
     return right / count
-
-
-def chance(labels: Sequence[int]) -> tuple[float, float]:
-    """The accuracy of guessing, and the accuracy that guessing exceeds in one of 40 cases.
-
-    Args:
-        labels (Sequence[int]): Labels of the images; the most frequent class is guessed.
-    """
-    share = max(Counter(labels).values()) / len(labels)
-    return share, share + 2 * math.sqrt(share * (1 - share) / len(labels))
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from distpro.errors import ArgumentError, first_line
+from distpro.files import nearest_path
 from distpro.networks import ModelInput
 from distpro.networks.library import import_library
 
@@ -52,7 +53,7 @@ def find_images(data: str, labels: bool, held_out: float, seed: int) -> Images:
         ArgumentError: If there are no images, too few, or classes in ``val`` that ``train`` does not have.
     """
     if not os.path.isdir(data):
-        raise ArgumentError(f"data='{data}': there is no such folder")
+        raise ArgumentError(f"data='{data}': there is no such folder{nearest_path(data)}")
     folders = [os.path.join(data, name) for name in ('train', 'val')]
     given = [os.path.isdir(folder) for folder in folders]
     train = folders[0] if given[0] else data

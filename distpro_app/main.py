@@ -10,7 +10,8 @@ def main() -> int:
     """Run the command with the arguments of the command line.
 
     Returns:
-        int: 0; 1 after an error that the user can fix, which is one line on stderr; 2 after a wrong command or option.
+        int: 0; 1 after an error that the user can fix, which is one line on stderr; 2 after a wrong command or option; 130
+        after Ctrl-C.
     """
     sys.path.append(os.getcwd())  # networks of the user's own modules
     try:

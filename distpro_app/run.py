@@ -13,12 +13,14 @@ from torch import Tensor, nn
 
 from distpro import Distillation
 from distpro.checks import FLAG, check_choice
-from distpro.errors import ArgumentError
+from distpro.errors import ArgumentError, argument_prefix
 from distpro.files import atomic_write
-from distpro.networks import ModelInput, model_input
+from distpro.guessing import chance
+from distpro.networks import ModelInput, check_source, model_input
+from distpro.process import load_process
 from distpro.tracing import find_logits
 
-from .evaluation import accuracy, chance, teacher_distance
+from .evaluation import accuracy, teacher_distance
 from .images import Images, ImageSet, check_readable, find_images, loader
 from .networks import Report, Teacher, build_student, build_teacher, convert_for, count_outputs, image_input, side_of
 from .results import describe, summarise, write_student, write_summary
@@ -140,6 +142,7 @@ def open_run(settings: FolderSettings, resume: bool) -> None:
 
 def _prepared(settings: FolderSettings, resume: bool, report: Report) -> FolderRun:
     """Find the images and build the networks."""
+    _check_names(settings)
     found = find_images(settings.data, settings.labels, settings.held_out, settings.seed)
     found, side = check_readable(found, settings.skip_unreadable, report)
     report(f'{len(found.train)} training images, {len(found.held_out)} held out, {len(found.classes) or "no"} classes')
@@ -163,6 +166,16 @@ def _prepared(settings: FolderSettings, resume: bool, report: Report) -> FolderR
     teacher.network.to(device)
     student.to(device)
     return FolderRun(settings, found, teacher, student, given, identity, resume, report)
+
+
+def _check_names(settings: FolderSettings) -> None:
+    """Refuse names that are misspelt before any image is read."""
+    for key in ('teacher', 'student'):
+        with argument_prefix(f'{key}: '):
+            check_source(getattr(settings, key))
+    if settings.method == 'pathways':
+        with argument_prefix('process: '):
+            load_process(settings.process)
 
 
 def _distillation(run: FolderRun, images: Tensor) -> Distillation:

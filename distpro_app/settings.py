@@ -7,7 +7,7 @@ from typing import Any
 
 from distpro.checks import FLAG, MAX_SEED, check_choice, check_number, check_whole
 from distpro.errors import ArgumentError, first_line
-from distpro.files import atomic_write
+from distpro.files import atomic_write, nearest_path
 
 METHODS = ('pathways', 'kd', 'student')
 WEIGHTS = ('published', 'random')
@@ -150,7 +150,7 @@ def read_settings(path: str) -> dict[str, Any]:
         ArgumentError: If it cannot be read, or has unknown settings.
     """
     if not os.path.isfile(path):
-        raise ArgumentError(f"settings='{path}': there is no such file")
+        raise ArgumentError(f"settings='{path}': there is no such file{nearest_path(path)}")
     try:
         with open(path) as file:
             found = json.load(file)

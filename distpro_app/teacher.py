@@ -4,9 +4,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from distpro.errors import ArgumentError
+from distpro.guessing import chance
 from distpro.tracing import find_logits
 
-from .evaluation import accuracy, chance
+from .evaluation import accuracy
 from .networks import Report, Teacher, classifier_of
 from .settings import FolderSettings
 from .training import Training, build_optimizer

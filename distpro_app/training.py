@@ -15,6 +15,7 @@ from distpro.process import LevelControl
 from .settings import FolderSettings
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises to its value
+OUTWEIGHED = 100  # times the cross-entropy, or that of guessing
 EPOCH_SEEDS = 1000003  # distance of the seeds of runs
 # By optimiser, and whether weights are random.
 LEARNING_RATES = {('sgd', True): 0.05, ('sgd', False): 0.01, ('adamw', True): 1e-3, ('adamw', False): 3e-4}
@@ -75,6 +76,7 @@ class Training:
         self.epochs, self.path, self.seed, self.identity, self.report = epochs, path, seed, identity, report
         self.level = level
         self.cross_entropy: tuple[Tensor, float] | None = None
+        self._outweighed = False
         self.rates = [group['lr'] for group in optimizer.param_groups]
         self.device = next(parameter for module in modules.values() for parameter in module.parameters()).device
 
@@ -91,13 +93,14 @@ class Training:
         first = self._restore() if resume and os.path.exists(self.path) else 0
         steps = self.epochs * len(self.batches)
         for epoch in range(first, self.epochs):
-            start, total = time.perf_counter(), 0.0
+            start, total, self._own = time.perf_counter(), 0.0, 0.0
             torch.manual_seed(self.seed * EPOCH_SEEDS + epoch)
             for module in self.modules.values():
                 module.train()
             for place, (images, labels) in enumerate(self.batches):
                 step = epoch * len(self.batches) + place
                 total += self._step(images.to(self.device), labels.to(self.device), step, steps)
+            self._warn_of_balance(total)
             self._store(epoch + 1)
             every = max(1, self.epochs // 10)
             if (epoch + 1) % every == 0 or epoch + 1 == self.epochs:
@@ -118,12 +121,25 @@ class Training:
                 return 0.
             raise ArgumentError(f'lr={max(self.rates):g}: the training loss is {value} in step {step + 1} of {steps}; pass '
                                 'a lower --lr, or a process of lower weights')
+        self._own += float(self.cross_entropy[0]) if self.cross_entropy is not None else 0.
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         if self.level is not None and self.cross_entropy is not None:
             self._started_again(self.level.observe(progress, *self.cross_entropy, [self.optimizer]))
         return value
+
+    def _warn_of_balance(self, total: float) -> None:
+        """Warn once if the pathways' losses of an epoch are more than 100 times the cross-entropy, or that of guessing."""
+        if self._outweighed or self.cross_entropy is None:
+            return
+        count = len(self.batches)
+        own, pathways = self._own / count, (total - self._own) / count
+        if pathways > OUTWEIGHED * max(own, self.cross_entropy[1]):
+            self._outweighed = True
+            self.report(f'warning: the weighted losses of the pathways are {pathways:.4g} on average, '
+                        f'{pathways / own:.0f} times the cross-entropy of {own:.4g}: the student may learn nothing from its '
+                        'labels; pass a process of lower weights (--process), or compare with --method kd')
 
     def _started_again(self, warning: str | None) -> bool:
         if warning:

@@ -1,13 +1,14 @@
 """Resolve the ``type`` of a config: a class, its registered name with or without a scope, or its import path."""
-import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from mmengine.registry import Registry
 from mmrazor.registry import MODELS
 from torch import nn
 
+from distpro.checks import nearest
 from distpro.errors import argument_prefix
 
 from .errors import ConfigError
@@ -92,6 +93,28 @@ def build(cfg: Any, key: str, **given: Any) -> nn.Module:
         return MODELS.build({**cfg, **given})
 
 
+def arguments_of(kind: Any) -> tuple[list[str], list[str]] | None:
+    """Names of all arguments of a class and of the required ones; None if it accepts any argument, or is no class."""
+    if not inspect.isclass(kind):
+        return None
+    known: dict[str, None] = {}
+    needed = None
+    for parent in kind.__mro__:  # a class with **kwargs passes them to its parent
+        if parent is object or parent.__module__.startswith('torch.') and not issubclass(kind, torch.optim.Optimizer):
+            break
+        if '__init__' not in vars(parent):
+            continue
+        parameters = list(inspect.signature(parent.__init__).parameters.values())[1:]
+        named = [parameter for parameter in parameters if parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)]
+        known.update({parameter.name: None for parameter in named})
+        if needed is None:
+            needed = [parameter.name for parameter in named if parameter.default is parameter.empty]
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return list(known), needed
+    return ([], []) if needed is None else None
+
+
 def check_arguments(kind: Callable, given: Iterable[str], key: str) -> None:
     """Refuse unknown and missing arguments of a class.
 
@@ -103,34 +126,15 @@ def check_arguments(kind: Callable, given: Iterable[str], key: str) -> None:
     Raises:
         ConfigError: If an argument is unknown or missing. The message lists the valid arguments.
     """
-    if not inspect.isclass(kind):
+    found = arguments_of(kind)
+    if found is None:
         return
-    given, known, needed = list(given), {}, None
-    for parent in kind.__mro__:  # a class with **kwargs passes them to its parent
-        if parent is object or parent.__module__.startswith('torch.'):
-            if needed is not None:
-                return  # the class accepts any argument
-            break
-        if '__init__' not in vars(parent):
-            continue
-        parameters = list(inspect.signature(parent.__init__).parameters.values())[1:]
-        named = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
-                 or parameter.kind is parameter.KEYWORD_ONLY]
-        known.update({parameter.name: parameter for parameter in named})
-        if needed is None:
-            needed = [parameter.name for parameter in named if parameter.default is parameter.empty]
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
+    known, needed = found
+    given = list(given)
     name = getattr(kind, '__name__', str(kind))
     for argument in given:
         if argument not in known:
             raise ConfigError(f"{key} has no argument '{argument}'{nearest(argument, known)}; {name} has {', '.join(known)}")
-    missing = [argument for argument in needed or () if argument not in given]
+    missing = [argument for argument in needed if argument not in given]
     if missing:
         raise ConfigError(f'{key} lacks {", ".join(missing)}, required by {name}')
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A suffix for an error message with the most similar known name; empty if no name is similar."""
-    found = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f' (nearest: {found[0]})' if found else ''

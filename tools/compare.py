@@ -1,13 +1,12 @@
 """Compare methods: train every method of a benchmark, skip trainings that are done, and write tables and figures."""
-import argparse
 import sys
 
 from distpro_mm.commands import compare
-from distpro_mm.engine.command_line import run
+from distpro_mm.engine.command_line import Parser, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('benchmark', help='benchmark config, e.g. configs/benchmarks/digits.py')
     parser.add_argument('--work-dir', help='folder of all results (default: work_dirs/benchmark_<name>)')
     parser.add_argument('--teacher-ckpt', help='a checkpoint of the teacher; no teacher is trained then')

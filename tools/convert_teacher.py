@@ -1,14 +1,13 @@
 """Convert a teacher published by RepDistiller or mdistiller into a checkpoint for teacher_ckpt."""
-import argparse
 import sys
 
-from distpro_mm.engine.command_line import add_config_options, run
+from distpro_mm.engine.command_line import Parser, add_config_options, run
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.models.published_checkpoints import convert_teacher
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('checkpoint', help='the published file (.pth)')
     parser.add_argument('config', help='a config with the network as model, or as the teacher of a distillation')
     add_config_options(parser)

@@ -1,14 +1,13 @@
 """Export the student of a distillation as a plain mmpretrain model (student.pth, student.py)."""
-import argparse
 import sys
 
 from distpro_mm.commands import export
-from distpro_mm.engine.command_line import add_config_options, run
+from distpro_mm.engine.command_line import Parser, add_config_options, run
 from distpro_mm.engine.config_file import load_config
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('config', help='config of the training')
     parser.add_argument('checkpoint', help='its checkpoint')
     add_config_options(parser)

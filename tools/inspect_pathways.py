@@ -2,16 +2,15 @@
 
 Needs no data or weights, except for transmitters of the type 'clustered'.
 """
-import argparse
 import sys
 
 from distpro_mm.commands import inspect_pathways
-from distpro_mm.engine.command_line import add_config_options, run
+from distpro_mm.engine.command_line import Parser, add_config_options, run
 from distpro_mm.engine.config_file import load_config
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('config', help='config of a search or a distillation, e.g. configs/distpro/search.py')
     add_config_options(parser)
     args = parser.parse_args()

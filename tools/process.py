@@ -1,14 +1,13 @@
 """List, show, compare, convert and average processes: those of the library by name, and process files by path."""
-import argparse
 import sys
 
 from distpro_mm.commands import average, convert, diff, list_processes, show
-from distpro_mm.engine.command_line import add_config_options, run
+from distpro_mm.engine.command_line import Parser, add_config_options, run
 from distpro_mm.engine.config_file import load_config
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     commands = parser.add_subparsers(dest='command', required=True)
     commands.add_parser('list', help='the processes that can be used by name').set_defaults(
         act=lambda args: list_processes())

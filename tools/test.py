@@ -4,12 +4,12 @@ import os
 import sys
 
 from distpro_mm.commands import evaluate
-from distpro_mm.engine.command_line import add_config_options, run
+from distpro_mm.engine.command_line import Parser, add_config_options, run
 from distpro_mm.engine.config_file import load_config
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('config', help='config of the training')
     parser.add_argument('checkpoint', help='checkpoint of a training, or an exported student')
     add_config_options(parser)

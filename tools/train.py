@@ -4,12 +4,12 @@ import os
 import sys
 
 from distpro_mm.commands import train
-from distpro_mm.engine.command_line import add_config_options, run
+from distpro_mm.engine.command_line import Parser, add_config_options, run
 from distpro_mm.engine.config_file import load_config
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('config', help='config file')
     add_config_options(parser)
     parser.add_argument('--work-dir', help='folder for logs and checkpoints (default: work_dirs/<pair>/<config name>)')

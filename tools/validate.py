@@ -1,13 +1,12 @@
 """Load every method, search and distillation for every pair, and every benchmark; list those that cannot be trained."""
-import argparse
 import sys
 
 from distpro_mm.commands import validate
-from distpro_mm.engine.command_line import run
+from distpro_mm.engine.command_line import Parser, run
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument('configs', nargs='?', default='configs', help='folder of the configs (default: configs)')
     parser.add_argument('--pair', nargs='+', metavar='NAME', help='check only these pairs, and no benchmarks (default: all)')
     parser.add_argument('--build', action='store_true',

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ..checks import FLAG, check_choice
+from ..checks import FLAG, check_choice, nearest
 from ..errors import ArgumentError
 from .weights import Report, load_weights
 
@@ -66,12 +66,8 @@ def build_network(name: str | dict | nn.Module, *, pretrained: bool = False, num
         if pretrained or num_classes is not None or checkpoint or options:
             raise ArgumentError('name is a module, which is built already: leave out the other arguments')
         return name
-    prefix, _, rest = name.partition(':') if isinstance(name, str) else ('', '', '')
+    prefix, rest = check_source(name)
     source = f'name={name!r}'
-    if prefix not in SOURCES or not rest:
-        hint = f': {ELSEWHERE[prefix]}' if prefix in ELSEWHERE and prefix not in SOURCES else ''
-        raise ArgumentError(f'{source} must be SOURCE:NAME with one of the sources {", ".join(SOURCES)}, such as '
-                            f'{EXAMPLE}{hint}')
     if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0):
         raise ArgumentError(f'num_classes={num_classes!r} must be a whole number from 0')
     found = SOURCES[prefix]
@@ -81,3 +77,20 @@ def build_network(name: str | dict | nn.Module, *, pretrained: bool = False, num
     if checkpoint is not None:
         load_weights(network, checkpoint, 'checkpoint', num_classes is not None, report)
     return network
+
+
+def check_source(name: str) -> tuple[str, str]:
+    """The source and the rest of a network's name; imports nothing.
+
+    Args:
+        name (str): SOURCE:NAME, as in :func:`build_network`.
+
+    Raises:
+        ArgumentError: If it is of another form, or the source is unknown. The message has the nearest source.
+    """
+    prefix, _, rest = name.partition(':') if isinstance(name, str) else ('', '', '')
+    if prefix not in SOURCES or not rest:
+        hint = f': {ELSEWHERE[prefix]}' if prefix in ELSEWHERE and prefix not in SOURCES else nearest(prefix, SOURCES)
+        raise ArgumentError(f'name={name!r} must be SOURCE:NAME with one of the sources {", ".join(SOURCES)}, such as '
+                            f'{EXAMPLE}{hint}')
+    return prefix, rest

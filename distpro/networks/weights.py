@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ArgumentError, first_line
+from ..files import nearest_path
 from .library import import_library
 
 # Keys of the weights in a checkpoint; averages (EMA) are what timm and others evaluate, so they come first.
@@ -49,7 +50,7 @@ def read_state(path: str, named: str) -> tuple[State, str]:
         ArgumentError: If the file cannot be read, or has no weights.
     """
     if not os.path.isfile(path):
-        raise ArgumentError(f'{named}: there is no such file')
+        raise ArgumentError(f'{named}: there is no such file{nearest_path(path)}')
     try:
         if path.endswith('.safetensors'):
             content = import_library('safetensors.torch', 'pip install safetensors', named).load_file(path)

@@ -1,8 +1,8 @@
 """Pathways: which teacher layer is compared with which student layer, through which transform."""
 import dataclasses
-import difflib
 from collections.abc import Sequence
 
+from ..checks import nearest
 from ..errors import ArgumentError
 from ..tracing import FeatureTap
 from .names import split_teacher
@@ -65,7 +65,8 @@ def connect(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap],
         if len(set(pairs)) < len(pairs):
             raise ArgumentError(f'{key} has a pair twice: {list(connections)}')
     elif connections not in CONNECTIONS:
-        raise ArgumentError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs")
+        raise ArgumentError(f"{key}='{connections}' is not one of {', '.join(CONNECTIONS)} or a list of pairs"
+                            f'{nearest(connections, CONNECTIONS)}')
     else:
         teachers: dict[str, list[FeatureTap]] = {}
         for tap in transmitters:
@@ -107,6 +108,4 @@ def _named(taps: Sequence[FeatureTap], name: str | int, key: str, where: str) ->
         if name in (tap.name, tap.layer):
             return tap
     names = [tap.name for tap in taps]
-    nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.3)
-    hint = f' (nearest: {nearest[0]})' if nearest else ''
-    raise ArgumentError(f"{key}: '{name}' is not one of the {where} {names}{hint}")
+    raise ArgumentError(f"{key}: '{name}' is not one of the {where} {names}{nearest(str(name), names)}")

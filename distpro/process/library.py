@@ -3,8 +3,9 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from ..checks import FLAG, check_choice
+from ..checks import FLAG, check_choice, nearest
 from ..errors import ProcessError
+from ..files import nearest_path
 from .average import one_transform
 from .process import DistillationProcess
 from .teacher_parts import parsed
@@ -55,7 +56,8 @@ def _load(source: str) -> tuple[DistillationProcess, bool]:
     """A process, and whether it is of the library."""
     known = library()
     if source not in known and not os.path.exists(source):
-        raise ProcessError(f"there is no process file '{source}': run the search first (it writes process.json to its "
+        hint = nearest(source, known) or nearest_path(source)
+        raise ProcessError(f"there is no process file '{source}'{hint}: run the search first (it writes process.json to its "
                            f'work_dir), correct the path, or use one that comes by name: {", ".join(known)}')
     return DistillationProcess.load(known.get(source, source)), source in known
 

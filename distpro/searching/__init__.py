@@ -2,6 +2,7 @@
 from .hypergradient import METHODS, Hypergradient
 from .round import Round, Training
 from .round_search import REFERENCES, RoundSearch, build_searcher, round_epochs
+from .search_watch import RoundWatch, StepWatch
 from .searchers import (
     SEARCHERS,
     AskTell,
@@ -22,6 +23,7 @@ from .unrolled import unrolled
 
 __all__ = [
     'METHODS', 'REFERENCES', 'SEARCHERS', 'AskTell', 'CMAESSearcher', 'EvolutionSearcher', 'GridSearcher', 'Hypergradient',
-    'RandomSearcher', 'Round', 'RoundSearch', 'RpropSearcher', 'Searcher', 'SettingsTrial', 'Step', 'Training', 'Trajectory',
-    'TreeSearcher', 'Trial', 'build_searcher', 'register_searcher', 'round_epochs', 'twice_differentiable', 'unrolled'
+    'RandomSearcher', 'Round', 'RoundSearch', 'RoundWatch', 'RpropSearcher', 'Searcher', 'SettingsTrial', 'Step',
+    'StepWatch', 'Training', 'Trajectory', 'TreeSearcher', 'Trial', 'build_searcher', 'register_searcher', 'round_epochs',
+    'twice_differentiable', 'unrolled'
 ]

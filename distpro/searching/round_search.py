@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import nearest
 from ..errors import ArgumentError, SearchError, argument_prefix
 from ..pathways import PathwayGrid
 from ..process import DistillationProcess, ProcessLike, fit_process, interpolate
@@ -209,7 +210,7 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
     arguments = dict(searcher)
     kind = arguments.pop('type')
     if isinstance(kind, str) and kind not in SEARCHERS:
-        raise ArgumentError(f"searcher.type='{kind}' is not one of {', '.join(SEARCHERS)}")
+        raise ArgumentError(f"searcher.type='{kind}' is not one of {', '.join(SEARCHERS)}{nearest(kind, SEARCHERS)}")
     kind = SEARCHERS[kind] if isinstance(kind, str) else kind
     if not rounds and not max_divisions:
         raise ArgumentError('rounds=0 and max_divisions=0 leave nothing to search for: give one of the two')

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ..comparison import Benchmark, default_workers, run_benchmark
+from ..comparison import Benchmark, LiveLine, default_workers, run_benchmark
 from ..engine.provenance import command, versions
 from ..errors import ConfigError
 from ..reporting import budgets_table, choices_table, comparison_table, draw_accuracy, reach_table, write_csv
@@ -31,7 +31,8 @@ def compare(path: str, work_dir: str | None = None, teacher_ckpt: str | None = N
     benchmark = Benchmark(path, work_dir, teacher_ckpt, methods)
     print(f'{benchmark.name}: {len(benchmark.methods)} methods, {len(benchmark.seeds)} seeds, {jobs} trainings at '
           f'a time, in {benchmark.work_dir}', flush=True)
-    done = run_benchmark(benchmark, jobs, lambda line: print(line, flush=True))
+    with LiveLine() as line:
+        done = run_benchmark(benchmark, jobs, lambda text: print(text, flush=True), line.show)
     tables = _write_tables(benchmark, done['results'], done['choices'])
     _write_report(benchmark, done)
     print('\nTop-1 on the test set after the last epoch; +-: standard deviation over seeds; differences are between runs of '

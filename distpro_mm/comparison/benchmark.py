@@ -6,7 +6,8 @@ from typing import Any
 
 from mmengine.config import Config, ConfigDict
 
-from distpro.checks import check_whole
+from distpro.checks import check_keywords, check_whole, nearest
+from distpro.files import nearest_path
 
 from ..engine.config_file import load_config
 from ..errors import ConfigError
@@ -90,9 +91,11 @@ class Benchmark:
     def __init__(self, path: str, work_dir: str | None = None, teacher_ckpt: str | None = None,
                  only: Sequence[str] | None = None) -> None:
         if not os.path.isfile(path):
-            raise ConfigError(f"there is no benchmark '{path}'; the project's benchmarks are in configs/benchmarks/")
+            raise ConfigError(f"there is no benchmark '{path}'{nearest_path(path)}; the project's benchmarks are in "
+                              'configs/benchmarks/')
         settings = Config.fromfile(path).get('benchmark')
-        if settings is None or set(settings) - REQUIRED - OPTIONAL or REQUIRED - set(settings):
+        check_keywords('benchmark', settings or (), sorted(REQUIRED | OPTIONAL), ConfigError)
+        if settings is None or REQUIRED - set(settings):
             raise ConfigError(f"'{path}' is not a benchmark: it needs benchmark=dict(...) with {sorted(REQUIRED)} and may "
                               f'have {sorted(OPTIONAL)}, got {sorted(settings or [])}')
         self.name = os.path.splitext(os.path.basename(path))[0]
@@ -102,8 +105,8 @@ class Benchmark:
         self.teacher = self._existing(settings.teacher)
         self.teacher_ckpt: str | None = teacher_ckpt or settings.get('teacher_ckpt')
         if self.teacher_ckpt is not None and not os.path.isfile(self.teacher_ckpt):
-            raise ConfigError(f"benchmark.teacher_ckpt='{self.teacher_ckpt}': there is no such file; leave it out to train "
-                              'the teacher')
+            raise ConfigError(f"benchmark.teacher_ckpt='{self.teacher_ckpt}': there is no such file"
+                              f'{nearest_path(self.teacher_ckpt)}; leave it out to train the teacher')
         self.seeds: list[int] = list(settings.seeds)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f'benchmark.seeds={settings.seeds} must be one or more different numbers')
@@ -119,9 +122,7 @@ class Benchmark:
         self.evaluations: int = settings.get('evaluations', 1)
         check_whole('benchmark.evaluations', self.evaluations, error=ConfigError)
         self.tuning = {'ratio': 0.2, 'seeds': [100], 'budget': 1, 'widen': 4, **settings.get('tuning', {})}
-        if set(self.tuning) != {'ratio', 'seeds', 'budget', 'widen'}:
-            raise ConfigError(f"benchmark.tuning has {sorted(self.tuning)}; it may have 'ratio', 'seeds', 'budget' and "
-                              "'widen'")
+        check_keywords('benchmark.tuning', self.tuning, ('ratio', 'seeds', 'budget', 'widen'), ConfigError)
         check_whole('benchmark.tuning.widen', self.tuning['widen'], least=0, error=ConfigError)
         if set(self.tuning['seeds']) & set(self.seeds):
             raise ConfigError(f"benchmark.tuning.seeds={list(self.tuning['seeds'])} are among benchmark.seeds: use "
@@ -149,12 +150,12 @@ class Benchmark:
     @staticmethod
     def _one_of(name: str, known: dict[str, Method], key: str) -> None:
         if name not in known:
-            raise ConfigError(f"{key}='{name}' is not one of {list(known)}")
+            raise ConfigError(f"{key}='{name}' is not one of {list(known)}{nearest(name, known)}")
 
     def _existing(self, config: str) -> str:
         path = os.path.normpath(os.path.join(self.folder, config))
         if not os.path.isfile(path):
-            raise ConfigError(f"benchmark names the config '{config}', and there is no file '{path}'")
+            raise ConfigError(f"benchmark names the config '{config}', and there is no file '{path}'{nearest_path(path)}")
         return path
 
     def _methods(self, settings: dict, key: str) -> dict[str, Method]:
@@ -166,7 +167,8 @@ class Benchmark:
             known = ABLATION_KEYS if 'ablation_of' in given else METHOD_KEYS
             if key == 'benchmark.stages':
                 known = STAGE_KEYS
-            if set(given) - known or not {'config', 'ablation_of'} & set(given):
+            check_keywords(f"{key}: '{name}'", given, sorted(known), ConfigError)
+            if not {'config', 'ablation_of'} & set(given):
                 raise ConfigError(f"{key}: '{name}' has {sorted(given)}; it may have {sorted(known)}")
             given['options'] = dict(given.get('options', {}))
             if 'ablation_of' in given:

@@ -1,7 +1,7 @@
 """A comparison from start to end: which trainings are done when, and which settings are chosen."""
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -13,13 +13,15 @@ from .training import Job, write_initial_student
 from .tuning import Tuning
 
 
-def run_benchmark(benchmark: Benchmark, workers: int, log: Callable[[str], None] = print) -> dict:
+def run_benchmark(benchmark: Benchmark, workers: int, log: Callable[[str], None] = print,
+                  show: Callable[[int, int, Sequence[str], float | None], None] | None = None) -> dict:
     """Run a comparison, except for trainings that are done: the teacher, the tuning, and every method, seed and budget.
 
     Args:
         benchmark (Benchmark): The benchmark.
         workers (int): Trainings at a time, >= 1.
         log (Callable): Called with a message about every training that ends, and other news. Defaults to ``print``.
+        show (Callable, optional): Called when a training starts or ends, see :meth:`.LiveLine.show`. Defaults to None.
 
     Returns:
         dict: 'results': a list of the results of all trainings that succeeded, see :func:`.training.train_job`, with
@@ -35,10 +37,10 @@ def run_benchmark(benchmark: Benchmark, workers: int, log: Callable[[str], None]
                 'share its cores and its memory')
         threads, message = share_cores(workers, sum(other.get('cores', 1) for other in others))
         log(message)
-        return _run(benchmark, workers, threads, log)
+        return _run(benchmark, Scheduler(workers, threads, log, show), log)
 
 
-def _run(benchmark: Benchmark, workers: int, threads: int, log: Callable[[str], None]) -> dict:
+def _run(benchmark: Benchmark, scheduler: Scheduler, log: Callable[[str], None]) -> dict:
     maker = JobMaker(benchmark)
     tunings = {method.name: Tuning(method.name, maker.axes(method), benchmark.tuning['widen'])
                for method in benchmark.methods.values()}
@@ -47,7 +49,6 @@ def _run(benchmark: Benchmark, workers: int, threads: int, log: Callable[[str], 
     runs = [maker.run(method, seed, budget) for method, seed, budget in _runs(benchmark)]
     for name, file in sorted({(job.name, file) for job in runs for file in job.reads}):
         log(f"{name} reads '{file}', which is from before this comparison")
-    scheduler = Scheduler(workers, threads, log)
     scheduler.plan([*tried, *runs])
     for seed in {other.seed for job in [*tried, *runs] for other in (*job.needs, job)}:
         write_initial_student(maker.student, seed, maker.initial_student(seed))

@@ -1,12 +1,13 @@
 """Trains the jobs of a comparison on a pool of processes, each after the jobs that it needs, and reports progress."""
 import concurrent.futures as futures
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from distpro.errors import first_line
 
+from .live_line import duration
 from .pool import Pool
 from .training import Job, read_result, train_job
 
@@ -18,10 +19,14 @@ class Scheduler:
         workers (int): Trainings at a time, >= 1.
         threads (int): Threads of each training, >= 1.
         log (Callable): Called with a message about every job that ends.
+        show (Callable, optional): Called when a job starts or ends, with the arguments of :meth:`.LiveLine.show`. Defaults
+            to None.
     """
 
-    def __init__(self, workers: int, threads: int, log: Callable[[str], None]) -> None:
+    def __init__(self, workers: int, threads: int, log: Callable[[str], None],
+                 show: Callable[[int, int, Sequence[str], float | None], None] | None = None) -> None:
         self.workers, self.threads, self.log = workers, threads, log
+        self._show = show or (lambda *progress: None)
         self.planned: set[str] = set()  # keys of the jobs of the whole comparison, for the time left
         self.results: dict[str, dict] = {}  # by the job's key; {} of a job that failed
         self.killed: set[str] = set()  # keys of jobs whose process was killed once
@@ -73,6 +78,7 @@ class Scheduler:
                     running[pool.submit(train_job, job)] = job
                 if not running:
                     break
+                self._show(*self._done_and_planned(), [_title(job) for job in running.values()], self._left())
                 for future in pool.wait():
                     job = running.pop(future)
                     if isinstance(future.exception(), BrokenProcessPool) and job.key not in self.killed:
@@ -92,17 +98,24 @@ class Scheduler:
                 self.results[job.key] = {}
                 self.log(f'{_title(job)}: left out, because it needs {" and ".join(failed)}')
 
+    def _done_and_planned(self) -> tuple[int, int]:
+        """Numbers of the jobs that are done, those that failed included, and of all jobs."""
+        return len(self.results), max(len(self.planned), len(self.results))
+
+    def _left(self) -> float | None:
+        """Seconds until the end, by the jobs that have ended; None before the first one has."""
+        done, planned = self._done_and_planned()
+        return (time.time() - self.started) / self.trained * (planned - done) if self.trained else None
+
     def _store(self, job: Job, future: futures.Future) -> None:
         """Store the result of a job that has ended, and report it."""
         self.trained += 1
         error = future.exception()
         self.results[job.key] = {} if error else future.result()
-        done = len(self.results)
-        planned = max(len(self.planned), done)
+        done, planned = self._done_and_planned()
         if error is None:
             result = self[job]
-            left = (time.time() - self.started) / self.trained * (planned - done)
-            message = f'{result["accuracy"]:.1f}% in {result["seconds"]:.0f} s; about {_duration(left)} left'
+            message = f'{result["accuracy"]:.1f}% in {result["seconds"]:.0f} s; about {duration(self._left())} left'
         else:
             reason = first_line(error) if str(error).strip() else type(error).__name__
             if isinstance(error, BrokenProcessPool):
@@ -131,9 +144,3 @@ def _short_names(options: Iterable[str]) -> dict[str, str]:
 
 def _rounded(value: Any) -> Any:
     return f'{value:.4g}' if isinstance(value, float) else value
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 7200:
-        return f'{seconds:.0f} s' if seconds < 120 else f'{seconds / 60:.0f} min'
-    return f'{seconds / 3600:.1f} h'

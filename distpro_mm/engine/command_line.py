@@ -8,6 +8,7 @@ from typing import Any
 
 from mmengine.config import DictAction
 
+from distpro.checks import nearest
 from distpro.errors import ArgumentError
 
 from ..errors import ConfigError, DataError, TrainingError
@@ -37,6 +38,20 @@ class OptionsAction(argparse.Action):
         setattr(namespace, self.dest, {**(getattr(namespace, self.dest, None) or {}), **given})
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages about unknown flags and values have the nearest valid one."""
+
+    def error(self, message: str) -> None:
+        """End the program with exit code 2 and a message."""
+        flag = re.match(r'unrecognized arguments: (--[\w-]+)', message)
+        choice = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if flag:
+            message += nearest(flag[1], self._option_string_actions)
+        elif choice:
+            message += nearest(choice[1], re.findall(r"[\w-]+", choice[2]))
+        super().error(message)
+
+
 def add_config_options(parser: argparse.ArgumentParser) -> None:
     """Add the flags of every tool that reads a config: ``--pair`` and ``--cfg-options``."""
     parser.add_argument('--pair', help='pair of teacher and student, the name of a file in configs/_base_/pairs')
@@ -54,7 +69,7 @@ def run(main: Callable[[], None]) -> int:
         main (Callable): The tool.
 
     Returns:
-        int: 0, or 1 after such an error.
+        int: 0; 1 after such an error; 130 after Ctrl-C.
     """
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
@@ -64,4 +79,8 @@ def run(main: Callable[[], None]) -> int:
         message = re.sub(r'^(class `\w+` in [\w./]+: )+', '', str(error))
         print(f'error: {message}', file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print('interrupted: a training continues from its last checkpoint with --resume, a comparison with the same command',
+              file=sys.stderr)
+        return 130
     return 0

@@ -9,11 +9,12 @@ from typing import Any
 
 from mmengine.config import Config
 from mmpretrain.registry import OPTIMIZERS
+from mmrazor.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
 
-from distpro.checks import check_number, check_whole
+from distpro.checks import check_number, check_whole, nearest
 from distpro.errors import ArgumentError, first_line
 
-from ..config_types import name_of
+from ..config_types import arguments_of, class_of, name_of
 from ..errors import ConfigError, DataError
 
 # Pattern of keys that must be numbers, and the check of key and value.
@@ -27,6 +28,7 @@ NUMERIC_PARTS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'default_hooks
 TYPELESS = "{} has no type: give {}"
 PREPROCESSORS = ("that of the student's toolbox, such as 'mmpretrain.ClsDataPreprocessor', 'mmseg.SegDataPreProcessor' or "
                  "'mmdet.DetDataPreprocessor'")
+REGISTRIES = (LOOPS, HOOKS, DATASETS, TRANSFORMS, PARAM_SCHEDULERS, METRICS)
 NUMBER = re.compile(r'\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*')
 
 
@@ -103,7 +105,22 @@ def config_errors(cfg: Config) -> Iterator[None]:
         listed = ', '.join(f'{key}={value!r}' for key, value in arguments.items()
                            if isinstance(value, (str, int, float, bool, tuple)) and key not in ('type', '_scope_'))
         raise ConfigError(f'{" or ".join(keys) or "the config"}: {name}({listed}) cannot be built: {reason} '
-                          f'({type(error).__name__})') from error
+                          f'({type(error).__name__}){_hint(error, arguments["type"])}') from error
+
+
+def _hint(error: BaseException, kind: Any) -> str:
+    """The nearest argument or type in place of one that a class or a registry does not know."""
+    argument = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if argument:
+        classes = [class_of(kind, registry) for registry in (MODELS, *REGISTRIES)]
+        known = [name for found in map(arguments_of, classes) if found for name in found[0]]
+        return nearest(argument[1], known)
+    if isinstance(error, KeyError) and 'registry' in str(error):
+        named = re.search(r'in the (\w+::)?([\w ]+?) registry', str(error))
+        roots = {registry.root for registry in (MODELS, *REGISTRIES) if named is None or registry.name == named[2]}
+        known = [name for root in roots for part in (root, *root.children.values()) for name in part.module_dict]
+        return nearest(name_of(kind), known)
+    return ''
 
 
 def _built(error: BaseException) -> dict | None:

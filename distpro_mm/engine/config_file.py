@@ -9,8 +9,10 @@ from typing import Any
 from mmengine.config import Config
 
 from distpro.errors import first_line
+from distpro.files import nearest_path
 
 from ..errors import ConfigError
+from .config_keys import check_keys
 from .hub_models import expand_hub_models
 
 
@@ -32,7 +34,7 @@ def load_config(path: str, options: dict | None = None, pair: str | None = None)
             configs, or its toolbox is not installed.
     """
     if not os.path.isfile(path):
-        raise ConfigError(f"there is no config file '{path}'; the project's configs are in configs/")
+        raise ConfigError(f"there is no config file '{path}'{nearest_path(path)}; the project's configs are in configs/")
     with _pair_in_environment(pair):
         try:
             cfg = Config.fromfile(path)
@@ -52,6 +54,7 @@ def load_config(path: str, options: dict | None = None, pair: str | None = None)
     if pair is not None and cfg.get('pair') != pair:
         raise ConfigError(f"--pair {pair}: '{path}' " + (f"is of the pair '{cfg.pair}' alone" if 'pair' in cfg else
                                                          'is of no pair') + '; leave --pair out')
+    check_keys(cfg, options or {})
     cfg.merge_from_dict(options or {})
     _drop_delete(cfg._cfg_dict)
     expand_hub_models(cfg)

@@ -24,6 +24,7 @@ from ..models.clustering import LayerClusters
 from ..models.losses.one_label import refuse_recorded_one_label
 from .clustered_layers import cluster_on_training_images, has_clustered_layers
 from .config_errors import PREPROCESSORS, TYPELESS, check_numbers, check_optimizers, config_errors
+from .config_keys import check_late_parts
 from .hooks import ProcessReplayHook, ProgressHook, ReportHook, add_checks, add_once
 from .hub_models import expand_hub_models
 from .loops import DistProSearchLoop
@@ -68,6 +69,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     refuse_stage_references(cfg)
     check_numbers(cfg)
     check_optimizers(cfg)
+    check_late_parts(cfg)
     check_toolbox_options(cfg)
     cfg.launcher = launcher
     kind = cfg.model.get('type')

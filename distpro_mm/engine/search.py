@@ -13,10 +13,13 @@ class Search:
         round_start (int): Iteration at which the present round has started. Defaults to 0.
         iterations (int): Iterations of a round; 0 in a search without rounds. Defaults to 0.
         trajectory (Trajectory, optional): Derivatives through all steps of a round, if the search uses them.
+        loss_of_epoch (float, optional): Held-out loss of the trial that has ended in the last epoch, or mean loss of the
+            epoch's updates in a search without rounds; None if there is none.
     """
     searcher: Searcher | None = None
     hypergradient: Hypergradient | None = None
     trajectory: Trajectory | None = None
+    loss_of_epoch: float | None = None
     round_start: int = 0
     iterations: int = 0
 

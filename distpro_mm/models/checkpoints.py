@@ -8,6 +8,7 @@ from mmengine.runner.checkpoint import _load_checkpoint
 from torch import Tensor, nn
 
 from distpro.errors import argument_prefix, first_line
+from distpro.files import nearest_path
 from distpro.networks.weights import load_state
 
 from ..errors import ConfigError
@@ -31,7 +32,7 @@ def read_weights(path: str, key: str) -> dict:
     """
     key = f"{key}='{path}'"
     if '://' not in path and not os.path.isfile(path):
-        raise ConfigError(f'{key}: there is no such file; correct the path, or train that network first')
+        raise ConfigError(f'{key}: there is no such file{nearest_path(path)}; correct the path, or train that network first')
     try:
         checkpoint = _load_checkpoint(path, map_location='cpu')
     except Exception as error:

@@ -14,7 +14,7 @@ from mmpretrain.registry import MODELS
 from torch import Tensor, nn
 
 from distpro.errors import first_line
-from distpro.files import atomic_write
+from distpro.files import atomic_write, nearest_path
 
 from ..errors import ConfigError
 
@@ -87,7 +87,7 @@ def read_published(path: str) -> dict[str, Tensor]:
     """
     key = f"checkpoint='{path}'"
     if not os.path.isfile(path):
-        raise ConfigError(f'{key}: there is no such file')
+        raise ConfigError(f'{key}: there is no such file{nearest_path(path)}')
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
             checkpoint = torch.load(path, map_location='cpu', weights_only=True)

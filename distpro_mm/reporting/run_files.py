@@ -15,6 +15,7 @@ FACTS = 'run.json'
 REPLAYED = 'replayed.json'
 SEARCHED = 'process.json'
 RESULT = 'result.json'
+OF_SEARCH = ('pathways/', 'search/')  # scalars beside the losses of the training
 TIMES = ('time', 'data_time')
 
 
@@ -120,7 +121,7 @@ def _rows(logs: list[str], facts: dict) -> tuple[list[dict], list[dict]]:
         scale = _iterations_of_epoch(losses, facts)
         metrics = [{**{name: value for name, value in line.items() if name not in (*TIMES, 'step')},
                     'iteration': round(line['step'] * scale)}
-                   for line in lines if 'loss' not in line and not any(name.startswith('pathways/') for name in line)]
+                   for line in lines if 'loss' not in line and not any(name.startswith(OF_SEARCH) for name in line)]
         metrics = [row for row in metrics if len(row) > 1]
         for rows, new in ((training, losses), (evaluations, metrics)):
             start = min((row['iteration'] for row in new), default=math.inf)

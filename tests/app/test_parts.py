@@ -13,8 +13,9 @@ from torch import nn
 
 from distpro import Distillation, ModelInput
 from distpro.errors import ArgumentError
+from distpro.guessing import chance
 from distpro_app.deploy import _write_onnx
-from distpro_app.evaluation import accuracy, chance, teacher_distance
+from distpro_app.evaluation import accuracy, teacher_distance
 from distpro_app.images import ImageSet, find_images, read_image
 from distpro_app.settings import FolderSettings
 from distpro_app.teacher import DECAY, fit_probe

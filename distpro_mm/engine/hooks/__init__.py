@@ -2,6 +2,7 @@ from .atomic_checkpoint_hook import AtomicCheckpointHook
 from .channels_last_hook import ChannelsLastHook
 from .class_count_hook import ClassCountHook
 from .class_names_hook import ClassNamesHook
+from .gradient_norm_hook import GradientNormHook
 from .initial_student_hook import InitialStudentHook
 from .load_checkpoint_hook import LoadCheckpointHook
 from .loss_schedule_hook import LossScheduleHook
@@ -10,10 +11,11 @@ from .process_replay_hook import ProcessReplayHook
 from .profile_hook import ProfileHook
 from .progress_hook import ProgressHook
 from .report_hook import ReportHook
+from .teacher_check_hook import TeacherCheckHook
 from .teacher_classes_hook import TeacherClassesHook
 from .training_watch_hook import TrainingWatchHook
 
-CHECKS = (LoadCheckpointHook, TrainingWatchHook, ClassNamesHook, ClassCountHook)
+CHECKS = (LoadCheckpointHook, TrainingWatchHook, ClassNamesHook, ClassCountHook, TeacherCheckHook, GradientNormHook)
 
 
 def add_checks(runner) -> None:
@@ -29,7 +31,8 @@ def add_once(runner, kind: type) -> None:
 
 
 __all__ = [
-    'ChannelsLastHook', 'ClassCountHook', 'ClassNamesHook', 'InitialStudentHook',
+    'ChannelsLastHook', 'ClassCountHook', 'ClassNamesHook', 'GradientNormHook', 'InitialStudentHook',
     'LoadCheckpointHook', 'LossScheduleHook', 'ProcessRecordHook', 'ProcessReplayHook', 'ProfileHook', 'ProgressHook',
-    'ReportHook', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook', 'add_checks', 'add_once'
+    'ReportHook', 'TeacherCheckHook', 'TeacherClassesHook', 'TrainingWatchHook', 'AtomicCheckpointHook', 'add_checks',
+    'add_once'
 ]

@@ -13,6 +13,7 @@ from ...reporting import draw_process
 from ..provenance import origin
 from ..search import Search
 from ..unwrap import grid_of
+from ..weight_log import log_weights
 
 DRAW_INTERVAL = 60.0  # seconds; a drawing takes up to half a second
 
@@ -24,7 +25,8 @@ class ProcessRecordHook(Hook):
     The process is written to ``work_dir/process.json`` at every checkpoint, at the end, and when the search fails or is
     interrupted. It is drawn in ``work_dir/process.png`` at the same times, but at a checkpoint only if the search has run
     for a minute since its start or the last drawing. The weights in force are logged to the visualizer
-    under ``pathways/<name>``. Search loops add this hook if the config has none.
+    under ``pathways/<name>``, and the held-out loss of each trial under ``search/held_out_loss``, or its mean over each
+    epoch in a search that updates the weights at every step. Search loops add this hook if the config has none.
 
     Args:
         interval (int): Iterations between logged weights. Defaults to 50.
@@ -53,10 +55,13 @@ class ProcessRecordHook(Hook):
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Log the weights."""
         if self.every_n_train_iters(runner, self.interval):
-            grid = grid_of(runner.model)
-            weights = dict(zip(grid.names, grid.weights().tolist()))
-            runner.visualizer.add_scalars({f'pathways/{name}': weight for name, weight in weights.items()},
-                                          step=runner.iter + 1)
+            log_weights(runner, grid_of(runner.model))
+
+    def after_train_epoch(self, runner) -> None:
+        """Log the held-out loss."""
+        loss = runner.train_loop.loss_of_epoch
+        if loss is not None:
+            runner.visualizer.add_scalar('search/held_out_loss', loss, step=runner.iter)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Add the state of the search to the checkpoint, and write the process."""

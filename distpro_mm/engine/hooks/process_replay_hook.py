@@ -25,6 +25,7 @@ from ...errors import ConfigError
 from ...models.guessing import GuessingBaseline, single_label_loss
 from ..search import Search
 from ..unwrap import grid_of, unwrap, wrappers_of
+from ..weight_log import log_weights
 
 
 @HOOKS.register_module()
@@ -54,6 +55,8 @@ class ProcessReplayHook(Hook):
         control_level (bool): Whether a process that is mapped from other networks starts again with lower weights if the
             student is worse than guessing, see :class:`distpro.process.LevelControl`. It needs a classifier with one label
             per image and a cross-entropy, and does nothing for other students. Defaults to True.
+        interval (int): Iterations between weights that are logged to the visualizer under ``pathways/<name>``, >= 1.
+            Defaults to 50.
 
     Attributes:
         restarted (int, optional): The iteration after which the training has last started again.
@@ -71,7 +74,9 @@ class ProcessReplayHook(Hook):
     priority = 'NORMAL'
 
     def __init__(self, process: str | dict, ablation: str = 'process', skip_below: float = 0.0, seed: int = 0,
-                 transfer: str | None = None, fit_length: bool = True, control_level: bool = True) -> None:
+                 transfer: str | None = None, fit_length: bool = True, control_level: bool = True,
+                 interval: int = 50) -> None:
+        check_whole('custom_hooks: ProcessReplayHook.interval', interval, error=ConfigError)
         check_choice('custom_hooks: ProcessReplayHook.control_level', control_level, FLAG, ConfigError)
         check_choice('custom_hooks: ProcessReplayHook.fit_length', fit_length, FLAG, ConfigError)
         check_choice('custom_hooks: ProcessReplayHook.ablation', ablation, ABLATIONS, ConfigError)
@@ -90,6 +95,7 @@ class ProcessReplayHook(Hook):
         self.seed = seed
         self.transfer = transfer
         self.fit_length, self.control_level = fit_length, control_level
+        self.interval = interval
         self.restarted: int | None = None
         self._level: LevelControl | None = None
         self._guessing: GuessingBaseline | None = None
@@ -139,7 +145,10 @@ class ProcessReplayHook(Hook):
         if self._level is not None:
             factor = self._level.factor
             self._level.begin(self._progress(runner))
-        grid_of(runner.model).set_weights(factor * self.schedule[runner.iter], self.skip_below, self.unit)
+        grid = grid_of(runner.model)
+        grid.set_weights(factor * self.schedule[runner.iter], self.skip_below, self.unit)
+        if self.every_n_train_iters(runner, self.interval):
+            log_weights(runner, grid)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
         """Start again with lower weights if the student is worse than guessing."""

@@ -1,6 +1,7 @@
 import functools
 
-from mmengine.dist import all_reduce_params, get_rank
+import torch
+from mmengine.dist import all_reduce, all_reduce_params, get_rank
 from mmengine.optim import OptimWrapperDict
 from mmrazor.registry import LOOPS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch.utils.data import DataLoader
@@ -8,7 +9,7 @@ from torch.utils.data import DataLoader
 from distpro.checks import check_choice, check_whole
 from distpro.errors import argument_prefix
 from distpro.process import DistillationProcess
-from distpro.searching import METHODS, Hypergradient
+from distpro.searching import METHODS, Hypergradient, StepWatch
 
 from ...config_types import is_a
 from ...datasets import seed_all
@@ -70,6 +71,7 @@ class DistProOneStepSearchLoop(SearchLoop):
         self.method, self.radius = method, radius
         _check_constructor(runner.optim_wrapper)
         runner.param_schedulers = _student_schedulers(runner.param_schedulers)
+        self._held_out_losses: list[torch.Tensor] = []  # of the present epoch; they stay on the device
         self._process: DistillationProcess | None = None  # alpha at every step that updates it
 
     def process(self) -> DistillationProcess | None:
@@ -112,6 +114,9 @@ class DistProOneStepSearchLoop(SearchLoop):
                                                functools.partial(all_reduce_params, op='mean'))
         self._held_out = endless(self.held_out_dataloader, -(-self._iter // self.alpha_interval))
         self._price = self.price()
+        grid = self.model.distiller.grid
+        first = grid.alpha.detach() if self._process is None else torch.as_tensor(self._process.alpha[0]).to(grid.alpha)
+        self._watch = StepWatch(grid.weighting(first))
 
     def stop(self) -> None:
         """Leave the optimiser as it was, and end the held-out loader's workers."""
@@ -140,13 +145,36 @@ class DistProOneStepSearchLoop(SearchLoop):
             self.model.cache_batch(False)
         return outputs
 
+    def run_epoch(self) -> None:
+        """Iterate an epoch."""
+        self._held_out_losses = []
+        super().run_epoch()
+
+    def end_epoch(self) -> None:
+        """Note the held-out loss, and warn if the search goes wrong."""
+        self.loss_of_epoch = None
+        if not self._held_out_losses or self._process is None:
+            return
+        mean = torch.stack(self._held_out_losses).mean()
+        all_reduce(mean, op='mean')
+        self.loss_of_epoch = float(mean)
+        grid = self.model.distiller.grid
+        progress, weights = self._iter / self._max_iters, grid.weighting(grid.alpha.detach())
+        for warning in self._watch.after_epoch(progress, len(self._process), weights, self.loss_of_epoch):
+            self.runner.logger.warning(warning)
+
     def _update_alpha(self, held_out_batch: dict) -> None:
         """One step of alpha's optimiser."""
         model = self.model
         seed_all(self.runner.seed, get_rank(), self._iter, 1)  # loading a batch in this process has left another state
         had_fallback = self.hypergradient.fallback_reason
-        gradient = self.hypergradient.after_step(lambda: self.held_out_loss(held_out_batch), model.cached_features,
-                                                 model.distiller.grid.sensitivities())
+
+        def held_out_loss() -> torch.Tensor:
+            loss = self.held_out_loss(held_out_batch)
+            self._held_out_losses.append(loss.detach())
+            return loss
+
+        gradient = self.hypergradient.after_step(held_out_loss, model.cached_features, model.distiller.grid.sensitivities())
         if self.hypergradient.fallback_reason != had_fallback:
             self.runner.logger.warning('The student has an operation without forward-mode derivative, so the search uses '
                                        f"method='differences' from here on: {self.hypergradient.fallback_reason}")

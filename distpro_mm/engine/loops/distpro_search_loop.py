@@ -11,15 +11,7 @@ from torch.utils.data import DataLoader
 
 from distpro.errors import argument_prefix, first_line
 from distpro.process import DistillationProcess
-from distpro.searching import (
-    REFERENCES,
-    Round,
-    RoundSearch,
-    Searcher,
-    Trajectory,
-    build_searcher,
-    round_epochs,
-)
+from distpro.searching import REFERENCES, Round, RoundSearch, RoundWatch, Searcher, Trajectory, build_searcher, round_epochs
 from distpro.searching.arguments import check_numbers, check_references
 
 from ...datasets import seed_all
@@ -138,6 +130,7 @@ class DistProSearchLoop(SearchLoop):
         self.search = RoundSearch(self.model.distiller.grid,
                                   Round(self.training, self.iterations, self.differentiates, memory, max_growth),
                                   self.searcher, self.repeats)
+        self._watch = RoundWatch(self.search, 'train_cfg.')
         self.round_start = 0  # iteration at which the present round has started
         self._expect_another_round()
 
@@ -244,6 +237,7 @@ class DistProSearchLoop(SearchLoop):
 
     def end_epoch(self) -> None:
         """After a round, measure and report it."""
+        self.loss_of_epoch = None
         if self._iter % self.iterations:
             return
         searcher, trial = self.searcher, self.search.trial
@@ -253,8 +247,11 @@ class DistProSearchLoop(SearchLoop):
             self.check_finite(trial.loss if loss is not None else 0., 'the held-out loss')
         if loss is None:
             return
+        self.loss_of_epoch = loss
         is_lowest = not trial.confirms and trial.finite and (lowest is None or loss < lowest)
         self.runner.logger.info(self.search.report(trial) + ', the lowest so far' * is_lowest)
+        for warning in self._watch.after_trial():
+            self.runner.logger.warning(warning)
         self._expect_another_round()
         if searcher.finished:
             self._report()

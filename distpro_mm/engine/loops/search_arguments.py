@@ -7,11 +7,12 @@ from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmrazor.engine import StopDistillHook
 from mmrazor.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
+from distpro.checks import nearest
 from distpro.errors import argument_prefix
 from distpro.searching import SEARCHERS, Searcher
 from distpro.searching.optimizer_step import check_differentiable
 
-from ...config_types import check_arguments, is_a, nearest
+from ...config_types import check_arguments, is_a
 from ...errors import ConfigError
 from ..hooks import LossScheduleHook
 from ..optimizers import DistProOptimWrapperConstructor

@@ -1,0 +1,175 @@
+"""A training of a student with any networks and loaders, as a search sees it."""
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .distillation import Distillation
+from .errors import ArgumentError
+from .guessing import TeacherCheck
+from .pathways.names import split_teacher
+from .random_state import preserve_random_states
+from .searching.round import copied
+from .teachers import Network
+
+Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+Schedulers = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
+TEACHER_ADVICE = ('Check its weights, the size and normalisation of its images, and the order of its classes, or pass '
+                  'logits={} to use its features alone')
+
+
+class PlainTraining(nn.Module):
+    """A training of the student, for :class:`distpro.searching.Round`; a module of student and transforms."""
+
+    def __init__(self, student: nn.Module, teacher: Network, train_loader: Iterable, held_out_loader: Iterable,
+                 criterion: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizers, scheduler: Schedulers | None,
+                 seed: int, distillation: dict[str, Any]) -> None:
+        super().__init__()
+        self._was = copied(student.state_dict()), student.training
+        self.train_loader, self.held_out_loader, self.criterion = train_loader, held_out_loader, criterion
+        self.make_scheduler, self.seed, self.iterations, self.round = scheduler or _cosine, seed, 1, 0
+        try:
+            self.epoch_iterations = len(train_loader)  # type: ignore[arg-type]  # has one, or else the error
+        except TypeError:
+            raise ArgumentError('train_loader must have a length, the number of its batches') from None
+        self.device = next(student.parameters()).device
+        images, labels = self._moved(next(iter(train_loader)))
+        if 'logits' not in distillation and _several_labels(labels):
+            raise ArgumentError('logits: the default KLDivergence(4) assumes one label per image, but images of '
+                                'train_loader have several; give losses per logit, such as '
+                                'logits=dict(mse=torch.nn.MSELoss()), or logits={}')
+        student.train()
+        self.kd = Distillation(student, teacher, images[:2], **distillation)
+        self.student = student
+        self.optimizer = optimizer([*student.parameters(), *self.kd.parameters()])
+
+    @property
+    def model(self) -> nn.Module:
+        return self
+
+    def start(self, iterations: int) -> None:
+        """Set the number of iterations of a round."""
+        self.iterations = iterations
+        self.scheduler = self.make_scheduler(self.optimizer, iterations)
+
+    def begin(self, round: int) -> None:
+        """Prepare a round, counted from 1, each with its random numbers."""
+        self.round = round
+        self.student.train()
+
+    def close(self) -> None:
+        """Give the student back as it was."""
+        self.kd.close()
+        self.student.load_state_dict(self._was[0])
+        self.student.train(self._was[1])
+
+    def check_teachers(self) -> list[str]:
+        """A warning for each teacher with logits that is no better than guessing; none if that cannot be known."""
+        taps, check = (self.kd.grid.logit_taps or [])[:-1], TeacherCheck()
+        self._seed(-3)
+        for images, labels in map(self._moved, self.train_loader if taps else ()):
+            if labels.ndim != 1 or labels.is_floating_point():
+                return []
+            logits = self.kd.teachers.read(taps, (images, ), {})
+            check.observe({split_teacher(name)[0]: given for name, given in logits.items()}, labels)
+            if check.done:
+                break
+        return check.warnings(TEACHER_ADVICE) if taps else []
+
+    def guessing(self) -> float:
+        """Loss of a classifier that gives all classes the same probability; infinity if it cannot be computed."""
+        taps = self.kd.grid.logit_taps
+        if taps is None:
+            return math.inf
+        labels = torch.arange(taps[-1].shape[0], device=self.device)
+        try:
+            return float(self.criterion(torch.zeros(len(labels), len(labels), device=self.device), labels))
+        except Exception:  # labels of another kind
+            return math.inf
+
+    def _moved(self, batch: Any) -> Sequence[Tensor]:
+        return [part.to(self.device) for part in _pair(batch, 'train_loader')]
+
+    def _seed(self, *place: int) -> None:
+        number = self.seed
+        for part in (self.round, *place):
+            number = (number * 1000003 + part + 1) % 2**63
+        torch.manual_seed(number)
+
+    def state(self) -> dict:
+        return dict(model=self.state_dict(), optimizer=self.optimizer.state_dict(),
+                    scheduler=self.scheduler.state_dict())
+
+    def set_state(self, state: dict) -> None:
+        self.load_state_dict(state['model'])
+        self.optimizer.load_state_dict(state['optimizer'])
+        self.scheduler.load_state_dict(state['scheduler'])
+
+    def batches(self, iteration: int) -> Iterator[Any]:
+        """The round's batches from an iteration on; the loader draws its order from a seed of each epoch."""
+        for epoch in itertools.count(iteration // self.epoch_iterations):
+            if epoch * self.epoch_iterations >= self.iterations:
+                return
+            self._seed(-1, epoch)
+            start = max(iteration - epoch * self.epoch_iterations, 0)
+            yield from itertools.islice(map(self._moved, self.train_loader), start, None)
+
+    def take_step(self, iteration: int, batch: Any, weights: Tensor) -> Tensor:
+        with preserve_random_states(self.device):  # the loader draws its order from them
+            self._seed(iteration)
+            self.kd.grid.set_weights(weights)
+            loss = self(batch)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            self.scheduler.step()
+        return loss
+
+    def forward(self, batch: Any) -> Tensor:
+        """Tensor: The training loss of a batch with the weights in force."""
+        images, labels = batch
+        out = self.kd.compare((images, ), {})
+        return self.criterion(out.logits, labels) + out.loss
+
+    def training_loss(self, parameters: dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
+        self._seed(iteration)
+        with self.kd.grid.using_weights(weights):
+            return torch.func.functional_call(self, parameters, (batch, ))
+
+    def held_out_losses(self) -> Iterator[Tensor]:
+        self._seed(-2)
+        batches = [_pair(batch, 'held_out_loader') for batch in self.held_out_loader]
+        images = sum(len(batch[0]) for batch in batches)
+        for number, batch in enumerate(batches):
+            self._seed(-2, number)  # a loader with workers leaves the random state as it was
+            yield self._held_out_loss(batch, images)
+
+    def _held_out_loss(self, batch: Sequence[Tensor], images: int) -> Tensor:
+        """A batch's share of the held-out loss. Only this batch is on the device, and only as long as its loss is."""
+        inputs, labels = self._moved(batch)
+        return self.criterion(self.kd.get_logits(self.student(inputs)), labels) * (len(inputs) / images)
+
+    def any_process(self, flag: Tensor) -> bool:
+        return bool(flag)
+
+    def average(self, tensors: list[Tensor]) -> None:
+        """Nothing: a search runs in one process."""
+
+
+def _pair(batch: Any, loader: str) -> Sequence[Tensor]:
+    """The batch; refuses one that is no pair."""
+    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+        raise ArgumentError(f'{loader}: a batch must be a pair (images, labels), got {type(batch).__name__}')
+    return batch
+
+
+def _several_labels(labels: Tensor) -> bool:
+    """Whether labels are those of several classes per image [B, K]; shares of the classes, as of mixed images, are not."""
+    return labels.ndim == 2 and bool((labels.sum(1) - 1).abs().max() > 1e-3)
+
+
+def _cosine(optimizer: torch.optim.Optimizer, iterations: int) -> torch.optim.lr_scheduler.LRScheduler:
+    return torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, iterations)
