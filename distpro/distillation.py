@@ -83,6 +83,7 @@ class Distillation(nn.Module):
 
     Attributes:
         grid (PathwayGrid): The pathways, their transforms and the weights in force.
+        teachers (Teachers): The forwards of the teachers, see :class:`distpro.teachers.Teachers`.
         level (LevelControl, optional): State of :meth:`control_level`, for checkpoints; None for a process of this pair.
 
     Raises:

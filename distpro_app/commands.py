@@ -125,23 +125,28 @@ def _export(source: Annotated[str, typer.Argument(help='Folder of a finished dis
             options: Options = None, pair: Pair = None,
             out: Annotated[str | None, typer.Option(help='Folder to write to; by default the folder of the run, or '
                                                        'student.')] = None,
-            formats: Annotated[str, typer.Option(help=FORMATS_HELP)] = 'pt2,onnx') -> None:
-    """Export a student: of a folder's run to pt2 and ONNX, of a config to a plain model of its toolbox.
+            formats: Annotated[str | None, typer.Option(help=f'{FORMATS_HELP} By default pt2,onnx. Of a config, also mm: a '
+                                                        'plain model of its toolbox, the default.')] = None) -> None:
+    """Export a student: of a folder's run to pt2 and ONNX, of a config to a plain model of its toolbox, pt2 and ONNX.
 
     \b
     distpro export distilled --formats onnx
     distpro export configs/distpro/distill.py work_dirs/vgg13_vgg8_cifar100/distill/epoch_240.pth --out student
+    distpro export configs/distpro/distill.py work_dirs/vgg13_vgg8_cifar100/distill/epoch_240.pth --formats mm,onnx
     """
     if source.endswith('.py'):
         if checkpoint is None:
             raise typer.BadParameter('a config needs its checkpoint', param_hint='CHECKPOINT')
-        run_toolbox(lambda toolbox: toolbox.export(read_config(source, options, pair), checkpoint, out or 'student'))
+        from .config_export import TOOLBOX, config_formats, export_config
+        chosen = config_formats(formats or TOOLBOX)
+        run_toolbox(lambda toolbox: export_config(toolbox, read_config(source, options, pair), checkpoint, chosen,
+                                                  out or 'student'))
         return
     if checkpoint is not None or options or pair:
         raise ArgumentError(f"'{source}' is a folder of distpro distill, for which CHECKPOINT, KEY=VALUE and --pair have no "
                             'meaning; a config ends in .py')
     from .results import export_run
-    for name, path in export_run(source, formats_of(formats), out).items():
+    for name, path in export_run(source, formats_of(formats or 'pt2,onnx'), out).items():
         print(f'{name}: {path}')
 
 

@@ -30,11 +30,13 @@ class Description:
         classes (list[str]): Names of the classes in the order of the logits; empty if there are none.
         input (ModelInput): The images: RGB in [0, 1], the shorter side resized to ``size`` (bilinear, with antialiasing),
             the centre cut out, minus ``mean``, divided by ``std``.
+        preparation (dict[str, Any]): Entries of the images in :meth:`as_dict` that differ. Defaults to none.
     """
     network: str
     outputs: int
     classes: list[str]
     input: ModelInput
+    preparation: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """dict: The description for JSON."""
@@ -42,7 +44,8 @@ class Description:
         return dict(network=self.network, num_classes=self.outputs, classes=self.classes, input=dict(
             name='images', shape=['batch', 3, height, width], type='float32', color='rgb', scale=1 / 255,
             resize_shorter_side=height, interpolation='bilinear, antialiased', center_crop=[height, width],
-            mean=list(self.input.mean or ()), std=list(self.input.std or ())), output=dict(name='logits'))
+            mean=list(self.input.mean or ()), std=list(self.input.std or ())) | self.preparation,
+            output=dict(name='logits'))
 
 
 class LogitsOnly(nn.Module):
@@ -77,9 +80,17 @@ def deploy(student: nn.Module, description: Description, examples: Tensor, forma
         ArgumentError: If a format needs a library that is missing, the network cannot be exported, or outputs differ.
     """
     student.cpu().eval()
-    paths = dict(weights=os.path.join(out, 'student.pth'), description=os.path.join(out, 'student.json'))
+    paths = dict(weights=os.path.join(out, 'student.pth'))
     with atomic_write(paths['weights']) as temporary:
         torch.save(student.state_dict(), temporary)
+    return paths | write_formats(student, description, examples, formats, out)
+
+
+def write_formats(student: nn.Module, description: Description, examples: Tensor, formats: Sequence[str], out: str
+                  ) -> dict[str, str]:
+    """Write the description and the exported files alone; arguments, paths and errors as of :func:`deploy`."""
+    student.cpu().eval()
+    paths = dict(description=os.path.join(out, 'student.json'))
     described = description.as_dict()
     with atomic_write(paths['description']) as temporary, open(temporary, 'w') as file:
         json.dump(described, file, indent=2)

@@ -43,6 +43,8 @@ def with_options(command: Callable) -> Callable:
             flags = [f'{flags[0]}/--no-{flags[0][2:]}']
         elif field.name in CHOICES:
             kind = Literal[CHOICES[field.name]]
+        elif field.name == 'teacher':
+            kind = list[str]
         elif field.name == 'formats':
             kind, text = str, f'{FORMATS_HELP} Default: both.'
         found.append((field.name, kind | None, typer.Option(*flags, show_default=False, help=text)))
@@ -80,7 +82,7 @@ def settings_of(given: dict[str, Any], file: str | None) -> FolderSettings:
     """
     settings = read_settings(file) if file is not None else {}
     settings |= {name: formats_of(value) if name == 'formats' else value
-                 for name, value in given.items() if value is not None}
+                 for name, value in given.items() if value is not None and value != []}
     for name in ('data', 'teacher', 'student'):
         if name not in settings:
             raise typer.BadParameter(f'give --{name}, or --settings with a file that has it', param_hint=f'--{name}')

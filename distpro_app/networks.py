@@ -33,10 +33,11 @@ class Teacher:
     input: ModelInput | None
 
 
-def build_teacher(settings: FolderSettings, classes: int, report: Report) -> Teacher:
-    """Build the teacher.
+def build_teacher(name: str, settings: FolderSettings, classes: int, report: Report) -> Teacher:
+    """Build a teacher.
 
     Args:
+        name (str): Its name, see :func:`distpro.build_network`.
         settings (FolderSettings): The settings.
         classes (int): Number of classes; 0 without labels.
         report (Callable): Is given a line for what is loaded.
@@ -48,17 +49,17 @@ def build_teacher(settings: FolderSettings, classes: int, report: Report) -> Tea
     wanted = 0 if headless else classes or None
     pretrained = settings.teacher_weights == 'published' and not settings.teacher_ckpt
     with argument_prefix('teacher: '):
-        network = build_network(settings.teacher, pretrained=pretrained,
+        network = build_network(name, pretrained=pretrained,
                                 num_classes=None if pretrained and not headless else wanted)
         expected = model_input(network)
         side = settings.teacher_size or side_of(expected) or settings.image_size or SIDES[1]
         outputs = count_outputs(network, side)
         new = not pretrained
         if pretrained and wanted and outputs not in (0, wanted):
-            network = build_network(settings.teacher, pretrained=True, num_classes=wanted)
+            network = build_network(name, pretrained=True, num_classes=wanted)
             outputs, new = count_outputs(network, side), True
         if outputs and wanted and outputs != wanted:
-            raise ArgumentError(f"'{settings.teacher}' returns {outputs} logits, and the folder has {wanted} classes")
+            raise ArgumentError(f"'{name}' returns {outputs} logits, and the folder has {wanted} classes")
     if settings.teacher_ckpt:
         found = classifier_of(network, torch.randn(2, 3, side, side)) if outputs else None
         before = found.weight.detach().clone() if found is not None else None

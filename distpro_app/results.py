@@ -25,34 +25,42 @@ ROWS = (('accuracy', 'held-out images right', lambda value: f'{100 * value:.1f} 
         ('latency_ms', 'latency of one image in ms', lambda value: f'{value:.1f}'))
 
 
-def summarise(student: nn.Module, teacher: nn.Module | None, images: Tensor) -> dict[str, Any]:
-    """Size and latency of both networks.
+def summarise(student: nn.Module, teachers: dict[str, nn.Module], images: Tensor) -> dict[str, Any]:
+    """Size and latency of all networks.
 
     Args:
         student (nn.Module): The student.
-        teacher (nn.Module, optional): The teacher; None if none was used.
+        teachers (dict[str, nn.Module]): The teachers by name, a single one under ''; empty if none was used.
         images (Tensor): Normalised images [B, 3, H, W].
 
     Returns:
         dict[str, Any]: 'student' and 'teacher', each with 'parameters', 'megabytes' (10^6 bytes) and 'latency_ms' (one
-            image, with 'threads' threads on 'device').
+            image, with 'threads' threads on 'device'). Several teachers are by name under 'teachers'.
     """
     device = next(student.parameters()).device
     summary: dict[str, Any] = dict(device=str(device), threads=torch.get_num_threads())
-    for name, network in dict(student=student, teacher=teacher).items():
-        if network is not None:
-            summary[name] = dict(size(network), latency_ms=latency(network, images.to(device)))
+
+    def described(network: nn.Module) -> dict[str, float]:
+        return dict(size(network), latency_ms=latency(network, images.to(device)))
+
+    summary['student'] = described(student)
+    if '' in teachers:
+        summary['teacher'] = described(teachers[''])
+    elif teachers:
+        summary['teachers'] = {name: described(network) for name, network in teachers.items()}
     return summary
 
 
 def table(summary: dict[str, Any]) -> str:
     """The summary as text: a row for each quantity, a column for each network."""
-    names = [name for name in ('teacher', 'student') if name in summary]
-    lines = [f'{"":28}' + ''.join(f'{name:>14}' for name in names)]
+    networks = {name: summary[name] for name in ('teacher', 'student') if name in summary}
+    networks = {**summary.get('teachers', {}), **networks}
+    widths = {name: max(14, len(name) + 2) for name in networks}
+    lines = [f'{"":28}' + ''.join(f'{name:>{width}}' for name, width in widths.items())]
     for key, title, text in ROWS:
-        if any(key in summary[name] for name in names):
-            cells = [text(summary[name][key]) if key in summary[name] else '' for name in names]
-            lines.append(f'{title:28}' + ''.join(f'{cell:>14}' for cell in cells))
+        if any(key in found for found in networks.values()):
+            cells = {name: text(found[key]) if key in found else '' for name, found in networks.items()}
+            lines.append(f'{title:28}' + ''.join(f'{cells[name]:>{width}}' for name, width in widths.items()))
     distances = summary.get('distance_to_teacher')
     if distances:
         lines += ['', f'{"distance to the teacher":28}{"before":>14}{"after":>14}']

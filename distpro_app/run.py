@@ -40,7 +40,7 @@ class FolderRun:
     Args:
         settings (FolderSettings): The settings.
         images (Images): The images.
-        teacher (Teacher): The teacher.
+        teachers (dict[str, Teacher]): The teachers by the names of their pathways; a single one has the name ''.
         student (nn.Module): The student.
         given (ModelInput): The images that the loaders make.
         identity (str): What the checkpoints belong to.
@@ -49,7 +49,7 @@ class FolderRun:
     """
     settings: FolderSettings
     images: Images
-    teacher: Teacher
+    teachers: dict[str, Teacher]
     student: nn.Module
     given: ModelInput
     identity: str
@@ -68,6 +68,16 @@ class FolderRun:
     def training(self) -> torch.utils.data.DataLoader:
         """DataLoader: The training images as both networks are trained with them, stored once."""
         return self.loader(augmented=True)
+
+    @property
+    def networks(self) -> dict[str, nn.Module]:
+        """dict[str, nn.Module]: The networks of the teachers by name."""
+        return {name: teacher.network for name, teacher in self.teachers.items()}
+
+    @property
+    def has_logits(self) -> bool:
+        """bool: Whether a teacher returns logits."""
+        return any(teacher.outputs for teacher in self.teachers.values())
 
     def path(self, name: str) -> str:
         """str: A file in the folder of results."""
@@ -92,20 +102,16 @@ def distill_folder(settings: FolderSettings, resume: bool, report: Report = prin
     run = _prepared(settings, resume, report)
     held_out = run.loader(held_out=True)
     uses_teacher = settings.method != 'student'
-    teacher_accuracy = None
-    if uses_teacher and settings.labels and run.teacher.outputs:
-        adapt_teacher(run.teacher, settings, run.loader(), run.training, held_out,
-                      run.path('teacher_checkpoint.pth'), run.identity, resume, report)
-        teacher_accuracy = check_teacher(run.teacher.network, held_out, [label for _, label in run.images.held_out], report)
+    accuracies = _adapted(run, held_out) if uses_teacher and settings.labels else {}
     kd = _distillation(run, next(iter(run.loader()))[0]) if uses_teacher else None
     start = teacher_distance(kd, held_out) if kd is not None and not settings.labels else {}
     _train_student(run, kd, held_out)
     images = next(iter(held_out))[0]
-    summary = summarise(run.student, run.teacher.network if uses_teacher else None, images)
+    summary = summarise(run.student, run.networks if uses_teacher else {}, images)
     if settings.labels:
         summary['student']['accuracy'] = accuracy(run.student, held_out)
-        if teacher_accuracy is not None:
-            summary['teacher']['accuracy'] = teacher_accuracy
+        for name, found in accuracies.items():
+            (summary['teachers'][name] if name else summary['teacher'])['accuracy'] = found
         share, limit = chance([label for _, label in run.images.held_out])
         if summary['student']['accuracy'] <= limit:
             report(f'warning: the student has learnt no more than guessing, which is right on {percent(share)}: pass '
@@ -118,6 +124,23 @@ def distill_folder(settings: FolderSettings, resume: bool, report: Report = prin
     summary['files'] = write_student(run.student, description, images, settings.formats, settings.out, report)
     write_summary(summary, settings.out)
     return summary
+
+
+def _adapted(run: FolderRun, held_out: torch.utils.data.DataLoader) -> dict[str, float]:
+    """Adapt the teachers to the classes; accuracies on held-out images by name, of teachers with logits."""
+    accuracies = {}
+    for name, teacher in run.teachers.items():
+        if teacher.outputs:
+            report = _report_of(name, run.report)
+            adapt_teacher(teacher, run.settings, run.loader(), run.training, held_out,
+                          run.path(f'teacher_checkpoint{f"_{name}" * bool(name)}.pth'), run.identity, run.resume, report)
+            accuracies[name] = check_teacher(teacher.network, held_out, [label for _, label in run.images.held_out], report)
+    return accuracies
+
+
+def _report_of(name: str, report: Report) -> Report:
+    """A report whose lines begin with the name of one of several teachers."""
+    return (lambda line: report(f'{name}: {line}')) if name else report
 
 
 def open_run(settings: FolderSettings, resume: bool) -> None:
@@ -147,15 +170,19 @@ def _prepared(settings: FolderSettings, resume: bool, report: Report) -> FolderR
     found, side = check_readable(found, settings.skip_unreadable, report)
     report(f'{len(found.train)} training images, {len(found.held_out)} held out, {len(found.classes) or "no"} classes')
     torch.manual_seed(settings.seed)
-    teacher = build_teacher(settings, len(found.classes), report)
-    outputs = len(found.classes) or teacher.outputs
-    if settings.method == 'kd' and not teacher.outputs:
+    teachers = {name: build_teacher(network, settings, len(found.classes), _report_of(name, report))
+                for name, network in settings.teachers.items()}
+    of_teachers = [teacher.outputs for teacher in teachers.values() if teacher.outputs]
+    outputs = len(found.classes) or next(iter(of_teachers), 0)
+    if settings.method == 'kd' and not of_teachers:
         raise ArgumentError("method='kd': the teacher has no logits; take method='pathways'")
-    wanted = image_input(settings, teacher.input, None, side)
+    known = next((teacher.input for teacher in teachers.values() if teacher.input is not None), None)
+    wanted = image_input(settings, known, None, side)
     student = build_student(settings, outputs, side_of(wanted) or side, report)
-    given = image_input(settings, teacher.input, model_input(student), side)
-    convert_for(teacher, given, settings.teacher_size)
-    count_outputs(teacher.network, side_of(given) or side)  # an early error
+    given = image_input(settings, known, model_input(student), side)
+    for teacher in teachers.values():
+        convert_for(teacher, given, settings.teacher_size)
+        count_outputs(teacher.network, side_of(given) or side)  # an early error
     open_run(settings, resume)
     with atomic_write(os.path.join(settings.out, SPLIT)) as temporary, open(temporary, 'w') as file:
         file.writelines(f'{os.path.relpath(path, settings.data)}\n' for path, _ in found.held_out)
@@ -163,9 +190,9 @@ def _prepared(settings: FolderSettings, resume: bool, report: Report) -> FolderR
         getattr(settings, field.name) for field in dataclasses.fields(settings)
         if field.name not in WITHOUT_EFFECT)]).encode()).hexdigest()
     device = settings.device if settings.device != 'auto' else 'cuda' if torch.cuda.is_available() else 'cpu'
-    teacher.network.to(device)
-    student.to(device)
-    return FolderRun(settings, found, teacher, student, given, identity, resume, report)
+    for network in (student, *(teacher.network for teacher in teachers.values())):
+        network.to(device)
+    return FolderRun(settings, found, teachers, student, given, identity, resume, report)
 
 
 def _check_names(settings: FolderSettings) -> None:
@@ -185,15 +212,17 @@ def _distillation(run: FolderRun, images: Tensor) -> Distillation:
     process: Any = KD if settings.method == 'kd' else settings.process
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter('always', UserWarning)
-        kd = Distillation(run.student, run.teacher.network, images[:2].to(device), connections='nearest_depth',
-                          process=process, transfer=True, steps=settings.epochs * len(run.loader(augmented=True)),
-                          logits=None if run.teacher.outputs else {})
+        kd = Distillation(run.student, run.networks.get('', run.networks), images[:2].to(device),
+                          connections='nearest_depth', process=process, transfer=True,
+                          steps=settings.epochs * len(run.loader(augmented=True)),
+                          logits=None if run.has_logits else {})
     for warning in caught:
         if 'distpro' in warning.filename:
             run.report(f'warning: {warning.message}')
-    compared = ('features alone' if not run.teacher.outputs else
+    compared = ('features alone' if not run.has_logits else
                 'logits alone' if settings.method == 'kd' else 'features and logits')
-    run.report(f'the teacher teaches by its {compared}: {len(kd.grid.pathways)} pathways')
+    who = 'the teacher teaches by its' if '' in run.teachers else 'the teachers teach by their'
+    run.report(f'{who} {compared}: {len(kd.grid.pathways)} pathways')
     return kd
 
 

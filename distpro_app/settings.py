@@ -3,6 +3,7 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 from typing import Any
 
 from distpro.checks import FLAG, MAX_SEED, check_choice, check_number, check_whole
@@ -24,7 +25,8 @@ class FolderSettings:
     Args:
         data (str): Folder with ``train/CLASS/`` and ``val/CLASS/``, or with ``CLASS/`` alone, which is split. Without
             ``labels``, any folder with images.
-        teacher (str): Name of the teacher, see :func:`distpro.build_network`.
+        teacher (str or tuple[str]): Name of the teacher, see :func:`distpro.build_network`. It may be given several times;
+            then the student learns from all, and the other options of the teacher are for each.
         student (str): Name of the student.
         out (str): Folder for the results. Defaults to 'distilled'.
         labels (bool): Whether folders are classes. Defaults to True.
@@ -35,7 +37,7 @@ class FolderSettings:
         batch_size (int): Images a step, >= 2. Defaults to 64.
         image_size (int, optional): Height and width in pixels. Defaults to None: what the student's published weights
             expect, else the teacher's, else the median of the images, 32 to 224.
-        teacher_ckpt (str, optional): File with the teacher's weights. Defaults to None.
+        teacher_ckpt (str, optional): File with the weights of the only teacher. Defaults to None.
         teacher_weights (str): 'published' or 'random', without ``teacher_ckpt``. Defaults to 'published'.
         teacher_head (str): 'classes': a classifier of the folder's classes; 'none': features alone. Defaults to 'classes'.
         teacher_size (int, optional): Height and width of the teacher's images. Defaults to None: those of its published
@@ -62,7 +64,7 @@ class FolderSettings:
         ArgumentError: If a value is out of range, or two do not fit together.
     """
     data: str
-    teacher: str
+    teacher: str | tuple[str, ...]
     student: str
     out: str = 'distilled'
     labels: bool = True
@@ -92,10 +94,14 @@ class FolderSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if isinstance(self.teacher, (tuple, list)):
+            several = tuple(self.teacher)
+            object.__setattr__(self, 'teacher', several[0] if len(several) == 1 else several)
         for name in ('data', 'teacher', 'student', 'out', 'process', 'teacher_ckpt', 'student_ckpt'):
             value = getattr(self, name)
             optional = name.endswith('ckpt')
-            if not (isinstance(value, str) and value or optional and value is None):
+            several = value if name == 'teacher' and isinstance(value, tuple) and value else (value, )
+            if not (all(isinstance(part, str) and part for part in several) or optional and value is None):
                 raise ArgumentError(f'{name}={value!r} must be a text')
         for name in ('labels', 'flip', 'skip_unreadable'):
             check_choice(name, getattr(self, name), FLAG)
@@ -120,6 +126,10 @@ class FolderSettings:
         for name in self.formats:
             check_choice('formats', name, FORMATS)
         object.__setattr__(self, 'formats', tuple(self.formats))
+        if len(self.teachers) > 1 and self.teacher_ckpt:
+            raise ArgumentError(f"teacher_ckpt='{self.teacher_ckpt}' is for one teacher, and there are "
+                                f'{len(self.teachers)}: name teachers by functions that load their weights '
+                                '(module:PACKAGE.FUNCTION)')
         if not self.labels and self.train_teacher:
             raise ArgumentError(f'train_teacher={self.train_teacher} needs labels; without them the teacher is taken as it '
                                 'is')
@@ -132,6 +142,17 @@ class FolderSettings:
         if self.teacher_head == 'none' and (self.train_teacher or self.method == 'kd'):
             raise ArgumentError("teacher_head='none': a teacher without classifier cannot be trained on labels and has no "
                                 "logits for method='kd'; leave teacher_head at 'classes'")
+
+    @property
+    def teachers(self) -> dict[str, str]:
+        """dict[str, str]: The teachers by a short name for their pathways; a single one has the name ''."""
+        if isinstance(self.teacher, str):
+            return {'': self.teacher}
+        found: dict[str, str] = {}
+        for teacher in self.teacher:
+            name = re.sub(r'[^\w-]', '_', teacher.partition(':')[2] or teacher)
+            found[f'{name}_{len(found) + 1}' if name in found else name] = teacher
+        return found
 
     def save(self, path: str) -> None:
         """Write the settings as JSON, atomically."""

@@ -41,21 +41,10 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> dict[str, str]
     Raises:
         ConfigError: If the checkpoint is missing or does not fit the student.
     """
+    model, model_cfg, toolbox = built_student(cfg, checkpoint)
     cfg = student_config(cfg)
-    model_cfg = cfg.model.to_dict()
-    model_cfg = _named(model_cfg)
-    toolbox = model_cfg.get('_scope_') or _scope_in(model_cfg.get('type')) or cfg.get('default_scope') or 'mmpretrain'
-    if cfg.get('data_preprocessor') is not None and not is_a(model_cfg.get('type'), NamedClassifier):
-        # A distillation config has the preprocessor at the top level; the runner passes it to the model.
-        preprocessor = model_cfg.setdefault('data_preprocessor', _named(cfg.data_preprocessor.to_dict()))
-        if is_a(preprocessor.get('type'), BatchPreprocessor):
-            preprocessor['type'] = 'ClsDataPreprocessor'  # both are the same at test time
-    init_default_scope(toolbox)
-    model = MODELS.build(ConfigDict(model_cfg))  # a plain dict is not enough for mmsegmentation
-    load_strict(model, checkpoint, 'checkpoint')
     if isinstance(model, NamedClassifier):
         return _export_named(model, out_dir)
-    model, model_cfg = _merged(model, model_cfg)
     os.makedirs(out_dir, exist_ok=True)
     paths = {name: os.path.join(out_dir, f'student.{end}') for name, end in (('checkpoint', 'pth'), ('config', 'py'))}
     meta = _load_checkpoint(checkpoint, map_location='cpu').get('meta', {}).get('dataset_meta') or {}
@@ -82,6 +71,35 @@ def export_student(cfg: Config, checkpoint: str, out_dir: str) -> dict[str, str]
     return paths
 
 
+def built_student(cfg: Config, checkpoint: str) -> tuple[nn.Module, dict, str]:
+    """Build the student of a distillation with the weights of a checkpoint, as it is exported.
+
+    Args:
+        cfg (Config): The config of the training.
+        checkpoint (str): Its checkpoint.
+
+    Returns:
+        tuple[nn.Module, dict, str]: The model, its config, and the toolbox that it is of.
+
+    Raises:
+        ConfigError: If the checkpoint is missing or does not fit the student.
+    """
+    cfg = student_config(cfg)
+    model_cfg = _named(cfg.model.to_dict())
+    toolbox = model_cfg.get('_scope_') or _scope_in(model_cfg.get('type')) or cfg.get('default_scope') or 'mmpretrain'
+    if cfg.get('data_preprocessor') is not None and not is_a(model_cfg.get('type'), NamedClassifier):
+        # A distillation config has the preprocessor at the top level; the runner passes it to the model.
+        preprocessor = model_cfg.setdefault('data_preprocessor', _named(cfg.data_preprocessor.to_dict()))
+        if is_a(preprocessor.get('type'), BatchPreprocessor):
+            preprocessor['type'] = 'ClsDataPreprocessor'  # both are the same at test time
+    init_default_scope(toolbox)
+    model = MODELS.build(ConfigDict(model_cfg))  # a plain dict is not enough for mmsegmentation
+    load_strict(model, checkpoint, 'checkpoint')
+    if not isinstance(model, NamedClassifier):
+        model, model_cfg = _merged(model, model_cfg)
+    return model, model_cfg, toolbox
+
+
 def _export_named(model: NamedClassifier, out_dir: str) -> dict[str, str]:
     """Write the weights by the names of the network's own library, and how to build the network."""
     os.makedirs(out_dir, exist_ok=True)
@@ -95,6 +113,12 @@ def _export_named(model: NamedClassifier, out_dir: str) -> dict[str, str]:
 def _scope_in(kind: None | str | type) -> str:
     """The scope of a type's name; empty if it has none."""
     return kind.partition('.')[0] if isinstance(kind, str) and '.' in kind else ''
+
+
+def testing_steps(cfg: Config, toolbox: str) -> list[dict]:
+    """list[dict]: The test pipeline of a student's config, in plain names of its toolbox."""
+    dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
+    return _plain(_named(list(cfg.get('test_pipeline', dataset.get('pipeline', [])))), toolbox)
 
 
 def _testing(cfg: Config, toolbox: str) -> dict:

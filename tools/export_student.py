@@ -1,7 +1,8 @@
-"""Export the student of a distillation as a plain mmpretrain model (student.pth, student.py)."""
+"""Export the student of a distillation as a plain mmpretrain model (student.pth, student.py), or to pt2 and ONNX."""
 import sys
 
-from distpro_mm.commands import export
+from distpro_app.config_export import TOOLBOX, config_formats, export_config
+from distpro_mm import commands
 from distpro_mm.engine.command_line import Parser, add_config_options, run
 from distpro_mm.engine.config_file import load_config
 
@@ -12,8 +13,11 @@ def main() -> None:
     parser.add_argument('checkpoint', help='its checkpoint')
     add_config_options(parser)
     parser.add_argument('--out', default='student', help='folder to write to (default: student)')
+    parser.add_argument('--formats', default=TOOLBOX, help='mm (a plain model of its toolbox, the default), pt2, onnx, or '
+                        'several, such as mm,onnx')
     args = parser.parse_args()
-    export(load_config(args.config, args.cfg_options, args.pair), args.checkpoint, args.out)
+    formats = config_formats(args.formats)
+    export_config(commands, load_config(args.config, args.cfg_options, args.pair), args.checkpoint, formats, args.out)
 
 
 if __name__ == '__main__':

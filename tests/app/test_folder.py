@@ -93,6 +93,31 @@ def test_a_run_that_is_killed_twice_continues_bit_for_bit(photos, command, tmp_p
     assert same(tmp_path / 'killed' / 'student.pth', tmp_path / 'uninterrupted' / 'student.pth')
 
 
+def test_several_teachers_are_adapted_and_listed_each(photos, command, tmp_path):
+    two = [*PAIR, '--teacher', 'module:tiny_nets.small', *FAST]
+    done = command('distill', *two, '--out', 'two')
+    assert done.returncode == 0, done.stderr
+    assert 'tiny_nets_large: the teacher is right on' in done.stdout
+    assert 'the teachers teach by their features and logits' in done.stdout
+    summary = json.loads((tmp_path / 'two' / 'summary.json').read_text())
+    assert list(summary['teachers']) == ['tiny_nets_large', 'tiny_nets_small'] and 'teacher' not in summary
+    assert all({'accuracy', 'parameters', 'latency_ms'} < set(found) for found in summary['teachers'].values())
+    columns = ['tiny_nets_large', 'tiny_nets_small', 'student']
+    header = next(line for line in done.stdout.splitlines() if line.split() == columns)
+    rows = [line for line in done.stdout.splitlines() if line.startswith(('parameters', 'held-out images right'))]
+    assert len(rows) == 2 and all(len(row) == len(header) for row in rows)
+    names = FolderSettings(**json.loads((tmp_path / 'two' / 'settings.json').read_text())).teacher
+    assert names == ('module:tiny_nets.large', 'module:tiny_nets.small')
+    assert (tmp_path / 'two' / 'teacher_checkpoint_tiny_nets_small.pth').exists()
+    state = torch.load(tmp_path / 'two' / 'checkpoint.pth', weights_only=False)
+    os.remove(tmp_path / 'two' / 'student.pth')
+    assert command('distill', '--settings', 'two/settings.json', '--resume').returncode == 0
+    assert command('distill', *PAIR, *FAST, '--out', 'one').returncode == 0
+    assert not same(tmp_path / 'one' / 'student.pth', tmp_path / 'two' / 'student.pth') and state['epochs'] == 2
+    refused = command('distill', *two, '--teacher-ckpt', 'two/student.pth', '--out', 'three')
+    assert refused.returncode and 'is for one teacher, and there are 2' in refused.stderr
+
+
 def test_images_without_labels_teach_by_features_and_logits(photos, command, tmp_path):
     options = [*PAIR, *FAST, '--no-labels', '--train-teacher', 0, '--epochs', 20]
     done = command('distill', *options, '--out', 'logits')

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import MODELS
 
 from distpro.process import DistillationProcess
+from distpro_mm.deployable import deployable_student
 from distpro_mm.engine.config_errors import config_errors
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_trainer, evaluate_student
@@ -107,6 +108,8 @@ def test_the_way_from_the_search_to_the_exported_student(teacher):
 
     checkpoint = str(folder / 'distill' / 'epoch_10.pth')
     paths = export_student(config(folder, task, 'distill'), checkpoint, str(folder / 'exported'))
+    with pytest.raises(ConfigError, match=f'{MODEL[task]} is not a classifier of mmpretrain .*: pass --formats mm$'):
+        deployable_student(config(folder, task, 'distill'), checkpoint)
     exported = Config.fromfile(paths['config'])
     assert exported.default_scope == 'mmengine' and exported.custom_imports.imports == ['tiny_dense']
     plain = MODELS.build(exported.model).eval()

@@ -91,7 +91,7 @@ class ScaleKDDistiller(TapDistiller):
         """The last two taps of the 'transmitter' or 'receiver' side."""
         return self.teacher_taps if side == 'transmitter' else self.student_taps
 
-    def transmitter_reader(self, teacher: nn.Module) -> RestReader:
+    def transmitter_reader(self, teacher: nn.Module, name: str = '') -> RestReader:
         """RestReader: Reads the teacher's features, and the outputs that its last stage needs to run again."""
         more = self.teacher_recorders.recorders or self.deliveries.deliveries
         return self.rest.reader(stop_early=not more)
