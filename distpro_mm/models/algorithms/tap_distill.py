@@ -11,12 +11,12 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from distpro.checks import FLAG, check_choice
+from distpro.checks import FLAG, check_arguments, check_choice
 from distpro.errors import argument_prefix
 from distpro.networks import model_input
 from distpro.tracing import FastForward, in_place_off, probe_input, trace
 
-from ...config_types import check_arguments, checked, class_of
+from ...config_types import checked, class_of
 from ...errors import ConfigError
 from ..checkpoints import load_strict
 from ..classifiers import ModuleClassifier
@@ -73,7 +73,8 @@ class TapDistill(SingleTeacherDistill):
             how = 'trained; SimKD has a fixed one' if self.trains_teacher else 'fixed'
             raise ConfigError(
                 f'model.teacher_trainable={not self.trains_teacher}: the teacher of {type(self).__name__} is {how}')
-        check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model')
+        check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model',
+                        ConfigError)
         distiller = checked(distiller, 'model.distiller')
         architecture, teacher = map(_classifier, (architecture, teacher))
         preprocessor = kwargs.get('data_preprocessor')
