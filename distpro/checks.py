@@ -174,7 +174,7 @@ def check_arguments(kind: Callable, given: Iterable[str], key: str, error: type 
             break
         if '__init__' not in vars(parent):
             continue
-        parameters = list(inspect.signature(parent.__init__).parameters.values())[1:]
+        parameters = list(inspect.signature(vars(parent)['__init__']).parameters.values())[1:]
         named = [parameter for parameter in parameters if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
                  or parameter.kind is parameter.KEYWORD_ONLY]
         known.update({parameter.name: parameter for parameter in named})

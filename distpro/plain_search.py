@@ -1,4 +1,5 @@
 """The default search, for networks and loaders of one's own."""
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -7,20 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .distillation import Distillation
+from .checks import check_that, named_arguments
+from .distillation import OF_THE_GRID, Distillation
 from .errors import ArgumentError, SearchError, first_line
-from .networks import build_network
 from .process import DistillationProcess, ProcessLike
 from .random_state import preserve_random_states
 from .searching import REFERENCES, Round, RoundSearch, Searcher, build_searcher, round_epochs
 from .searching.arguments import check_numbers, check_references
 from .searching.round import copied
-from .teachers import Network, build_teachers
+from .searching.training_parts import check_functions, check_loaders, pair_of, try_criterion
+from .teachers import Network, build_pair
 
 Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 Schedulers = Callable[[torch.optim.Optimizer, int], torch.optim.lr_scheduler.LRScheduler]
 
 
+@named_arguments(*(name for name in inspect.signature(Distillation).parameters if name != 'kwargs'), *OF_THE_GRID)
 def search(student: Network,
            teacher: Network,
            train_loader: Iterable,
@@ -34,7 +37,7 @@ def search(student: Network,
            rounds: int = 3,
            knots: int = 4,
            initial: ProcessLike | None = None,
-           searcher: dict | None = None,
+           searcher: str | type | dict | None = None,
            references: Sequence[str] = REFERENCES,
            max_divisions: int = 5,
            max_growth: float = 2.0,
@@ -68,8 +71,8 @@ def search(student: Network,
         knots (int): Points of the training at which the weights are free, >= 2. Defaults to 4.
         initial (str, dict or DistillationProcess, optional): The process that is tried first, such as 'general'; another
             pair's is mapped by depth. Defaults to None: 16 for features and 1 for logits, 20 times as much in the middle.
-        searcher (dict, optional): Strategy of the refinement, ``type`` and its arguments. Defaults to None:
-            ``dict(type='RpropSearcher')``.
+        searcher (str, type or dict, optional): Strategy of the refinement: its name, its class, or ``type`` and arguments.
+            Defaults to None: 'RpropSearcher'.
         references (Sequence[str]): References that are trained: 'student', 'kd'. Defaults to both.
         max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
         max_growth (float): Bound on the gradient's growth on its way back through a round, > 0. Defaults to 2.
@@ -87,11 +90,12 @@ def search(student: Network,
     """
     check_references(references)
     check_numbers(epochs=epochs, rounds=rounds, knots=knots, min_iterations=min_iterations, round_share=round_share,
-                  max_divisions=max_divisions, max_growth=max_growth, memory=memory)
+                  max_divisions=max_divisions, max_growth=max_growth, memory=memory, seed=seed)
+    check_functions(criterion, optimizer, scheduler, report)
     if 'process' in distillation or 'example' in distillation:
         raise ArgumentError('process and example are not arguments of a search: it finds the process, and takes the example '
                             'from train_loader')
-    student, teacher = build_network(student), build_teachers(teacher)
+    student, teacher = build_pair(student, teacher)
     with preserve_random_states(next(student.parameters()).device):
         training = _Training(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
                              distillation)
@@ -99,7 +103,7 @@ def search(student: Network,
             length = round_epochs(epochs, training.epoch_iterations, round_share, min_iterations)
             training.start(length * training.epoch_iterations)
             strategy = build_searcher(
-                training.kd.grid, searcher or dict(type='RpropSearcher'), rounds, knots, references=references,
+                training.kd.grid, searcher or 'RpropSearcher', rounds, knots, references=references,
                 guessing=training.guessing(), max_divisions=max_divisions, seed=seed, initial=initial)
             current = Round(training, training.iterations, strategy.differentiates, memory, max_growth)
             process = _searched(training, current, strategy, math.ceil(min_iterations / training.iterations), report)
@@ -165,15 +169,17 @@ class _Training(nn.Module):
         except TypeError:
             raise ArgumentError('train_loader must have a length, the number of its batches') from None
         self.device = next(student.parameters()).device
-        images, labels = self._moved(next(iter(train_loader)))
+        images, labels = self._moved(check_loaders(train_loader, held_out_loader))
         if 'logits' not in distillation and _several_labels(labels):
             raise ArgumentError('logits: the default KLDivergence(4) assumes one label per image, but images of '
                                 'train_loader have several; give losses per logit, such as '
                                 'logits=dict(mse=torch.nn.MSELoss()), or logits={}')
-        student.train()
         self.kd = Distillation(student, teacher, images[:2], **distillation)
         self.student = student
+        try_criterion(criterion, student, self.kd.get_logits, images, labels)
         self.optimizer = optimizer([*student.parameters(), *self.kd.parameters()])
+        check_that('optimizer', self.optimizer, isinstance(self.optimizer, torch.optim.Optimizer), 'one of torch')
+        student.train()
 
     @property
     def model(self) -> nn.Module:
@@ -183,6 +189,7 @@ class _Training(nn.Module):
         """Set the number of iterations of a round."""
         self.iterations = iterations
         self.scheduler = self.make_scheduler(self.optimizer, iterations)
+        check_that('scheduler', self.scheduler, hasattr(self.scheduler, 'step'), 'one of torch')
 
     def begin(self, round: int) -> None:
         """Prepare a round, counted from 1, each with random numbers of its own."""
@@ -207,7 +214,7 @@ class _Training(nn.Module):
             return math.inf
 
     def _moved(self, batch: Any) -> Sequence[Tensor]:
-        return [part.to(self.device) for part in _pair(batch, 'train_loader')]
+        return [part.to(self.device) for part in pair_of(batch, 'train_loader')]
 
     def _seed(self, *place: int) -> None:
         number = self.seed
@@ -257,7 +264,7 @@ class _Training(nn.Module):
 
     def held_out_losses(self) -> Iterator[Tensor]:
         self._seed(-2)
-        batches = [_pair(batch, 'held_out_loader') for batch in self.held_out_loader]
+        batches = [pair_of(batch, 'held_out_loader') for batch in self.held_out_loader]
         images = sum(len(batch[0]) for batch in batches)
         for number, batch in enumerate(batches):
             self._seed(-2, number)  # a loader with workers leaves the random state as it was
@@ -273,13 +280,6 @@ class _Training(nn.Module):
 
     def average(self, tensors: list[Tensor]) -> None:
         """Nothing: a search runs in one process."""
-
-
-def _pair(batch: Any, loader: str) -> Sequence[Tensor]:
-    """The batch; refuses one that is no pair."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise ArgumentError(f'{loader}: a batch must be a pair (images, labels), got {type(batch).__name__}')
-    return batch
 
 
 def _several_labels(labels: Tensor) -> bool:

@@ -180,8 +180,8 @@ def as_weighting(given: Weighting | str | dict | None) -> Weighting:
     """A weighting from its name or its arguments, as configs have them.
 
     Args:
-        given (Weighting, str, dict or None): A weighting; its name; or its arguments, where ``biased_softmax`` is the default
-            type and has the release's scale, the number of pathways. None: ``exponential``.
+        given (Weighting, str, dict or None): A weighting; its name; or its arguments, where ``biased_softmax`` is the
+            default type and has the release's scale, the number of pathways. None: ``exponential``.
 
     Raises:
         ArgumentError: If it is none of these, or an argument is out of range.

@@ -37,8 +37,8 @@ class PathwayGrid(PathwayWeights):
             [B, out_channels, *size]. Each label adds one pathway per connection. Transforms and distances of a user are run
             once here, with noise of the maps' shapes.
         connections (str or Sequence): See :func:`~distpro.pathways.connect`. Defaults to 'student_not_shallower'.
-        distance (nn.Module or Callable, optional): Loss of a transformed student's map and a teacher's map, called with these
-            two; a scalar. Defaults to None: :class:`HCLLoss`.
+        distance (nn.Module or Callable, optional): Loss of a transformed student's map and a teacher's map, called with
+            these two; a scalar. Defaults to None: :class:`HCLLoss`.
         logit_taps (Sequence[FeatureTap], optional): The logits of each teacher, and last those of the student. One of
             several teachers that has other classes is left out, with a warning. Defaults to None.
         logit_losses (dict[str, nn.Module]): By label: losses of the student's and a teacher's logits [B, K]. Each adds

@@ -64,7 +64,8 @@ def check_labels(name: str, given: Any, least: int, such_as: str) -> None:
     Raises:
         ArgumentError: If it is no dict, or a label is no text without separators.
     """
-    check_that(name, given, isinstance(given, dict) and len(given) >= least, f'a dict by labels of your own, such as {such_as}')
+    check_that(name, given, isinstance(given, dict) and len(given) >= least,
+               f'a dict by labels of your own, such as {such_as}')
     for label in given:
         check_that(f'{name}: the label', label, isinstance(label, str) and label and not set(label) & set(SEPARATORS),
                    f"a text without {' '.join(SEPARATORS)}, which separate the parts of names of pathways")
@@ -131,19 +132,19 @@ def try_maps(grid: 'PathwayGrid', builds: dict[str, Callable[..., nn.Module]]) -
             _run('distance', grid.distance, pathway.name, (mapped, target), {}, (), 'a scalar, the mean over the batch')
 
 
-def try_logits(losses: nn.ModuleDict, classes: int) -> None:
-    """Run the user's losses of logits once, see :func:`try_maps`.
+def try_logits(grid: 'PathwayGrid') -> None:
+    """Run the user's losses of logits once, see :func:`try_maps`; they are called with the logits alone.
 
     Args:
-        losses (nn.ModuleDict): The losses by label.
-        classes (int): Number of classes.
+        grid (PathwayGrid): The grid.
 
     Raises:
         ArgumentError: If one fails, or its result is no scalar.
     """
-    for label, loss in losses.items():
+    for label, loss in grid.logit_losses.items():
         if not _is_ours(loss):
-            _run('logits', loss, label, (_images(classes), _images(classes)), {}, (), 'a scalar, the mean over the batch')
+            logits = _images(*(grid.logit_taps or ())[-1].shape)
+            _run('logits', loss, label, (logits, logits.flip(1)), {}, (), 'a scalar, the mean over the batch')
 
 
 def _images(*shape: int) -> Tensor:
@@ -170,5 +171,6 @@ def _run(name: str, part: nn.Module, where: str, args: tuple, kwargs: dict, shap
         for module, mode in modes.items():
             module.training = mode
     if not isinstance(found, Tensor) or tuple(found.shape) != shape:
-        raise ArgumentError(f"{name} ({kind}) gives {brief(found)} for '{where}', called with {given}; it must give {wanted}")
+        raise ArgumentError(f"{name} ({kind}) gives {brief(found)} for '{where}', called with {given}; it must give "
+                            f'{wanted}')
     return found

@@ -3,7 +3,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from ..checks import FLAG, check_choice
+from ..checks import FLAG, check_choice, check_that, nearest
 from ..errors import ProcessError
 from .average import one_transform
 from .process import DistillationProcess
@@ -55,8 +55,9 @@ def _load(source: str) -> tuple[DistillationProcess, bool]:
     """A process, and whether it is of the library."""
     known = library()
     if source not in known and not os.path.exists(source):
-        raise ProcessError(f"there is no process file '{source}': run the search first (it writes process.json to its "
-                           f'work_dir), correct the path, or use one that comes by name: {", ".join(known)}')
+        raise ProcessError(f"there is no process file '{source}'{nearest(source, known)}: run the search first (it writes "
+                           'process.json to its work_dir), correct the path, or use one that comes by name: '
+                           f'{", ".join(known)}')
     return DistillationProcess.load(known.get(source, source)), source in known
 
 
@@ -79,6 +80,8 @@ def fit_process(source: ProcessLike, names: Sequence[str], layers: dict[str, lis
         ProcessError: If it cannot be read or does not fit.
     """
     check_choice('transfer', transfer, FLAG)
+    check_that('process', source, isinstance(source, ProcessLike), 'a name of the library such as '
+               "'general', a file, a DistillationProcess, or dict(progress=..., weights=...)", ProcessError)
     if isinstance(source, dict):
         return DistillationProcess.by_hand(names, **{'unit': unit, **source})
     process, known = _load(source) if isinstance(source, str) else (source, False)

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from ..checks import nearest
 from ..errors import ProcessError
 from ..files import atomic_write
 from ..pathways.names import is_logits
-from ..weighting import Weighting, log_weights
+from ..weighting import Weighting, as_weighting, log_weights
 
 FORMAT = 'distpro process'
 VERSION = 3
@@ -39,7 +40,7 @@ class DistillationProcess:
                  alpha: Sequence[Numbers] | np.ndarray = (), origin: dict | None = None,
                  layers: dict[str, list[str]] | None = None) -> None:
         self.names = list(names)
-        self.weighting = weighting
+        self.weighting = as_weighting(weighting)
         self.progress: list[float] = [float(p) for p in progress]
         self.alpha: list[np.ndarray] = [np.array(a, dtype=np.float64) for a in alpha]
         self.origin = dict(origin or {})
@@ -90,7 +91,9 @@ class DistillationProcess:
         except (TypeError, ValueError, KeyError, IndexError):
             fits = False
         if unknown or not fits or not (np.isfinite(given) & (given >= 0)).all():
-            others = ''.join(f', {key}={value}' for key, value in unknown.items())
+            others = ''.join(f', {key}={value}{nearest(key, ("progress", "weights"))}' for key, value in unknown.items())
+            for key in set(weights if isinstance(weights, dict) else ()) - {'features', 'logits'}:
+                others += f"; weights has '{key}'{nearest(str(key), ('features', 'logits'))}"
             raise ProcessError('a hand-tuned process has progress, K values in [0, 1], and weights of 0 or more: K '
                                "numbers, a dict of 'features' and 'logits' with K numbers each, or K lists of "
                                f'{len(names)} numbers, one for each pathway; got progress={progress}, weights={weights}'

@@ -72,7 +72,8 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     cfg.launcher = launcher
     kind = cfg.model.get('type')
     if is_a(kind, TapDistill):
-        check_arguments(class_of(kind), (name for name in cfg.model if name not in ('type', '_scope_')), 'model', ConfigError)
+        check_arguments(class_of(kind), (name for name in cfg.model if name not in ('type', '_scope_')), 'model',
+                        ConfigError)
     if is_a(kind, SingleTeacherDistill) and not is_a(kind, TapDistill):
         _refuse_other_images(cfg)
     if launcher != 'none':

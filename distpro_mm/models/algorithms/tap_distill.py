@@ -94,8 +94,8 @@ class TapDistill(SingleTeacherDistill):
         if self.teacher_images is not None:
             self.teacher.register_forward_pre_hook(self.teacher_images.hook)
         # mmrazor's own setting has no effect: it expects OrderedDicts, which torch no longer uses for submodules.
-        in_place_off(self.teacher)
-        in_place_off(self.student)
+        in_place_off(self.teacher, self)
+        in_place_off(self.student, self)
         self._check_channels(input_shape)
         traces = [probe(model, input_shape, functools.partial(trace, model)) for model in (self.teacher, self.student)]
         self.distiller.prepare(*traces)
