@@ -71,7 +71,7 @@ def build_network(name: str | dict | nn.Module, *, pretrained: bool = False, num
     if prefix not in SOURCES or not rest:
         hint = f': {ELSEWHERE[prefix]}' if prefix in ELSEWHERE and prefix not in SOURCES else ''
         raise ArgumentError(f'{source} must be SOURCE:NAME with one of the sources {", ".join(SOURCES)}, such as '
-                            f'{EXAMPLE}{hint}')
+                            f'{EXAMPLE}, or an nn.Module{hint}')
     if num_classes is not None and (isinstance(num_classes, bool) or not isinstance(num_classes, int) or num_classes < 0):
         raise ArgumentError(f'num_classes={num_classes!r} must be a whole number from 0')
     found = SOURCES[prefix]

@@ -67,7 +67,8 @@ def map_process(process: DistillationProcess, names: Sequence[str],
             several teachers and the new networks have others.
     """
     check_that('process', process, isinstance(process, DistillationProcess), 'a DistillationProcess', ProcessError)
-    check_that('names', names, isinstance(names, (list, tuple)), 'the list of the names of the new pathways', ProcessError)
+    check_that('names', names, not isinstance(names, str) and all(isinstance(name, str) for name in names),
+               'the list of the names of the new pathways', ProcessError)
     if set(names) == set(process.names):
         return process.reorder(names, 'the new pair')
     weights = np.zeros((len(process), len(names)))

@@ -20,7 +20,7 @@ ITEMS = labelled_images(40)
 
 
 class Own(Transform):
-    """Without ``mid``, and with an argument of its own."""
+    """Without ``mid``, and with one more argument."""
 
     def __init__(self, in_channels, out_channels, groups=1):
         self.groups = groups
@@ -180,6 +180,10 @@ PROCESS = distpro.DistillationProcess(['a>a:b'], distpro.Weighting('exponential'
     (lambda: distpro.convert_input(STUDENT, dict(men=1), {}), 'given: men=1 is not an argument of ModelInput (nearest: '),
     (lambda: distpro.convert_input(STUDENT, {}, 224), 'wanted=224 must be a ModelInput or a dict, such as'),
     (lambda: distpro.map_process('general', ['a>a:b']), "process='general' must be a DistillationProcess"),
+    (lambda: distpro.DistillationProcess('abc', distpro.Weighting(), [0], [[1]]), "names='abc' must be the list"),
+    (lambda: distpro.DistillationProcess(['a'], distpro.Weighting(), ['x'], [[1]]), 'progress and alpha of a process must'),
+    (lambda: distpro.DistillationProcess.load(5), 'path=5 must be the path of a process file'),
+    (lambda: distpro.model_input('resnet'), "network='resnet' must be an nn.Module"),
     (lambda: distpro.map_process(PROCESS, 'a>a:b'), "names='a>a:b' must be the list of the names"),
     (lambda: distpro.DistillationProcess(['a>a:b'], 'exponentia'), "weighting.type='exponentia' is not one of |(nearest: "),
 ])
