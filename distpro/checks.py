@@ -1,26 +1,23 @@
-"""Checks of arguments that are numbers or choices, and the nearest valid name in place of a wrong one."""
+"""Checks of arguments: numbers, choices, functions, names of arguments."""
 import difflib
+import functools
 import inspect
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+import torch
 
 from .errors import ArgumentError, is_number
 
 MAX_SEED = 2**32 - 1  # of numpy
 FLAG = (True, False)
+Function = TypeVar('Function', bound=Callable)
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """A suffix for an error message with the most similar known name; empty if no name is similar."""
     found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f' (nearest: {found[0]})' if found else ''
-
-
-def keywords_of(*functions: Callable) -> list[str]:
-    """list[str]: Names of the arguments of functions or classes, without those that collect others."""
-    return list(dict.fromkeys(parameter.name for function in functions for parameter in
-                              inspect.signature(function).parameters.values()
-                              if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)))
 
 
 def check_keywords(where: str, given: Iterable[str], known: Iterable[str], error: type = ArgumentError) -> None:
@@ -98,3 +95,140 @@ def check_number(name: str, value: Any, least: float | None = None, above: float
     limits = [f'{words} {limit}' for words, limit in
               (('at least', least), ('above', above), ('at most', most), ('below', below)) if limit is not None]
     raise error(f'{name}={value!r} must be a number' + ' ' * bool(limits) + ' and '.join(limits))
+
+def check_that(name: str, value: Any, holds: Any, wanted: str, error: type = ArgumentError) -> None:
+    """Refuse what is not of the wanted kind: a function, a module, a dict, a loader.
+
+    Args:
+        name (str): The argument's name, as the message gives it.
+        value (Any): Its value.
+        holds (Any): True if the value is of this kind.
+        wanted (str): What would do.
+        error (type): Class of the error. Defaults to :class:`ArgumentError`.
+
+    Raises:
+        ArgumentError: If it is not; of the class ``error``.
+    """
+    if not holds:
+        raise error(f'{name}={brief(value)} must be {wanted}')
+
+
+def brief(value: Any) -> str:
+    """str: A value for a message, on one line."""
+    if inspect.isclass(value):
+        return f'the class {value.__name__}'
+    if isinstance(getattr(value, 'shape', None), tuple):
+        return f'a {type(value).__name__} of shape {tuple(value.shape)}'
+    text = repr(value)
+    if len(text) <= 100 and '\n' not in text and ' object at 0x' not in text and ' at 0x' not in text:
+        return text
+    return f'the function {value.__name__}' if inspect.isroutine(value) else f'a {type(value).__name__}'
+
+
+def is_function(value: Any) -> bool:
+    """Whether a value can be called and is not a class, which would give an object in place of a result."""
+    return callable(value) and not inspect.isclass(value)
+
+
+def accepts(function: Callable, *args: Any, **kwargs: Any) -> bool:
+    """Whether a function can be called with these arguments, as far as its signature says."""
+    try:
+        inspect.signature(function).bind(*args, **kwargs)
+    except TypeError:
+        return False
+    except ValueError:  # without a signature, as some functions in C
+        return True
+    return True
+
+
+def named_arguments(*others: str) -> Callable[[Function], Function]:
+    """Refuse unknown and missing arguments of a function with an :class:`ArgumentError`; a decorator.
+
+    Args:
+        *others (str): Names of further arguments, which the function takes as ``**kwargs``.
+    """
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        known = [name for name, parameter in signature.parameters.items()
+                 if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY) and name != 'self']
+        known += [name for name in others if name not in known]
+        called = function.__qualname__.removesuffix('.__init__')
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            check_keywords(called, kwargs, known)
+            try:
+                signature.bind(*args, **kwargs)
+            except TypeError as error:
+                raise ArgumentError(f'{called}: {error}') from None
+            return function(*args, **kwargs)
+
+        return checked  # type: ignore[return-value]  # it has the signature of the function
+
+    return decorate
+
+
+def arguments_of(kind: Any) -> tuple[list[str], list[str]] | None:
+    """Names of all arguments of a class and of the required ones; None if it accepts any argument, or is no class."""
+    if not inspect.isclass(kind):
+        return None
+    known: dict[str, None] = {}
+    needed = None
+    for parent in kind.__mro__:  # a class with **kwargs passes them to its parent
+        if parent is object or parent.__module__.startswith('torch.') and not issubclass(kind, torch.optim.Optimizer):
+            break
+        if '__init__' not in vars(parent):
+            continue
+        parameters = list(inspect.signature(vars(parent)['__init__']).parameters.values())[1:]
+        named = [parameter for parameter in parameters if parameter.kind in (
+            parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)]
+        known.update({parameter.name: None for parameter in named})
+        if needed is None:
+            needed = [parameter.name for parameter in named if parameter.default is parameter.empty]
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            return list(known), needed
+    return ([], []) if needed is None else None
+
+
+def check_arguments(kind: Callable, given: Iterable[str], key: str, error: type = ArgumentError) -> None:
+    """Refuse unknown and missing arguments of a class.
+
+    Args:
+        kind (type): The class. The arguments of a function are not checked.
+        given (Iterable[str]): Names of the arguments.
+        key (str): Name of the dict with the arguments, for errors.
+        error (type): Class of the error. Defaults to :class:`ArgumentError`.
+
+    Raises:
+        ArgumentError: If an argument is unknown or missing; of the class ``error``. The message lists the valid arguments.
+    """
+    found = arguments_of(kind)
+    if found is None:
+        return
+    known, needed = found
+    given = list(given)
+    name = getattr(kind, '__name__', str(kind))
+    for argument in given:
+        if argument not in known:
+            raise error(f"{key} has no argument '{argument}'{nearest(argument, known)}; {name} has {', '.join(known)}")
+    missing = [argument for argument in needed if argument not in given]
+    if missing:
+        raise error(f'{key} lacks {", ".join(missing)}, required by {name}')
+
+
+def register(registry: dict[str, Any], item: Any) -> None:
+    """Add a function or class to a registry under its name. The same definition, run again, replaces the first.
+
+    Args:
+        registry (dict[str, Any]): The registry.
+        item (Any): The function or class.
+
+    Raises:
+        ArgumentError: If the name belongs to a different one.
+    """
+    name = item.__name__
+    known = registry.get(name, item)
+    if (known.__module__, known.__qualname__) != (item.__module__, item.__qualname__):
+        raise ArgumentError(f"the name '{name}' is registered already, by {known.__module__}.{known.__qualname__}: give "
+                            f'{item.__module__}.{item.__qualname__} a different name')
+    registry[name] = item

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .checks import FLAG, check_choice, check_keywords, check_number, check_whole, keywords_of
+from .checks import FLAG, check_choice, check_number, check_that, check_whole, is_function, named_arguments
 from .errors import ArgumentError, argument_prefix, is_number
-from .networks import build_network
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
+from .pathways.parts import try_logits
 from .process import DistillationProcess, LevelControl, ProcessLike, fit_length, fit_process
-from .teachers import Network, Teachers, build_teachers, inner, logit_tap, read_features, teacher_taps
-from .tracing import FAST_CHOICES, find_logits, in_place_off, resolve_taps, trace_example
+from .teachers import Network, Teachers, build_pair, inner, logit_tap, read_features, teacher_taps
+from .tracing import FAST_CHOICES, find_logits, in_place_off, in_place_on, resolve_taps, trace_example
 from .weighting import Weighting
 
-OF_GRID = ('compare_at', 'from_covariances', 'cuda_graph', 'compile_transforms')  # arguments that go to the grid
+OF_THE_GRID = ('compare_at', 'from_covariances', 'cuda_graph', 'compile_transforms')
 
 
 @dataclasses.dataclass
@@ -61,10 +61,13 @@ class Distillation(nn.Module):
         connections (str or Sequence): See :func:`distpro.pathways.connect`. Defaults to 'student_not_shallower'.
         transforms (dict[str, Callable], optional): By label, ``build(in_channels, out_channels)`` gives a module from the
             student's map to the teacher's. Defaults to None: ``dict(pointwise=PointwiseTransform)``.
-        distance (nn.Module, optional): Loss of a transformed student's map and the teacher's. Defaults to None: HCL.
-        logits (dict[str, nn.Module], optional): By label, losses of the student's and the teacher's logits. Defaults to
-            None: ``dict(kl=KLDivergence(4))``, or none with a warning if the teacher returns no logits. An empty dict: none.
-        weighting (Weighting, optional): From alpha to weights. Defaults to None: ``Weighting('exponential')``.
+        distance (nn.Module or Callable, optional): Loss of a transformed student's map and the teacher's, a scalar. Defaults
+            to None: HCL.
+        logits (dict[str, nn.Module or Callable], optional): By label, losses of the student's and the teacher's logits, each
+            a scalar. Defaults to None: ``dict(kl=KLDivergence(4))``, or none with a warning if the teacher returns no
+            logits. An empty dict: none.
+        weighting (Weighting, str or dict, optional): From alpha to weights: a weighting, its name, or its arguments as in a
+            config. Defaults to None: ``Weighting('exponential')``.
         process (str, dict or DistillationProcess, optional): The weights over the training: the file that a search wrote; a
             name in :func:`distpro.process.library`, such as 'general'; or
             ``dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))``, see
@@ -96,6 +99,7 @@ class Distillation(nn.Module):
         ...     loss = criterion(out.logits, labels) + out.loss
     """
 
+    @named_arguments(*OF_THE_GRID)
     def __init__(self,
                  student: Network,
                  teacher: Network,
@@ -104,9 +108,9 @@ class Distillation(nn.Module):
                  receivers: str | Sequence = 'auto',
                  connections: str | Sequence = 'student_not_shallower',
                  transforms: dict[str, Callable[..., nn.Module]] | None = None,
-                 distance: nn.Module | None = None,
-                 logits: dict[str, nn.Module] | None = None,
-                 weighting: Weighting | None = None,
+                 distance: nn.Module | Callable[[Tensor, Tensor], Tensor] | None = None,
+                 logits: dict[str, nn.Module | Callable[[Tensor, Tensor], Tensor]] | None = None,
+                 weighting: Weighting | str | dict | None = None,
                  process: ProcessLike | None = None,
                  transfer: bool = False,
                  steps: int | None = None,
@@ -115,38 +119,43 @@ class Distillation(nn.Module):
                  get_logits: Callable[[Any], Tensor] | None = None,
                  **kwargs) -> None:
         super().__init__()
-        check_keywords('Distillation', kwargs, [*keywords_of(Distillation), *OF_GRID])
         check_number('skip_below', skip_below, least=0)
         check_choice('transfer', transfer, FLAG)
         if steps is not None:
             check_whole('steps', steps)
         check_choice('fast_teacher', fast_teacher, FAST_CHOICES)
-        student, teacher = build_network(student), build_teachers(teacher)
+        check_that('logits', logits, logits is None or isinstance(logits, dict),
+                   'a dict of losses by label, such as dict(mse=torch.nn.MSELoss()), or {} for none')
+        check_that('get_logits', get_logits, get_logits is None or is_function(get_logits),
+                   'a function of what a network returns that gives the logits [B, K]')
+        student, teacher = build_pair(student, teacher)
         teachers = teacher if isinstance(teacher, dict) else {'': teacher}
         self._networks = student, teacher  # a tuple, so that they are no submodules
         self.skip_below, self.get_logits = skip_below, get_logits or find_logits
         networks = (student, *teachers.values())
-        self._in_place = [module for network in networks for module in network.modules()
-                          if getattr(module, 'inplace', False) is True]
-        for network in networks:
-            in_place_off(network)
+        self._in_place = [module for network in networks for module in in_place_off(network, self)]
+        self._closed = False
         self.teachers = Teachers(teachers, self.get_logits)
-        traces, traced = self.teachers.trace(example), trace_example(inner(student), example)
+        traces, traced = self.teachers.trace(example), trace_example(inner(student), example, 'student')
         self.teachers.run_faster(traces, fast_teacher)
         transmitting = teacher_taps(traces, transmitters)
         receiving = resolve_taps(receivers, traced, 'receivers', trained=True)
         logit_losses = dict(kl=KLDivergence(4)) if logits is None else dict(logits)
         logit_taps = self.teachers.logit_taps(traces, optional=logits is None) if logit_losses else []
+        own = logit_tap(self.get_logits, traced, 'student')
         if logit_taps:
-            logit_taps.append(logit_tap(self.get_logits, traced, 'student'))
+            logit_taps.append(own)
         else:
             logit_losses = {}
-        self.grid = PathwayGrid(transmitting, receiving, transforms or dict(pointwise=PointwiseTransform), connections,
-                                distance, logit_taps or None, logit_losses, weighting, **kwargs)
+        transforms = dict(pointwise=PointwiseTransform) if transforms is None else transforms
+        self.grid = PathwayGrid(transmitting, receiving, transforms, connections, distance, logit_taps or None, logit_losses,
+                                weighting, **kwargs)
+        try_logits(self.grid)
         self.grid.to(next(student.parameters()))  # device and type
         self.process: DistillationProcess | None = None
         self.level: LevelControl | None = None
-        self._progress, self._classes = 0.0, 1
+        self._progress = 0.0
+        self._classes: int | None = None
         if process is not None:
             with argument_prefix('process: '):
                 self.process = fit_process(process, self.grid.names, self.grid.layer_names, self.grid.weighting.unit,
@@ -184,12 +193,21 @@ class Distillation(nn.Module):
     def control_level(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
         """Start again with lower weights if those of a process of other networks are too high for this student.
 
-        See :class:`distpro.process.LevelControl`. Call it at the end of every step. A new start comes with a warning.
+        See :class:`distpro.process.LevelControl`. Call it at the end of every step. A new start comes with a warning. It
+        does nothing for a process that was searched for this pair, a hand-tuned schedule, or none.
 
         Args:
             loss (Tensor): The student's mean cross-entropy on the labels of this batch, a scalar.
             *optimizers (torch.optim.Optimizer): The optimisers, whose momentum is forgotten at a new start.
+
+        Raises:
+            ArgumentError: If an argument is of a wrong kind, or no forward with gradients was run before.
         """
+        check_that('loss', loss, isinstance(loss, Tensor) and loss.dim() == 0, 'the mean cross-entropy of a batch, a scalar')
+        for optimizer in optimizers:
+            check_that('optimizers', optimizer, isinstance(optimizer, torch.optim.Optimizer), 'a torch.optim.Optimizer')
+        if self._classes is None:
+            raise ArgumentError('control_level: there is no step yet: call it after kd(images, progress=...) with gradients')
         warning = self.level.observe(self._progress, loss, math.log(self._classes), optimizers) if self.level else None
         if warning:
             warnings.warn(warning, stacklevel=2)
@@ -218,6 +236,9 @@ class Distillation(nn.Module):
 
     def compare(self, args: tuple, kwargs: dict[str, Any]) -> DistillationOutput:
         """:meth:`forward` with the weights that are in force."""
+        if self._closed:
+            raise ArgumentError('this Distillation is closed, so activations in place may overwrite what it reads: call '
+                                'close() after the training, or make a new one')
         grid = self.grid
         output, received = read_features(self.student, grid.taps('receiver'), args, kwargs, self.get_logits, 'student')
         logits = received['logits'] if 'logits' in received else self.get_logits(output)
@@ -245,10 +266,13 @@ class Distillation(nn.Module):
         return super().train(mode)
 
     def close(self) -> None:
-        """Switch in-place activations of both networks on again."""
-        for module in self._in_place:
-            module.inplace = True
-        self._in_place = []
+        """End the distillation and switch in-place activations of both networks on again.
+
+        They stay off while a different Distillation of the same network is open. Without gradients, the student runs after
+        this too.
+        """
+        in_place_on(self._in_place, self)
+        self._in_place, self._closed = [], True
 
     def __enter__(self) -> 'Distillation':
         return self

@@ -1,22 +1,24 @@
 """The default search, for networks and loaders of one's own."""
+import inspect
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from torch import Tensor
 
-from .checks import check_keywords, keywords_of
-from .distillation import OF_GRID, Distillation
+from .checks import named_arguments
+from .distillation import OF_THE_GRID, Distillation
 from .errors import ArgumentError, SearchError, first_line
-from .networks import build_network
 from .plain_training import Optimizers, PlainTraining, Schedulers
 from .process import DistillationProcess, ProcessLike
 from .random_state import preserve_random_states
 from .searching import REFERENCES, Round, RoundSearch, RoundWatch, Searcher, build_searcher, round_epochs
 from .searching.arguments import check_numbers, check_references
-from .teachers import Network, build_teachers
+from .searching.training_parts import check_functions
+from .teachers import Network, build_pair
 
 
+@named_arguments(*(name for name in inspect.signature(Distillation).parameters if name != 'kwargs'), *OF_THE_GRID)
 def search(student: Network,
            teacher: Network,
            train_loader: Iterable,
@@ -30,7 +32,7 @@ def search(student: Network,
            rounds: int = 3,
            knots: int = 4,
            initial: ProcessLike | None = None,
-           searcher: dict | None = None,
+           searcher: str | type | dict | None = None,
            references: Sequence[str] = REFERENCES,
            max_divisions: int = 5,
            max_growth: float = 2.0,
@@ -64,8 +66,8 @@ def search(student: Network,
         knots (int): Points of the training at which the weights are free, >= 2. Defaults to 4.
         initial (str, dict or DistillationProcess, optional): The process that is tried first, such as 'general'; another
             pair's is mapped by depth. Defaults to None: 16 for features and 1 for logits, 20 times as much in the middle.
-        searcher (dict, optional): Strategy of the refinement, ``type`` and its arguments. Defaults to None:
-            ``dict(type='RpropSearcher')``.
+        searcher (str, type or dict, optional): Strategy of the refinement: its name, its class, or ``type`` and arguments.
+            Defaults to None: 'RpropSearcher'.
         references (Sequence[str]): References that are trained: 'student', 'kd'. Defaults to both.
         max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
         max_growth (float): Bound on the gradient's growth on its way back through a round, > 0. Defaults to 2.
@@ -81,14 +83,14 @@ def search(student: Network,
         ArgumentError: If an argument is out of range, or something has no second derivative.
         SearchError: If the student alone does not learn, or no trial has a finite held-out loss.
     """
-    check_keywords('search', distillation, [*keywords_of(search, Distillation), *OF_GRID])
     check_references(references)
     check_numbers(epochs=epochs, rounds=rounds, knots=knots, min_iterations=min_iterations, round_share=round_share,
-                  max_divisions=max_divisions, max_growth=max_growth, memory=memory)
+                  max_divisions=max_divisions, max_growth=max_growth, memory=memory, seed=seed)
+    check_functions(criterion, optimizer, scheduler, report)
     if 'process' in distillation or 'example' in distillation:
         raise ArgumentError('process and example are not arguments of a search: it finds the process, and takes the example '
                             'from train_loader')
-    student, teacher = build_network(student), build_teachers(teacher)
+    student, teacher = build_pair(student, teacher)
     with preserve_random_states(next(student.parameters()).device):
         training = PlainTraining(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
                                  distillation)
@@ -98,7 +100,7 @@ def search(student: Network,
             for warning in training.check_teachers():
                 report(f'warning: {warning}')
             strategy = build_searcher(
-                training.kd.grid, searcher or dict(type='RpropSearcher'), rounds, knots, references=references,
+                training.kd.grid, searcher or 'RpropSearcher', rounds, knots, references=references,
                 guessing=training.guessing(), max_divisions=max_divisions, seed=seed, initial=initial)
             current = Round(training, training.iterations, strategy.differentiates, memory, max_growth)
             process = _searched(training, current, strategy, math.ceil(min_iterations / training.iterations), report)

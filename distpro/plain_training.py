@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .checks import check_that
 from .distillation import Distillation
 from .errors import ArgumentError
 from .guessing import TeacherCheck
 from .pathways.names import split_teacher
 from .random_state import preserve_random_states
 from .searching.round import copied
+from .searching.training_parts import check_loaders, pair_of, try_criterion
 from .teachers import Network
 
 Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -36,15 +38,17 @@ class PlainTraining(nn.Module):
         except TypeError:
             raise ArgumentError('train_loader must have a length, the number of its batches') from None
         self.device = next(student.parameters()).device
-        images, labels = self._moved(next(iter(train_loader)))
+        images, labels = self._moved(check_loaders(train_loader, held_out_loader))
         if 'logits' not in distillation and _several_labels(labels):
             raise ArgumentError('logits: the default KLDivergence(4) assumes one label per image, but images of '
                                 'train_loader have several; give losses per logit, such as '
                                 'logits=dict(mse=torch.nn.MSELoss()), or logits={}')
-        student.train()
         self.kd = Distillation(student, teacher, images[:2], **distillation)
         self.student = student
+        try_criterion(criterion, student, self.kd.get_logits, images, labels)
         self.optimizer = optimizer([*student.parameters(), *self.kd.parameters()])
+        check_that('optimizer', self.optimizer, isinstance(self.optimizer, torch.optim.Optimizer), 'one of torch')
+        student.train()
 
     @property
     def model(self) -> nn.Module:
@@ -54,6 +58,7 @@ class PlainTraining(nn.Module):
         """Set the number of iterations of a round."""
         self.iterations = iterations
         self.scheduler = self.make_scheduler(self.optimizer, iterations)
+        check_that('scheduler', self.scheduler, hasattr(self.scheduler, 'step'), 'one of torch')
 
     def begin(self, round: int) -> None:
         """Prepare a round, counted from 1, each with its random numbers."""
@@ -91,7 +96,7 @@ class PlainTraining(nn.Module):
             return math.inf
 
     def _moved(self, batch: Any) -> Sequence[Tensor]:
-        return [part.to(self.device) for part in _pair(batch, 'train_loader')]
+        return [part.to(self.device) for part in pair_of(batch, 'train_loader')]
 
     def _seed(self, *place: int) -> None:
         number = self.seed
@@ -141,7 +146,7 @@ class PlainTraining(nn.Module):
 
     def held_out_losses(self) -> Iterator[Tensor]:
         self._seed(-2)
-        batches = [_pair(batch, 'held_out_loader') for batch in self.held_out_loader]
+        batches = [pair_of(batch, 'held_out_loader') for batch in self.held_out_loader]
         images = sum(len(batch[0]) for batch in batches)
         for number, batch in enumerate(batches):
             self._seed(-2, number)  # a loader with workers leaves the random state as it was
@@ -157,13 +162,6 @@ class PlainTraining(nn.Module):
 
     def average(self, tensors: list[Tensor]) -> None:
         """Nothing: a search runs in one process."""
-
-
-def _pair(batch: Any, loader: str) -> Sequence[Tensor]:
-    """The batch; refuses one that is no pair."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise ArgumentError(f'{loader}: a batch must be a pair (images, labels), got {type(batch).__name__}')
-    return batch
 
 
 def _several_labels(labels: Tensor) -> bool:

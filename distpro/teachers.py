@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from .checks import brief, check_that
 from .errors import ArgumentError, argument_prefix
 from .networks import build_network
 from .pathways.names import LOGITS, of_teacher, split_teacher
@@ -44,6 +45,24 @@ def build_teachers(teacher: Network) -> nn.Module | dict[str, nn.Module]:
     return built
 
 
+def build_pair(student: Network, teacher: Network) -> tuple[nn.Module, nn.Module | dict[str, nn.Module]]:
+    """Build a student and one or several teachers, see :func:`build_teachers`.
+
+    Raises:
+        ArgumentError: If a network cannot be built, or one is both student and teacher.
+    """
+    with argument_prefix('student: '):
+        built = build_network(student)
+    with argument_prefix('' if isinstance(teacher, dict) else 'teacher: '):
+        teachers = build_teachers(teacher)
+    if any(inner(built) is inner(one) for one in (teachers.values() if isinstance(teachers, dict) else [teachers])):
+        raise ArgumentError('student and teacher are the same module: give a copy.deepcopy of it as the teacher to distil a '
+                            'network from its own earlier weights')
+    if not any(True for _ in built.parameters()):
+        raise ArgumentError(f'student={brief(built)} has no parameters, so there is nothing to train')
+    return built, teachers
+
+
 class Teachers:
     """The teachers of a :class:`~distpro.Distillation`, in eval mode.
 
@@ -62,7 +81,8 @@ class Teachers:
 
     def trace(self, example: Any) -> dict[str, Trace]:
         """dict[str, Trace]: A forward of each teacher, see :func:`distpro.tracing.trace_example`."""
-        return {name: trace_example(inner(network), example) for name, network in self.networks.items()}
+        return {name: trace_example(inner(network), example, f"teacher '{name}'" if name else 'teacher')
+                for name, network in self.networks.items()}
 
     def eval(self) -> None:
         """Set all teachers to eval mode."""
@@ -189,7 +209,9 @@ def inner(network: nn.Module) -> nn.Module:
 def logit_tap(get_logits: Callable[[Any], Tensor], traced: Trace, side: str) -> FeatureTap:
     """The tap of what ``get_logits`` gives; it is at no module."""
     with argument_prefix(f'{side}: '):
-        return FeatureTap(LOGITS, '', shape=tuple(get_logits(traced.output).shape[1:]), layer='')
+        logits = get_logits(traced.output)
+        check_that('get_logits(output)', logits, isinstance(logits, Tensor) and logits.dim() > 1, 'logits [B, K]')
+        return FeatureTap(LOGITS, '', shape=tuple(logits.shape[1:]), layer='')
 
 
 def named(tap: FeatureTap, teacher: str) -> FeatureTap:

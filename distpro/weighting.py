@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import check_choice
-from .errors import ArgumentError, is_number
+from .checks import brief, check_choice, check_that, is_function, nearest, register
+from .errors import ArgumentError, argument_prefix, is_number
 
 OFF = -60.0  # alpha at which exponential switches a pathway off
 
@@ -24,13 +24,24 @@ def register_weighting(function: Callable[..., Tensor]) -> Callable[..., Tensor]
         function (Callable): ``function(alpha, **parameters)`` returns weights [N], differentiable in alpha [N]. Parameters
             are finite numbers with default values. They are written to the process file.
 
+    Raises:
+        ArgumentError: If it has another signature, or its name is that of another weighting.
+
     Example:
         >>> @distpro.register_weighting
         ... def squared(alpha, offset=0.0):
         ...     return (alpha + offset)**2
         >>> distpro.Weighting('squared', offset=0.1)
     """
-    WEIGHTINGS[function.__name__] = function
+    check_that('function', function, is_function(function) and hasattr(function, '__name__'), 'a function with a name')
+    alpha, *others = inspect.signature(function).parameters.values()
+    wrong = [parameter.name for parameter in others
+             if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+             or not is_number(parameter.default)]
+    if alpha.kind not in (alpha.POSITIONAL_ONLY, alpha.POSITIONAL_OR_KEYWORD) or wrong:
+        raise ArgumentError(f'{function.__name__}{inspect.signature(function)}: a weighting has alpha and then parameters '
+                            f'with numbers as default values, such as (alpha, {(wrong or ["offset"])[0]}=1.0)')
+    register(WEIGHTINGS, function)
     return function
 
 
@@ -118,7 +129,8 @@ class Weighting:
         known = parameters_of(type)
         for name, value in (('kd_weight', kd_weight), *parameters.items()):
             if name != 'kd_weight' and name not in known:
-                raise ArgumentError(f'{name}={value!r} is not a parameter of {type}, which has {", ".join(known) or "none"}')
+                raise ArgumentError(f'{name}={value!r} is not a parameter of {type}, which has {", ".join(known) or "none"}'
+                                    + nearest(name, [*known, 'type', 'scale', 'kd_weight', 'initial_alpha', 'unit']))
             if not is_number(value) or name == 'kd_weight' and value <= 0:
                 raise ArgumentError(f'{name}={value!r} is not a finite number{" above 0" * (name == "kd_weight")}')
         if initial_alpha is None:
@@ -130,6 +142,11 @@ class Weighting:
             unit = 'variance' if type == 'exponential' else 'loss'
         self.type, self.scale, self.kd_weight, self.unit = type, scale, kd_weight, unit
         self.initial_alpha, self.parameters = initial_alpha, {**known, **parameters}
+        with torch.enable_grad():
+            weights = self(self.start(3).requires_grad_())
+        if not isinstance(weights, Tensor) or weights.shape != (3, ) or not weights.requires_grad:
+            raise ArgumentError(f'type={type!r} must give weights [N] that are differentiable in alpha [N], one for each '
+                                f'pathway; for alpha [3] it gives {brief(weights)}')
 
     def __call__(self, alpha: Tensor) -> Tensor:
         """Weights of the pathways.
@@ -157,6 +174,26 @@ class Weighting:
         """Build a weighting from the result of :meth:`to_dict`."""
         data = dict(data)
         return cls(**data.pop('parameters', {}), **data)
+
+
+def as_weighting(given: Weighting | str | dict | None) -> Weighting:
+    """A weighting from its name or its arguments, as configs have them.
+
+    Args:
+        given (Weighting, str, dict or None): A weighting; its name; or its arguments, where ``biased_softmax`` is the
+            default type and has the release's scale, the number of pathways. None: ``exponential``.
+
+    Raises:
+        ArgumentError: If it is none of these, or an argument is out of range.
+    """
+    if isinstance(given, Weighting):
+        return given
+    given = dict(type='exponential') if given is None else dict(type=given) if isinstance(given, str) else given
+    check_that('weighting', given, isinstance(given, dict), "a Weighting, a name such as 'exponential', or a dict of both "
+               "type and parameters, such as dict(type='exponential')")
+    scale = dict(scale='num_pathways') if given.get('type', 'biased_softmax') == 'biased_softmax' else {}
+    with argument_prefix('weighting.'):
+        return Weighting(**{**scale, **given})
 
 
 def parameters_of(type: str) -> dict[str, float]:

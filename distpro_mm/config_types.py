@@ -3,12 +3,11 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import torch
 from mmengine.registry import Registry
 from mmrazor.registry import MODELS
 from torch import nn
 
-from distpro.checks import nearest
+from distpro.checks import check_arguments, nearest
 from distpro.errors import argument_prefix
 
 from .errors import ConfigError
@@ -73,7 +72,8 @@ def checked(cfg: Any, key: str, given: Iterable[str] = ()) -> dict:
             known = [*registry.module_dict, *MODELS.module_dict]
             raise ConfigError(f"{key}.type='{cfg['type']}' is not registered{nearest(name_of(cfg['type']), known)}; correct "
                               'the name, or add the module that registers it to custom_imports')
-    check_arguments(kind, [*(name for name in cfg if name not in ('type', '_scope_')), *given], key)
+    check_arguments(kind, [*(name for name in cfg if name not in ('type', '_scope_')), *given], key,
+                    ConfigError)
     return cfg
 
 
@@ -91,50 +91,3 @@ def build(cfg: Any, key: str, **given: Any) -> nn.Module:
     cfg = checked(cfg, key, given)
     with argument_prefix(f'{key}: {name_of(cfg["type"])}.', ConfigError):
         return MODELS.build({**cfg, **given})
-
-
-def arguments_of(kind: Any) -> tuple[list[str], list[str]] | None:
-    """Names of all arguments of a class and of the required ones; None if it accepts any argument, or is no class."""
-    if not inspect.isclass(kind):
-        return None
-    known: dict[str, None] = {}
-    needed = None
-    for parent in kind.__mro__:  # a class with **kwargs passes them to its parent
-        if parent is object or parent.__module__.startswith('torch.') and not issubclass(kind, torch.optim.Optimizer):
-            break
-        if '__init__' not in vars(parent):
-            continue
-        parameters = list(inspect.signature(parent.__init__).parameters.values())[1:]
-        named = [parameter for parameter in parameters if parameter.kind in (
-            parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)]
-        known.update({parameter.name: None for parameter in named})
-        if needed is None:
-            needed = [parameter.name for parameter in named if parameter.default is parameter.empty]
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            return list(known), needed
-    return ([], []) if needed is None else None
-
-
-def check_arguments(kind: Callable, given: Iterable[str], key: str) -> None:
-    """Refuse unknown and missing arguments of a class.
-
-    Args:
-        kind (type): The class. The arguments of a function are not checked.
-        given (Iterable[str]): Names of the arguments.
-        key (str): Config key of the dict with the arguments, for errors.
-
-    Raises:
-        ConfigError: If an argument is unknown or missing. The message lists the valid arguments.
-    """
-    found = arguments_of(kind)
-    if found is None:
-        return
-    known, needed = found
-    given = list(given)
-    name = getattr(kind, '__name__', str(kind))
-    for argument in given:
-        if argument not in known:
-            raise ConfigError(f"{key} has no argument '{argument}'{nearest(argument, known)}; {name} has {', '.join(known)}")
-    missing = [argument for argument in needed if argument not in given]
-    if missing:
-        raise ConfigError(f'{key} lacks {", ".join(missing)}, required by {name}')

@@ -11,8 +11,9 @@ from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 from torch import nn
 
+from distpro.checks import check_arguments
 from distpro.errors import ArgumentError
-from distpro_mm.config_types import check_arguments, checked, class_of, is_a, name_of
+from distpro_mm.config_types import checked, class_of, is_a, name_of
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.hooks import LossScheduleHook, ProcessReplayHook
 from distpro_mm.engine.launch import build_model, build_trainer, replay_hooks
@@ -156,9 +157,9 @@ def test_a_class_that_takes_anything_is_given_anything():
     check_arguments(Anything, ['a', 'b'], 'key')
     check_arguments(Narrow, ['width', 'init_cfg'], 'key')
     with pytest.raises(ConfigError, match="key has no argument 'with'"):
-        check_arguments(Narrow, ['width', 'with'], 'key')
+        check_arguments(Narrow, ['width', 'with'], 'key', ConfigError)
     with pytest.raises(ConfigError, match='key lacks width, required by Narrow'):
-        check_arguments(Narrow, [], 'key')
+        check_arguments(Narrow, [], 'key', ConfigError)
 
 
 def test_parts_are_looked_up_in_mmrazors_scope_unless_they_say_another():

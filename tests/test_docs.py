@@ -40,5 +40,25 @@ def test_files_that_are_named_exist(page):
     assert [name for name in named if not (ROOT / name).is_file() and '/NAME.' not in name] == []
 
 
+def anchors(page):
+    """set[str]: Anchors of a page's headings, by GitHub's rule: lower case, hyphens for spaces, no other punctuation."""
+    found = []
+    for heading in re.findall(r'^#+ +(.+?) *$', re.sub(r'^```.*?^```', '', page.read_text(), flags=re.M | re.S), re.M):
+        text = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', heading).lower()
+        slug = re.sub(r'[^\w\- ]', '', text).replace(' ', '-')
+        found.append(f'{slug}-{found.count(slug)}' if slug in found else slug)
+    return set(found)
+
+
+@pytest.mark.parametrize('page', [*sorted(ROOT.glob('*.md')), *sorted((ROOT / 'docs').rglob('*.md'))],
+                         ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_relative_links_lead_to_files_and_headings_that_exist(page):
+    text = re.sub(r'^```.*?^```|`[^`\n]*`', '', page.read_text(), flags=re.M | re.S)
+    for target, anchor in re.findall(r'\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)', text):
+        file = (page.parent / target).resolve() if target else page
+        assert file.exists(), target
+        assert not anchor or anchor in anchors(file), f'{target}#{anchor}'
+
+
 def test_the_citation_names_this_version():
     assert f'\nversion: {distpro_mm.__version__}\n' in (ROOT / 'CITATION.cff').read_text()

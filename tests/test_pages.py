@@ -1,30 +1,41 @@
 """Runs the code in the pages for newcomers."""
+import argparse
+import importlib
 import pathlib
 import re
+import shlex
 
 import pytest
 import torch
 from mmengine.runner import Runner
 from mmrazor.registry import MODELS
 from torch.utils.data import DataLoader
-from toys import SHAPE, batch, classifier, labelled_images, network
+from toys import SHAPE, Once, batch, classifier, labelled_images, network
 
 import distpro
+from distpro_mm.engine.command_line import add_config_options
+from distpro_mm.engine.config_file import load_config
 
 DOCS = pathlib.Path(__file__).parent.parent / 'docs'
 
 
 def blocks(page):
-    """list[str]: The Python code of a page."""
-    return re.findall(r'```python\n(.*?)```', (DOCS / page).read_text(), re.S)
+    """list[str]: The Python code of a page, without what is marked as a fragment."""
+    return re.findall(r'(?<!<!-- fragment -->\n)```python\n(.*?)```', (DOCS / page).read_text(), re.S)
 
 
 @pytest.fixture(scope='module')
-def own():
-    """The names that the code in extending.md defines."""
-    names = {}
-    exec(compile('\n'.join(blocks('extending.md')), 'extending.md', 'exec'), names)
-    yield names
+def own(tmp_path_factory):
+    """The module my_parts of extending.md, in a folder with the other files of the page and with configs."""
+    folder = tmp_path_factory.mktemp('own')
+    (folder / 'configs').symlink_to(DOCS.parent / 'configs')
+    *parts, test, config = blocks('extending.md')
+    (folder / 'my_parts.py').write_text('\n'.join(parts))
+    for text in (test, config):
+        (folder / re.match(r'# (\w+\.py)\n', text)[1]).write_text(text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        yield importlib.import_module('my_parts')
     for registry, name in ((distpro.weighting.WEIGHTINGS, 'softplus'),
                            (distpro.searching.SEARCHERS, 'HillClimbingSearcher')):
         del registry[name]
@@ -72,28 +83,50 @@ def test_networks_by_name_train_and_export(tmp_path, monkeypatch):
 
 def test_custom_parts_train_in_a_loop(own):
     kd = distpro.Distillation(
-        network(), network(8), torch.randn(2, 3, 16, 16), transforms=dict(bottleneck=own['BottleneckTransform']),
-        distance=own['CosineDistance'](), weighting=distpro.Weighting('softplus', sharpness=2.0))
+        network(), network(8), torch.randn(2, 3, 16, 16), transforms=dict(bottleneck=own.BottleneckTransform),
+        distance=own.CosineDistance(), weighting=dict(type='softplus', sharpness=2.0))
     kd(torch.randn(4, 3, 16, 16)).loss.backward()
     assert all(parameter.grad.isfinite().all() for parameter in kd.parameters())
 
 
-def test_custom_parts_are_named_in_configs(own, make_config):
-    cfg = make_config(
-        'whole_run', train_cfg__searcher=dict(type='HillClimbingSearcher', size=0.5), train_cfg__rounds=2,
-        train_cfg__max_epochs=1, model__distiller__transforms=[dict(type='mmrazor.BottleneckTransform')],
-        model__distiller__distance=dict(type='CosineDistance'), model__distiller__weighting=dict(
-            _delete_=True, type='softplus', sharpness=2.0))
+def test_the_config_of_the_page_searches_with_custom_parts(own, monkeypatch):
+    """The command of the page, with a teacher that is not trained and fewer images."""
+    monkeypatch.chdir(pathlib.Path(own.__file__).parent)
+    line = re.search(r'^PYTHONPATH=\. python tools/train\.py (.*)$', (DOCS / 'extending.md').read_text(), re.MULTILINE)[1]
+    parser = argparse.ArgumentParser()
+    parser.add_argument('config')
+    add_config_options(parser)
+    given = parser.parse_args(shlex.split(line))
+    cfg = load_config(given.config, given.cfg_options, given.pair)
+    assert cfg.train_cfg.searcher == dict(type='HillClimbingSearcher', size=0.5, confirmations=0)
+    cfg.merge_from_dict({'model.teacher_ckpt': None, 'log_level': 'ERROR', 'train_cfg.min_iterations': 1,
+                         'train_dataloader.dataset.dataset.images_per_class': 20, 'experiment_name': 'my_search'})
     runner = Runner.from_cfg(cfg)
     runner.train()
     process = distpro.DistillationProcess.load(f'{cfg.work_dir}/process.json')
-    assert process.weighting.parameters == dict(sharpness=2.0) and len(process.origin['trials']) == 2
-    first, second = (trial.alpha for trial in runner.train_loop.searcher.history)
+    kinds = [trial['kind'] for trial in process.origin['trials']]
+    assert kinds == ['student', 'kd', 'step', 'step']
+    grid = runner.model.distiller.grid
+    assert grid.weighting.parameters == dict(sharpness=2.0) and isinstance(grid.distance, own.CosineDistance)
+    assert {type(transform) for transform in grid.transforms.values()} == {own.BottleneckTransform}
+    first, second = (trial.alpha for trial in runner.train_loop.searcher.of_kind('step'))
     assert not torch.equal(first, second)
 
 
-def test_a_strategy_is_a_file_of_at_most_60_lines():
-    assert len(blocks('extending.md')[-1].splitlines()) <= 60
+def test_the_tests_of_the_page_pass_and_find_faults(own, monkeypatch):
+    test = next(text for text in blocks('extending.md') if text.startswith('# test_my_parts.py'))
+    exec(compile(test, 'test_my_parts.py', 'exec'), {})
+    with monkeypatch.context() as patch, pytest.raises(RuntimeError):
+        patch.setattr(own.BottleneckTransform, 'forward', lambda self, x, size: Once.apply(type(self).__base__.forward(
+            self, x, size)))
+        exec(compile(test, 'test_my_parts.py', 'exec'), {})
+    monkeypatch.setattr(own.HillClimbingSearcher, 'best_alpha', property(lambda searcher: searcher.base))
+    with pytest.raises(AssertionError):
+        exec(compile(test, 'test_my_parts.py', 'exec'), {})
+
+
+def test_a_strategy_is_a_file_of_at_most_60_lines(own):
+    assert len(next(text for text in blocks('extending.md') if 'register_searcher' in text).splitlines()) <= 60
 
 
 def test_searches_run_without_a_loop_of_the_package(capsys):

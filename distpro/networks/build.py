@@ -92,5 +92,5 @@ def check_source(name: str) -> tuple[str, str]:
     if prefix not in SOURCES or not rest:
         hint = f': {ELSEWHERE[prefix]}' if prefix in ELSEWHERE and prefix not in SOURCES else nearest(prefix, SOURCES)
         raise ArgumentError(f'name={name!r} must be SOURCE:NAME with one of the sources {", ".join(SOURCES)}, such as '
-                            f'{EXAMPLE}{hint}')
+                            f'{EXAMPLE}, or an nn.Module{hint}')
     return prefix, rest

@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from ..errors import ArgumentError
+from ..checks import check_that, named_arguments
+from ..errors import ArgumentError, argument_prefix
 from .input import ModelInput
 
 
@@ -78,9 +79,14 @@ def convert_input(network: nn.Module, given: ModelInput | dict[str, Any],
         >>> teacher = distpro.build_network('timm:resnet50', pretrained=True)
         >>> distpro.convert_input(teacher, dict(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25)))
     """
+    check_that('network', network, isinstance(network, nn.Module), 'an nn.Module')
     known = getattr(network, 'model_input', None) if wanted is None else wanted
     if known is None:
         raise ArgumentError('wanted=None: the images that this network was trained with are not known, because its weights '
                             'are not published ones: pass ModelInput(mean=..., std=..., size=...)')
-    given, known = (ModelInput(**side) if isinstance(side, dict) else side for side in (given, known))
-    return network.register_forward_pre_hook(InputConversion(given, known).hook)
+    sides = []
+    for name, side in (('given', given), ('wanted', known)):
+        check_that(name, side, isinstance(side, (dict, ModelInput)), 'a ModelInput or a dict, such as dict(mean=...)')
+        with argument_prefix(f'{name}: '):
+            sides.append(named_arguments()(ModelInput)(**side) if isinstance(side, dict) else side)
+    return network.register_forward_pre_hook(InputConversion(*sides).hook)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from ..checks import check_that
 from ..errors import ArgumentError, is_number
 
 
@@ -57,4 +58,5 @@ def model_input(network: nn.Module) -> ModelInput | None:
     Returns:
         ModelInput: The input; None if the weights are random or of a file, which does not say.
     """
+    check_that('network', network, isinstance(network, nn.Module), 'an nn.Module')
     return getattr(network, 'model_input', None)

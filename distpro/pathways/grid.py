@@ -8,13 +8,14 @@ from ..checks import FLAG, check_choice
 from ..cuda_graph import is_recording
 from ..errors import ArgumentError
 from ..tracing import FeatureTap
-from ..weighting import Weighting
+from ..weighting import Weighting, as_weighting
 from .by_name import ByName
 from .covariances import LinearPathways
 from .hcl_loss import HCLLoss
 from .linear import LinearLayers, linear_layers
 from .logits import comparable, logit_pathways, logits_are_unique, loss_key, losses_of_teachers
 from .maps import averaged
+from .parts import as_loss, built, check_labels, check_transforms, try_maps
 from .pathway import Pathway, connect, span
 from .recorded_loss import RecordedLoss
 from .sensitivities import SensitivityRecorder
@@ -33,15 +34,17 @@ class PathwayGrid(PathwayWeights):
         receivers (Sequence[FeatureTap]): The student's layers, from shallow to deep.
         transforms (dict[str, Callable]): By label: ``build(in_channels, out_channels)`` returns a module, whose
             ``forward(map, size=size)`` maps the student's [B, in_channels, H, W] to the teacher's
-            [B, out_channels, *size]. Each label adds one pathway per connection.
+            [B, out_channels, *size]. Each label adds one pathway per connection. Transforms and distances of a user are run
+            once here, with noise of the maps' shapes.
         connections (str or Sequence): See :func:`~distpro.pathways.connect`. Defaults to 'student_not_shallower'.
-        distance (nn.Module, optional): Loss of a transformed student's map and a teacher's map, called with these two.
-            Defaults to None: :class:`HCLLoss`.
+        distance (nn.Module or Callable, optional): Loss of a transformed student's map and a teacher's map, called with
+            these two; a scalar. Defaults to None: :class:`HCLLoss`.
         logit_taps (Sequence[FeatureTap], optional): The logits of each teacher, and last those of the student. One of
             several teachers that has other classes is left out, with a warning. Defaults to None.
         logit_losses (dict[str, nn.Module]): By label: losses of the student's and a teacher's logits [B, K]. Each adds
             one pathway without a transform per teacher. Defaults to none.
-        weighting (Weighting, optional): From alpha to weights. Defaults to None: ``Weighting('exponential')``.
+        weighting (Weighting, str or dict, optional): From alpha to weights, see :func:`distpro.weighting.as_weighting`.
+            Defaults to None: ``Weighting('exponential')``.
         compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
             'smaller': the larger map is resized to the smaller size (a teacher's by averaging). Defaults to
             'teacher'.
@@ -69,16 +72,18 @@ class PathwayGrid(PathwayWeights):
                  receivers: Sequence[FeatureTap],
                  transforms: dict[str, Callable[..., nn.Module]],
                  connections: str | Sequence = 'student_not_shallower',
-                 distance: nn.Module | None = None,
+                 distance: nn.Module | Callable[[Tensor, Tensor], Tensor] | None = None,
                  logit_taps: Sequence[FeatureTap] | None = None,
                  logit_losses: dict[str, nn.Module] | None = None,
-                 weighting: Weighting | None = None,
+                 weighting: Weighting | str | dict | None = None,
                  compare_at: str = 'teacher',
                  compile_transforms: bool = False,
                  from_covariances: bool = True,
                  cuda_graph: bool = True,
                  average: Callable[[Tensor], object] | None = None) -> None:
-        super().__init__(weighting or Weighting('exponential'))
+        super().__init__(as_weighting(weighting))
+        check_transforms(transforms)
+        check_labels('logits', logit_losses or {}, 0, 'dict(mse=torch.nn.MSELoss())')
         check_choice('compare_at', compare_at, COMPARE_AT)
         for name, flag in dict(compile_transforms=compile_transforms, from_covariances=from_covariances,
                                cuda_graph=cuda_graph).items():
@@ -89,12 +94,14 @@ class PathwayGrid(PathwayWeights):
         pairs = connect(transmitters, receivers, connections)
         self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
         self.pathways = span(pairs, list(transforms))
-        self.transforms = ByName({pathway.name: _built(transforms[pathway.transform], pathway) for pathway in self.pathways})
-        self.distance = HCLLoss() if distance is None else distance
+        self.transforms = ByName({pathway.name: built(transforms[pathway.transform], pathway) for pathway in self.pathways})
+        self.distance = HCLLoss() if distance is None else as_loss('distance', distance)
+        try_maps(self, transforms)
         if logit_losses and logit_taps is None:
             raise ArgumentError('logit_losses need logit_taps, the logits of teacher and student')
         self.logit_taps = comparable(logit_taps) if logit_losses and logit_taps else logit_taps
-        self.logit_losses = losses_of_teachers(logit_losses or {}, self.logit_taps or ())
+        losses = {label: as_loss(f'logits: {label}', loss) for label, loss in (logit_losses or {}).items()}
+        self.logit_losses = losses_of_teachers(losses, self.logit_taps or ())
         if self.compile_transforms:
             # Pathways share code but differ in shapes, so each may need its own compiled version.
             dynamo = torch._dynamo.config
@@ -282,10 +289,3 @@ class PathwayGrid(PathwayWeights):
         super()._apply(fn, *args, **kwargs)
         self._variances.values = fn(self.variances)
         return self
-
-
-def _built(build: Callable[..., nn.Module], pathway: Pathway) -> nn.Module:
-    try:
-        return build(in_channels=pathway.receiver.shape[0], out_channels=pathway.transmitter.shape[0])
-    except ArgumentError as error:
-        raise type(error)(f"{error} (pathway '{pathway.name}')") from error

@@ -8,6 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..checks import accepts, check_that
+from ..errors import ArgumentError
+
 
 class SpatialAttention(nn.Module):
     """Multiplies a map by a one-channel 1x1 convolution of itself; no sigmoid, as in the release.
@@ -115,15 +118,30 @@ class Transform(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, size: tuple[int, int] | None = None) -> None:
         super().__init__()
         self.size = size
-        before, after = self.build(in_channels, out_channels, min(512, in_channels, out_channels))
+        arguments = in_channels, out_channels, min(512, in_channels, out_channels)
+        layers = self.build(*(arguments if accepts(self.build, *arguments) else arguments[:2]))
+        check_that(f'{type(self).__name__}.build', layers, isinstance(layers, (tuple, list)) and len(layers) == 2 and all(
+            isinstance(part, (tuple, list)) and all(isinstance(layer, nn.Module) for layer in part) for part in layers),
+            'two lists of modules: those before the resize and those after it; either may be empty')
+        before, after = layers
         self.before = nn.Sequential(*before)
         self.conv = after[0] if after else None
         self.after = nn.Sequential(*after[1:])
 
     def build(self, in_channels: int, out_channels: int, mid: int) -> tuple[list[nn.Module], list[nn.Module]]:
-        """Build the layers before and after the resize. Either list may be empty; ``mid`` is the release's width of the
-        inner maps."""
-        raise NotImplementedError
+        """Build the layers before and after the resize.
+
+        Args:
+            in_channels (int): Channels of the student's map.
+            out_channels (int): Channels of the teacher's map.
+            mid (int): The release's width of the inner maps, ``min(512, in_channels, out_channels)``. A subclass may leave
+                this argument out.
+
+        Returns:
+            tuple[list[nn.Module], list[nn.Module]]: Layers from map to map; either list may be empty. Those before the
+            resize may change height and width, those after it must preserve them.
+        """
+        raise ArgumentError(f'{type(self).__name__} must define build(self, in_channels, out_channels)')
 
     def forward(self, feature: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """Transform a student's map.

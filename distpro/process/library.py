@@ -3,7 +3,7 @@ import os
 import pathlib
 from collections.abc import Sequence
 
-from ..checks import FLAG, check_choice, nearest
+from ..checks import FLAG, check_choice, check_that, nearest
 from ..errors import ProcessError
 from ..files import nearest_path
 from .average import one_transform
@@ -81,6 +81,8 @@ def fit_process(source: ProcessLike, names: Sequence[str], layers: dict[str, lis
         ProcessError: If it cannot be read or does not fit.
     """
     check_choice('transfer', transfer, FLAG)
+    check_that('process', source, isinstance(source, ProcessLike), 'a name of the library such as '
+               "'general', a file, a DistillationProcess, or dict(progress=..., weights=...)", ProcessError)
     if isinstance(source, dict):
         return DistillationProcess.by_hand(names, **{'unit': unit, **source})
     process, known = _load(source) if isinstance(source, str) else (source, False)

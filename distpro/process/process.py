@@ -1,14 +1,16 @@
 """The process: the schedule of the pathways' weights over a training, found by a search and replayed in distillations."""
 import json
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 
+from ..checks import check_that, nearest
 from ..errors import ProcessError
 from ..files import atomic_write
 from ..pathways.names import is_logits
-from ..weighting import Weighting, log_weights
+from ..weighting import Weighting, as_weighting, log_weights
 
 FORMAT = 'distpro process'
 VERSION = 3
@@ -38,10 +40,15 @@ class DistillationProcess:
     def __init__(self, names: Sequence[str], weighting: Weighting, progress: Numbers = (),
                  alpha: Sequence[Numbers] | np.ndarray = (), origin: dict | None = None,
                  layers: dict[str, list[str]] | None = None) -> None:
+        check_that('names', names, isinstance(names, Iterable) and not isinstance(names, str),
+                   'the list of the names of the pathways', ProcessError)
         self.names = list(names)
-        self.weighting = weighting
-        self.progress: list[float] = [float(p) for p in progress]
-        self.alpha: list[np.ndarray] = [np.array(a, dtype=np.float64) for a in alpha]
+        self.weighting = as_weighting(weighting)
+        try:
+            self.progress: list[float] = [float(p) for p in progress]
+            self.alpha: list[np.ndarray] = [np.array(a, dtype=np.float64) for a in alpha]
+        except (TypeError, ValueError) as error:
+            raise ProcessError(f'progress and alpha of a process must be lists of numbers: {error}') from None
         self.origin = dict(origin or {})
         self.layers = layers
         self._weights: np.ndarray | None = None
@@ -90,7 +97,10 @@ class DistillationProcess:
         except (TypeError, ValueError, KeyError, IndexError):
             fits = False
         if unknown or not fits or not (np.isfinite(given) & (given >= 0)).all():
-            others = ''.join(f', {key}={value}' for key, value in unknown.items())
+            keys = 'progress', 'weights', 'unit'
+            others = ''.join(f', {key}={value}{nearest(key, keys)}' for key, value in unknown.items())
+            for key in set(weights if isinstance(weights, dict) else ()) - {'features', 'logits'}:
+                others += f"; weights has '{key}'{nearest(str(key), ('features', 'logits'))}"
             raise ProcessError('a hand-tuned process has progress, K values in [0, 1], and weights of 0 or more: K '
                                "numbers, a dict of 'features' and 'logits' with K numbers each, or K lists of "
                                f'{len(names)} numbers, one for each pathway; got progress={progress}, weights={weights}'
@@ -237,6 +247,7 @@ class DistillationProcess:
         Raises:
             ProcessError: If the file is missing, not JSON or invalid.
         """
+        check_that('path', path, isinstance(path, (str, os.PathLike)), 'the path of a process file', ProcessError)
         try:
             with open(path) as file:
                 data = json.load(file)

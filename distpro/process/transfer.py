@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..checks import check_that
 from ..errors import ProcessError
 from ..pathways import depths
 from ..pathways.names import of_teacher
@@ -65,6 +66,9 @@ def map_process(process: DistillationProcess, names: Sequence[str],
             joint total; if a total cannot be preserved, because the new pathways have weight 0; or if the process has
             several teachers and the new networks have others.
     """
+    check_that('process', process, isinstance(process, DistillationProcess), 'a DistillationProcess', ProcessError)
+    check_that('names', names, not isinstance(names, str) and all(isinstance(name, str) for name in names),
+               'the list of the names of the new pathways', ProcessError)
     if set(names) == set(process.names):
         return process.reorder(names, 'the new pair')
     weights = np.zeros((len(process), len(names)))

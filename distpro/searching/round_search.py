@@ -7,14 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import nearest
 from ..errors import ArgumentError, SearchError, argument_prefix
 from ..pathways import PathwayGrid
 from ..process import DistillationProcess, ProcessLike, fit_process, interpolate
 from ..random_state import without_side_effects
 from ..weighting import OFF, Weighting, log_weights
 from .round import Round, copied
-from .searchers import SEARCHERS, Searcher, Trial
+from .searchers import Searcher, Trial, strategy_of
 
 REFERENCES = ('student', 'kd')
 
@@ -183,14 +182,15 @@ class RoundSearch:
         self._initial, self._losses, self._gradients = state['initial'], state['losses'], state['gradients']
 
 
-def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: int = 4, initial_bump: float = 3.0,
-                   feature_weight: float = 16.0, references: Sequence[str] = REFERENCES, guessing: float = math.inf,
-                   max_divisions: int = 5, seed: int = 0, initial: ProcessLike | None = None) -> Searcher:
+def build_searcher(grid: PathwayGrid, searcher: str | type | dict, rounds: int = 3, knots: int = 4,
+                   initial_bump: float = 3.0, feature_weight: float = 16.0, references: Sequence[str] = REFERENCES,
+                   guessing: float = math.inf, max_divisions: int = 5, seed: int = 0,
+                   initial: ProcessLike | None = None) -> Searcher:
     """A search strategy that starts from the default process or from a given one.
 
     Args:
         grid (PathwayGrid): The pathways.
-        searcher (dict): ``type``: a name in :data:`SEARCHERS` or a class; further keys are arguments of it.
+        searcher (str, type or dict): Its name or class, or a dict with arguments, see :func:`strategy_of`.
         rounds (int): Refinements, >= 0. Defaults to 3.
         knots (int): Evenly spaced points of the run, >= 2, at which alpha is free. Defaults to 4.
         initial_bump (float): Offset added to the initial alpha at every interior knot. Defaults to 3: exp(3) = 20 times the
@@ -207,11 +207,7 @@ def build_searcher(grid: PathwayGrid, searcher: dict, rounds: int = 3, knots: in
     Raises:
         ArgumentError: If the strategy is unknown, an argument of it is out of range, or the initial process does not fit.
     """
-    arguments = dict(searcher)
-    kind = arguments.pop('type')
-    if isinstance(kind, str) and kind not in SEARCHERS:
-        raise ArgumentError(f"searcher.type='{kind}' is not one of {', '.join(SEARCHERS)}{nearest(kind, SEARCHERS)}")
-    kind = SEARCHERS[kind] if isinstance(kind, str) else kind
+    kind, arguments = strategy_of(searcher, rounds)
     if not rounds and not max_divisions:
         raise ArgumentError('rounds=0 and max_divisions=0 leave nothing to search for: give one of the two')
     free = grid.weighting.type == 'exponential'

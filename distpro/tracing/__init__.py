@@ -1,6 +1,7 @@
 """Traces of a forward, detection of stages, logits and layouts, and reading of features."""
 from .blocks import find_blocks
 from .fast_forward import FAST_CHOICES, FastForward
+from .in_place import in_place_off, in_place_on
 from .layout import Layout, LayoutDetector
 from .logits import find_logits, is_headless, resolve_logits
 from .probe import probe_input
@@ -9,10 +10,10 @@ from .resolve import resolve_taps
 from .rest import NetworkRest
 from .stages import find_stages
 from .tap import FeatureTap
-from .trace import Call, Trace, in_place_off, trace, trace_example
+from .trace import Call, Trace, trace, trace_example
 
 __all__ = [
     'FAST_CHOICES', 'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'NetworkRest', 'Trace',
-    'find_blocks', 'find_logits', 'find_stages', 'in_place_off', 'is_headless', 'probe_input', 'resolve_logits',
-    'resolve_taps', 'trace', 'trace_example'
+    'find_blocks', 'find_logits', 'find_stages', 'in_place_off', 'in_place_on', 'is_headless', 'probe_input',
+    'resolve_logits', 'resolve_taps', 'trace', 'trace_example'
 ]

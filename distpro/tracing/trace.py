@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..errors import ArgumentError
+from ..checks import brief
+from ..errors import ArgumentError, first_line
 from ..random_state import gpus
 from .layout import LayoutDetector
 
@@ -82,13 +83,6 @@ def tensors_in(value: Any) -> Iterator[Tensor]:
         yield from tensors_in(tuple(value.values()))
 
 
-def in_place_off(model: nn.Module) -> None:
-    """Disable in-place operations, so that later modules do not overwrite recorded features."""
-    for module in model.modules():
-        if getattr(module, 'inplace', False) is True:
-            module.inplace = False
-
-
 def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
     """Run ``forward`` once and record every module call of ``model``.
 
@@ -138,15 +132,16 @@ def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
     return Trace(calls, model, output, uses.counts)
 
 
-def trace_example(network: nn.Module, example: Any) -> Trace:
+def trace_example(network: nn.Module, example: Any, which: str) -> Trace:
     """Trace a network's forward of an example.
 
     Args:
         network (nn.Module): The network.
         example (Tensor, tuple or dict): Two or more images [B, C, H, W], or all arguments of the forward.
+        which (str): Name of the network, for errors.
 
     Raises:
-        ArgumentError: If there is one image only.
+        ArgumentError: If there is one image only, or the forward fails.
     """
     args: list[Any] = list(example) if isinstance(example, (tuple, list)) else []
     kwargs = dict(example) if isinstance(example, dict) else {}
@@ -154,4 +149,10 @@ def trace_example(network: nn.Module, example: Any) -> Trace:
         args = [example]
     if isinstance(args[0] if args else None, Tensor) and len(args[0]) < 2:
         raise ArgumentError(f'example: {len(args[0])} image is given, and layers are found by comparing two or more')
-    return trace(network, lambda: network(*args, **kwargs))
+    try:
+        return trace(network, lambda: network(*args, **kwargs))
+    except Exception as error:
+        given = ', '.join([*map(brief, args), *(f'{name}={brief(value)}' for name, value in kwargs.items())])
+        raise ArgumentError(f'example: the {which} fails when it is called with {given}: {type(error).__name__}: '
+                            f'{first_line(error)}; give two or more images [B, C, H, W] as both networks take them (in a '
+                            'search: in train_loader), or a dict with all arguments') from error

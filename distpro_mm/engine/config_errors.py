@@ -11,10 +11,10 @@ from mmengine.config import Config
 from mmpretrain.registry import OPTIMIZERS
 from mmrazor.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
 
-from distpro.checks import check_number, check_whole, nearest
+from distpro.checks import arguments_of, check_number, check_whole, nearest
 from distpro.errors import ArgumentError, first_line
 
-from ..config_types import arguments_of, class_of, name_of
+from ..config_types import class_of, name_of
 from ..errors import ConfigError, DataError
 
 # Pattern of keys that must be numbers, and the check of key and value.

@@ -7,9 +7,9 @@ from mmengine.config import Config
 from mmengine.runner import Runner
 from mmrazor.registry import LOOPS, OPTIMIZERS, PARAM_SCHEDULERS
 
-from distpro.checks import nearest
+from distpro.checks import check_arguments, nearest
 
-from ..config_types import check_arguments, class_of
+from ..config_types import class_of
 from ..errors import ConfigError
 
 # Keys that a runner reads, with those of mmengine's and of this package's that are no argument of it.
@@ -52,20 +52,22 @@ def check_late_parts(cfg: Config) -> None:
     """
     loop = cfg.get('train_cfg') or {}
     if 'type' in loop:
-        check_arguments(class_of(loop['type'], LOOPS), [*_names(loop), 'runner', 'dataloader'], 'train_cfg')
+        check_arguments(class_of(loop['type'], LOOPS), [*_names(loop), 'runner', 'dataloader'], 'train_cfg',
+                        ConfigError)
     wrapper = cfg.get('optim_wrapper') or {}
     for key, part in [('', wrapper), *((f'{name}.', part) for name, part in wrapper.items() if isinstance(part, dict))]:
         optimizer = part.get('optimizer')
         if isinstance(optimizer, dict) and 'type' in optimizer:
             check_arguments(class_of(optimizer['type'], OPTIMIZERS), [*_names(optimizer), 'params'],
-                            f'optim_wrapper.{key}optimizer')
+                            f'optim_wrapper.{key}optimizer', ConfigError)
     schedules = cfg.get('param_scheduler') or []
     listed = [('param_scheduler', schedules)] if isinstance(schedules, dict) else [
         (f'param_scheduler.{place}', schedule) for place, schedule in enumerate(schedules)]
     for key, schedule in listed:
         if isinstance(schedule, dict) and 'type' in schedule:
             names = [name for name in _names(schedule) if name != 'convert_to_iter_based']
-            check_arguments(class_of(schedule['type'], PARAM_SCHEDULERS), [*names, 'optimizer', 'param_name'], key)
+            check_arguments(class_of(schedule['type'], PARAM_SCHEDULERS), [*names, 'optimizer', 'param_name'], key,
+                            ConfigError)
 
 
 def _names(part: dict) -> list[str]:

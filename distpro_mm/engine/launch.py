@@ -13,9 +13,9 @@ from mmrazor.models import SingleTeacherDistill
 from mmrazor.registry import HOOKS, LOOPS, OPTIM_WRAPPERS
 from torch import nn
 
-from distpro.checks import FLAG, check_choice
+from distpro.checks import FLAG, check_arguments, check_choice
 
-from ..config_types import check_arguments, class_of, is_a, name_of
+from ..config_types import class_of, is_a, name_of
 from ..datasets.class_names import check_class_names, class_names, class_names_of_checkpoint
 from ..errors import ConfigError
 from ..models import DistPro, TapDistill
@@ -74,7 +74,8 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     cfg.launcher = launcher
     kind = cfg.model.get('type')
     if is_a(kind, TapDistill):
-        check_arguments(class_of(kind), (name for name in cfg.model if name not in ('type', '_scope_')), 'model')
+        check_arguments(class_of(kind), (name for name in cfg.model if name not in ('type', '_scope_')), 'model',
+                        ConfigError)
     if is_a(kind, SingleTeacherDistill) and not is_a(kind, TapDistill):
         _refuse_other_images(cfg)
     if launcher != 'none':

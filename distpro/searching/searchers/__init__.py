@@ -6,10 +6,11 @@ from .grid import GridSearcher
 from .random_search import RandomSearcher
 from .rprop import RpropSearcher
 from .searcher import SEARCHERS, Searcher, register_searcher
+from .strategy import strategy_of
 from .tree_search import TreeSearcher
 from .trial import Candidate, SettingsTrial, Trial
 
 __all__ = [
     'SEARCHERS', 'AskTell', 'CMAESSearcher', 'Candidate', 'EvolutionSearcher', 'GridSearcher', 'RandomSearcher',
-    'RpropSearcher', 'Searcher', 'SettingsTrial', 'TreeSearcher', 'Trial', 'register_searcher'
+    'RpropSearcher', 'Searcher', 'SettingsTrial', 'TreeSearcher', 'Trial', 'register_searcher', 'strategy_of'
 ]

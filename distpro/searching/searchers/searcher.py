@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...checks import FLAG, check_choice, check_whole
+from ...checks import FLAG, check_choice, check_whole, register
 from ...errors import SearchError
 from .ask_tell import AskTell
 from .confirmation import Confirmation, Contender
-from .trial import Trial, lowest
+from .trial import Trial, lowest, refined
 
 SCATTER = 2.0  # factor between held-out losses of two trainings of one process above which a refinement is blind
 NEAR_REFERENCE = 1.25  # a reference whose loss is within this factor of the best process's is tried again
@@ -20,7 +20,7 @@ SEARCHERS: dict[str, type] = {}
 
 def register_searcher(searcher: type) -> type:
     """Register a subclass of :class:`Searcher` under its class name; a decorator."""
-    SEARCHERS[searcher.__name__] = searcher
+    register(SEARCHERS, searcher)
     return searcher
 
 
@@ -57,7 +57,7 @@ class Searcher(AskTell[Trial]):
         has_level (bool): Whether a lower alpha means a lower weight by the same factor, as with ``exp(alpha)``. If not,
             ``max_divisions`` counts as 0. Defaults to True.
         factor (float): Divides the weights from one level to the next, > 1. Defaults to 4.
-        max_divisions (int): Divisions tried at most, >= 0. 0: the initial process is refined without a trial of its level.
+        max_divisions (int): Divisions tried at most, >= 0. 0: the initial process is refined without a trial of its own.
             Defaults to 5.
         seed (int): Seed of random searchers. Defaults to 0.
         off (float): alpha of a pathway that is switched off and stays so. Defaults to minus infinity.
@@ -234,7 +234,7 @@ class Searcher(AskTell[Trial]):
         step = told + len(self.open)
         if step >= self.rounds or told < step - step % self.parallel:
             return None
-        return Trial('step', self.refine(step))
+        return refined(self, step)
 
     def _explore(self) -> Trial | None:
         """The next trial of the references and the levels; None if these are over."""
@@ -273,7 +273,7 @@ class Searcher(AskTell[Trial]):
 
     def refine(self, step: int) -> Tensor:
         """Tensor: alpha [knots, N] of a refinement, counted from 0."""
-        raise NotImplementedError
+        raise NotImplementedError(f'{type(self).__name__} must define refine(step), the alpha [knots, N] of a refinement')
 
     def wants_gradient(self, trial: Trial, loss: float) -> bool:
         """Whether the gradient of the held-out loss is wanted of a trial, given its loss."""

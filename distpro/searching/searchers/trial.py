@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from torch import Tensor
 
+from ...checks import check_that
+
 
 @dataclasses.dataclass(eq=False)
 class Candidate:
@@ -34,7 +36,8 @@ class Trial(Candidate):
     """A process that was tried, or is to be.
 
     Args:
-        kind (str): Name of a reference; 'level': a total weight; or 'step': a refinement of the best level.
+        kind (str): Name of a reference; 'level': a total weight; 'logits' or 'shape': a variant of the best level; or
+            'step': a refinement.
         alpha (Tensor): Free parameters [knots, N].
         confirms (bool): Whether it repeats an earlier process, to confirm the result. Defaults to False.
         **kwargs: Of :class:`Candidate`.
@@ -47,6 +50,19 @@ class Trial(Candidate):
         """dict: Kind and loss, None if it is not finite, for the origin of a process."""
         found = dict(kind=self.kind, loss=self.loss if self.finite else None)
         return {**found, 'confirms': True} if self.confirms else found
+
+
+def refined(searcher: Any, step: int) -> Trial:
+    """The next refinement of a :class:`Searcher`, counted from 0.
+
+    Raises:
+        ArgumentError: If its ``refine`` gives no alpha of the initial process's shape.
+    """
+    alpha = searcher.refine(step)
+    check_that(f'{type(searcher).__name__}.refine({step})', alpha,
+               isinstance(alpha, Tensor) and alpha.shape == searcher.initial.shape,
+               f'alpha [knots, N], a Tensor of shape {tuple(searcher.initial.shape)}')
+    return Trial('step', alpha)
 
 
 @dataclasses.dataclass(eq=False)

@@ -1,5 +1,4 @@
 """Checks of what a search is given: its arguments, optimisers and hooks."""
-import inspect
 from typing import Any
 
 from mmengine.optim import OptimWrapper, OptimWrapperDict
@@ -7,20 +6,17 @@ from mmpretrain.engine.hooks import SwitchRecipeHook
 from mmrazor.engine import StopDistillHook
 from mmrazor.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
-from distpro.checks import nearest
 from distpro.errors import argument_prefix
-from distpro.searching import SEARCHERS, Searcher
 from distpro.searching.optimizer_step import check_differentiable
+from distpro.searching.searchers import strategy_of
 
-from ...config_types import check_arguments, is_a
+from ...config_types import is_a
 from ...errors import ConfigError
 from ..hooks import LossScheduleHook
 from ..optimizers import DistProOptimWrapperConstructor
 
 # What changes the training loss during a training, which a derivative at the end of a round does not see.
 CHANGING = (StopDistillHook, LossScheduleHook, SwitchRecipeHook)
-# Of any strategy; the search gives them.
-BASE_ARGUMENTS = [name for name in inspect.signature(Searcher).parameters if name != 'confirmations']
 
 
 def check_searcher(searcher: Any, rounds: int) -> type:
@@ -28,20 +24,8 @@ def check_searcher(searcher: Any, rounds: int) -> type:
     if not isinstance(searcher, dict) or 'type' not in searcher:
         raise ConfigError(f"train_cfg.searcher={searcher!r} must be a dict with the key type, e.g. "
                           "dict(type='RpropSearcher')")
-    kind = SEARCHERS.get(searcher['type'], searcher['type'])
-    if not (inspect.isclass(kind) and issubclass(kind, Searcher)):
-        raise ConfigError(f"train_cfg.searcher.type={kind!r} is not one of {', '.join(SEARCHERS)}"
-                          f'{nearest(str(kind), SEARCHERS)}; register a strategy of your own with register_searcher in a '
-                          'module that custom_imports names')
-    given = [name for name in searcher if name != 'type']
-    check_arguments(kind, [*BASE_ARGUMENTS, *given], 'train_cfg.searcher')
-    taken = sorted(set(given) & set(BASE_ARGUMENTS))
-    if taken:
-        raise ConfigError(f'train_cfg.searcher has {", ".join(taken)}, which the search sets itself: leave it out')
-    if 0 < rounds < kind.minimum_rounds:
-        raise ConfigError(f'train_cfg.rounds={rounds} is too few for searcher.type={kind.__name__!r}, which needs '
-                          f'{kind.minimum_rounds} or more, such as 22')
-    return kind
+    with argument_prefix('train_cfg.', ConfigError):
+        return strategy_of(searcher, rounds)[0]
 
 
 def check_runner(runner: Any) -> None:

@@ -10,13 +10,13 @@ from mmrazor.models.utils import add_prefix
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from distpro.checks import FLAG, check_choice
+from distpro.checks import FLAG, check_arguments, check_choice
 from distpro.errors import argument_prefix
 from distpro.networks import model_input
 from distpro.teachers import taps_of
 from distpro.tracing import FastForward, in_place_off, probe_input, trace
 
-from ...config_types import check_arguments, checked, class_of
+from ...config_types import checked, class_of
 from ...errors import ConfigError
 from ..checkpoints import load_strict
 from ..distillers.tap_distiller import TapDistiller
@@ -75,7 +75,8 @@ class TapDistill(SingleTeacherDistill):
             how = 'trained; SimKD has a fixed one' if self.trains_teacher else 'fixed'
             raise ConfigError(
                 f'model.teacher_trainable={not self.trains_teacher}: the teacher of {type(self).__name__} is {how}')
-        check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model')
+        check_arguments(SingleTeacherDistill, ['distiller', 'teacher', 'architecture', *kwargs], 'model',
+                        ConfigError)
         distiller = checked(distiller, 'model.distiller')
         architecture = as_model(architecture)
         given = teacher if are_several(teacher) else {'': as_model(teacher)}
@@ -109,8 +110,8 @@ class TapDistill(SingleTeacherDistill):
             if images is not None:
                 network.register_forward_pre_hook(images.hook)
         # mmrazor's own setting has no effect: it expects OrderedDicts, which torch no longer uses for submodules.
-        in_place_off(self.teacher)
-        in_place_off(self.student)
+        in_place_off(self.teacher, self)
+        in_place_off(self.student, self)
         self._check_channels(input_shape)
         traces = {name: probe(network, input_shape, functools.partial(trace, network))
                   for name, network in self.teachers.items()}

@@ -12,7 +12,7 @@ from distpro.errors import argument_prefix
 from distpro.pathways import PathwayGrid
 from distpro.teachers import named
 from distpro.tracing import FeatureTap, Trace, is_headless, resolve_logits
-from distpro.weighting import Weighting
+from distpro.weighting import as_weighting
 
 from ...config_types import build, checked, name_of
 from ...errors import ConfigError
@@ -92,10 +92,8 @@ class DistProDistiller(TapDistiller):
         logit_cfgs = _labelled(logits, LOGITS, 'KLDivergence') if logits else {}
         self.logit_layers = _named_layers(logit_cfgs)
         self.logit_losses = {label: build(cfg, LOGITS) for label, cfg in logit_cfgs.items()}
-        if weighting.get('type', 'biased_softmax') == 'biased_softmax':
-            weighting = {'scale': 'num_pathways', **weighting}
-        with argument_prefix('model.distiller.weighting.', ConfigError):
-            weighting = Weighting(**weighting)
+        with argument_prefix('model.distiller.', ConfigError):
+            weighting = as_weighting(weighting)
         self._grid_arguments = dict(  # used in build(), once the layers are known
             transforms={label: functools.partial(build, cfg, 'model.distiller.transforms')
                         for label, cfg in transform_cfgs.items()},
