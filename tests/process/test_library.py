@@ -99,5 +99,5 @@ def test_a_name_that_is_taken_is_refused(own, tmp_path):
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones():
-    with pytest.raises(ProcessError, match="there is no process file 'genral': .*by name: .*, general"):
+    with pytest.raises(ProcessError, match="there is no process file 'genral' .nearest: general.: .*by name: .*, general"):
         load_process('genral')
