@@ -29,16 +29,17 @@ def settings(**options):
 def test_the_probe_is_where_the_gradient_of_its_objective_is_zero():
     features = (torch.randn(60, 5) * torch.tensor([0.1, 1, 3, 10, 1]) + torch.tensor([3, 0, -1, 20, 0])).double()
     labels = torch.randint(3, (60, ))
-    weight, bias = (value.requires_grad_() for value in fit_probe(features, labels, 3))
+    weight, bias = fit_probe(features, labels, 3)
+    mean, std = features.mean(0), features.std(0, correction=0)
 
-    def gradient(weight):
-        # In the features' own units: the penalty is on weights times the standard deviations.
-        scores = features @ weight.t() + bias
-        loss = (scores.logsumexp(1) - scores.gather(1, labels[:, None])[:, 0]).mean()
-        loss = loss + DECAY / 2 * ((weight * features.std(0, correction=0))**2).sum()
-        return max(float(value.abs().max()) for value in torch.autograd.grad(loss, (weight, bias)))
+    def gradient(factor):
+        # In standardised features, in which the penalty is defined and a gradient has a scale.
+        scaled = [(factor * weight * std).requires_grad_(), (bias + weight @ mean).requires_grad_()]
+        scores = (features - mean) / std @ scaled[0].t() + scaled[1]
+        loss = (scores.logsumexp(1) - scores.gather(1, labels[:, None])[:, 0]).mean() + DECAY / 2 * (scaled[0]**2).sum()
+        return max(float(value.abs().max()) for value in torch.autograd.grad(loss, scaled))
 
-    assert gradient(weight) < 1e-4 < 1e-3 < gradient((0.9 * weight).detach().requires_grad_())
+    assert gradient(1) < 1e-4 < 1e-3 < gradient(0.9)
 
 
 def test_the_limit_of_guessing_is_two_standard_deviations_of_a_binomial():
