@@ -197,9 +197,10 @@ def _prepared(settings: FolderSettings, resume: bool, report: Report) -> FolderR
 
 def _check_names(settings: FolderSettings) -> None:
     """Refuse names that are misspelt before any image is read."""
-    for key in ('teacher', 'student'):
+    for key, names in (('teacher', settings.teachers.values()), ('student', [settings.student])):
         with argument_prefix(f'{key}: '):
-            check_source(getattr(settings, key))
+            for name in names:
+                check_source(name)
     if settings.method == 'pathways':
         with argument_prefix('process: '):
             load_process(settings.process)

@@ -29,7 +29,7 @@ def check_functions(criterion: Any, optimizer: Any, scheduler: Any, report: Any)
                'a function of the parameters, such as lambda parameters: torch.optim.SGD(parameters, lr=0.05)')
     check_that('scheduler', scheduler, scheduler is None or callable(scheduler),
                'a function scheduler(optimizer, iterations), or None')
-    check_that('report', report, is_function(report), 'a function of a line, such as print or lambda line: None')
+    check_that('report', report, callable(report), 'a function of a line, such as print or lambda line: None')
 
 
 def check_loaders(train_loader: Any, held_out_loader: Any) -> Sequence[Tensor]:

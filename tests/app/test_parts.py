@@ -1,4 +1,5 @@
 """The mathematics and the images of a distillation on a folder."""
+import copy
 import math
 import random
 from collections import Counter
@@ -62,7 +63,7 @@ def test_accuracy_and_distance_count_images_and_not_batches():
     assert math.isclose(found['kl'], float((theirs * (theirs / ours).log()).sum(1).mean()), rel_tol=1e-4)
     assert math.isclose(found['agreement'], float((ours.argmax(1) == theirs.argmax(1)).double().mean()))
     assert student.training is False and found['features'] > 0
-    same = Distillation(student, student, images[:2], transmitters=['0'], receivers=['0'])
+    same = Distillation(student, copy.deepcopy(student), images[:2], transmitters=['0'], receivers=['0'])
     assert teacher_distance(same, batches)['agreement'] == 1
 
 
