@@ -1,7 +1,6 @@
 """Patches that let mmrazor 1.0.0 and its family run on a current PyTorch and numpy.
 
-Nothing else in this package may patch a library. Each patch is one function, which first checks
-whether the library is broken and does nothing if it is not:
+Nothing else here may patch a library. Each patch is one function, which does nothing if the library is not broken:
 
 ==========================  =================================================================
 patch_torchvision           torchvision's compiled operators cannot load beside this torch
@@ -11,7 +10,7 @@ patch_mmrazor_import        mmrazor's quantization imports names that torch has 
 patch_soft_cross_entropy    ``KDSoftCELoss`` looks for the retired package ``mmcls``
 patch_adjust_hue            mmcv's hue shift overflows on numpy 2
 patch_retrieval_metrics     mmpretrain's retrieval metrics call a function that numpy 2.4 removed
-patch_checkpoint_loading    ``torch.load`` refuses the classes in mmengine's own checkpoints
+patch_checkpoint_loading    ``torch.load`` refuses mmengine's own checkpoints; its fork runs code
 ==========================  =================================================================
 """
 import contextlib
@@ -247,20 +246,22 @@ def _history_buffer_method(owner, name: str):
 def patch_checkpoint_loading() -> bool:
     """Name the few harmless classes in mmengine's checkpoints as safe for ``torch.load(weights_only=True)``.
 
-    A training checkpoint carries mmengine's ``HistoryBuffer`` and small numpy arrays. With them on torch's list of
-    safe classes ``--resume`` and ``teacher_ckpt`` work, and loading a file still cannot run code.
+    Checkpoints have mmengine's ``HistoryBuffer`` and small numpy arrays. With them on torch's list ``--resume`` and
+    ``teacher_ckpt`` work, and no file can run code. The loader of mmengine's fork would run it, and clears the list.
 
     Returns:
         bool: Whether anything was patched.
     """
     from mmengine.logging import HistoryBuffer
+    from mmengine.runner import checkpoint
+    if hasattr(checkpoint, '_safe_torch_load'):
+        checkpoint._safe_torch_load = torch.load
     if HistoryBuffer in torch.serialization.get_safe_globals():
         return False
     multiarray = (np._core if int(np.__version__.split('.')[0]) >= 2 else np.core).multiarray
     torch.serialization.add_safe_globals([
         HistoryBuffer, (_history_buffer_method, 'builtins.getattr'), np.dtype, np.ndarray, multiarray._reconstruct,
-        multiarray.scalar, *{type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)}
-    ])
+        multiarray.scalar, *{type(np.dtype(t)) for t in (np.float64, np.float32, np.int64, np.int32, np.bool_)}])
     return True
 
 

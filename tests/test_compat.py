@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import CheckpointLoader
 from mmpretrain.evaluation import RetrievalAveragePrecision, RetrievalRecall
 from mmrazor.registry import MODELS, TRANSFORMS
 from PIL import Image
@@ -151,6 +152,7 @@ def test_a_training_checkpoint_loads_with_weights_only(tmp_path):
     saved = dict(state_dict=dict(weight=torch.randn(3)), message_hub=dict(log_scalars=dict(loss=history)),
                  numbers=[np.float64(2), np.float32(3), np.int64(4), np.arange(3.0)])
     torch.save(saved, path)
+    assert CheckpointLoader.load_checkpoint(path, 'cpu').keys() == saved.keys()
     loaded = torch.load(path, weights_only=True)
     assert torch.equal(loaded['state_dict']['weight'], saved['state_dict']['weight'])
     assert loaded['message_hub']['log_scalars']['loss'].mean() == 1.75
@@ -175,4 +177,6 @@ def test_a_checkpoint_cannot_run_code(tmp_path, planted):
     torch.save(dict(state_dict=RunsCode(planted[0], *arguments)), path, pickle_module=pickle)
     with pytest.raises((pickle.UnpicklingError, ValueError)):
         torch.load(path, weights_only=True)
+    with pytest.raises((pickle.UnpicklingError, ValueError)):
+        CheckpointLoader.load_checkpoint(path, 'cpu')
     assert not mark.exists()
