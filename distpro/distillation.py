@@ -150,7 +150,8 @@ class Distillation(nn.Module):
         transforms = dict(pointwise=PointwiseTransform) if transforms is None else transforms
         self.grid = PathwayGrid(transmitting, receiving, transforms, connections, distance, logit_taps or None, logit_losses,
                                 weighting, **kwargs)
-        try_logits(self.grid)
+        if self.grid.logit_taps:
+            try_logits(self.grid.logit_losses, self.grid.logit_taps[-1].shape[0])
         self.grid.to(next(student.parameters()))  # device and type
         self.process: DistillationProcess | None = None
         self.level: LevelControl | None = None

@@ -96,7 +96,7 @@ class PathwayGrid(PathwayWeights):
         self.pathways = span(pairs, list(transforms))
         self.transforms = ByName({pathway.name: built(transforms[pathway.transform], pathway) for pathway in self.pathways})
         self.distance = HCLLoss() if distance is None else as_loss('distance', distance)
-        try_maps(self, transforms)
+        try_maps(self.pathways, self.transforms, self.distance, self.size, transforms)
         if logit_losses and logit_taps is None:
             raise ArgumentError('logit_losses need logit_taps, the logits of teacher and student')
         self.logit_taps = comparable(logit_taps) if logit_losses and logit_taps else logit_taps

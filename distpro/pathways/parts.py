@@ -1,7 +1,7 @@
 """Transforms, distances and losses of a user: what they may be, and a trial of each."""
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +10,6 @@ from ..checks import accepts, brief, check_that, is_function
 from ..errors import ArgumentError, first_line
 from ..random_state import without_side_effects
 from .pathway import Pathway
-
-if TYPE_CHECKING:
-    from .grid import PathwayGrid
 
 IMAGES = 2  # of a trial
 SEPARATORS = '.:>'  # of the parts of names
@@ -104,46 +101,51 @@ def built(build: Callable[..., nn.Module], pathway: Pathway) -> nn.Module:
     return transform
 
 
-def try_maps(grid: 'PathwayGrid', builds: dict[str, Callable[..., nn.Module]]) -> None:
+def try_maps(pathways: Sequence[Pathway], transforms: nn.ModuleDict, distance: nn.Module,
+             compared_at: Callable[[Tensor, Tensor], Sequence[int]], builds: dict[str, Callable[..., nn.Module]]) -> None:
     """Run the user's transforms and distance once for maps of each shape; parts of this package are not run.
 
     Args:
-        grid (PathwayGrid): The grid, with its transforms and distance.
+        pathways (Sequence[Pathway]): The pathways between layers.
+        transforms (nn.ModuleDict): Their transforms by name.
+        distance (nn.Module): The distance.
+        compared_at (Callable): Gives the height and width at which a student's and a teacher's map are compared.
         builds (dict[str, Callable]): What built the transforms.
 
     Raises:
         ArgumentError: If one fails, or its result has a wrong shape. The message has the pathway.
     """
     tried = set()
-    for pathway in grid.pathways:
+    for pathway in pathways:
         shapes = pathway.transform, pathway.receiver.shape, pathway.transmitter.shape
-        transform = grid.transforms[pathway.name]
+        transform = transforms[pathway.name]
         known = _is_ours(transform) and not inspect.isfunction(builds[pathway.transform])
-        if shapes in tried or known and _is_ours(grid.distance):
+        if shapes in tried or known and _is_ours(distance):
             continue
         tried.add(shapes)
         student, teacher = (_images(*tap.shape) for tap in (pathway.receiver, pathway.transmitter))
-        mapped = target = _images(len(teacher[0]), *grid.size(student, teacher))
+        mapped = target = _images(len(teacher[0]), *compared_at(student, teacher))
         size = tuple(target.shape[2:])
         if not known:
             mapped = _run(f'transforms: {pathway.transform}', transform, pathway.name, (student, ), dict(size=size),
                           tuple(target.shape), f'the transformed map, {tuple(target.shape)}, for size={size}')
-        if not _is_ours(grid.distance):
-            _run('distance', grid.distance, pathway.name, (mapped, target), {}, (), 'a scalar, the mean over the batch')
+        if not _is_ours(distance):
+            _run('distance', distance, pathway.name, (mapped, target), {}, (), 'a scalar, the mean over the batch')
 
 
-def try_logits(grid: 'PathwayGrid') -> None:
+def try_logits(losses: Mapping[str, nn.Module], classes: int) -> None:
     """Run the user's losses of logits once, see :func:`try_maps`; they are called with the logits alone.
 
     Args:
-        grid (PathwayGrid): The grid.
+        losses (Mapping[str, nn.Module]): The losses by label.
+        classes (int): Number of logits.
 
     Raises:
         ArgumentError: If one fails, or its result is no scalar.
     """
-    for label, loss in grid.logit_losses.items():
+    for label, loss in losses.items():
         if not _is_ours(loss):
-            logits = _images(*(grid.logit_taps or ())[-1].shape)
+            logits = _images(classes)
             _run('logits', loss, label, (logits, logits.flip(1)), {}, (), 'a scalar, the mean over the batch')
 
 
