@@ -27,8 +27,9 @@ def with_options(command: Callable) -> Callable:
     Returns:
         Callable: The command, with a signature that typer reads.
     """
-    described = (FolderSettings.__doc__ or '').partition('Args:\n')[2].partition('\n\n    Raises:')[0]
-    texts = dict(re.findall(r'^ {8}(\w+) \([^)]*\): (.*?)(?=^ {8}\w|\Z)', described, re.DOTALL | re.MULTILINE))
+    # The cleaned docstring: Python removes its indentation from 3.13 on.
+    described = (inspect.getdoc(FolderSettings) or '').partition('Args:\n')[2].partition('\n\nRaises:')[0]
+    texts = dict(re.findall(r'^ {4}(\w+) \([^)]*\): (.*?)(?=^ {4}\w|\Z)', described, re.DOTALL | re.MULTILINE))
     types = typing.get_type_hints(FolderSettings)
     found: list[tuple[str, Any, Any]] = [
         ('settings', str | None, typer.Option(metavar='FILE', help='A file of settings, such as settings.json '
