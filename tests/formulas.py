@@ -22,8 +22,8 @@ def assert_gradient(loss, student, *beside):
     assert torch.autograd.gradcheck(lambda x: loss(x, *beside), (student, ), rtol=1e-4, atol=1e-6)
 
 
-def differs(value, *wrong):
-    assert all(abs(other / value - 1) > 1e-3 for other in wrong), 'the comparison would not notice this wrong formula'
+def differs(value, *wrong, by=1e-3):
+    assert all(abs(other / value - 1) > by for other in wrong), 'the comparison would not notice this wrong formula'
 
 
 def classes(draw, sizes=(7, 9, 7, 8, 11)):

@@ -180,7 +180,7 @@ def test_the_losses_are_those_of_projected_features_in_the_teachers_last_stage(t
         value = losses[f'distill.loss_{view}_{shallow.name}'].item()
         assert value == pytest.approx(expected, rel=1e-9)
         differs(value, dual(entered.numpy(), target, view == 'frequency') * weight / 0.06
-                if entered.shape == target.shape else 2 * value)
+                if entered.shape == target.shape else 2 * value, by=1e-6)  # distances of noise may be alike
         query = torch.from_numpy(perceived)
         expected = dual(projectors['deep'](reader.features[deep.name], query).detach().numpy(), target, view == 'frequency')
         assert losses[f'distill.loss_{view}_{deep.name}'].item() == pytest.approx(expected * weight / 0.06, rel=1e-9)
