@@ -23,10 +23,15 @@ def test_done_an_error_and_wrong_usage(arguments, code, message, command):
     assert done.returncode == code and message in done.stderr and 'Traceback' not in done.stderr
 
 
+def heed_interrupts():
+    """Programs that a shell has started in the background ignore Ctrl-C, and so do those that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def interrupted(arguments, started, folder):
     """A program that gets Ctrl-C once it has printed a line that starts so: its exit code and stderr."""
     process = subprocess.Popen([sys.executable, *map(str, arguments)], cwd=folder, text=True, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, env=ENVIRONMENT)
+                               stderr=subprocess.PIPE, env=ENVIRONMENT, preexec_fn=heed_interrupts)
     for line in process.stdout:
         if started in line:
             time.sleep(0.2)
