@@ -79,6 +79,11 @@ def train(path, pair, folder, **options):
     return runner
 
 
+# Small pairs whose search takes several seconds.
+DEEP = {'wrn-28-4_wrn-16-2_cifar100', 'wrn-28-4_resnet56_cifar100', 'wrn-40-2_shufflenetv1_cifar100',
+        'resnet110_resnet32_cifar100', 'wrn-40-2_wrn-40-1_cifar100'}
+
+
 def built(path, pair):
     cfg = load_config(str(CONFIGS / path), pair=pair)
     cfg.model.teacher_ckpt = None
@@ -91,7 +96,7 @@ def marked(**pairs):
     return [pytest.param(pair, marks=marks.get(pair, ())) for pair in PAIRS]
 
 
-@pytest.mark.parametrize('pair', marked(slow=set(PAIRS) - set(SMALL)))
+@pytest.mark.parametrize('pair', marked(slow=set(PAIRS) - set(SMALL), long=DEEP))
 def test_search_and_distillation_of_every_pair(pair, tmp_path):
     search = train('distpro/published_search.py', pair, tmp_path)
     path = os.path.join(search.work_dir, 'process.json')

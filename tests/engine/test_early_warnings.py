@@ -60,6 +60,7 @@ def test_refinements_that_do_not_move(rounds):
     assert 'Raise train_cfg.searcher.step_size' in line and 'train_cfg.min_iterations' in line
 
 
+@pytest.mark.long
 def test_refinements_that_get_worse_and_worse(rounds):
     _, said = warnings_of(rounds(
         train_cfg__rounds=4, train_cfg__searcher=dict(type='RpropSearcher', step_size=8.0, tolerance=1e6),
@@ -112,6 +113,7 @@ def test_a_gradient_that_grows(make_config):
     assert 'Lower optim_wrapper.optimizer.lr' in line
 
 
+@pytest.mark.long
 def test_healthy_trainings_are_left_alone(make_config, trained_teacher):
     common = dict(model__teacher=make_config('student').model.to_dict(), model__teacher_ckpt=trained_teacher)
     for kind, epochs in (('kd', 6), ('equal', 6), ('search', 6), ('whole_run', 2)):

@@ -116,6 +116,7 @@ def test_a_search_and_the_replay_of_its_process(make_config, tmp_path):
     assert (tmp_path / 'replay' / 'report.html').exists()
 
 
+@pytest.mark.long
 def test_killed_and_resumed_is_bit_identical(make_config, tmp_path):
     def make(name):
         return of_two(make_config, 'equal', name, train_cfg__max_epochs=2, default_hooks__checkpoint=dict(

@@ -1,4 +1,5 @@
 """distpro.search says early that it goes wrong, once, with the value seen and what to try."""
+import pytest
 import torch
 import torch.nn.functional as functional
 from toys import network
@@ -30,6 +31,7 @@ def test_a_refinement_that_does_not_move_is_named(data, teacher):
     assert line.startswith('warning: ') and 'Raise searcher.step_size' in line
 
 
+@pytest.mark.long
 def test_a_healthy_search_says_nothing(data, teacher):
     lines = lines_of(data, teacher, rounds=3, max_divisions=2)
     assert not [line for line in lines for text in ('does not move', 'misleading', 'rises from', 'hardly') if text in line]
