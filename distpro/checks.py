@@ -96,6 +96,7 @@ def check_number(name: str, value: Any, least: float | None = None, above: float
               (('at least', least), ('above', above), ('at most', most), ('below', below)) if limit is not None]
     raise error(f'{name}={value!r} must be a number' + ' ' * bool(limits) + ' and '.join(limits))
 
+
 def check_that(name: str, value: Any, holds: Any, wanted: str, error: type = ArgumentError) -> None:
     """Refuse what is not of the wanted kind: a function, a module, a dict, a loader.
 

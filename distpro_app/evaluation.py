@@ -43,7 +43,7 @@ def teacher_distance(kd: Distillation, batches: Iterable) -> dict[str, float]:
 
     Returns:
         dict[str, float]: 'features': mean loss of the pathways between features. With logits also 'kl', the divergence
-            KL(teacher || student) in nats, and 'agreement', the share of images with the same largest logit; of several
+            KL(teacher || student) in nats, and 'same_class', the share of images with the same largest logit; of several
             teachers their means.
     """
     grid, student = kd.grid, kd.student
@@ -65,7 +65,7 @@ def teacher_distance(kd: Distillation, batches: Iterable) -> dict[str, float]:
                 theirs = find_logits(kd.teachers.networks[name](images))
                 divergence = F.kl_div(ours.log_softmax(1), theirs.log_softmax(1), reduction='sum', log_target=True)
                 sums['kl'] += float(divergence) / len(names)
-                sums['agreement'] += int((ours.argmax(1) == theirs.argmax(1)).sum()) / len(names)
+                sums['same_class'] += int((ours.argmax(1) == theirs.argmax(1)).sum()) / len(names)
         count += len(images)
     return {name: value / count for name, value in sums.items()}
 

@@ -82,11 +82,11 @@ def _selected(transmitters: Sequence[FeatureTap], receivers: Sequence[FeatureTap
               connections: str) -> list[tuple[FeatureTap, FeatureTap]]:
     """The pairs of one teacher's and the student's layers that a word selects."""
     teacher_depth, student_depth = depths(len(transmitters)), depths(len(receivers))
-    nearest = [min(range(len(transmitters)), key=lambda i: round(abs(teacher_depth[i] - depth), 9), default=0)
+    closest = [min(range(len(transmitters)), key=lambda i: round(abs(teacher_depth[i] - depth), 9), default=0)
                for depth in student_depth]
     selected = {'all': lambda i, j: True,
                 'student_not_shallower': lambda i, j: student_depth[j] >= teacher_depth[i] - 1e-9,
-                'nearest_depth': lambda i, j: i == nearest[j]}[connections]
+                'nearest_depth': lambda i, j: i == closest[j]}[connections]
     return [(t, s) for i, t in enumerate(transmitters) for j, s in enumerate(receivers) if selected(i, j)]
 
 

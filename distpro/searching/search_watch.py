@@ -74,7 +74,7 @@ class StepWatch:
     """Watches a search that updates the weights at every step: :meth:`after_epoch` after each epoch.
 
     It warns, once each, if the weights have moved by less than 1% of the largest one in a tenth of the search, if all are
-    below a thousandth of the largest initial one, and if the mean held-out losses of three epochs rise, to 1.5 times the
+    below a thousandth of the largest initial one, and if the mean held-out losses of three epochs increase, to 1.5 times the
     lowest.
 
     Args:

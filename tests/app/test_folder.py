@@ -123,7 +123,7 @@ def test_images_without_labels_teach_by_features_and_logits(photos, command, tmp
     done = command('distill', *options, '--out', 'logits')
     assert done.returncode == 0 and 'no classes' in done.stdout and 'features and logits' in done.stdout, done.stderr
     distances = json.loads((tmp_path / 'logits' / 'summary.json').read_text())['distance_to_teacher']
-    assert set(distances['after']) == {'features', 'kl', 'agreement'}
+    assert set(distances['after']) == {'features', 'kl', 'same_class'}
     assert distances['after']['features'] < distances['before']['features']
     assert weights(tmp_path / 'logits' / 'student.pth')['4.weight'].shape == (7, 8)  # as many logits as the teacher's
     done = command('distill', *options, '--out', 'features', '--teacher-head', 'none')

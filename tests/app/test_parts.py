@@ -61,10 +61,10 @@ def test_accuracy_and_distance_count_images_and_not_batches():
     found = teacher_distance(kd, batches)
     ours, theirs = student(images).softmax(1), teacher(images).softmax(1)
     assert math.isclose(found['kl'], float((theirs * (theirs / ours).log()).sum(1).mean()), rel_tol=1e-4)
-    assert math.isclose(found['agreement'], float((ours.argmax(1) == theirs.argmax(1)).double().mean()))
+    assert math.isclose(found['same_class'], float((ours.argmax(1) == theirs.argmax(1)).double().mean()))
     assert student.training is False and found['features'] > 0
     same = Distillation(student, copy.deepcopy(student), images[:2], transmitters=['0'], receivers=['0'])
-    assert teacher_distance(same, batches)['agreement'] == 1
+    assert teacher_distance(same, batches)['same_class'] == 1
 
 
 def test_a_split_holds_out_a_share_of_each_class_and_depends_on_the_seed(tmp_path):
