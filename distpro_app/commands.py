@@ -6,7 +6,8 @@ import typer
 
 from distpro.errors import ArgumentError
 
-from .folder_options import FORMATS_HELP, formats_of, settings_of, with_options
+from .folder_options import FORMATS_HELP, settings_of, with_options
+from .settings import formats_of
 from .toolbox import read_config, run_toolbox
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, help=(
@@ -137,8 +138,8 @@ def _export(source: Annotated[str, typer.Argument(help='Folder of a finished dis
     if source.endswith('.py'):
         if checkpoint is None:
             raise typer.BadParameter('a config needs its checkpoint', param_hint='CHECKPOINT')
-        from .config_export import TOOLBOX, config_formats, export_config
-        chosen = config_formats(formats or TOOLBOX)
+        from .config_export import CONFIG_FORMATS, TOOLBOX, export_config
+        chosen = formats_of(formats or TOOLBOX, CONFIG_FORMATS)
         run_toolbox(lambda toolbox: export_config(toolbox, read_config(source, options, pair), checkpoint, chosen,
                                                   out or 'student'))
         return

@@ -5,27 +5,13 @@ from typing import Any
 
 import torch
 
-from distpro.errors import ArgumentError
 from distpro.networks import ModelInput
 
 from .deploy import Description, write_formats
 from .settings import FORMATS
 
 TOOLBOX = 'mm'  # the format of a plain model of the config's toolbox
-
-
-def config_formats(text: str) -> tuple[str, ...]:
-    """The formats of a config's student in a text such as 'mm,onnx'.
-
-    Raises:
-        ArgumentError: If one is unknown.
-    """
-    names = tuple(text.split(','))
-    known = (TOOLBOX, *FORMATS)
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise ArgumentError(f"formats='{text}': '{unknown[0]}' is not one of {', '.join(known)}")
-    return names
+CONFIG_FORMATS = (TOOLBOX, *FORMATS)
 
 
 def export_config(toolbox: Any, cfg: Any, checkpoint: str, formats: Sequence[str], out: str) -> None:

@@ -8,10 +8,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from distpro.errors import ArgumentError
-
 from . import settings as choices
-from .settings import FORMATS, FolderSettings, read_settings
+from .settings import FolderSettings, formats_of, read_settings
 
 FORMATS_HELP = 'Exported files beside the weights: pt2, onnx, "pt2,onnx" or none.'
 CHOICES = dict(method=choices.METHODS, teacher_weights=choices.WEIGHTS, teacher_head=choices.HEADS,
@@ -55,19 +53,6 @@ def with_options(command: Callable) -> Callable:
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     return command
-
-
-def formats_of(text: str) -> tuple[str, ...]:
-    """The formats in a text such as 'pt2,onnx' or 'none'.
-
-    Raises:
-        ArgumentError: If one is unknown.
-    """
-    names = () if text == 'none' else tuple(text.split(','))
-    unknown = [name for name in names if name not in FORMATS]
-    if unknown:
-        raise ArgumentError(f"formats='{text}': '{unknown[0]}' is not one of {', '.join(FORMATS)}, none")
-    return names
 
 
 def settings_of(given: dict[str, Any], file: str | None) -> FolderSettings:

@@ -4,6 +4,7 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from distpro.checks import FLAG, MAX_SEED, check_choice, check_number, check_whole
@@ -185,3 +186,22 @@ def read_settings(path: str) -> dict[str, Any]:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0)
             raise ArgumentError(f"settings='{path}' has '{name}', which is no setting; nearest: {nearest[0]}")
     return found
+
+
+def formats_of(text: str, known: Sequence[str] = (*FORMATS, 'none')) -> tuple[str, ...]:
+    """The formats in a text such as 'pt2,onnx'.
+
+    Args:
+        text (str): Names of formats, separated by commas; 'none' alone for no format, where it is known.
+        known (Sequence[str]): The names that are allowed. Defaults to those of a folder's student.
+
+    Raises:
+        ArgumentError: If one is unknown.
+    """
+    if text == 'none' and 'none' in known:
+        return ()
+    names = tuple(text.split(','))
+    unknown = [name for name in names if name not in known or name == 'none']
+    if unknown:
+        raise ArgumentError(f"formats='{text}': '{unknown[0]}' is not one of {', '.join(known)}")
+    return names

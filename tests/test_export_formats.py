@@ -8,7 +8,8 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
 from distpro.errors import ArgumentError
-from distpro_app.config_export import config_formats, export_config
+from distpro_app.config_export import CONFIG_FORMATS, export_config
+from distpro_app.settings import formats_of
 from distpro_mm import commands
 from distpro_mm.deployable import deployable_student
 from distpro_mm.engine.launch import build_model
@@ -104,7 +105,7 @@ def test_the_order_of_colours_is_what_the_network_gets(trained, tmp_path, to_rgb
 def test_other_networks_and_formats_are_refused_in_one_line(trained, tmp_path):
     cfg, checkpoint, _ = trained
     with pytest.raises(ArgumentError, match="formats='onx': 'onx' is not one of mm, pt2, onnx"):
-        config_formats('onx')
+        formats_of('onx', CONFIG_FORMATS)
     cfg.test_dataloader = dict(dataset=dict(type='CustomDataset', data_root='nowhere', pipeline=[]))
     cfg.pop('test_pipeline', None)
     cfg.model.input_shape = None
