@@ -10,10 +10,8 @@ from torch import Tensor, nn
 from .checks import brief, check_that
 from .errors import ArgumentError, argument_prefix
 from .networks import build_network
-from .pathways.names import LOGITS, of_teacher, split_teacher
+from .pathways.names import LABEL, LOGITS, is_label, of_teacher, split_teacher
 from .tracing import FastForward, FeatureReader, FeatureTap, Trace, is_headless, resolve_taps, trace_example
-
-SEPARATORS = '.:>'  # of the parts of names
 
 Network: TypeAlias = nn.Module | str | dict
 
@@ -35,9 +33,8 @@ def build_teachers(teacher: Network) -> nn.Module | dict[str, nn.Module]:
                             "dict(name='timm:resnet18'), or have two or more teachers by name, such as dict(large=..., "
                             'small=...)')
     for name in teacher:
-        if not isinstance(name, str) or not name or set(name) & set(SEPARATORS):
-            raise ArgumentError(f"teacher: the name {name!r} of a teacher must be a text without {' '.join(SEPARATORS)}, "
-                                'which separate the parts of names of pathways')
+        if not is_label(name):
+            raise ArgumentError(f'teacher: the name {name!r} of a teacher must be {LABEL}')
     built = {}
     for name, network in teacher.items():
         with argument_prefix(f'teacher: {name}: '):

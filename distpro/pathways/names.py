@@ -1,9 +1,11 @@
 """Names of pathways and of their layers, with the teacher's name if there are several teachers."""
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 LOGITS = 'logits'
+SEPARATORS = '.:>'  # of the parts of names
+LABEL = f"a text without {' '.join(SEPARATORS)}, which separate the parts of names of pathways"  # for errors
 
 
 class PathwayName(NamedTuple):
@@ -34,6 +36,11 @@ class PathwayName(NamedTuple):
 
     def __str__(self) -> str:
         return f'{self.pair}:{self.transform}'
+
+
+def is_label(name: Any) -> bool:
+    """Whether a user's name of a teacher or a transform can be a part of the names of pathways."""
+    return isinstance(name, str) and bool(name) and not set(name) & set(SEPARATORS)
 
 
 def parse_name(name: str) -> PathwayName | None:

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from ..checks import accepts, brief, check_that, is_function
 from ..errors import ArgumentError, first_line
 from ..random_state import without_side_effects
+from .names import LABEL, is_label
 from .pathway import Pathway
 
 IMAGES = 2  # of a trial
-SEPARATORS = '.:>'  # of the parts of names
 
 
 class FunctionLoss(nn.Module):
@@ -64,8 +64,7 @@ def check_labels(name: str, given: Any, least: int, such_as: str) -> None:
     check_that(name, given, isinstance(given, dict) and len(given) >= least,
                f'a dict by labels of your own, such as {such_as}')
     for label in given:
-        check_that(f'{name}: the label', label, isinstance(label, str) and label and not set(label) & set(SEPARATORS),
-                   f"a text without {' '.join(SEPARATORS)}, which separate the parts of names of pathways")
+        check_that(f'{name}: the label', label, is_label(label), LABEL)
 
 
 def check_transforms(given: Any) -> None:

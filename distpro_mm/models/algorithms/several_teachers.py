@@ -5,7 +5,7 @@ from mmengine.model import BaseModel
 from mmrazor.registry import MODELS
 from torch import Tensor, nn
 
-from distpro.teachers import SEPARATORS
+from distpro.pathways.names import LABEL, is_label
 
 from ...errors import ConfigError
 from ..classifiers import ModuleClassifier
@@ -60,9 +60,8 @@ def build_several(teachers: dict[str, dict | str | nn.Module]) -> SeveralTeacher
     built = {}
     for name, network in teachers.items():
         key = f'model.teacher.{name}'
-        if not isinstance(name, str) or not name or set(name) & set(SEPARATORS):
-            raise ConfigError(f'model.teacher: the name {name!r} of a teacher must be a text without '
-                              f"{' '.join(SEPARATORS)}, which separate the parts of names of pathways")
+        if not is_label(name):
+            raise ConfigError(f'model.teacher: the name {name!r} of a teacher must be {LABEL}')
         network = as_model(network)
         if isinstance(network, dict):
             if 'type' not in network:
