@@ -18,8 +18,12 @@ import torch
 from mmengine.runner.checkpoint import _load_checkpoint
 
 
-def pack(work_dir: pathlib.Path, folder: pathlib.Path) -> int:
-    """Write the necessary files of a benchmark's work_dir to a folder. Returns the number of runs."""
+def pack(work_dir: pathlib.Path, folder: pathlib.Path, half: bool = False) -> int:
+    """Write the necessary files of a benchmark's work_dir to a folder, the teacher in float16 on request.
+
+    Returns:
+        int: The number of runs.
+    """
     found = {path.parent: json.loads(path.read_text()) for path in sorted(work_dir.glob(f'**/{RESULT}'))}
     stages = {result['after'] for result in found.values()}
     folder.mkdir(parents=True, exist_ok=True)
@@ -32,6 +36,8 @@ def pack(work_dir: pathlib.Path, folder: pathlib.Path) -> int:
             last = max(place.glob('epoch_*.pth'), key=lambda path: int(path.stem.partition('_')[2]))
             run['checkpoint'] = last.name
             weights = _load_checkpoint(str(last), map_location='cpu')['state_dict']
+            if half:
+                weights = {name: value.half() if value.is_floating_point() else value for name, value in weights.items()}
             torch.save(dict(state_dict=weights), folder / 'teacher.pth')
         elif result['name'] in stages:
             continue
@@ -61,11 +67,15 @@ def main() -> None:
     parser.add_argument('what', choices=('pack', 'unpack'))
     parser.add_argument('source', type=pathlib.Path)
     parser.add_argument('target', type=pathlib.Path)
+    parser.add_argument('--half', action='store_true', help='pack the teacher in float16')
     args = parser.parse_args()
     needed = args.source if args.what == 'pack' else args.source / 'runs.json'
     if not needed.exists():
         sys.exit(f"error: there is no '{needed}'")
-    count = dict(pack=pack, unpack=unpack)[args.what](args.source, args.target)
+    if args.what == 'pack':
+        count = pack(args.source, args.target, args.half)
+    else:
+        count = unpack(args.source, args.target)
     print(f'{count} runs are in {args.target}')
 
 

@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# What a GPU machine without a network needs besides torch, in .gpu: packages, a part of CIFAR-100, tests to repeat.
-#   bash benchmarks/gpu/pack.sh [LOG]     LOG: output of pytest whose failed tests are run again
+# What a GPU machine without a network needs besides torch, in .gpu: packages, a part of CIFAR-100.
 set -eu
 cd "$(dirname "$0")/../.."
 PYTHON=${PYTHON:-.venv/bin/python}
@@ -11,9 +10,5 @@ if [ ! -d .gpu/site/mmrazor ]; then
         platformdirs rich termcolor yapf
 fi
 find .gpu/site -name __pycache__ -prune -exec rm -rf {} +
-[ -f .gpu/cifar100.npz ] || "$PYTHON" benchmarks/gpu/packed.py data/cifar100 .gpu/cifar100.npz
-if [ $# -gt 0 ]; then
-    sed -nE 's/^(FAILED|ERROR) (.*::[^ ]*(\[.*\])?)( - .*)?$/\2/p' "$1" | sed 's/ - .*//' | sort -u > .gpu/failed.txt
-    wc -l .gpu/failed.txt
-fi
+[ -f .gpu/cifar100.npz ] || "$PYTHON" benchmarks/gpu/packed.py pack data/cifar100 .gpu/cifar100.npz
 du -sh .gpu

@@ -1,6 +1,7 @@
 """A part of CIFAR-100 in one small file: images as lossless WebP, one after the other.
 
-    python benchmarks/gpu/packed.py data/cifar100 .gpu/cifar100.npz
+    python benchmarks/gpu/packed.py pack data/cifar100 .gpu/cifar100.npz
+    python benchmarks/gpu/packed.py unpack .gpu/cifar100.npz data/cifar100
 """
 import argparse
 import io
@@ -36,34 +37,36 @@ def pack(folder: str, file: str, counts: tuple[int, int]) -> None:
     np.savez(file, **arrays)
 
 
-def unpack(file: str, limit: int | None = None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The images [N, 32, 32, 3] (uint8, blue first) and labels [N] of 'train' and 'test'.
+def unpack(file: str, folder: str) -> None:
+    """Write the images of a file of :func:`pack` as ``folder/{train,test}/<class>/<number>.png``.
 
     Args:
-        file (str): A file of :func:`pack`.
-        limit (int, optional): Images of each part at most, of all classes in turn. Defaults to None: all.
+        file (str): The file.
+        folder (str): The folder to create.
     """
-    parts = {}
     with np.load(file) as arrays:
         for part in PARTS:
             data, ends, labels = (arrays[f'{part}_{name}'] for name in ('bytes', 'ends', 'labels'))
-            chosen = np.argsort(np.arange(len(labels)) % (len(labels) // 100), kind='stable')[:limit]
-            starts = np.concatenate([[0], ends[:-1]])
-            images = [np.asarray(Image.open(io.BytesIO(data[starts[i]:ends[i]].tobytes())))[..., ::-1] for i in chosen]
-            parts[part] = np.stack(images), labels[chosen]
-    return parts
+            for label in np.unique(labels):
+                os.makedirs(os.path.join(folder, part, f'{label:02}'), exist_ok=True)
+            for number, (start, end, label) in enumerate(zip([0, *ends], ends, labels)):
+                with Image.open(io.BytesIO(data[start:end].tobytes())) as image:
+                    image.save(os.path.join(folder, part, f'{label:02}', f'{number:05}.png'), compress_level=1)
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('folder', help='CIFAR-100 as train/CLASS/*.png and test/CLASS/*.png')
-    parser.add_argument('file')
-    parser.add_argument('--train', type=int, default=120, help='training images of each class')
-    parser.add_argument('--test', type=int, default=40, help='test images of each class')
+    parser.add_argument('task', choices=('pack', 'unpack'))
+    parser.add_argument('source', help='pack: CIFAR-100 as train/CLASS/*.png and test/CLASS/*.png; unpack: the file')
+    parser.add_argument('result', help='pack: the file; unpack: the folder')
+    parser.add_argument('--train', type=int, default=120, help='training images of each class to pack')
+    parser.add_argument('--test', type=int, default=40, help='test images of each class to pack')
     args = parser.parse_args()
-    pack(args.folder, args.file, (args.train, args.test))
-    print(f'{args.file}: {os.path.getsize(args.file) / 2**20:.1f} MiB')
+    if args.task == 'unpack':
+        return unpack(args.source, args.result)
+    pack(args.source, args.result, (args.train, args.test))
+    print(f'{args.result}: {os.path.getsize(args.result) / 2**20:.1f} MiB')
 
 
 if __name__ == '__main__':

@@ -1,0 +1,32 @@
+# CIFAR-100 at 32 x 32 pixels on a GPU, in short trainings of large batches: 10 and 30 epochs, each with its schedule. No setting
+# is tuned here: KD has its default weight and the one that was chosen at 16 x 16 pixels, SimKD the latter, ReviewKD the weight
+# that is published for the pair. The images are those in data/cifar100.
+_base_ = '../_base_/benchmarks/distpro.py'
+epochs = int('{{$EPOCHS:30}}')
+schedule = {
+    'train_cfg.max_epochs': epochs, 'train_cfg.val_interval': epochs, 'train_dataloader.batch_size': 256,
+    'param_scheduler': [dict(type='CosineAnnealingLR', by_epoch=True, T_max=epochs, convert_to_iter_based=True)]
+}
+
+
+def method(config, **options):
+    return dict(config=f'../{config}.py', options={**schedule, **options})
+
+
+benchmark = dict(
+    pair='resnet32x4_resnet8x4_cifar100',
+    teacher='../teachers/resnet32x4_cifar100_short.py',
+    methods=dict(
+        general=method(  # the process 'general', made without the process of this pair
+            'distpro/distill', **{'custom_hooks.0.process': 'configs/benchmarks/cifar100_gpu_process.json',
+                                  'custom_hooks.0.transfer': 'by_depth'}),
+        kd=method('baselines/kd', **{'model.distiller.distill_losses.loss_kl.loss_weight': 9.0}),
+        kd_default=method('baselines/kd'),
+        simkd=method('baselines/simkd', **{'model.distiller.weights': [10]}),
+        reviewkd=method('baselines/reviewkd', **{'custom_hooks.0.warm_up_epochs': max(1, epochs // 12)}),
+        student=method('baselines/student'),
+        searched=method(  # the pair's own process, searched with 120 images of each class
+            'distpro/distill_searched', **{'custom_hooks.0.process': 'cifar100-32px/resnet32x4-resnet8x4'})),
+    reference='kd',
+    seeds=[0, 1, 2],
+    budgets=[1 / 3, 1])
