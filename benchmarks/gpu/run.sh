@@ -17,9 +17,10 @@ if [ -n "$REHEARSE" ]; then
     export DISTPRO_REHEARSE=1 EPOCHS=3 TEACHER_EPOCHS=1
     JOBS=1 WORKERS=0 PRICE='--turns 1 --steps 1'
 fi
+[ -d .gpu/site ] || tar -xzf .gpu/site.tar.gz -C .gpu
 [ -d data/cifar100 ] || "$PYTHON" benchmarks/gpu/packed.py unpack .gpu/cifar100.npz data/cifar100
 BENCHMARK=configs/benchmarks/cifar100_gpu.py
-TEACHER=work_dirs/resnet32x4_cifar100_short/epoch_${TEACHER_EPOCHS:-30}.pth
+TEACHER=${TEACHER:-work_dirs/resnet32x4_cifar100_short/epoch_${TEACHER_EPOCHS:-30}.pth}
 
 part() {  # part SECONDS NAME COMMAND...
     local limit=$1 name=$2 start=$SECONDS

@@ -1,8 +1,8 @@
-# CIFAR-100 at 32 x 32 pixels on a GPU, in short trainings of large batches: 10 and 30 epochs, each with its schedule. No setting
+# CIFAR-100 at 32 x 32 pixels on a GPU, in short trainings of large batches: 10 to 45 epochs, each with its schedule. No setting
 # is tuned here: KD has its default weight and the one that was chosen at 16 x 16 pixels, SimKD the latter, ReviewKD the weight
 # that is published for the pair. The images are those in data/cifar100.
 _base_ = '../_base_/benchmarks/distpro.py'
-epochs = int('{{$EPOCHS:30}}')
+epochs = int('{{$EPOCHS:45}}')
 schedule = {
     'train_cfg.max_epochs': epochs, 'train_cfg.val_interval': epochs, 'train_dataloader.batch_size': 256,
     'param_scheduler': [dict(type='CosineAnnealingLR', by_epoch=True, T_max=epochs, convert_to_iter_based=True)]
@@ -28,5 +28,5 @@ benchmark = dict(
         searched=method(  # the pair's own process, searched with 120 images of each class
             'distpro/distill_searched', **{'custom_hooks.0.process': 'cifar100-32px/resnet32x4-resnet8x4'})),
     reference='kd',
-    seeds=[0, 1, 2],
-    budgets=[1 / 3, 1])
+    seeds=[int(seed) for seed in '{{$SEEDS:0,1,2}}'.split(',')],
+    budgets=[2 / 9, 1 / 3, 2 / 3, 1])
