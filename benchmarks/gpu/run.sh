@@ -40,7 +40,7 @@ for name in $PARTS; do
         ;;
     tests | suite)
         HOW='--foreground -s INT -k 15'  # pytest reports the tests that it has run
-        TESTS="$PYTHON -m pytest -q -rfE -p no:cacheprovider -n $WORKERS --timeout 100"
+        TESTS="env -u CIFAR100 $PYTHON -m pytest -q -rfE -p no:cacheprovider -n $WORKERS --timeout 100"
         [ $name = tests ] && part "${LIMIT_TESTS:-80}" tests $TESTS -m gpu tests/gpu
         [ $name = suite ] && part "${LIMIT_SUITE:-150}" suite $TESTS -m 'not long and not gpu' ${SUITE:-tests}
         ;;
