@@ -14,15 +14,15 @@ SMALL = ("""student='student.py', kd='kd.py',
 
 
 @pytest.fixture
-def benchmark(folder):
+def small(folder):
     """A benchmark of the student alone: with the teacher, three trainings."""
     return folder.write(SMALL)
 
 
-def test_a_terminal_has_a_line_with_trainings_and_time_left(benchmark, monkeypatch, capsys):
+def test_a_terminal_has_a_line_with_trainings_and_time_left(small, monkeypatch, capsys):
     received = io.StringIO()
     monkeypatch.setattr(live_line, 'terminal', lambda: Console(file=received, force_terminal=True, width=120))
-    compare(benchmark, 'work', jobs=1)
+    compare(small, 'work', jobs=1)
     text = re.sub(r'\x1b\[[0-9;?]*[A-Za-z]', '', received.getvalue())
     seen = list(dict.fromkeys(re.findall(r'(\w+(?:, seed \d)?) +\S+ (\d)/(\d)', text)))
     assert seen == [('teacher, seed 0', '0', '3'), ('student, seed 0', '1', '3'), ('student, seed 1', '2', '3')], text
@@ -32,8 +32,8 @@ def test_a_terminal_has_a_line_with_trainings_and_time_left(benchmark, monkeypat
     assert '[3/3] student, seed 1: ' in text + capsys.readouterr().out
 
 
-def test_elsewhere_there_are_plain_lines(benchmark, capfd):
-    compare(benchmark, 'work', jobs=1)
+def test_elsewhere_there_are_plain_lines(small, capfd):
+    compare(small, 'work', jobs=1)
     printed = capfd.readouterr().out
     assert '\x1b' not in printed and re.findall(r'^\[(\d)/3\] ', printed, re.M) == ['1', '2', '3']
 
