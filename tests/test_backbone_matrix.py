@@ -12,18 +12,19 @@ from distpro_mm.reporting.inspection import as_config
 NOT_EXPORTED = {'CSPNet': 'ConfigError: model.architecture has the function'}
 
 
-def some(names, quick):
-    return [name if name in quick else pytest.param(name, marks=pytest.mark.slow) for name in names]
+def some(names, quick, long=()):
+    marks = {name: pytest.mark.long if name in long else pytest.mark.slow for name in names if name not in quick}
+    return [pytest.param(name, marks=marks.get(name, ())) for name in names]
 
 
-@pytest.mark.parametrize('name', some(BACKBONES, ('SwinTransformer', )))
+@pytest.mark.parametrize('name', some(BACKBONES, ('MobileNetV2', ), long=('SwinTransformer', )))
 def test_every_backbone_is_taught(name):
     outcome = attempt(PARTNER, name)
     assert outcome.error is None or outcome.error.startswith(NOT_EXPORTED.get(name, 'nothing'))
     assert outcome.by_steps_alone is None
 
 
-@pytest.mark.parametrize('name', some(BACKBONES, ('VisionTransformer', )))
+@pytest.mark.parametrize('name', some(BACKBONES, ('ResNet', ), long=('VisionTransformer', )))
 def test_every_backbone_teaches(name):
     assert attempt(name, PARTNER).error is None
 

@@ -181,6 +181,7 @@ def test_a_pair_that_cannot_be_trained_is_named_with_the_reason(tmp_path):
 OWN_SCHEDULE = [('l2tww', 'train_cfg'), ('l2tww', 'optim_wrapper')]
 
 
+@pytest.mark.long
 def test_benchmark_trains_every_seed_alike():
     for path in (ROOT / 'configs' / 'benchmarks').glob('*.py'):
         benchmark = Benchmark(str(path))

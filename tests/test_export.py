@@ -74,7 +74,7 @@ def stock():
         yield write_logits
 
 
-@pytest.mark.parametrize('backbone', ['CIFARResNet', 'ResNet_CIFAR'])
+@pytest.mark.parametrize('backbone', ['CIFARResNet', pytest.param('ResNet_CIFAR', marks=pytest.mark.long)])
 def test_the_exported_student_gives_the_same_logits_in_stock_mmpretrain(make_config, tmp_path, stock, backbone):
     cfg = make_config('equal')
     if backbone == 'ResNet_CIFAR':  # mmpretrain's own

@@ -62,6 +62,7 @@ def recipe(tmp_path):
     return re.findall(r'^python tools/(\w+)\.py (.*)$', section, re.MULTILINE)
 
 
+@pytest.mark.long
 def test_the_configs_of_the_recipe_build(recipe, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ('my_teacher', 'my_distill', 'my_search', 'my_searched'):

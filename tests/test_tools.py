@@ -90,6 +90,7 @@ def test_processes_are_listed_shown_compared_converted_and_averaged(tmp_path, to
     assert np.allclose(load_process(average).weights, load_process('general').weights, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_search_and_distil_in_bfloat16(tmp_path, teacher_ckpt, tool):
     teacher = ['model.teacher.backbone.depth=8', 'model.teacher.backbone.stem_channels=8',
                'model.teacher.backbone.channels=(8,16,32)', 'model.teacher.head.in_channels=32',

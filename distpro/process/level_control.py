@@ -9,7 +9,7 @@ WORSE = 1.25  # times the loss of guessing
 DIVISOR = 4  # a search of the level takes the same steps
 WINDOW = 0.05  # share of the training, and the fewest steps, of a mean
 LEAST = 20
-END = 0.3  # share of the training after which nothing is changed
+END = 0.3  # share of the training after which there is no first new start
 MOST = 3  # new starts
 STATE = ('factor', '_from', '_steps', '_sums', '_initial', '_begun')
 
@@ -20,8 +20,9 @@ class LevelControl:
     The level of the weights that a student endures differs by two orders of magnitude between networks, so a process of
     another pair may be too high. Then the student's cross-entropy does not fall below that of guessing, log(number of
     classes), from the beginning on; and a student that has trained so does not recover. So the mean cross-entropy over 5% to
-    10% of the training is compared with that of guessing, and again after every further 5%, until 30% of the training. If it
-    is 25% higher or more, the training starts again: the student and the transforms get back their initial weights, the
+    10% of the training is compared with that of guessing, and again after every further 5%: until 30% of the training, or, once
+    it has started again, until its end, since the lower weights may be too high too. If it is 25% higher or more, the training
+    starts again: the student and the transforms get back their initial weights, the
     optimiser forgets its momentum, and all weights of the process are divided by 4. Learning rate and process continue
     from where they are. The next 5%, in which a student starts anew, do not count. There are at most three new starts.
 
@@ -53,10 +54,9 @@ class LevelControl:
                              for module in self._modules]
         self._begun = True
 
-    @staticmethod
-    def is_over(progress: float) -> bool:
+    def is_over(self, progress: float) -> bool:
         """Whether nothing is changed from this share of the training on."""
-        return progress >= END
+        return progress >= END and self.factor == 1
 
     def observe(self, progress: float, own: Tensor, guess: Tensor | float, optimizers: Sequence[torch.optim.Optimizer] = (),
                 mean: Callable[[Tensor], Tensor] = lambda losses: losses) -> str | None:
@@ -88,7 +88,7 @@ class LevelControl:
                             optimizers)
 
     def restart(self, progress: float, why: str, optimizers: Sequence[torch.optim.Optimizer] = ()) -> str | None:
-        """Start again with a lower factor, unless 30% of the training is done or it has started again three times.
+        """Start again with a lower factor, if that may still happen.
 
         Args:
             progress (float): Share of the training that is done, in [0, 1].
@@ -96,7 +96,8 @@ class LevelControl:
             optimizers (Sequence[torch.optim.Optimizer]): Those of the training. Defaults to none.
 
         Returns:
-            str, optional: A warning if the training starts again, else None.
+            str, optional: A warning if the training starts again; None after 30% of the training without a new start, and
+            after three new starts.
         """
         if self._initial is None or self.is_over(progress) or self.factor <= DIVISOR**-MOST:
             return None

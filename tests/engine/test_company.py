@@ -38,6 +38,7 @@ def test_an_average_of_the_weights_is_stored(tmp_path):
         assert torch.equal(saved['ema_state_dict'][f'module.{key}'], runner.model.state_dict()[key].cpu()), kind
 
 
+@pytest.mark.long
 def test_frozen_stages_are_left_out_and_stay_as_they_are(tmp_path):
     for runner in run(tmp_path, lambda cfg: cfg.model.architecture.backbone.update(frozen_stages=1)).values():
         assert names(runner) == ['layer2', 'layer3', 'layer4']

@@ -121,13 +121,17 @@ def test_every_setting_of_the_batch_norm_is_followed(name, monkeypatch):
 
 
 @pytest.mark.parametrize('scale', [1.0, 0.1, 0.01, 0.001])
-def test_gradients_in_single_precision_are_as_exact_as_those_of_maps(scale):
-    """Also where the student is close to the teacher, so that the gradient is a small difference."""
+def test_gradients_in_single_precision_are_as_exact_as_sums_over_pixels_can_be(scale):
+    """Also where the student is close to the teacher, so that the gradient is a small difference.
+
+    The rounding errors of a sum of M products grow as sqrt(M), and the gradient is smaller than the products by the scale. How
+    much smaller the errors are depends on the order in which a processor's library sums.
+    """
     torch.manual_seed(5)
     receivers, transmitters = [(8, 8, 8)], [(12, 16, 16)]
     both = grids(receivers, transmitters, dict(pointwise=PointwiseTransform),
                  weighting=Weighting('exponential', unit='loss'))
-    received = features(receivers, 's', 16)
+    received = {name: feature + 5 for name, feature in features(receivers, 's', 16).items()}  # so that centring matters
     with torch.no_grad():
         close = copy.deepcopy(both[0].transforms['t0>s0:pointwise'])(received['s0'], size=(16, 16))
     transmitted = dict(t0=close + scale * torch.randn_like(close))
@@ -140,6 +144,7 @@ def test_gradients_in_single_precision_are_as_exact_as_those_of_maps(scale):
 
     exact = gradients(both[1], torch.float64)
     assert error(gradients(both[0], torch.float64), exact) < 1e-10
-    errors, usual = ([(torch.linalg.vector_norm(g - e) / torch.linalg.vector_norm(e)).item() for g, e in zip(found, exact)]
-                     for found in (gradients(grid, torch.float32) for grid in both))
-    assert all(mine < 4 * its for mine, its in zip(errors, usual)), (errors, usual)
+    errors = [(torch.linalg.vector_norm(g - e) / torch.linalg.vector_norm(e)).item()
+              for g, e in zip(gradients(both[0], torch.float32), exact)]
+    pixels = 16 * 8 * 8
+    assert max(errors) < 6 * torch.finfo(torch.float32).eps * pixels**0.5 / scale, errors

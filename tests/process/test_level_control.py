@@ -10,6 +10,7 @@ from distpro.process import LevelControl
 
 STEPS = 400  # 20 steps are 5%
 TOLERANCE = 1.5 / STEPS
+THREE = [(0.1, 1 / 4), (0.2, 1 / 16), (0.3, 1 / 64)]
 
 
 def training(losses, guess=1.0, control=None, start=0, model=None, **more):
@@ -38,8 +39,8 @@ def test_a_student_that_learns_or_guesses_is_left_alone(loss):
 
 
 @pytest.mark.parametrize('loss', [1.26, 50.0, math.inf, math.nan])
-def test_a_student_worse_than_guessing_starts_again_at_most_twice(loss):
-    assert training(lambda progress: loss) == [(0.1, 1 / 4), (0.2, 1 / 16)]
+def test_a_student_worse_than_guessing_starts_again_three_times(loss):
+    assert training(lambda progress: loss) == THREE
 
 
 def test_the_first_twentieth_and_what_follows_a_new_start_do_not_count():
@@ -48,9 +49,19 @@ def test_the_first_twentieth_and_what_follows_a_new_start_do_not_count():
 
 
 def test_a_later_twentieth_counts_until_30_percent():
-    (progress, factor), = training(lambda progress: 50.0 if progress > 0.16 else 0.5)
+    (progress, factor), = training(lambda progress: 50.0 if 0.16 < progress < 0.22 else 0.5)
     assert progress == pytest.approx(0.2, abs=TOLERANCE) and factor == 1 / 4
     assert training(lambda progress: 50.0 if progress > 0.3 else 0.5) == []
+
+
+def test_the_lower_weights_are_watched_until_the_end():
+    """After a new start, a later one is possible at any time, also by a loss that is not finite."""
+    starts = training(lambda progress: 50.0 if progress < 0.12 or progress > 0.6 else 0.5)
+    assert [factor for _, factor in starts] == [1 / 4, 1 / 16, 1 / 64]
+    assert starts[1][0] == pytest.approx(0.65, abs=0.05 + TOLERANCE) and starts[2][0] < 0.85
+    control = LevelControl([nn.Linear(1, 1)])
+    control.begin(0)
+    assert control.restart(0.1, 'it diverged') and control.restart(0.9, 'it diverged') and control.factor == 1 / 16
 
 
 def test_a_new_start_has_the_initial_weights():
@@ -74,7 +85,7 @@ def test_a_mean_is_of_all_processes():
         return (losses + torch.tensor([0.0, losses[1]])) / 2
 
     assert training(lambda progress: 2.0, mean=with_other) == []
-    assert training(lambda progress: 3.0, mean=with_other) == [(0.1, 1 / 4), (0.2, 1 / 16)]
+    assert training(lambda progress: 3.0, mean=with_other) == THREE
 
 
 def test_a_diverged_training_starts_again_at_once_at_most_three_times():
@@ -103,4 +114,4 @@ def test_a_resumed_training_continues_with_the_same_starts(stop):
     file.seek(0)
     resumed = LevelControl([model])
     resumed.load_state_dict(torch.load(file))
-    assert first + training(lambda progress: 5.0, control=resumed, start=stop, model=model) == [(0.1, 1 / 4), (0.2, 1 / 16)]
+    assert first + training(lambda progress: 5.0, control=resumed, start=stop, model=model) == THREE
