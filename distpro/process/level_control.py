@@ -20,11 +20,11 @@ class LevelControl:
     The level of the weights that a student endures differs by two orders of magnitude between networks, so a process of
     another pair may be too high. Then the student's cross-entropy does not fall below that of guessing, log(number of
     classes), from the beginning on; and a student that has trained so does not recover. So the mean cross-entropy over 5% to
-    10% of the training is compared with that of guessing, and again after every further 5%: until 30% of the training, or, once
-    it has started again, until its end, since the lower weights may be too high too. If it is 25% higher or more, the training
-    starts again: the student and the transforms get back their initial weights, the
-    optimiser forgets its momentum, and all weights of the process are divided by 4. Learning rate and process continue
-    from where they are. The next 5%, in which a student starts anew, do not count. There are at most three new starts.
+    10% of the training is compared with that of guessing, and again after every further 5%: until 30% of the training, or,
+    once it has started again, until its end, since the lower weights may be too high too. If it is 25% higher or more, the
+    training starts again: the student and the transforms get back their initial weights, the optimiser forgets its momentum,
+    and all weights of the process are divided by 4. Learning rate and process continue from where they are. The next 5%, in
+    which a student starts anew, do not count. There are at most three new starts.
 
     Args:
         modules (Sequence[nn.Module]): What is trained: the student, the transforms, losses with parameters.

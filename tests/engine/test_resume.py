@@ -19,7 +19,8 @@ from distpro_mm.engine.resume import why_not_resumable
 @pytest.mark.parametrize('kind, options', [
     ('search', {}), ('search', dict(train_cfg__alpha_interval=3)), ('distill', {}),
     ('search', dict(in_memory=True)),
-    pytest.param('search', dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3)), marks=pytest.mark.long),
+    pytest.param('search', dict(optim_wrapper__optimizer=dict(_delete_=True, type='AdamW', lr=1e-3)),
+                 marks=pytest.mark.long),
 ])
 def test_killed_anywhere_and_resumed_is_bit_identical(config, tmp_path, kind, options):
     assert not in_a_process_of_its_own(train, config(kind, 'whole', **options))
