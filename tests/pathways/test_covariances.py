@@ -124,8 +124,8 @@ def test_every_setting_of_the_batch_norm_is_followed(name, monkeypatch):
 def test_gradients_in_single_precision_are_as_exact_as_sums_over_pixels_can_be(scale):
     """Also where the student is close to the teacher, so that the gradient is a small difference.
 
-    The rounding errors of a sum of M products grow as sqrt(M), and the gradient is smaller than the products by the scale. The
-    order in which a processor's library sums matters too: errors of some seeds are six times those of maps.
+    The rounding errors of a sum of M products grow as sqrt(M), and the gradient is smaller than the products by the scale.
+    The order in which a library sums matters too: on some processors the errors are six times those of maps.
     """
     torch.manual_seed(5)
     receivers, transmitters = [(8, 8, 8)], [(12, 16, 16)]
