@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,11 +30,14 @@ class DistillationOutput:
         loss (Tensor): Weighted sum of the pathways' losses, a scalar; 0 without gradients.
         pathways (dict[str, Tensor]): Unweighted loss of each computed pathway by name, detached.
         output (Any): What the student returned.
+        cross_entropy (Tensor or float): What the loop multiplies its own loss by. 1 unless the process has a weight of the
+            cross-entropy over time.
     """
     logits: Tensor
     loss: Tensor
     pathways: dict[str, Tensor]
     output: Any
+    cross_entropy: Tensor | float = 1.0
 
 
 class Distillation(nn.Module):
@@ -164,6 +168,8 @@ class Distillation(nn.Module):
             if 'transfer' in self.process.origin:
                 self.process = self.process if steps is None else fit_length(self.process, steps)
                 self.level = LevelControl([student, *self.grid.trained])
+            with argument_prefix('process: '):
+                self.grid.schedule(tuple(self.process.scheduled))
 
     @property
     def student(self) -> nn.Module:
@@ -189,6 +195,7 @@ class Distillation(nn.Module):
             if self.level:
                 self.level.begin(progress)
                 weights = self.level.factor * weights
+            weights = np.concatenate([weights, self.process.scheduled_at([progress])[0]])
             self.grid.set_weights(weights, self.skip_below, self.process.weighting.unit)
 
     def control_level(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
@@ -243,13 +250,13 @@ class Distillation(nn.Module):
         grid = self.grid
         output, received = read_features(self.student, grid.taps('receiver'), args, kwargs, self.get_logits, 'student')
         logits = received['logits'] if 'logits' in received else self.get_logits(output)
-        self._classes = logits.shape[-1]
+        self._classes, own = logits.shape[-1], grid.scheduled_value('cross_entropy')
         if not grid.active:
-            return DistillationOutput(logits, logits.new_zeros(()), {}, output)
+            return DistillationOutput(logits, logits.new_zeros(()), {}, output, own)
         transmitted = self.teachers.read(grid.taps('transmitter'), args, kwargs)
         loss, losses = grid.loss(received, transmitted)
         found = {grid.names[index]: loss for index, loss in zip(grid.active, losses)}
-        return DistillationOutput(logits, loss, found, output)
+        return DistillationOutput(logits, loss, found, output, own)
 
     def with_student(self) -> nn.Module:
         """nn.Module: A module with the forward of this one whose parameters are the student's and the transforms'.

@@ -32,6 +32,7 @@ def search(student: Network,
            rounds: int = 3,
            knots: int = 4,
            initial: ProcessLike | None = None,
+           scheduled: Sequence[str] = (),
            searcher: str | type | dict | None = None,
            references: Sequence[str] = REFERENCES,
            max_divisions: int = 5,
@@ -66,6 +67,8 @@ def search(student: Network,
         knots (int): Points of the training at which the weights are free, >= 2. Defaults to 4.
         initial (str, dict or DistillationProcess, optional): The process that is tried first, such as 'general'; another
             pair's is mapped by depth. Defaults to None: 16 for features and 1 for logits, 20 times as much in the middle.
+        scheduled (Sequence[str]): What is searched for beside the weights: 'temperature', a factor of that of the losses of
+            logits, and 'cross_entropy', a factor of ``criterion`` in the training. They start at 1. Defaults to none.
         searcher (str, type or dict, optional): Strategy of the refinement: its name, its class, or ``type`` and arguments.
             Defaults to None: 'RpropSearcher'.
         references (Sequence[str]): References that are trained: 'student', 'kd'. Defaults to both.
@@ -99,6 +102,7 @@ def search(student: Network,
             training.start(length * training.epoch_iterations)
             for warning in training.check_teachers():
                 report(f'warning: {warning}')
+            training.kd.grid.schedule(scheduled)
             strategy = build_searcher(
                 training.kd.grid, searcher or 'RpropSearcher', rounds, knots, references=references,
                 guessing=training.guessing(), max_divisions=max_divisions, seed=seed, initial=initial)

@@ -137,7 +137,7 @@ class PlainTraining(nn.Module):
         """Tensor: The training loss of a batch with the weights in force."""
         images, labels = batch
         out = self.kd.compare((images, ), {})
-        return self.criterion(out.logits, labels) + out.loss
+        return out.cross_entropy * self.criterion(out.logits, labels) + out.loss
 
     def training_loss(self, parameters: dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
         self._seed(iteration)

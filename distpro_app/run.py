@@ -238,7 +238,7 @@ def _train_student(run: FolderRun, kd: Distillation | None, held_out: torch.util
             return out.loss
         cross_entropy = F.cross_entropy(out.logits, labels)
         training.cross_entropy = cross_entropy, math.log(out.logits.size(1))
-        return out.loss + cross_entropy
+        return out.loss + out.cross_entropy * cross_entropy
 
     def evaluate() -> str:
         if settings.labels:

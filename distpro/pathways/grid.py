@@ -13,7 +13,15 @@ from .by_name import ByName
 from .covariances import LinearPathways
 from .hcl_loss import HCLLoss
 from .linear import LinearLayers, linear_layers
-from .logits import comparable, logit_pathways, logits_are_unique, loss_key, losses_of_teachers
+from .logits import (
+    at_temperature,
+    check_temperature,
+    comparable,
+    logit_pathways,
+    logits_are_unique,
+    loss_key,
+    losses_of_teachers,
+)
 from .maps import averaged
 from .parts import as_loss, built, check_labels, check_transforms, try_maps
 from .pathway import Pathway, connect, span
@@ -134,6 +142,11 @@ class PathwayGrid(PathwayWeights):
         """list[int]: Indices of the pathways between logits."""
         return [index for index, pathway in enumerate(self.pathways) if pathway.name not in self.transforms]
 
+    def schedule(self, names: Sequence[str]) -> None:
+        """As in :class:`PathwayWeights`; a temperature needs a loss of logits that has one."""
+        super().schedule(names)
+        check_temperature(names, self.logit_losses.values())
+
     def taps(self, side: str) -> list[FeatureTap]:
         """Taps of the 'transmitter' or 'receiver' side of the active pathways."""
         return list(dict.fromkeys(getattr(self.pathways[index], side) for index in self.active))
@@ -143,7 +156,7 @@ class PathwayGrid(PathwayWeights):
         """The weighted sum of the active pathways' losses, and these losses, of which one or more must be active.
 
         On a GPU, the sum is computed by a CUDA graph where this is possible, and can be differentiated once. If the weights
-        have a graph (:meth:`using_weights`) or derivatives are recorded, it is not, and the sum can be differentiated twice.
+        have a graph, derivatives are recorded or the temperature is scheduled, it is not, and can be differentiated twice.
 
         Args:
             received, transmitted, arguments: See :meth:`pathway_losses`.
@@ -151,7 +164,7 @@ class PathwayGrid(PathwayWeights):
         Returns:
             tuple[Tensor, Tensor]: The sum, a scalar, and the detached losses, one for each index in :attr:`active`.
         """
-        if self.cuda_graph and not self.catching and arguments is None:
+        if self.cuda_graph and not self.catching and arguments is None and 'temperature' not in self.scheduled:
             found = self._recorded_loss(received, transmitted)
             if found is not None:
                 return found
@@ -250,7 +263,9 @@ class PathwayGrid(PathwayWeights):
                 feature, target = feature.contiguous(), target.contiguous()
             return self.distance(feature, target)
         more = arguments(pathway.transform) if arguments else {}
-        return self.logit_losses[loss_key(pathway)](feature, target, **more)
+        loss = self.logit_losses[loss_key(pathway)]
+        with at_temperature(loss, self.scheduled_value('temperature')):
+            return loss(feature, target, **more)
 
     def sensitivities(self) -> Iterator[tuple[str, Tensor | None]]:
         """Derivatives of the unweighted pathway losses, recorded in the last backward pass.

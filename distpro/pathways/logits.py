@@ -1,9 +1,10 @@
 """Pathways between the logits of teachers and student."""
+import contextlib
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from ..tracing import FeatureTap
@@ -64,3 +65,36 @@ def loss_key(pathway: Pathway) -> str:
 def logits_are_unique(pathways: Sequence[Pathway]) -> bool:
     """Whether no layer of a pathway between maps has the name of the logits."""
     return not any(LOGITS in (split_teacher(pathway.transmitter.name)[1], pathway.receiver.name) for pathway in pathways)
+
+
+def has_temperature(loss: nn.Module) -> bool:
+    """Whether a loss has a temperature, a number ``tau``, as :class:`KLDivergence` and mmrazor's losses of logits have."""
+    return isinstance(getattr(loss, 'tau', None), (int, float))
+
+
+def check_temperature(scheduled: Sequence[str], losses: Iterable[nn.Module]) -> None:
+    """Refuse a temperature over time where no loss of logits has one.
+
+    Args:
+        scheduled (Sequence[str]): What is scheduled.
+        losses (Iterable[nn.Module]): The losses of logits.
+
+    Raises:
+        ArgumentError: If 'temperature' is scheduled, and no loss has one.
+    """
+    if 'temperature' in scheduled and not any(map(has_temperature, losses)):
+        raise ArgumentError("scheduled: 'temperature' needs a loss of logits with a temperature as its attribute tau, such "
+                            'as KLDivergence; there is none')
+
+
+@contextlib.contextmanager
+def at_temperature(loss: nn.Module, factor: Tensor | float) -> Iterator[None]:
+    """Multiply the temperature of a loss, if it has one, by a factor inside the context, with the factor's graph."""
+    if isinstance(factor, float) or not has_temperature(loss):
+        yield
+        return
+    own, loss.tau = loss.tau, loss.tau * factor
+    try:
+        yield
+    finally:
+        loss.tau = own

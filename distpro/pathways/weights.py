@@ -1,4 +1,4 @@
-"""The weights of pathways that are in force."""
+"""The weights of pathways that are in force, and what else changes over a training."""
 import contextlib
 from collections.abc import Iterator, Sequence
 
@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from ..checks import check_choice
 from ..errors import ArgumentError
 from ..weighting import UNITS, Weighting
+
+SCHEDULED = ('temperature', 'cross_entropy')  # 1 leaves the training as it is
 
 
 class PathwayWeights(nn.Module):
@@ -24,6 +26,7 @@ class PathwayWeights(nn.Module):
     Attributes:
         alpha (Tensor): Free parameters [N], a leaf tensor that requires a gradient.
         unit (str): Unit of the current weights, see :class:`distpro.Weighting`.
+        scheduled (tuple[str, ...]): What is set with the weights, some of :data:`SCHEDULED`; see :meth:`schedule`.
         active (list[int]): Indices of the active pathways, whose losses are computed.
     """
 
@@ -31,6 +34,27 @@ class PathwayWeights(nn.Module):
         super().__init__()
         self.weighting, self.unit = weighting, weighting.unit
         self._weights: Tensor | None = None
+        self.scheduled: tuple[str, ...] = ()
+        self._values: Tensor | None = None  # of what is scheduled [S]
+
+    def schedule(self, names: Sequence[str]) -> None:
+        """Let :meth:`set_weights` set further numbers.
+
+        Args:
+            names (Sequence[str]): Some of :data:`SCHEDULED`: 'temperature', which multiplies that of the losses of logits,
+                and 'cross_entropy', which multiplies the student's own loss.
+
+        Raises:
+            ArgumentError: If it is not a list or tuple with some of them, each once.
+        """
+        known = isinstance(names, (list, tuple)) and all(name in SCHEDULED for name in names)
+        if not known or len(set(names)) < len(names):
+            raise ArgumentError(f'scheduled={names!r} must be a list with some of {", ".join(SCHEDULED)}')
+        self.scheduled, self._values = tuple(names), None
+
+    def scheduled_value(self, name: str) -> Tensor | float:
+        """Tensor or float: The present value of something scheduled, a scalar; 1 if it is not."""
+        return 1.0 if self._values is None or name not in self.scheduled else self._values[self.scheduled.index(name)]
 
     def _start_weights(self, count: int) -> None:
         """Set the initial alpha of a number of pathways, all of them active."""
@@ -42,36 +66,40 @@ class PathwayWeights(nn.Module):
         """Set the pathways' weights instead of taking them from alpha.
 
         Args:
-            weights (Sequence[float], optional): Weights [N], >= 0; None: from alpha again.
+            weights (Sequence[float], optional): Weights [N], >= 0, and after them a value for each entry of
+                :attr:`scheduled` [S]; None: from alpha again, with 1 for all that is scheduled.
             skip_below (float): Pathways with a lower weight, or with weight 0, are not computed. Defaults to 0.
             unit (str, optional): Unit of the weights, see :class:`distpro.Weighting`. Defaults to None: the unit of
                 ``weighting``.
 
         Raises:
-            ArgumentError: If the weights are not N numbers >= 0, or the unit is unknown.
+            ArgumentError: If the weights are not N + S numbers >= 0, or the unit is unknown.
         """
         check_choice('unit', unit, (None, *UNITS))
         self.unit = unit or self.weighting.unit
         if weights is None:
-            self._weights, self.active = None, list(range(len(self.alpha)))
+            self._weights, self._values, self.active = None, None, list(range(len(self.alpha)))
             return
         given = torch.as_tensor(weights, dtype=self.alpha.dtype)
         values = given.tolist()  # before they are moved: to read them back would wait for the GPU
-        if given.shape != self.alpha.shape or any(value < 0 for value in values):
-            raise ArgumentError(f'the weights of pathways must be {len(self.alpha)} numbers of 0 or more, got {values}')
-        self._weights = given.to(self.alpha.device)
+        count = len(self.alpha)
+        if given.shape != (count + len(self.scheduled), ) or any(value < 0 for value in values):
+            more = f', and one for each of {", ".join(self.scheduled)}' if self.scheduled else ''
+            raise ArgumentError(f'the weights of pathways must be {count} numbers of 0 or more{more}, got {values}')
+        given = given.to(self.alpha.device)
+        self._weights, self._values = given[:count], given[count:] if self.scheduled else None
         # A weight of NaN stays active, so that it shows in the loss.
-        self.active = [index for index, weight in enumerate(values) if not (weight == 0 or weight < skip_below)]
+        self.active = [index for index, weight in enumerate(values[:count]) if not (weight == 0 or weight < skip_below)]
 
     @contextlib.contextmanager
     def using_weights(self, weights: Tensor) -> Iterator[None]:
-        """Use weights [N], whose graph is preserved, inside the context."""
-        own = self._weights, self.active, self.unit
+        """Use weights [N + S], as in :meth:`set_weights`, whose graph is preserved, inside the context."""
+        own = self._weights, self._values, self.active, self.unit
         self.set_weights(weights, unit=self.unit)
         try:
             yield
         finally:
-            self._weights, self.active, self.unit = own
+            self._weights, self._values, self.active, self.unit = own
 
     def weights(self) -> Tensor:
         """Tensor: The current weights [N], detached from alpha, because the student's training does not update alpha."""
@@ -93,4 +121,6 @@ class PathwayWeights(nn.Module):
         self.alpha.data = fn(self.alpha.data)
         if self._weights is not None:
             self._weights = fn(self._weights)
+        if self._values is not None:
+            self._values = fn(self._values)
         return self

@@ -57,6 +57,8 @@ def one_transform(process: DistillationProcess) -> DistillationProcess:
     if process.weighting.unit != 'variance':
         raise ProcessError(f"an average needs processes in the unit 'variance', got one in '{process.weighting.unit}', "
                            'which depends on the networks')
+    if process.scheduled:
+        raise ProcessError(f'an average needs processes of weights alone, got one with {", ".join(process.scheduled)}')
     teachers = {parsed(name, 'the process').teacher: None for name in process.names}
     if len(teachers) > 1:
         raise ProcessError(f'an average needs processes of one teacher, got one of {", ".join(teachers)}')

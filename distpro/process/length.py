@@ -46,7 +46,8 @@ def fit_length(process: DistillationProcess, steps: int) -> DistillationProcess:
     weights[:, ~logits] *= np.clip((faded - knots) / (faded - end), 0, 1)[:, None]
     weights[:, _of_first_layer(process)] = 0
     return DistillationProcess(process.names, Weighting('exponential', unit=process.weighting.unit), knots,
-                               log_weights(weights), {**process.origin, 'fit_length': dict(steps=steps)}, process.layers)
+                               log_weights(weights), {**process.origin, 'fit_length': dict(steps=steps)}, process.layers,
+                               dict(zip(process.scheduled, process.scheduled_at(knots).T.tolist())))
 
 
 def _of_first_layer(process: DistillationProcess) -> list[int]:

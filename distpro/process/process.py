@@ -1,7 +1,7 @@
 """The process: the schedule of the pathways' weights over a training, found by a search and replayed in distillations."""
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from ..errors import ProcessError
 from ..files import atomic_write
 from ..pathways.names import is_logits
 from ..weighting import Weighting, as_weighting, log_weights
+from .scheduled import scheduled_at, scheduled_values
 
 FORMAT = 'distpro process'
-VERSION = 3
-READABLE = (1, 2, 3)
+VERSION = 4
+READABLE = (1, 2, 3, 4)
 Numbers = Sequence[float] | np.ndarray
 
 
@@ -32,6 +33,9 @@ class DistillationProcess:
         origin (dict, optional): Provenance of the process (config, data set, pair, seed, versions); stored unchanged.
         layers (dict[str, list[str]], optional): All 'transmitters' and all 'receivers', connected or not, from shallow to
             deep. They determine the depth of a pathway's layers. Defaults to None: unknown.
+        scheduled (dict[str, Sequence[float]], optional): What else changes over the training, at each knot: 'temperature',
+            which multiplies that of the losses of logits, and 'cross_entropy', which multiplies the student's own loss.
+            Linear between knots. Defaults to None: nothing.
 
     Raises:
         ProcessError: If the arguments do not fit together, or are not finite.
@@ -39,7 +43,8 @@ class DistillationProcess:
 
     def __init__(self, names: Sequence[str], weighting: Weighting, progress: Numbers = (),
                  alpha: Sequence[Numbers] | np.ndarray = (), origin: dict | None = None,
-                 layers: dict[str, list[str]] | None = None) -> None:
+                 layers: dict[str, list[str]] | None = None,
+                 scheduled: Mapping[str, Sequence[float]] | None = None) -> None:
         check_that('names', names, isinstance(names, Iterable) and not isinstance(names, str),
                    'the list of the names of the pathways', ProcessError)
         self.names = list(names)
@@ -52,6 +57,7 @@ class DistillationProcess:
         self.origin = dict(origin or {})
         self.layers = layers
         self._weights: np.ndarray | None = None
+        self.scheduled = scheduled_values(scheduled, len(self.progress))
         if not self.names or len(set(self.names)) != len(self.names):
             raise ProcessError(f'a process needs one or more different pathways, got {self.names}')
         if len(self.alpha) != len(self.progress) or any(a.shape != (len(self.names), ) for a in self.alpha):
@@ -71,7 +77,7 @@ class DistillationProcess:
 
     @classmethod
     def by_hand(cls, names: Sequence[str], progress: Sequence[float] = (), weights: Sequence | dict = (),
-                unit: str = 'variance', **unknown) -> 'DistillationProcess':
+                unit: str = 'variance', scheduled: dict | None = None, **unknown) -> 'DistillationProcess':
         """A process with given weights.
 
         Args:
@@ -80,6 +86,7 @@ class DistillationProcess:
             weights (Sequence or dict): Weights at the knots, >= 0: [K], the same for all pathways, or [K, N]; or a dict of
                 'features' and 'logits', each [K].
             unit (str): Unit of the weights, see :class:`Weighting`. Defaults to 'variance'.
+            scheduled (dict[str, Sequence[float]], optional): As of the class. Defaults to None: nothing.
 
         Raises:
             ProcessError: If the arguments do not fit together, or there are others.
@@ -97,7 +104,7 @@ class DistillationProcess:
         except (TypeError, ValueError, KeyError, IndexError):
             fits = False
         if unknown or not fits or not (np.isfinite(given) & (given >= 0)).all():
-            keys = 'progress', 'weights', 'unit'
+            keys = 'progress', 'weights', 'unit', 'scheduled'
             others = ''.join(f', {key}={value}{nearest(key, keys)}' for key, value in unknown.items())
             for key in set(weights if isinstance(weights, dict) else ()) - {'features', 'logits'}:
                 others += f"; weights has '{key}'{nearest(str(key), ('features', 'logits'))}"
@@ -106,7 +113,7 @@ class DistillationProcess:
                                f'{len(names)} numbers, one for each pathway; got progress={progress}, weights={weights}'
                                f'{others}')
         given = np.broadcast_to(given.reshape(len(knots), -1), (len(knots), len(names)))
-        return cls(names, Weighting('exponential', unit=unit), knots, log_weights(given))
+        return cls(names, Weighting('exponential', unit=unit), knots, log_weights(given), scheduled=scheduled)
 
     def __len__(self) -> int:
         return len(self.progress)
@@ -166,6 +173,17 @@ class DistillationProcess:
         """
         return interpolate(self.progress, self.weights, progress)
 
+    def scheduled_at(self, progress: Numbers) -> np.ndarray:
+        """What else is scheduled, at many shares of the training.
+
+        Args:
+            progress (Sequence[float]): Shares of the training [M], in [0, 1].
+
+        Returns:
+            np.ndarray: Values [M, S] in the order of ``scheduled``.
+        """
+        return scheduled_at(self.scheduled, self.progress, progress)
+
     def reorder(self, names: Sequence[str], where: str, instead: str = '') -> 'DistillationProcess':
         """A copy with the pathways in another order.
 
@@ -189,13 +207,15 @@ class DistillationProcess:
                                f'transmitters, receivers, connections and transforms that it was searched with{instead}')
         order = [self.names.index(name) for name in names]
         return DistillationProcess(names, self.weighting, self.progress, [a[order] for a in self.alpha], self.origin,
-                                   self.layers)
+                                   self.layers, self.scheduled)
 
     def to_dict(self) -> dict:
         """dict: The process in the format of a file; see docs/process_file.md."""
         layers = {} if self.layers is None else dict(layers=self.layers)
-        return dict(format=FORMAT, version=VERSION, pathways=self.names, **layers, weighting=self.weighting.to_dict(),
-                    progress=self.progress, alpha=[_shortest(a) for a in self.alpha], origin=self.origin)
+        scheduled = dict(scheduled=self.scheduled) if self.scheduled else {}
+        return dict(format=FORMAT, version=VERSION if scheduled else VERSION - 1, pathways=self.names, **layers,
+                    weighting=self.weighting.to_dict(), progress=self.progress, alpha=[_shortest(a) for a in self.alpha],
+                    **scheduled, origin=self.origin)
 
     @classmethod
     def from_dict(cls, data: dict, source: str = 'the process') -> 'DistillationProcess':
@@ -213,13 +233,13 @@ class DistillationProcess:
                                'process.json in the work_dir of a search')
         if data.get('version') not in READABLE:
             raise ProcessError(f'{source} has version {data.get("version")!r} but this version of distpro reads '
-                               f'{" and ".join(map(str, READABLE))}: use the version that wrote it, or search again')
+                               f'{READABLE[0]} to {READABLE[-1]}: use the version that wrote it, or search again')
         missing = [key for key in ('pathways', 'weighting', 'progress', 'alpha') if key not in data]
         if missing:
             raise ProcessError(f'{source} lacks {", ".join(missing)}: it is damaged; search again or restore a copy')
         try:
             process = cls(data['pathways'], _weighting(data['weighting'], data['version']), data['progress'], data['alpha'],
-                          data.get('origin'), data.get('layers'))
+                          data.get('origin'), data.get('layers'), data.get('scheduled'))
             if len(process):
                 process.weights  # noqa: B018  raises if weights are not finite
         except (TypeError, ValueError, OverflowError) as error:
@@ -270,7 +290,7 @@ def interpolate(knots: Numbers, weights: np.ndarray, progress: Numbers) -> np.nd
 def _weighting(data: dict, version: int) -> Weighting:
     """The weighting of a file. In version 1, the unit is always 'loss'; versions 1 and 2 have a bias for every type."""
     data = {'unit': 'loss', **data} if version == 1 else dict(data)
-    bias = data.pop('bias', None) if version < VERSION else None
+    bias = data.pop('bias', None) if version < 3 else None
     if bias is not None and data.get('type') == 'biased_softmax':
         data['parameters'] = dict(bias=bias)
     return Weighting.from_dict(data)

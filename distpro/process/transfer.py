@@ -82,7 +82,7 @@ def map_process(process: DistillationProcess, names: Sequence[str],
     origin = dict(process.origin, transfer=dict(pathways=process.names, layers=listed,
                                                 layers_are_listed=process.layers is not None))
     weighting = Weighting('absolute', unit=process.weighting.unit)
-    return DistillationProcess(names, weighting, process.progress, weights, origin, layers)
+    return DistillationProcess(names, weighting, process.progress, weights, origin, layers, process.scheduled)
 
 
 def _mapped(process: DistillationProcess, source: 'PathwayDepths', names: Sequence[str],

@@ -85,7 +85,7 @@ class RoundSearch:
         with without_side_effects(self.round.training.model):
             loss = self.round.measure()
             if self.price is not None:
-                loss += (self.price.to(weights) * weights.mean(0)).sum().item()
+                loss += (self.price.to(weights) * weights.mean(0)[:len(self.price)]).sum().item()
             self._losses.append(loss)
             if self.stores and searcher.wants_gradient(trial, _mean(self._losses)):
                 self._gradients.append(self._gradient(self.round.derivatives()).cpu())
@@ -98,16 +98,17 @@ class RoundSearch:
         return loss
 
     def _gradient(self, derivatives: Tensor) -> Tensor:
-        """By alpha [knots, N], of the derivatives by the weights of all iterations."""
+        """By alpha [knots, N + S], of the derivatives by the weights of all iterations."""
         if self.price is not None:
-            derivatives = derivatives + self.price.to(derivatives) / self.round.iterations
+            derivatives[:, :len(self.price)] += self.price.to(derivatives) / self.round.iterations
         alpha = self.trial.alpha.clone().requires_grad_()
         return torch.autograd.grad((self.weights(self.trial, alpha) * derivatives).sum(), alpha)[0]
 
     def weights(self, trial: Trial, alpha: Tensor | None = None) -> Tensor:
-        """Weights of all iterations of a round [iterations, N], differentiable in alpha [knots, N], or of the trial's."""
+        """Weights of all iterations [iterations, N + S], differentiable in alpha [knots, N + S], or of the trial's."""
         alpha = (trial.alpha if alpha is None else alpha).to(self.grid.alpha)
-        knots = torch.stack([self._weighting(trial)(knot) for knot in alpha])
+        count = len(self.grid.pathways)
+        knots = torch.stack([torch.cat([self._weighting(trial)(knot[:count]), knot[count:].exp()]) for knot in alpha])
         progress = np.linspace(0, 1, self.round.iterations)
         shares = interpolate(np.linspace(0, 1, len(knots)), np.eye(len(knots)), progress)  # of the knots in an iteration
         return torch.from_numpy(shares).to(knots) @ knots
@@ -124,8 +125,10 @@ class RoundSearch:
         origin = dict(
             iterations=self.round.iterations, trials=[trial.to_dict() for trial in searcher.history], best=best.kind,
             guessing=searcher.guessing if math.isfinite(searcher.guessing) else None, complete=searcher.finished)
+        count = len(self.grid.pathways)
+        scheduled = dict(zip(self.grid.scheduled, best.alpha[:, count:].exp().T.tolist()))
         return DistillationProcess(self.grid.names, self._weighting(best), [knot / (knots - 1) for knot in range(knots)],
-                                   best.alpha.tolist(), origin, self.grid.layer_names)
+                                   best.alpha[:, :count].tolist(), origin, self.grid.layer_names, scheduled)
 
     def report(self, trial: Trial) -> str:
         """The last trial and its result in words."""
@@ -189,7 +192,7 @@ def build_searcher(grid: PathwayGrid, searcher: str | type | dict, rounds: int =
     """A search strategy that starts from the default process or from a given one.
 
     Args:
-        grid (PathwayGrid): The pathways.
+        grid (PathwayGrid): The pathways, and what else is searched for (:meth:`PathwayGrid.schedule`).
         searcher (str, type or dict): Its name or class, or a dict with arguments, see :func:`strategy_of`.
         rounds (int): Refinements, >= 0. Defaults to 3.
         knots (int): Evenly spaced points of the run, >= 2, at which alpha is free. Defaults to 4.
@@ -219,17 +222,25 @@ def build_searcher(grid: PathwayGrid, searcher: str | type | dict, rounds: int =
     if initial is None:
         first = constant.clone()
         first[1:-1] += initial_bump
+        first = _with_ones(first, len(grid.scheduled))
     else:
         with argument_prefix('initial: '):
             first = _alpha_of(initial, grid, knots).to(constant)
     known = reference_alphas(grid, knots)
+    count = len(grid.scheduled)
     with argument_prefix('searcher: '):
-        return kind(first, {name: known[name] for name in references if name in known}, rounds, grid.logit_indices, guessing,
-                    has_level=free, max_divisions=max_divisions, seed=seed, off=OFF, other_shape=rising, **arguments)
+        return kind(first, {name: _with_ones(known[name], count) for name in references if name in known}, rounds,
+                    grid.logit_indices, count, guessing, has_level=free, max_divisions=max_divisions, seed=seed, off=OFF,
+                    other_shape=None if rising is None else _with_ones(rising, count), **arguments)
+
+
+def _with_ones(alpha: Tensor, count: int) -> Tensor:
+    """alpha [knots, N] and what is scheduled, at 1: [knots, N + S]."""
+    return torch.nn.functional.pad(alpha, (0, count))
 
 
 def _alpha_of(source: ProcessLike, grid: PathwayGrid, knots: int) -> Tensor:
-    """alpha [knots, N] of a process for the grid's pathways, float64."""
+    """alpha [knots, N + S] of a process for the grid's pathways and for what it schedules, float64."""
     process = fit_process(source, grid.names, grid.layer_names, grid.weighting.unit, transfer=True)
     if grid.weighting.type != 'exponential':
         raise ArgumentError(f"a search can start from a process with weighting.type='exponential' only, got "
@@ -237,7 +248,10 @@ def _alpha_of(source: ProcessLike, grid: PathwayGrid, knots: int) -> Tensor:
     if process.weighting.unit != grid.weighting.unit:
         raise ArgumentError(f"the process has weights in the unit '{process.weighting.unit}', and weighting.unit="
                             f"'{grid.weighting.unit}'")
-    return torch.from_numpy(log_weights(process.weights_at(np.linspace(0, 1, knots).tolist())))
+    progress = np.linspace(0, 1, knots).tolist()
+    others = dict(zip(process.scheduled, process.scheduled_at(progress).T))
+    columns = [*process.weights_at(progress).T, *(others.get(name, np.ones(knots)) for name in grid.scheduled)]
+    return torch.from_numpy(log_weights(np.stack(columns, axis=1)))
 
 
 def reference_alphas(grid: PathwayGrid, knots: int) -> dict[str, Tensor]:

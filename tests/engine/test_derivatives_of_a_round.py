@@ -41,20 +41,20 @@ class InDoublePrecision(Hook):
 
 
 def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_loss(make_config, derivatives, monkeypatch):
-    """Against complete rounds with all weights of a pathway changed, in float64."""
+    """Against complete rounds with all weights of a pathway, or all values of something scheduled, changed, in float64."""
     def run(change=0.0, rounds=1):
         plain = RoundSearch.weights
         with monkeypatch.context() as patch:
             patch.setattr(RoundSearch, 'weights', lambda loop, *args: plain(loop, *args).double() + torch.as_tensor(
                 change, device=loop.grid.alpha.device))
-            return trained(make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9,
-                                      train_cfg__max_epochs=1), InDoublePrecision()).train_loop.searcher.history[0].loss
+            return trained(make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9, train_cfg__max_epochs=1,
+                                      train_cfg__scheduled=['temperature', 'cross_entropy']), InDoublePrecision()).train_loop.searcher.history[0].loss
 
     run(rounds=2)
-    assert derivatives[0].shape == (4, 5) and derivatives[0].dtype == torch.float64
-    for pathway in (1, 4):  # between features, and of the logits
+    assert derivatives[0].shape == (4, 7) and derivatives[0].dtype == torch.float64
+    for pathway in (1, 4, 5, 6):  # between features, of the logits, their temperature, and the cross-entropy
         measured = derivatives[0].sum(0)[pathway].item()
-        change = 1e-5 * torch.eye(5).double()[pathway]
+        change = 1e-5 * torch.eye(7).double()[pathway]
         assert measured == pytest.approx((run(change) - run(-change)) / 2e-5, rel=1e-3), pathway
 
 

@@ -132,7 +132,7 @@ def without(*keys):
     (lambda data: None, 'is not a process file'),
     (without('format'), 'is not a process file'),
     (changed(format='onnx'), 'is not a process file'),
-    (changed(version=4), 'has version 4 but this version of distpro reads 1 and 2 and 3'),
+    (changed(version=5), 'has version 5 but this version of distpro reads 1 to 4'),
     (without('version'), 'has version None but this'),
     (without('pathways'), 'lacks pathways'),
     (without('weighting'), 'lacks weighting'),

@@ -45,14 +45,14 @@ class Searcher(AskTell[Trial]):
        that, at least ``NEAR_REFERENCE``; a reference that comes as close to the winner joins later.
 
     See :class:`AskTell` for its use; :meth:`tell` gets the gradient too where :meth:`wants_gradient` returns True. The
-    references and the first level may be open at a time, and as many refinements as the strategy permits. A strategy of
-    one's own overrides :meth:`refine`.
+    references, the first level, and as many refinements as permitted may be open. One's own strategy overrides :meth:`refine`.
 
     Args:
         initial (Tensor): alpha [knots, N] of the first level.
         references (dict[str, Tensor]): alpha [knots, N] of the references, some of 'student' and 'kd'.
         rounds (int): Trials of the refinement, >= 0. With 0, the search ends with the level, and nothing is differentiated.
         logits (Sequence[int]): Columns of alpha that belong to pathways between logits. Defaults to none.
+        others (int): Number of the last columns that are no weights; levels do not change them. Defaults to 0.
         guessing (float): Loss of a student that has learned nothing. Defaults to infinity.
         has_level (bool): Whether a lower alpha means a lower weight by the same factor, as with ``exp(alpha)``. If not,
             ``max_divisions`` counts as 0. Defaults to True.
@@ -60,7 +60,7 @@ class Searcher(AskTell[Trial]):
         max_divisions (int): Divisions tried at most, >= 0. 0: the initial process is refined without a trial of its own.
             Defaults to 5.
         seed (int): Seed of random searchers. Defaults to 0.
-        off (float): alpha of a pathway that is switched off and stays so. Defaults to minus infinity.
+        off (float): alpha of a pathway that stays switched off. Defaults to minus infinity.
         confirmations (int): See above, >= 0. Defaults to 3.
         other_shape (Tensor, optional): See above, alpha [knots, N] of another initial process. Defaults to None.
 
@@ -72,8 +72,8 @@ class Searcher(AskTell[Trial]):
     candidate = Trial
 
     def __init__(self, initial: Tensor, references: dict[str, Tensor], rounds: int, logits: Sequence[int] = (),
-                 guessing: float = math.inf, has_level: bool = True, factor: float = 4.0, max_divisions: int = 5,
-                 seed: int = 0, off: float = -math.inf, confirmations: int = 3,
+                 others: int = 0, guessing: float = math.inf, has_level: bool = True, factor: float = 4.0,
+                 max_divisions: int = 5, seed: int = 0, off: float = -math.inf, confirmations: int = 3,
                  other_shape: Tensor | None = None) -> None:
         super().__init__()
         check_whole('confirmations', confirmations, least=0)
@@ -83,6 +83,7 @@ class Searcher(AskTell[Trial]):
         self.off, self.confirmations, self.other_shape = off, confirmations, other_shape
         self.initial, self.references, self.rounds = initial.detach().clone(), references, rounds
         self.logits, self.guessing, self.factor, self.seed = list(logits), guessing, factor, seed
+        self.others = list(range(initial.shape[1] - others, initial.shape[1]))
         self.max_divisions = max_divisions if has_level else 0
 
     def of_kind(self, kind: str) -> list[Trial]:
@@ -169,13 +170,19 @@ class Searcher(AskTell[Trial]):
         enough = 1 if losses and min(losses) < self.bar else 2  # rises in a row after which lower levels are not tried
         known = not self.max_divisions or len(losses) > self.max_divisions or \
             len(rises) >= enough and all(rises[-enough:]) and min(losses) < math.inf
-        return None if known else Trial('level', self.initial - len(losses) * math.log(self.factor))
+        return None if known else Trial('level', self.initial + self._divided(len(losses), []))
+
+    def _divided(self, times: int, apart: list[int]) -> Tensor:
+        """The change of alpha [knots, N] that divides all weights some times, but not those of the columns apart."""
+        change = torch.full_like(self.initial, -times * math.log(self.factor))
+        change[:, [*apart, *self.others]] = 0
+        return change
 
     def _next_logits(self) -> Trial | None:
         """The next trial with the logits taken apart; None if there is none."""
         student, kd = (lowest(self.of_kind(name)) for name in ('student', 'kd'))
         base = lowest(self.of_kind('level'))
-        if student is None or kd is None or base is None or len(self.logits) == self.initial.shape[1]:
+        if student is None or kd is None or base is None or len(self.logits) + len(self.others) == self.initial.shape[1]:
             return None
         alpha = base.alpha.clone()
         alpha[:, self.logits] = self.references['kd' if kd.result < student.result else 'student'][:, self.logits]
@@ -196,9 +203,7 @@ class Searcher(AskTell[Trial]):
         done = self.of_kind(kind)
         if not self.max_divisions or done and (len(done) > self.max_divisions or done[-1] is not self.best_level):
             return None
-        change = torch.full_like(alpha, -len(done) * math.log(self.factor))
-        change[:, apart] = 0
-        return Trial(kind, self.shift(alpha, change))
+        return Trial(kind, self.shift(alpha, self._divided(len(done), apart)))
 
     @property
     def steps_left(self) -> int:

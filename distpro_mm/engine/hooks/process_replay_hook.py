@@ -100,6 +100,7 @@ class ProcessReplayHook(Hook):
         self._level: LevelControl | None = None
         self._guessing: GuessingBaseline | None = None
         self.schedule: np.ndarray | None = None
+        self.scheduled: np.ndarray | None = None  # temperature and weight of the cross-entropy [iterations, S]
         self._replayed: dict | None = None  # hash and length of the process, here and in the checkpoint
         self._resumed: dict | None = None
         self._resumed_level: dict | None = None
@@ -127,6 +128,9 @@ class ProcessReplayHook(Hook):
             process = fit_length(process, runner.max_iters)
         progress = np.arange(runner.max_iters) / max(runner.max_iters - 1, 1)
         self.schedule = ablated(process, self.ablation, progress, self.seed)
+        with argument_prefix('custom_hooks: ProcessReplayHook.process: ', ConfigError):
+            grid.schedule(tuple(process.scheduled))
+        self.scheduled = process.scheduled_at(progress)
         skipped = np.mean((self.schedule < self.skip_below) | (self.schedule == 0))
         runner.logger.info(f'Replaying {self.ablation} of {len(process)} steps over {runner.max_iters} iterations; '
                            f'{skipped:.0%} of the pathways are skipped (skip_below={self.skip_below})')
@@ -146,7 +150,8 @@ class ProcessReplayHook(Hook):
             factor = self._level.factor
             self._level.begin(self._progress(runner))
         grid = grid_of(runner.model)
-        grid.set_weights(factor * self.schedule[runner.iter], self.skip_below, self.unit)
+        weights = np.concatenate([factor * self.schedule[runner.iter], self.scheduled[runner.iter]])
+        grid.set_weights(weights, self.skip_below, self.unit)
         if self.every_n_train_iters(runner, self.interval):
             log_weights(runner, grid)
 

@@ -43,9 +43,8 @@ class DistProSearchLoop(SearchLoop):
     Otherwise the process of the round with the lowest held-out loss is the result. If no process is better than the
     references, or than guessing, the best reference is written in its place, with a warning.
 
-    A round costs its training, and one that is differentiated about four. The steps of a round are stored in memory; what
-    does not fit is taken again in parts, which costs one more training. A resumed search continues at the beginning of the
-    round in which it was interrupted.
+    A round costs its training, and one that is differentiated about four. Steps that do not fit in memory are taken again in
+    parts, which costs one more training. A resumed search continues at the beginning of the interrupted round.
 
     Args:
         runner (Runner): The runner; ``optim_wrapper`` and ``param_scheduler`` are those of the training that is to be
@@ -65,6 +64,8 @@ class DistProSearchLoop(SearchLoop):
         initial (str or dict, optional): The process that is tried first: a name in the library, such as 'general', a process
             file, or a schedule as of ``ProcessReplayHook``; another pair's is mapped by depth. ``initial_bump`` and
             ``feature_weight`` do not apply then, and rising weights are not tried. Defaults to None: these two.
+        scheduled (Sequence[str]): What is searched for beside the weights: 'temperature' and 'cross_entropy', factors of the
+            temperature of logits and of the student's own losses. They start at 1. Defaults to none.
         searcher (dict): Strategy that refines the best level: ``type`` and its arguments. 'RpropSearcher'
             (``step_size=0.7``, ``tolerance=0.05``) uses derivatives. 'CMAESSearcher' and 'RandomSearcher' use held-out
             losses alone, for what has no second derivative, with more ``rounds``, such as 22. Defaults to
@@ -97,6 +98,7 @@ class DistProSearchLoop(SearchLoop):
                  initial_bump: float = 3.0,
                  feature_weight: float = 16.0,
                  initial: str | dict | None = None,
+                 scheduled: Sequence[str] = (),
                  searcher: dict = dict(type='RpropSearcher'),
                  references: Sequence[str] = REFERENCES,
                  max_divisions: int = 5,
@@ -119,11 +121,12 @@ class DistProSearchLoop(SearchLoop):
         super().__init__(runner, dataloader, max_epochs, held_out, held_out_dataloader, teacher_kl_share, cost_penalty,
                          **kwargs)
         self._set_length(max_epochs, round_share, min_iterations)
-        self.searcher = self._build_searcher({**searcher, 'type': kind}, references=references, initial=initial,
+        self.searcher = self._build_searcher({**searcher, 'type': kind}, scheduled, references=references, initial=initial,
                                              **of_searcher)
         self.settings = dict(
             of_searcher, epochs=self.epochs, repeats=self.repeats, searcher={**searcher, 'type': kind.__name__},
             references=list(references), teacher_kl_share=teacher_kl_share, cost_penalty=cost_penalty)
+        self.settings.update(dict(scheduled=list(scheduled)) if scheduled else {})
         if initial is not None:  # a file may have changed when the search is resumed
             self.settings['initial'] = hashlib.sha256(self.searcher.initial.numpy().tobytes()).hexdigest()[:16]
         self.training = LoopTraining(self)
@@ -149,12 +152,13 @@ class DistProSearchLoop(SearchLoop):
         self.runner.param_schedulers = round_schedules(self.runner.param_schedulers, self.epochs, self.iterations,
                                                        self.epochs / max_epochs, self.unsplit)
 
-    def _build_searcher(self, searcher: dict, **arguments) -> Searcher:
+    def _build_searcher(self, searcher: dict, scheduled: Sequence[str], **arguments) -> Searcher:
         """The strategy; ``arguments`` are those of :func:`build_searcher`."""
         seed = torch.tensor(self.runner.seed)
         broadcast(seed)  # processes may have seeds of their own
         guessing = math.inf if self.teacher_kl_share else guessing_loss(self.model.student)
         with argument_prefix('train_cfg.', ConfigError):
+            self.model.distiller.grid.schedule(scheduled)
             return build_searcher(self.model.distiller.grid, searcher, guessing=guessing, seed=int(seed), **arguments)
 
     def _expect_another_round(self) -> None:

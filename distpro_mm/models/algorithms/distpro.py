@@ -43,6 +43,14 @@ class DistPro(TapDistill):
             self._cached = (batch_inputs, data_samples, random_states(batch_inputs.device))
         return features
 
+    def loss(self, batch_inputs: Tensor, data_samples: list | None = None) -> dict[str, Tensor]:
+        """As in :class:`TapDistill`; where a process has a weight of the cross-entropy, the student's own losses have it."""
+        losses, weight = super().loss(batch_inputs, data_samples), self.distiller.grid.scheduled_value('cross_entropy')
+        if isinstance(weight, float):
+            return losses
+        return {name: _times(weight, value) if name.startswith('student.') and 'loss' in name else value
+                for name, value in losses.items()}
+
     def cache_batch(self, keep: bool) -> None:
         """Cache (or drop) the next training batch for :meth:`cached_features`, and record the sensitivities."""
         self._cache_batch, self._cached = keep, None
@@ -116,6 +124,10 @@ class DistPro(TapDistill):
             log_p = teacher.features[tap.name].log_softmax(1)
             divergences.append(functional.kl_div(log_q, log_p, reduction='batchmean', log_target=True))
         return torch.lerp(own, torch.stack(divergences).mean(), teacher_kl_share)
+
+
+def _times(weight: Tensor, losses: Tensor | list[Tensor]) -> Tensor | list[Tensor]:
+    return [weight * loss for loss in losses] if isinstance(losses, (list, tuple)) else weight * losses
 
 
 @contextlib.contextmanager
