@@ -47,8 +47,9 @@ def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_los
         with monkeypatch.context() as patch:
             patch.setattr(RoundSearch, 'weights', lambda loop, *args: plain(loop, *args).double() + torch.as_tensor(
                 change, device=loop.grid.alpha.device))
-            return trained(make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9, train_cfg__max_epochs=1,
-                                      train_cfg__scheduled=['temperature', 'cross_entropy']), InDoublePrecision()).train_loop.searcher.history[0].loss
+            cfg = make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9, train_cfg__max_epochs=1,
+                              train_cfg__scheduled=['temperature', 'cross_entropy'])
+            return trained(cfg, InDoublePrecision()).train_loop.searcher.history[0].loss
 
     run(rounds=2)
     assert derivatives[0].shape == (4, 7) and derivatives[0].dtype == torch.float64

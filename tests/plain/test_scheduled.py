@@ -28,8 +28,8 @@ def kl(student, teacher, tau):
 
 def test_a_process_sets_the_temperature_and_the_weight_of_the_cross_entropy(data, teacher):
     student, images = network(), next(iter(data[0]))[0]
-    with distpro.Distillation(student, teacher, images[:2], process=dict(BY_HAND, scheduled=VALUES), fast_teacher=False) as kd, \
-            torch.no_grad():
+    process = dict(BY_HAND, scheduled=VALUES)
+    with distpro.Distillation(student, teacher, images[:2], process=process, fast_teacher=False) as kd, torch.no_grad():
         logits = student(images), teacher(images)
         for progress, tau, weight in ((0, 4 * 0.5, 0), (0.25, 4 * 1.25, 0.5), (0.5, 8, 1), (1, 4, 0.5)):
             with torch.enable_grad():
@@ -65,8 +65,8 @@ def test_derivatives_are_what_a_change_does_to_the_held_out_loss(data, teacher):
             return ((images.double(), labels) for (images, labels), _ in zip(self.loader, range(3)))
 
     torch.manual_seed(0)
-    training = PlainTraining(network().double(), teacher.double(), Double(data[0]), Double(data[1]), functional.cross_entropy,
-                             sgd, None, 0, dict(fast_teacher=False))
+    training = PlainTraining(network().double(), teacher.double(), Double(data[0]), Double(data[1]),
+                             functional.cross_entropy, sgd, None, 0, dict(fast_teacher=False))
     try:
         training.kd.grid.schedule(NAMES)
         training.start(3)
@@ -114,7 +114,7 @@ def test_a_search_finds_both_and_the_file_holds_them(data, teacher, tmp_path):
                            max_divisions=1, scheduled=NAMES, initial=str(tmp_path / 'process.json'), references=['student'],
                            report=lambda line: None, searcher=dict(type='RpropSearcher', confirmations=0))
     progress = np.linspace(0, 1, 4)
-    assert np.allclose(again.scheduled_at(progress), read.scheduled_at(progress)), 'levels divide weights alone'
+    assert np.allclose(again.scheduled_at(progress), read.scheduled_at(progress))
 
 
 def test_other_lengths_and_networks_keep_what_is_scheduled():
@@ -149,7 +149,7 @@ def test_what_cannot_be_scheduled_is_refused(data, teacher):
             distpro.Distillation(network(), teacher, images[:2], logits=logits,
                                  process=dict(progress=[0], weights=[1], scheduled=dict(temperature=[2])))
     for names in ('temperature', ['tau'], ['temperature'] * 2):
-        with pytest.raises(distpro.ArgumentError, match='scheduled=.* must be a list with some of temperature, cross_entropy'):
+        with pytest.raises(distpro.ArgumentError, match='scheduled=.* must be a list with some of temperature, cross_entro'):
             distpro.search(network(), teacher, *data, functional.cross_entropy, sgd, epochs=2, scheduled=names)
     kd = distpro.Distillation(network(), teacher, images[:2])
     kd.grid.schedule(['cross_entropy'])

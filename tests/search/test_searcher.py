@@ -65,6 +65,20 @@ def test_the_logits_are_tried_as_the_better_reference_has_them(student, kd, colu
     assert torch.equal(searcher.of_kind('step')[0].alpha, tried[1].alpha)
 
 
+def test_levels_logits_and_shapes_divide_the_weights_alone():
+    """The last column is a temperature or the weight of the cross-entropy."""
+    initial = torch.cat([INITIAL, torch.full((KNOTS, 1), 0.5)], 1)
+    references = {name: torch.cat([alpha, torch.zeros(KNOTS, 1)], 1) for name, alpha in dict(student=STUDENT, kd=KD).items()}
+    searcher = SEARCHERS['RpropSearcher'](initial, references, 1, [PATHWAYS - 1], 1, 5.0, confirmations=0,
+                                          other_shape=initial + torch.tensor([1., 1., 1., 1., 0.]))
+    kinds = run(searcher, scripted(student=[3], kd=[2], level=[4, 3, 3.5, 3.6], logits=[2.5, 2.4, 2.6], shape=[2.3, 2.2, 2.5],
+                                   step=[2.0]), lambda trial: torch.zeros(KNOTS, PATHWAYS + 1))
+    assert set(kinds) == {'student', 'kd', 'level', 'logits', 'shape', 'step'}
+    for trial in searcher.history:
+        assert (trial.alpha[:, -1] == (0 if trial.kind in ('student', 'kd') else 0.5)).all(), trial.kind
+    assert searcher.history[3].alpha[0, 0] == pytest.approx(3 - LOG4)
+
+
 def test_where_nothing_beats_a_reference_the_reference_is_the_result():
     for references, best in ((dict(student=[1.0], kd=[0.5]), 'kd'), (dict(student=[0.5], kd=[1.0]), 'student')):
         searcher = make()

@@ -37,15 +37,14 @@ class Searcher(AskTell[Trial]):
     4. 'shape': the best of these is tried with the course over time of ``other_shape``. While that is the best so far, the
        weights are divided further.
     5. 'step': the best of these is refined in ``rounds`` trials by :meth:`refine`, unless it is above ``SCATTER`` times the
-       bar, from where the refinement does not come down. The refinement ends if two trials of one process differ by more
-       than this factor.
+       bar, from where it does not come down. It ends if two trials of one process differ by more than this factor.
     6. The lowest of many losses is partly luck. Processes and a reference that are as close to the best one as two trials
        of one process are to each other are tried up to ``confirmations`` times more, ``CONTENDERS`` at most, and these
        trials decide; see :class:`Confirmation`. Between a reference and the best process the factor is the square of
        that, at least ``NEAR_REFERENCE``; a reference that comes as close to the winner joins later.
 
-    See :class:`AskTell` for its use; :meth:`tell` gets the gradient too where :meth:`wants_gradient` returns True. The
-    references, the first level, and as many refinements as permitted may be open. One's own strategy overrides :meth:`refine`.
+    See :class:`AskTell` for its use; :meth:`tell` gets the gradient too where :meth:`wants_gradient` returns True. Open may
+    be the references, the first level, and as many refinements as permitted. A new strategy overrides :meth:`refine`.
 
     Args:
         initial (Tensor): alpha [knots, N] of the first level.
@@ -195,7 +194,7 @@ class Searcher(AskTell[Trial]):
             return None
         apart = self.logits if base.kind == 'logits' else []
         change = self.other_shape - self.initial
-        change[:, apart] = 0
+        change[:, [*apart, *self.others]] = 0
         return self._next_variant('shape', self.shift(base.alpha, change), apart)
 
     def _next_variant(self, kind: str, alpha: Tensor, apart: list[int]) -> Trial | None:

@@ -126,7 +126,6 @@ class DistProSearchLoop(SearchLoop):
         self.settings = dict(
             of_searcher, epochs=self.epochs, repeats=self.repeats, searcher={**searcher, 'type': kind.__name__},
             references=list(references), teacher_kl_share=teacher_kl_share, cost_penalty=cost_penalty)
-        self.settings.update(dict(scheduled=list(scheduled)) if scheduled else {})
         if initial is not None:  # a file may have changed when the search is resumed
             self.settings['initial'] = hashlib.sha256(self.searcher.initial.numpy().tobytes()).hexdigest()[:16]
         self.training = LoopTraining(self)
