@@ -24,7 +24,7 @@ def ablation(process: DistillationProcess, name: str, progress: Sequence[float],
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
 
     Returns:
-        np.ndarray: Weights [M, N].
+        np.ndarray: Weights [M, N]. What else is scheduled stays as it is.
 
     Raises:
         ProcessError: If ``name`` is none of these.

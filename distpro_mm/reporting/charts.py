@@ -89,6 +89,8 @@ def weights_table(process: DistillationProcess) -> Table:
     order = np.argsort(-weights.mean(axis=0), kind='stable')
     rows = [[Cell(str(parse_name(process.names[index]))), *(Cell(number(float(value)), float(value))
                                                              for value in weights[:, index])] for index in order]
+    for name, values in zip(process.scheduled, process.scheduled_at(SHARES).T.tolist()):
+        rows.append([Cell(f'factor of the {name.replace("_", "-")}'), *(Cell(number(value), value) for value in values)])
     return Table(f'Weights (unit: {process.weighting.unit})', ['pathway', *(f'{share:.0%}' for share in SHARES)], rows)
 
 

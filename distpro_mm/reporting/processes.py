@@ -34,11 +34,13 @@ def origin_rows(process: DistillationProcess) -> list[list[str]]:
 
 
 def weight_rows(process: DistillationProcess) -> list[list[str]]:
-    """A row for each pathway with its weights at five shares of the training, heaviest pathway first."""
+    """Rows of a process at five shares of the training: its pathways, the heaviest first, and what else is scheduled."""
     weights = process.weights_at(SHARES)
     order = np.argsort(-weights.mean(axis=0), kind='stable')
     return [[f'pathway (unit {process.weighting.unit})', *[f'{share:.0%}' for share in SHARES]],
-            *[[process.names[index], *[f'{weight:.3g}' for weight in weights[:, index]]] for index in order]]
+            *[[process.names[index], *[f'{weight:.3g}' for weight in weights[:, index]]] for index in order],
+            *[[f'factor of the {name.replace("_", "-")}', *[f'{value:.3g}' for value in values]]
+              for name, values in zip(process.scheduled, process.scheduled_at(SHARES).T)]]
 
 
 def difference_rows(process: DistillationProcess, other: DistillationProcess) -> list[list[str]]:

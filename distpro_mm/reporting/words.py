@@ -82,6 +82,9 @@ def describe_process(process: DistillationProcess) -> list[str]:
     unused = int((weights.max(axis=0) == 0).sum())
     if unused:
         lines.append(f'{unused} of them always have weight 0.')
+    for name, values in zip(process.scheduled, process.scheduled_at(progress.tolist()).T):
+        of = 'temperature of the logits' if name == 'temperature' else 'weight of the cross-entropy'
+        lines.append(f'The factor of the {of} {_over_time(progress, values)}.')
     return lines
 
 

@@ -3,6 +3,8 @@ import numpy as np
 import pytest
 
 from distpro.process import DistillationProcess
+from distpro_mm.reporting.charts import weights_table
+from distpro_mm.reporting.processes import weight_rows
 from distpro_mm.reporting.words import describe_process, number, parse_name
 
 
@@ -45,6 +47,17 @@ def test_pathways_with_the_same_weights_share_a_line():
         'b → e (c): 60% of the total weight. The weight is constant at 6.',
         'a → b (c), a → c (c) and 2 others with the same weights: 10% of the total weight each. '
         'The weight is constant at 1.']
+
+
+def test_what_else_is_scheduled_is_described():
+    process = DistillationProcess.by_hand(['a>x:p', 'logits>logits:kl'], [0, 1], [[1, 2], [3, 4]],
+                                          scheduled=dict(temperature=[1, 3], cross_entropy=[0.5, 0.5]))
+    assert describe_process(process)[-2:] == [
+        'The factor of the temperature of the logits rises from 1 at the start to 3 at the end.',
+        'The factor of the weight of the cross-entropy is constant at 0.5.']
+    assert [row[0] for row in weight_rows(process)][-2:] == ['factor of the temperature', 'factor of the cross-entropy']
+    assert weight_rows(process)[-2][1:] == ['1', '1.5', '2', '2.5', '3']
+    assert [row[0].text for row in weights_table(process).rows][-2:] == [row[0] for row in weight_rows(process)][-2:]
 
 
 def test_names_and_numbers():

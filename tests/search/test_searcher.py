@@ -71,8 +71,8 @@ def test_levels_logits_and_shapes_divide_the_weights_alone():
     references = {name: torch.cat([alpha, torch.zeros(KNOTS, 1)], 1) for name, alpha in dict(student=STUDENT, kd=KD).items()}
     searcher = SEARCHERS['RpropSearcher'](initial, references, 1, [PATHWAYS - 1], 1, 5.0, confirmations=0,
                                           other_shape=initial + torch.tensor([1., 1., 1., 1., 0.]))
-    kinds = run(searcher, scripted(student=[3], kd=[2], level=[4, 3, 3.5, 3.6], logits=[2.5, 2.4, 2.6], shape=[2.3, 2.2, 2.5],
-                                   step=[2.0]), lambda trial: torch.zeros(KNOTS, PATHWAYS + 1))
+    losses = scripted(student=[3], kd=[2], level=[4, 3, 3.5, 3.6], logits=[2.5, 2.4, 2.6], shape=[2.3, 2.2, 2.5], step=[2.0])
+    kinds = run(searcher, losses, lambda trial: torch.zeros(KNOTS, PATHWAYS + 1))
     assert set(kinds) == {'student', 'kd', 'level', 'logits', 'shape', 'step'}
     for trial in searcher.history:
         assert (trial.alpha[:, -1] == (0 if trial.kind in ('student', 'kd') else 0.5)).all(), trial.kind
