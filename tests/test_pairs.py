@@ -81,7 +81,8 @@ def train(path, pair, folder, **options):
 
 # Small pairs whose search takes several seconds.
 DEEP = {'wrn-28-4_wrn-16-2_cifar100', 'wrn-28-4_resnet56_cifar100', 'wrn-40-2_shufflenetv1_cifar100',
-        'resnet110_resnet32_cifar100', 'wrn-40-2_wrn-40-1_cifar100', 'resnet56_resnet20_cifar100'}
+        'resnet110_resnet32_cifar100', 'wrn-40-2_wrn-40-1_cifar100', 'resnet56_resnet20_cifar100',
+        'wrn-40-2_wrn-16-2_cifar100'}
 
 
 def built(path, pair):
