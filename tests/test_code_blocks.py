@@ -114,6 +114,8 @@ def test_commands_name_tools_flags_configs_and_pairs_that_exist(page, line, monk
     program = words[1] if words[0] in ('python', 'bash') else words[0]
     assert os.path.isfile(program), f'{page}: there is no {program}'
     source = pathlib.Path(program).read_text() + (ROOT / 'distpro_mm' / 'engine' / 'command_line.py').read_text()
+    if program.endswith('.sh'):  # the flags of tools/train.py, which it starts
+        source += (ROOT / 'tools' / 'train.py').read_text()
     for word in words:
         assert not word.startswith('--') or word in source, f'{page}: {program} has no {word}'
     configs = [word for word in words if word.startswith('configs/')]

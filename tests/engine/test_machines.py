@@ -20,7 +20,7 @@ SEARCH = ['train_cfg.max_epochs=2', 'train_cfg.min_iterations=6', 'train_cfg.rou
 
 @pytest.fixture
 def agent(tmp_path):
-    """agent(folder, log, processes, **environment): tools/dist_train.sh in a process of its own; all end with the test."""
+    """agent(folder, log, processes, **environment): tools/dist_train.sh in a new process; all end with the test."""
     started = []
 
     def start(folder, log, processes=1, **environment):
