@@ -15,7 +15,7 @@ FACTS = 'run.json'
 REPLAYED = 'replayed.json'
 SEARCHED = 'process.json'
 RESULT = 'result.json'
-OF_SEARCH = ('pathways/', 'search/')  # scalars beside the losses of the training
+OF_SEARCH = ('pathways/', 'scheduled/', 'search/')  # scalars beside the losses of the training
 TIMES = ('time', 'data_time')
 
 

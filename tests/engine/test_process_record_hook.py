@@ -9,6 +9,7 @@ from runs import Watch, trained
 
 from distpro.process import DistillationProcess
 from distpro_mm.engine.hooks import process_record_hook
+from distpro_mm.engine.weight_log import scalar_name
 from distpro_mm.reporting import figures
 
 
@@ -20,7 +21,7 @@ def test_weights_reach_the_visualizer_under_names_that_are_not_summed(make_confi
     runner.train()
     logged = [(step, scalars) for step, scalars in seen if any(key.startswith('pathways/') for key in scalars)]
     assert [step for step, _ in logged] == [4, 8]
-    assert list(logged[0][1]) == [f'pathways/{name}' for name in NAMES]
+    assert list(logged[0][1]) == list(map(scalar_name, NAMES))
     assert not any('loss' in key for key in logged[0][1])
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from distpro.process import DistillationProcess
 from distpro_mm.engine.launch import build_trainer
+from distpro_mm.engine.weight_log import scalar_name
 
 NAMES = ['stem>stem:pointwise', 'layer1>layer1:pointwise', 'layer2>layer2:pointwise', 'layer3>layer3:pointwise']
 BACKENDS = [dict(type='TensorboardVisBackend')]
@@ -35,14 +36,14 @@ def test_of_a_search_in_rounds(make_config):
     assert COMMON <= set(found), sorted(found)
     trials = runner.train_loop.searcher.history
     assert [value for _, value in found['search/held_out_loss']] == pytest.approx([trial.loss for trial in trials])
-    assert {f'pathways/{name}' for name in runner.model.distiller.grid.names} <= set(found)
+    assert set(map(scalar_name, runner.model.distiller.grid.names)) <= set(found)
     assert all(value > 0 for _, value in found['grad_norm'] + found['time'])
 
 
 def test_of_the_published_search(make_config):
     _, found = scalars(make_config('search', custom_hooks=[dict(type='mmrazor.ProcessRecordHook', interval=2)]))
     assert [step for step, _ in found['search/held_out_loss']] == [4, 8] and COMMON - {'lr'} <= set(found), sorted(found)
-    assert len(found[f'pathways/{NAMES[0]}']) == 4
+    assert len(found[scalar_name(NAMES[0])]) == 4
 
 
 def test_of_a_distillation(make_config, tmp_path):
@@ -53,6 +54,14 @@ def test_of_a_distillation(make_config, tmp_path):
     runner, found = scalars(cfg)
     assert COMMON <= set(found), sorted(found)
     for place, name in enumerate(NAMES):
-        steps, values = zip(*found[f'pathways/{name}'])
+        steps, values = zip(*found[scalar_name(name)])
         wanted = np.interp((np.array(steps) - 1) / (runner.max_iters - 1), [0, 1], [place + 1, place + 5])
         np.testing.assert_allclose(values, wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize('pathway, name', [
+    ('stem>layer1:pointwise', 'pathways/stem to layer1:pointwise'), ('large:stem>stem:kl', 'pathways/large:stem to stem:kl'),
+    ('blocks[0]>a.b:c', 'pathways/blocks_0_ to a.b:c')])
+def test_names_of_scalars_have_no_sign_that_mlflow_refuses(pathway, name):
+    """It allows alphanumerics, underscores, dashes, periods, spaces, colons and slashes."""
+    assert scalar_name(pathway) == name

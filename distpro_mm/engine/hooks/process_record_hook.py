@@ -25,7 +25,7 @@ class ProcessRecordHook(Hook):
     The process is written to ``work_dir/process.json`` at every checkpoint, at the end, and when the search fails or is
     interrupted. It is drawn in ``work_dir/process.png`` at the same times, but at a checkpoint only if the search has run
     for a minute since its start or the last drawing. The weights in force are logged to the visualizer
-    under ``pathways/<name>``, and the held-out loss of each trial under ``search/held_out_loss``, or its mean over each
+    under ``pathways/``, and the held-out loss of each trial under ``search/held_out_loss``, or its mean over each
     epoch in a search that updates the weights at every step. Search loops add this hook if the config has none.
 
     Args:

@@ -55,7 +55,7 @@ class ProcessReplayHook(Hook):
         control_level (bool): Whether a process that is mapped from other networks starts again with lower weights if the
             student is worse than guessing, see :class:`distpro.process.LevelControl`. It needs a classifier with one label
             per image and a cross-entropy, and does nothing for other students. Defaults to True.
-        interval (int): Iterations between weights that are logged to the visualizer under ``pathways/<name>``, >= 1.
+        interval (int): Iterations between weights that are logged to the visualizer under ``pathways/``, >= 1.
             Defaults to 50.
 
     Attributes:
