@@ -144,14 +144,17 @@ def test_two_processes_search_as_one_with_the_union_of_their_batches(make_config
 
 
 @pytest.mark.long
-def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, monkeypatch):
+@pytest.mark.parametrize('teachers, scheduled, columns', [(1, [], 5), (2, ['temperature', 'cross_entropy'], 12)])
+def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, monkeypatch, teachers, scheduled, columns):
     plain, derivatives = Round.derivatives, []
     monkeypatch.setattr(Round, 'derivatives', lambda current: derivatives.append(plain(current)) or derivatives[-1])
 
     def search(name, batch_size, rank=0, launcher='none'):
         cfg = make_config('whole_run', name, train_cfg__rounds=2, train_cfg__initial_bump=0, train_cfg__max_growth=1e9,
-                          train_cfg__memory=1e-4, train_dataloader__batch_size=batch_size,
+                          train_cfg__memory=1e-4, train_dataloader__batch_size=batch_size, train_cfg__scheduled=scheduled,
                           model__distiller__transforms=[dict(type='mmrazor.ConvolutionTransform')])
+        if teachers == 2:
+            cfg.model.teacher = dict(large=cfg.model.teacher, small=cfg.model.architecture.copy())
         cfg.train_dataloader.dataset = dict(type='SklearnDigits', indices=80, pipeline=AUGMENTED)
         # The first process has one image more. Each counts once.
         cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=dict(
@@ -166,7 +169,7 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
     together(1, lambda rank: search('one', 20))
     together(2, lambda rank: search('two', 10, rank, 'pytorch'))
     one, first, second = (torch.load(tmp_path / f'{name}.pth') for name in ('one_0', 'two_0', 'two_1'))
-    assert one[0].shape == (8, 5) and one[0].abs().max() > 1e-4
+    assert one[0].shape == (8, columns) and one[0].abs().max() > 1e-4
     assert torch.equal(first[0], second[0]) and first[1] == second[1]
     torch.testing.assert_close(first[0], one[0], rtol=1e-6, atol=1e-9)
     assert first[1] == pytest.approx(one[1], rel=1e-9)

@@ -100,14 +100,16 @@ def of_two(make_config, kind, name, **options):
     return cfg
 
 
-def test_a_search_and_the_replay_of_its_process(make_config, tmp_path):
-    cfg = of_two(make_config, 'whole_run', 'search', train_cfg__rounds=2, train_cfg__max_epochs=1)
+@pytest.mark.parametrize('wrapper', [
+    'OptimWrapper', pytest.param('mmrazor.BFloat16OptimWrapper', marks=pytest.mark.long)])
+def test_a_search_and_the_replay_of_its_process(make_config, tmp_path, wrapper):
+    cfg = of_two(make_config, 'whole_run', 'search', train_cfg__rounds=2, train_cfg__max_epochs=1, optim_wrapper__type=wrapper)
     Runner.from_cfg(cfg).train()
     process = DistillationProcess.load(str(tmp_path / 'search' / 'process.json'))
     assert {name.split(':')[0] for name in process.names} == {'large', 'small'}
     kinds = [trial['kind'] for trial in process.origin['trials']]
     assert 'step' in kinds and process.origin['teacher'].startswith('large: CIFARResNet')
-    replay = of_two(make_config, 'distill', 'replay', train_cfg__max_epochs=1, custom_hooks=[
+    replay = of_two(make_config, 'distill', 'replay', train_cfg__max_epochs=1, optim_wrapper__type=wrapper, custom_hooks=[
         dict(type='mmrazor.ProcessReplayHook', process=str(tmp_path / 'search' / 'process.json'))])
     replay.model.distiller = cfg.model.distiller
     runner = build_trainer(replay)
