@@ -3,6 +3,7 @@ import pytest
 import torch
 from runs import trained
 
+from distpro.process import DistillationProcess
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import ConfigError
 
@@ -14,7 +15,16 @@ def distilled(make_config, name, tau, loss_weight, scheduled):
                       custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=process)],
                       model__distiller__logits=[dict(type='KLDivergence', tau=tau, name='kl')])
     cfg.model.architecture.head.loss = dict(type='CrossEntropyLoss', loss_weight=loss_weight)
-    return trained(cfg).model.student.state_dict()
+    runner = build_trainer(cfg)
+    runner.train()
+    return runner.model.student.state_dict()
+
+
+def test_the_report_has_what_was_scheduled(make_config, tmp_path):
+    distilled(make_config, 'reported', 4, 1.0, dict(temperature=[1, 3], cross_entropy=[0, 0.5]))
+    replayed = DistillationProcess.load(str(tmp_path / 'reported' / 'replayed.json'))
+    assert list(replayed.scheduled) == ['temperature', 'cross_entropy']
+    assert replayed.scheduled_at([0, 1]).tolist() == [[1, 0], [3, 0.5]]
 
 
 def test_constant_schedules_are_what_the_losses_could_have(make_config):

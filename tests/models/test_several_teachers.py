@@ -103,7 +103,8 @@ def of_two(make_config, kind, name, **options):
 @pytest.mark.parametrize('wrapper', [
     'OptimWrapper', pytest.param('mmrazor.BFloat16OptimWrapper', marks=pytest.mark.long)])
 def test_a_search_and_the_replay_of_its_process(make_config, tmp_path, wrapper):
-    cfg = of_two(make_config, 'whole_run', 'search', train_cfg__rounds=2, train_cfg__max_epochs=1, optim_wrapper__type=wrapper)
+    cfg = of_two(make_config, 'whole_run', 'search', train_cfg__rounds=2, train_cfg__max_epochs=1,
+                 optim_wrapper__type=wrapper)
     Runner.from_cfg(cfg).train()
     process = DistillationProcess.load(str(tmp_path / 'search' / 'process.json'))
     assert {name.split(':')[0] for name in process.names} == {'large', 'small'}

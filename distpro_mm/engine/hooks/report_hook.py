@@ -137,9 +137,11 @@ def _costs(runner) -> dict:
 
 
 def _replayed(runner, hook: ProcessReplayHook) -> DistillationProcess:
-    """The weights that a hook has set, with the ablation and without weights below ``skip_below``."""
+    """What a hook has set, with the ablation and without weights below ``skip_below``."""
     grid, schedule = unwrap(runner.model).distiller.grid, hook.schedule
     points = np.unique(np.linspace(0, len(schedule) - 1, KNOTS).round().astype(int))
     weights = np.where(schedule[points] < hook.skip_below, 0, schedule[points])
     progress = points / max(len(schedule) - 1, 1)
-    return DistillationProcess(grid.names, Weighting('absolute', unit=hook.unit), progress, weights, layers=grid.layer_names)
+    scheduled = dict(zip(grid.scheduled, hook.scheduled[points].T.tolist()))
+    return DistillationProcess(grid.names, Weighting('absolute', unit=hook.unit), progress, weights, layers=grid.layer_names,
+                               scheduled=scheduled)
