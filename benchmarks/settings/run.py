@@ -25,6 +25,7 @@ from mmengine.runner import Runner  # noqa: E402
 import data  # noqa: E402  first: makes the toolbox importable
 import machine  # noqa: E402
 import settings as known  # noqa: E402
+from distpro.pathways.weights import SCHEDULED  # noqa: E402
 from distpro.process import DistillationProcess, average_processes, load_process  # noqa: E402
 from distpro_mm.errors import NotLearnedError, TrainingError  # noqa: E402
 from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
@@ -54,9 +55,11 @@ class Bench:
         name (str): The setting.
         work_dir (str): Folder of all settings.
         seeds (Sequence[int]): Seeds of the runs. The search uses the first one and its process is replayed with all.
+        scheduled (Sequence[str]): What is searched for beside the weights, ``train_cfg.scheduled``. Defaults to none.
     """
 
-    def __init__(self, name: str, work_dir: str, seeds=SEEDS) -> None:
+    def __init__(self, name: str, work_dir: str, seeds=SEEDS, scheduled=()) -> None:
+        self.scheduled = list(scheduled)
         self.name, self.setting, self.seeds = name, known.SETTINGS[name], seeds
         self.part = 'val' if self.setting.for_choosing else 'test'
         self.folder = os.path.join(work_dir, name)
@@ -83,6 +86,8 @@ class Bench:
             optimizer, epochs = known.SGD if optimizer['type'] == 'AdamW' else optimizer, setting.teacher_epochs
         elif method == 'search':
             train_cfg = dict(type='mmrazor.DistProSearchLoop', max_epochs=epochs)
+            if self.scheduled:
+                train_cfg['scheduled'] = self.scheduled
         known.schedule(cfg, optimizer, epochs, train_cfg)
         if method in ('student', 'teacher'):
             cfg.model = known.with_classes(getattr(setting, method), setting.classes)
@@ -249,12 +254,13 @@ def main() -> None:
     parser.add_argument('--seeds', nargs='+', type=int, default=SEEDS)
     parser.add_argument('--jobs', type=int, default=2, help='trainings at once, one thread each')
     parser.add_argument('--work-dir', default='work_dirs/settings')
+    parser.add_argument('--scheduled', nargs='+', default=[], choices=SCHEDULED, help='searched for beside the weights')
     parser.add_argument('--table', action='store_true', help='print the table of what is done; train nothing')
     args = parser.parse_args()
     names = args.settings or [name for name, setting in known.SETTINGS.items()
                               if args.which == 'all' or setting.for_choosing == (args.which == 'choosing')]
     names.sort(key=lambda name: known.SETTINGS[name].for_choosing)
-    benches = [Bench(name, args.work_dir, tuple(args.seeds)) for name in names]
+    benches = [Bench(name, args.work_dir, tuple(args.seeds), args.scheduled) for name in names]
     if not args.table:
         os.environ['OMP_NUM_THREADS'] = '1'
         run_all(benches, tuple(args.methods), args.jobs)
