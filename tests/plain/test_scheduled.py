@@ -131,6 +131,22 @@ def test_other_lengths_and_networks_keep_what_is_scheduled():
         average_processes([process])
 
 
+def test_a_new_start_lowers_the_weights_alone(data, teacher):
+    """A process of other networks at a quarter of its weights, as after a new start."""
+    layers = dict(transmitters=['a', 'b'], receivers=['x', 'y'])
+    names = ['a>x:pointwise', 'a>y:pointwise', 'b>y:pointwise', 'logits>logits:kl']
+    process = distpro.DistillationProcess(names, 'exponential', [0, 1], np.ones((2, 4)), layers=layers,
+                                          scheduled=dict(temperature=[2, 2], cross_entropy=[0.5, 0.5]))
+    images = next(iter(data[0]))[0]
+    with distpro.Distillation(network(), teacher, images[:2], process=process, transfer=True) as kd:
+        whole = kd(images, progress=0.)
+        before = kd.grid.weights().clone()
+        kd.level.factor = 0.25
+        lower = kd(images, progress=0.)
+        assert torch.allclose(kd.grid.weights(), before / 4) and lower.cross_entropy == whole.cross_entropy == 0.5
+        assert kd.grid.scheduled_value('temperature') == 2
+
+
 @pytest.mark.parametrize('scheduled, message', [
     (dict(temperature=[1, 1]), 'temperature=.* must be 3 numbers above 0'),
     (dict(temperature=[1, 0, 1]), 'temperature=.* must be 3 numbers above 0'),
