@@ -10,7 +10,7 @@ from toys import network
 import distpro
 from distpro.plain_training import PlainTraining
 from distpro.process import average_processes, fit_length, map_process
-from distpro.searching import Round
+from distpro.searching import Round, RoundSearch, Trial, build_searcher
 
 NAMES = ['temperature', 'cross_entropy']
 BY_HAND = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 2, 0], logits=[3, 3, 1]))
@@ -93,6 +93,9 @@ def test_derivatives_are_what_a_change_does_to_the_held_out_loss(data, teacher):
             change[step, column] = 1e-5
             measured = (loss(weights + change) - loss(weights - change)) / 2e-5
             assert derivatives[step, column].item() == pytest.approx(measured, rel=1e-5, abs=1e-10), (step, column)
+        search = RoundSearch(training.kd.grid, current, build_searcher(training.kd.grid, 'RpropSearcher', knots=3))
+        trial = Trial('step', torch.randn(3, weights.shape[1]).double())  # a knot for each step
+        torch.testing.assert_close(search.weights(trial), trial.alpha.exp())
     finally:
         training.close()
         teacher.float()
