@@ -13,15 +13,7 @@ from .by_name import ByName
 from .covariances import LinearPathways
 from .hcl_loss import HCLLoss
 from .linear import LinearLayers, linear_layers
-from .logits import (
-    at_temperature,
-    check_temperature,
-    comparable,
-    logit_pathways,
-    logits_are_unique,
-    loss_key,
-    losses_of_teachers,
-)
+from .logits import check_temperature, comparable, compare_logits, logit_pathways, logits_are_unique, losses_of_teachers
 from .maps import averaged
 from .parts import as_loss, built, check_labels, check_transforms, try_maps
 from .pathway import Pathway, connect, span
@@ -263,9 +255,7 @@ class PathwayGrid(PathwayWeights):
                 feature, target = feature.contiguous(), target.contiguous()
             return self.distance(feature, target)
         more = arguments(pathway.transform) if arguments else {}
-        loss = self.logit_losses[loss_key(pathway)]
-        with at_temperature(loss, self.scheduled_value('temperature')):
-            return loss(feature, target, **more)
+        return compare_logits(pathway, self.logit_losses, feature, target, self.scheduled_value('temperature'), **more)
 
     def sensitivities(self) -> Iterator[tuple[str, Tensor | None]]:
         """Derivatives of the unweighted pathway losses, recorded in the last backward pass.

@@ -3,6 +3,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -87,9 +88,28 @@ def check_temperature(scheduled: Sequence[str], losses: Iterable[nn.Module]) -> 
                             'as KLDivergence; there is none')
 
 
+def compare_logits(pathway: Pathway, losses: nn.ModuleDict, student: Tensor, teacher: Tensor, factor: Tensor | float,
+                   **more: Any) -> Tensor:
+    """The loss of a pathway between logits.
+
+    Args:
+        pathway (Pathway): The pathway.
+        losses (nn.ModuleDict): The losses of :func:`losses_of_teachers`.
+        student, teacher (Tensor): Logits [B, K].
+        factor (Tensor or float): Of the temperature of the loss, a scalar, whose graph is preserved. 1.0: as it is.
+        **more (Any): Further arguments of the loss.
+
+    Returns:
+        Tensor: A scalar.
+    """
+    loss = losses[loss_key(pathway)]
+    with _at_temperature(loss, factor):
+        return loss(student, teacher, **more)
+
+
 @contextlib.contextmanager
-def at_temperature(loss: nn.Module, factor: Tensor | float) -> Iterator[None]:
-    """Multiply the temperature of a loss, if it has one, by a factor inside the context, with the factor's graph."""
+def _at_temperature(loss: nn.Module, factor: Tensor | float) -> Iterator[None]:
+    """Multiply the temperature of a loss, if it has one, by a factor inside the context."""
     if isinstance(factor, float) or not has_temperature(loss):
         yield
         return

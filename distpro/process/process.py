@@ -33,9 +33,8 @@ class DistillationProcess:
         origin (dict, optional): Provenance of the process (config, data set, pair, seed, versions); stored unchanged.
         layers (dict[str, list[str]], optional): All 'transmitters' and all 'receivers', connected or not, from shallow to
             deep. They determine the depth of a pathway's layers. Defaults to None: unknown.
-        scheduled (dict[str, Sequence[float]], optional): What else changes over the training, at each knot: 'temperature',
-            which multiplies that of the losses of logits, and 'cross_entropy', which multiplies the student's own loss.
-            Linear between knots. Defaults to None: nothing.
+        scheduled (dict[str, Sequence[float]], optional): Factors at each knot of the 'temperature' of logits and of the
+            student's own loss, 'cross_entropy'; linear between knots. Defaults to None: nothing.
 
     Raises:
         ProcessError: If the arguments do not fit together, or are not finite.
@@ -174,14 +173,7 @@ class DistillationProcess:
         return interpolate(self.progress, self.weights, progress)
 
     def scheduled_at(self, progress: Numbers) -> np.ndarray:
-        """What else is scheduled, at many shares of the training.
-
-        Args:
-            progress (Sequence[float]): Shares of the training [M], in [0, 1].
-
-        Returns:
-            np.ndarray: Values [M, S] in the order of ``scheduled``.
-        """
+        """np.ndarray: Values [M, S] of what else is scheduled, in its order, at shares of the training [M]."""
         return scheduled_at(self.scheduled, self.progress, progress)
 
     def reorder(self, names: Sequence[str], where: str, instead: str = '') -> 'DistillationProcess':

@@ -129,9 +129,8 @@ class DistProSearchLoop(SearchLoop):
         if initial is not None:  # a file may have changed when the search is resumed
             self.settings['initial'] = hashlib.sha256(self.searcher.initial.numpy().tobytes()).hexdigest()[:16]
         self.training = LoopTraining(self)
-        self.search = RoundSearch(self.model.distiller.grid,
-                                  Round(self.training, self.iterations, self.differentiates, memory, max_growth),
-                                  self.searcher, self.repeats)
+        current = Round(self.training, self.iterations, self.differentiates, memory, max_growth)
+        self.search = RoundSearch(self.model.distiller.grid, current, self.searcher, self.repeats)
         self._watch = RoundWatch(self.search, 'train_cfg.')
         self.round_start = 0  # iteration at which the present round has started
         self._expect_another_round()
