@@ -50,3 +50,9 @@ def test_the_tables_have_the_order_of_the_contract(package):
     assert all(max(lower) <= min(higher) for lower, higher in zip(rows, rows[1:]))
     assert set(row_of) >= {path.stem for path in (ROOT / package).iterdir() if path.suffix == '.py'} - {
         '__init__', '__main__', 'version', 'arguments'}
+
+
+def test_no_file_is_longer_than_300_lines():
+    files = [path for folder in ('distpro', 'distpro_mm', 'distpro_app', 'tests', 'tools', 'benchmarks')
+             for path in (ROOT / folder).rglob('*.py')]
+    assert len(files) > 300 and not {str(path) for path in files if path.read_text().count('\n') > 300}
