@@ -63,7 +63,7 @@ def run(main: Callable[[], None]) -> int:
     """Run a tool; print an error that the user can fix as one message on stderr.
 
     A SIGTERM (a cluster's time limit, or torchrun after another process failed) ends the tool like Ctrl-C: files are
-    written first.
+    written first. The caller's own handler is set again at the end.
 
     Args:
         main (Callable): The tool.
@@ -71,7 +71,7 @@ def run(main: Callable[[], None]) -> int:
     Returns:
         int: 0; 1 after such an error; 130 after Ctrl-C.
     """
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         main()
     except (ArgumentError, DataError, TrainingError) as error:
@@ -83,4 +83,6 @@ def run(main: Callable[[], None]) -> int:
         print('interrupted: a training continues from its last checkpoint with --resume, a comparison with the same command',
               file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)  # None: not one of Python
     return 0

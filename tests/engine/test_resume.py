@@ -170,9 +170,10 @@ def train_until_terminated(cfg):
         runner.register_hook(Terminate())
         runner.train()
 
+    before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
         run(main)
-    assert end.value.code == 128 + signal.SIGTERM
+    assert end.value.code == 128 + signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_terminated_search_writes_its_process_first(config, tmp_path):
