@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..checks import check_choice
+from ..checks import check_choice, check_that
 from ..errors import ArgumentError
 from ..weighting import UNITS, Weighting
 
@@ -48,8 +48,8 @@ class PathwayWeights(nn.Module):
             ArgumentError: If it is not a list or tuple with some of them, each once.
         """
         known = isinstance(names, (list, tuple)) and all(name in SCHEDULED for name in names)
-        if not known or len(set(names)) < len(names):
-            raise ArgumentError(f'scheduled={names!r} must be a list with some of {", ".join(SCHEDULED)}')
+        check_that('scheduled', names, known and len(set(names)) == len(names),
+                   f'a list with some of {", ".join(SCHEDULED)}')
         self.scheduled, self._values = tuple(names), None
 
     def scheduled_value(self, name: str) -> Tensor | float:

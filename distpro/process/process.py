@@ -11,7 +11,7 @@ from ..errors import ProcessError
 from ..files import atomic_write
 from ..pathways.names import is_logits
 from ..weighting import Weighting, as_weighting, log_weights
-from .scheduled import scheduled_at, scheduled_values
+from .scheduled import scheduled_values
 
 FORMAT = 'distpro process'
 VERSION = 4
@@ -174,7 +174,9 @@ class DistillationProcess:
 
     def scheduled_at(self, progress: Numbers) -> np.ndarray:
         """np.ndarray: Values [M, S] of what else is scheduled, in its order, at shares of the training [M]."""
-        return scheduled_at(self.scheduled, self.progress, progress)
+        if not self.scheduled:
+            return np.zeros((len(progress), 0))
+        return interpolate(self.progress, np.stack(list(self.scheduled.values()), axis=1), progress)
 
     def reorder(self, names: Sequence[str], where: str, instead: str = '') -> 'DistillationProcess':
         """A copy with the pathways in another order.

@@ -1,5 +1,5 @@
 """What a process may hold beside the weights of pathways: the temperature of logits and the weight of the cross-entropy."""
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -32,10 +32,3 @@ def scheduled_values(given: Any, knots: int) -> dict[str, list[float]]:
             raise ProcessError(f'scheduled: {name}={values} must be {knots} numbers {range_}, one for each knot')
         found[name] = [float(value) for value in values]
     return found
-
-
-def scheduled_at(given: dict[str, list[float]], knots: Sequence[float], progress: Iterable[float]) -> np.ndarray:
-    """Values [M, S] at shares of the training [M], linear between the knots."""
-    progress = list(progress)
-    return np.stack([np.interp(progress, knots, values) for values in given.values()], axis=1) if given else \
-        np.zeros((len(progress), 0))

@@ -85,7 +85,7 @@ class RoundSearch:
         with without_side_effects(self.round.training.model):
             loss = self.round.measure()
             if self.price is not None:
-                loss += (self.price.to(weights) * weights.mean(0)[:len(self.price)]).sum().item()
+                loss += (_with_scheduled(self.price.to(weights), self.grid) * weights.mean(0)).sum().item()
             self._losses.append(loss)
             if self.stores and searcher.wants_gradient(trial, _mean(self._losses)):
                 self._gradients.append(self._gradient(self.round.derivatives()).cpu())
@@ -100,7 +100,7 @@ class RoundSearch:
     def _gradient(self, derivatives: Tensor) -> Tensor:
         """By alpha [knots, N + S], of the derivatives by the weights of all iterations."""
         if self.price is not None:
-            derivatives[:, :len(self.price)] += self.price.to(derivatives) / self.round.iterations
+            derivatives = derivatives + _with_scheduled(self.price.to(derivatives), self.grid) / self.round.iterations
         alpha = self.trial.alpha.clone().requires_grad_()
         return torch.autograd.grad((self.weights(self.trial, alpha) * derivatives).sum(), alpha)[0]
 
@@ -222,21 +222,20 @@ def build_searcher(grid: PathwayGrid, searcher: str | type | dict, rounds: int =
     if initial is None:
         first = constant.clone()
         first[1:-1] += initial_bump
-        first = _with_ones(first, len(grid.scheduled))
+        first = _with_scheduled(first, grid)
     else:
         with argument_prefix('initial: '):
             first = _alpha_of(initial, grid, knots).to(constant)
     known = reference_alphas(grid, knots)
-    count = len(grid.scheduled)
     with argument_prefix('searcher: '):
-        return kind(first, {name: _with_ones(known[name], count) for name in references if name in known}, rounds,
-                    grid.logit_indices, count, guessing, has_level=free, max_divisions=max_divisions, seed=seed, off=OFF,
-                    other_shape=None if rising is None else _with_ones(rising, count), **arguments)
+        return kind(first, {name: _with_scheduled(known[name], grid) for name in references if name in known}, rounds,
+                    grid.logit_indices, len(grid.scheduled), guessing, has_level=free, max_divisions=max_divisions,
+                    seed=seed, off=OFF, other_shape=None if rising is None else _with_scheduled(rising, grid), **arguments)
 
 
-def _with_ones(alpha: Tensor, count: int) -> Tensor:
-    """alpha [knots, N] and what is scheduled, at 1: [knots, N + S]."""
-    return torch.nn.functional.pad(alpha, (0, count))
+def _with_scheduled(numbers: Tensor, grid: PathwayGrid) -> Tensor:
+    """Numbers [..., N] of the pathways, and 0 for what is scheduled, which as alpha is a factor of 1: [..., N + S]."""
+    return torch.nn.functional.pad(numbers, (0, len(grid.scheduled)))
 
 
 def _alpha_of(source: ProcessLike, grid: PathwayGrid, knots: int) -> Tensor:

@@ -7,7 +7,7 @@ from distpro.pathways.names import LOGITS, split_teacher
 from distpro.process import DistillationProcess
 
 from .parts import Cell, Chart, Map, Table
-from .words import number, parse_name
+from .words import factor_name, number, parse_name
 
 # Readable on white and on black, and different for readers with colour deficiencies; dashes repeat the difference.
 COLOURS = ('#2f7fd0', '#d9741a', '#2a9d6f', '#c2559d', '#8a7a00', '#7a68d6', '#cf4a4a', '#1d9bb0')
@@ -90,7 +90,7 @@ def weights_table(process: DistillationProcess) -> Table:
     rows = [[Cell(str(parse_name(process.names[index]))), *(Cell(number(float(value)), float(value))
                                                              for value in weights[:, index])] for index in order]
     for name, values in zip(process.scheduled, process.scheduled_at(SHARES).T.tolist()):
-        rows.append([Cell(f'factor of the {name.replace("_", "-")}'), *(Cell(number(value), value) for value in values)])
+        rows.append([Cell(factor_name(name)), *(Cell(number(value), value) for value in values)])
     return Table(f'Weights (unit: {process.weighting.unit})', ['pathway', *(f'{share:.0%}' for share in SHARES)], rows)
 
 

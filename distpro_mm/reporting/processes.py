@@ -3,6 +3,8 @@ import numpy as np
 
 from distpro.process import DistillationProcess
 
+from .words import factor_name
+
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
@@ -39,7 +41,7 @@ def weight_rows(process: DistillationProcess) -> list[list[str]]:
     order = np.argsort(-weights.mean(axis=0), kind='stable')
     return [[f'pathway (unit {process.weighting.unit})', *[f'{share:.0%}' for share in SHARES]],
             *[[process.names[index], *[f'{weight:.3g}' for weight in weights[:, index]]] for index in order],
-            *[[f'factor of the {name.replace("_", "-")}', *[f'{value:.3g}' for value in values]]
+            *[[factor_name(name), *[f'{value:.3g}' for value in values]]
               for name, values in zip(process.scheduled, process.scheduled_at(SHARES).T)]]
 
 

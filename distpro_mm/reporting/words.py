@@ -57,6 +57,11 @@ def number(value: float) -> str:
     return f'{value:.2e}'
 
 
+def factor_name(scheduled: str) -> str:
+    """str: The name of something scheduled beside the weights, in tables."""
+    return f'factor of the {scheduled.replace("_", "-")}'
+
+
 def describe_process(process: DistillationProcess) -> list[str]:
     """Lines of text about a process: the total weight over the training, and the heaviest pathways.
 
