@@ -37,6 +37,16 @@ def test_constant_schedules_are_what_the_losses_could_have(make_config):
     assert not all(torch.allclose(other[name], value) for name, value in plain.items())
 
 
+def test_what_is_scheduled_has_no_price(make_config):
+    """A penalty on expensive pathways is the same with and without it."""
+    losses = []
+    for scheduled in ([], ['cross_entropy']):
+        cfg = make_config('whole_run', str(len(scheduled)), train_cfg__rounds=2, train_cfg__max_epochs=1,
+                          train_cfg__cost_penalty=0.5, train_cfg__scheduled=scheduled)
+        losses.append(trained(cfg).train_loop.searcher.history[0].loss)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
 def test_a_search_with_other_schedules_is_not_resumed(make_config):
     trained(make_config('whole_run', 'one', train_cfg__rounds=1, train_cfg__scheduled=['cross_entropy']))
     cfg = make_config('whole_run', 'one', train_cfg__rounds=2)
