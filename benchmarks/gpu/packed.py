@@ -63,6 +63,8 @@ def main() -> None:
     parser.add_argument('--train', type=int, default=120, help='training images of each class to pack')
     parser.add_argument('--test', type=int, default=40, help='test images of each class to pack')
     args = parser.parse_args()
+    if not os.path.exists(args.source):
+        parser.error(f"there is no '{args.source}'")
     if args.task == 'unpack':
         return unpack(args.source, args.result)
     pack(args.source, args.result, (args.train, args.test))
