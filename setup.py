@@ -90,6 +90,7 @@ setup(
         timm=['timm>=1.0,<2', TORCHVISION],  # networks by name
         hf=['transformers>=4.50,<5', 'safetensors'],
         tensorboard=['tensorboard'],
+        ray=['ray>=2.40,<3'],  # comparisons and searches on a cluster
         report=['plotly>=6,<8', 'jinja2>=3.1,<4'],  # report.html of trainings and comparisons
         docs=['mkdocs-material>=9.5,<10', 'mkdocstrings[python]>=0.26,<2'],
         browser=['playwright>=1.40,<2'],  # tests of reports, with Debian's chromium

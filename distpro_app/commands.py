@@ -101,13 +101,24 @@ def _compare(benchmark: Annotated[str, typer.Argument(help='Benchmark config, su
              method: Annotated[list[str] | None, typer.Option(help="One of the benchmark's methods; may be repeated. By "
                                                                  'default all.')] = None,
              jobs: Annotated[int | None, typer.Option(min=1, help='Trainings at a time; by default one per GPU, or per '
-                                                         'core.')] = None) -> None:
+                                                         'core; on a cluster as many as it has room for.')] = None,
+             engine: Annotated[Literal['local', 'ray'], typer.Option(help='What trains: this machine, or the nodes of a Ray '
+                                                                     'cluster.')] = 'local',
+             address: Annotated[str | None, typer.Option(help="Of the Ray cluster: 'auto', the default, 'local' or "
+                                                              '<host>:<port>.')] = None,
+             cpus: Annotated[int | None, typer.Option(help='Cores of a training on a Ray cluster; by default 1.')] = None,
+             gpus: Annotated[float | None, typer.Option(help='GPUs of a training on a Ray cluster; by default 1 if it has '
+                                                             'any.')] = None,
+             memory: Annotated[float | None, typer.Option(help='GiB of main memory of a training on a Ray cluster; by '
+                                                               'default not counted.')] = None) -> None:
     """Compare methods: train every method of a benchmark, and write tables and figures.
 
     \b
     distpro compare configs/benchmarks/digits.py --method kd --method distpro
+    distpro compare configs/benchmarks/digits.py --engine ray --gpus 0.25
     """
-    run_toolbox(lambda toolbox: toolbox.compare(benchmark, work_dir, teacher_ckpt, method, jobs))
+    run_toolbox(lambda toolbox: toolbox.compare(benchmark, work_dir, teacher_ckpt, method, jobs, engine, address=address,
+                                                cpus=cpus, gpus=gpus, memory=memory))
 
 
 @app.command('inspect', no_args_is_help=True)

@@ -1,6 +1,6 @@
 """What the tools and the console command do, as functions that print their results."""
 from ..deployable import deployable_student
-from .comparing import compare
+from .comparing import ENGINES, compare
 from .inspecting import inspect_pathways
 from .processes import average, convert, diff, list_processes, show
 from .reports import report
@@ -8,6 +8,6 @@ from .training import evaluate, export, search, train
 from .validating import validate
 
 __all__ = [
-    'average', 'compare', 'convert', 'deployable_student', 'diff', 'evaluate', 'export', 'inspect_pathways',
+    'ENGINES', 'average', 'compare', 'convert', 'deployable_student', 'diff', 'evaluate', 'export', 'inspect_pathways',
     'list_processes', 'report', 'search', 'show', 'train', 'validate'
 ]

@@ -3,18 +3,22 @@ import glob
 import os
 from collections.abc import Sequence
 
-import torch
+from distpro.checks import check_choice
+from distpro.errors import argument_prefix
 
-from ..comparison import Benchmark, LiveLine, default_workers, run_benchmark
+from ..comparison import Benchmark, LiveLine, run_benchmark
 from ..engine.provenance import command, versions
+from ..engine.ray_pool import RayOptions
 from ..errors import ConfigError
 from ..reporting import budgets_table, choices_table, comparison_table, draw_accuracy, reach_table, write_csv
 from ..reporting.comparison_report import write_comparison
 from ..reporting.report import ReportError, write_report
 
+ENGINES = ('local', 'ray')
+
 
 def compare(path: str, work_dir: str | None = None, teacher_ckpt: str | None = None, methods: Sequence[str] | None = None,
-            jobs: int | None = None) -> None:
+            jobs: int | None = None, engine: str = 'local', **ray) -> None:
     """Train every method of a benchmark, skip trainings that are done, and write and print tables and figures.
 
     Args:
@@ -22,17 +26,25 @@ def compare(path: str, work_dir: str | None = None, teacher_ckpt: str | None = N
         work_dir (str, optional): Folder of all results. Defaults to None: ``work_dirs/benchmark_<name>``.
         teacher_ckpt (str, optional): A checkpoint of the teacher; no teacher is trained then. Defaults to None.
         methods (Sequence[str], optional): Only these of the benchmark's methods. Defaults to None: all.
-        jobs (int, optional): Trainings at a time, >= 1. Defaults to None: one per GPU, or per core.
+        jobs (int, optional): Trainings at a time, >= 1. Defaults to None: one per GPU, or per core; on a cluster, as many
+            as it has room for.
+        engine (str): 'local': this machine trains; 'ray': the nodes of a Ray cluster do. Defaults to 'local'.
+        **ray: Arguments of :class:`.RayOptions`; those that are None have their defaults.
 
     Raises:
-        ConfigError: If the benchmark is invalid, or trainings failed.
+        ConfigError: If the benchmark or an argument is invalid, the cluster cannot be used, or trainings failed.
     """
-    jobs = jobs or torch.cuda.device_count() or default_workers()
+    check_choice('--engine', engine, ENGINES, ConfigError)
+    given = {name: value for name, value in ray.items() if value is not None}
+    if given and engine != 'ray':
+        raise ConfigError(f'--{next(iter(given))} is for --engine ray, and --engine is {engine}')
+    with argument_prefix('--', ConfigError):
+        cluster = RayOptions(**given) if engine == 'ray' else None
     benchmark = Benchmark(path, work_dir, teacher_ckpt, methods)
-    print(f'{benchmark.name}: {len(benchmark.methods)} methods, {len(benchmark.seeds)} seeds, {jobs} trainings at '
-          f'a time, in {benchmark.work_dir}', flush=True)
+    print(f'{benchmark.name}: {len(benchmark.methods)} methods, {len(benchmark.seeds)} seeds, in {benchmark.work_dir}',
+          flush=True)
     with LiveLine() as line:
-        done = run_benchmark(benchmark, jobs, lambda text: print(text, flush=True), line.show)
+        done = run_benchmark(benchmark, jobs, lambda text: print(text, flush=True), line.show, cluster)
     tables = _write_tables(benchmark, done['results'], done['choices'])
     _write_report(benchmark, done)
     print('\nTop-1 on the test set after the last epoch; +-: standard deviation over seeds; differences are between runs of '

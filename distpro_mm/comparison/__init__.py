@@ -3,7 +3,6 @@ from .benchmark import Benchmark, Method
 from .experiment import run_benchmark
 from .jobs import JobMaker
 from .live_line import LiveLine
-from .pool import default_workers
 from .training import Job
 
-__all__ = ['Benchmark', 'Job', 'JobMaker', 'LiveLine', 'Method', 'default_workers', 'run_benchmark']
+__all__ = ['Benchmark', 'Job', 'JobMaker', 'LiveLine', 'Method', 'run_benchmark']

@@ -4,24 +4,29 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import torch
 
+from ..engine.ray_pool import RayOptions, RayPool
 from .benchmark import Benchmark, Method
 from .jobs import JobMaker
-from .pool import lock_work_dir, share_cores
+from .pool import Pool, default_workers, lock_work_dir, share_cores
 from .scheduler import Scheduler
 from .training import Job, write_initial_student
 from .tuning import Tuning
 
 
-def run_benchmark(benchmark: Benchmark, workers: int, log: Callable[[str], None] = print,
-                  show: Callable[[int, int, Sequence[str], float | None], None] | None = None) -> dict:
+def run_benchmark(benchmark: Benchmark, workers: int | None = None, log: Callable[[str], None] = print,
+                  show: Callable[[int, int, Sequence[str], float | None], None] | None = None,
+                  ray: RayOptions | None = None) -> dict:
     """Run a comparison, except for trainings that are done: the teacher, the tuning, and every method, seed and budget.
 
     Args:
         benchmark (Benchmark): The benchmark.
-        workers (int): Trainings at a time, >= 1.
+        workers (int, optional): Trainings at a time, >= 1. Defaults to None: one per GPU; without GPUs one per core, or one
+            per ``OMP_NUM_THREADS`` cores; on a Ray cluster as many as it has room for.
         log (Callable): Called with a message about every training that ends, and other news. Defaults to ``print``.
         show (Callable, optional): Called when a training starts or ends, see :meth:`.LiveLine.show`. Defaults to None.
+        ray (RayOptions, optional): A Ray cluster whose nodes train. Defaults to None: this machine trains.
 
     Returns:
         dict: 'results': a list of the results of all trainings that succeeded, see :func:`.training.train_job`, with
@@ -29,15 +34,22 @@ def run_benchmark(benchmark: Benchmark, workers: int, log: Callable[[str], None]
         'choices': a list of the settings that were tried, see :class:`.tuning.Tuning`, with the accuracy on held-out images.
 
     Raises:
-        ConfigError: If a job cannot be made from a config, or another comparison runs in the same work_dir.
+        ConfigError: If a job cannot be made from a config, another comparison runs in the same work_dir, or the Ray cluster
+            cannot be used.
     """
+    if ray is not None:
+        with lock_work_dir(benchmark.work_dir, 0), RayPool(ray, benchmark.work_dir, workers) as cluster:
+            log(f'trainings: {cluster}')
+            return _run(benchmark, Scheduler(cluster, log, show), log)
+    workers = workers or torch.cuda.device_count() or default_workers()
     with lock_work_dir(benchmark.work_dir, workers) as others:
         for other in others:
             log(f"another comparison runs on this machine, process {other.get('pid')} in '{other.get('work_dir')}': both "
                 'share its cores and its memory')
         threads, message = share_cores(workers, sum(other.get('cores', 1) for other in others))
         log(message)
-        return _run(benchmark, Scheduler(workers, threads, log, show), log)
+        with Pool(workers, threads) as pool:
+            return _run(benchmark, Scheduler(pool, log, show), log)
 
 
 def _run(benchmark: Benchmark, scheduler: Scheduler, log: Callable[[str], None]) -> dict:

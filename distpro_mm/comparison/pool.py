@@ -18,6 +18,7 @@ from typing import IO, Any
 import torch
 
 from ..datasets import cache_images
+from ..engine.outcome import Outcome
 from ..errors import ConfigError
 
 LOCK = 'comparison.lock'
@@ -52,8 +53,13 @@ class Pool:
         for executor in self.executors.values():
             executor.shutdown()
 
+    @property
+    def free(self) -> int:
+        """int: Calls that may be submitted now."""
+        return len(self.idle)
+
     def submit(self, function: Callable, *args: Any) -> futures.Future:
-        """Let an idle worker execute a call; there must be one in ``idle``."""
+        """Let an idle worker execute a call; there must be one. Returns the call's handle."""
         worker = self.idle.pop(0)
         try:
             future = self._executor(worker).submit(function, *args)
@@ -63,15 +69,18 @@ class Pool:
         self.running[future] = worker
         return future
 
-    def wait(self) -> set[futures.Future]:
+    def wait(self) -> list[tuple[futures.Future, Outcome]]:
         """Wait until at least one call has ended, and return all that have."""
-        done = futures.wait(self.running, return_when=futures.FIRST_COMPLETED).done
-        for future in done:
+        ended = []
+        for future in futures.wait(self.running, return_when=futures.FIRST_COMPLETED).done:
             worker = self.running.pop(future)
             self.idle.insert(0, worker)
-            if isinstance(future.exception(), BrokenProcessPool):
+            error = future.exception()
+            killed = isinstance(error, BrokenProcessPool)
+            if killed:
                 self.executors.pop(worker).shutdown()
-        return done
+            ended.append((future, Outcome(error=error, killed=killed) if error else Outcome(future.result())))
+        return ended
 
     def _executor(self, worker: int) -> futures.Executor:
         if worker not in self.executors:

@@ -2,11 +2,12 @@
 import concurrent.futures as futures
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from distpro.errors import first_line
 
+from ..engine.outcome import Outcome
+from ..engine.ray_pool import RayPool
 from .live_line import duration
 from .pool import Pool
 from .training import Job, read_result, train_job
@@ -16,16 +17,15 @@ class Scheduler:
     """Trains jobs and stores their results.
 
     Args:
-        workers (int): Trainings at a time, >= 1.
-        threads (int): Threads of each training, >= 1.
+        pool (Pool or RayPool): Executes the trainings.
         log (Callable): Called with a message about every job that ends.
         show (Callable, optional): Called when a job starts or ends, with the arguments of :meth:`.LiveLine.show`. Defaults
             to None.
     """
 
-    def __init__(self, workers: int, threads: int, log: Callable[[str], None],
+    def __init__(self, pool: Pool | RayPool, log: Callable[[str], None],
                  show: Callable[[int, int, Sequence[str], float | None], None] | None = None) -> None:
-        self.workers, self.threads, self.log = workers, threads, log
+        self.pool, self.log = pool, log
         self._show = show or (lambda *progress: None)
         self.planned: set[str] = set()  # keys of the jobs of the whole comparison, for the time left
         self.results: dict[str, dict] = {}  # by the job's key; {} of a job that failed
@@ -65,29 +65,28 @@ class Scheduler:
             self._train(waiting)
 
     def _train(self, waiting: list[Job]) -> None:
-        with Pool(self.workers, self.threads) as pool:
-            running: dict[futures.Future, Job] = {}
-            while waiting or running:
-                self._give_up(waiting)
-                ready = [job for job in waiting if all(self[needed] for needed in job.needs)]
-                first = [job for job in ready if job.key not in self.killed][:len(pool.idle)]
-                if not first and not running:  # a job that was killed is trained again alone, with all of the memory
-                    first = ready[:1]
-                for job in first:
-                    waiting.remove(job)
-                    running[pool.submit(train_job, job)] = job
-                if not running:
-                    break
-                self._show(*self._done_and_planned(), [_title(job) for job in running.values()], self._left())
-                for future in pool.wait():
-                    job = running.pop(future)
-                    if isinstance(future.exception(), BrokenProcessPool) and job.key not in self.killed:
-                        self.killed.add(job.key)
-                        waiting.append(job)
-                        self.log(f'{_title(job)}: its process was killed, most likely by a lack of memory; it resumes from '
-                                 'its last checkpoint when no other training runs')
-                    else:
-                        self._store(job, future)
+        running: dict[futures.Future, Job] = {}
+        while waiting or running:
+            self._give_up(waiting)
+            ready = [job for job in waiting if all(self[needed] for needed in job.needs)]
+            first = [job for job in ready if job.key not in self.killed][:self.pool.free]
+            if not first and not running:  # a job that was killed is trained again alone, with all of the memory
+                first = ready[:1]
+            for job in first:
+                waiting.remove(job)
+                running[self.pool.submit(train_job, job)] = job
+            if not running:
+                break
+            self._show(*self._done_and_planned(), [_title(job) for job in running.values()], self._left())
+            for future, outcome in self.pool.wait():
+                job = running.pop(future)
+                if outcome.killed and job.key not in self.killed:
+                    self.killed.add(job.key)
+                    waiting.append(job)
+                    self.log(f'{_title(job)}: its process was killed, most likely by a lack of memory; it resumes from '
+                             'its last checkpoint when no other training runs')
+                else:
+                    self._store(job, outcome)
 
     def _give_up(self, waiting: list[Job]) -> None:
         """Remove the jobs that need a job that has failed."""
@@ -107,18 +106,18 @@ class Scheduler:
         done, planned = self._done_and_planned()
         return (time.time() - self.started) / self.trained * (planned - done) if self.trained else None
 
-    def _store(self, job: Job, future: futures.Future) -> None:
+    def _store(self, job: Job, outcome: Outcome) -> None:
         """Store the result of a job that has ended, and report it."""
         self.trained += 1
-        error = future.exception()
-        self.results[job.key] = {} if error else future.result()
+        error = outcome.error
+        self.results[job.key] = {} if error else outcome.result
         done, planned = self._done_and_planned()
         if error is None:
             result = self[job]
             message = f'{result["accuracy"]:.1f}% in {result["seconds"]:.0f} s; about {duration(self._left())} left'
         else:
             reason = first_line(error) if str(error).strip() else type(error).__name__
-            if isinstance(error, BrokenProcessPool):
+            if outcome.killed:
                 reason = 'its process was killed again, although no other training ran: is there enough memory?'
             message = f'FAILED, see {job.work_dir}/run.log: {reason}'
         self.log(f'[{done}/{planned}] {_title(job)}: {message}')

@@ -1,12 +1,14 @@
 """One training of a comparison: from its config to its result."""
 import contextlib
 import dataclasses
+import fcntl
 import glob
 import json
 import os
 import shutil
 import time
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,6 +27,7 @@ from ..engine.search import Search
 from ..errors import NotLearnedError
 
 RESULT = 'result.json'
+LOCK = 'training.lock'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +105,8 @@ def read_result(job: Job) -> dict | None:
 def train_job(job: Job) -> dict:
     """Train from the last checkpoint of the same job, if there is one, and evaluate after the last epoch.
 
-    The output goes to ``run.log`` in the work_dir.
+    The output goes to ``run.log`` in the work_dir. If another process trains there, which on a cluster may outlive its
+    comparison for a moment, this one waits, and trains only what that one has not done.
 
     Args:
         job (Job): The job.
@@ -118,16 +122,28 @@ def train_job(job: Job) -> dict:
     os.makedirs(cfg.work_dir, exist_ok=True)
     cfg.experiment_name = f'{job.name}_{job.seed}_{time.time_ns()}'
     with open(os.path.join(cfg.work_dir, 'run.log'), 'a') as log, contextlib.redirect_stdout(log), \
-            contextlib.redirect_stderr(log):
+            contextlib.redirect_stderr(log), _alone_in(cfg.work_dir):
+        done = read_result(job)
+        if done:
+            return done
         try:
             figures = _evaluate(job.checkpoint, cfg) if job.checkpoint else _train(cfg, job.key, not job.tuning)
         except Exception:
             traceback.print_exc(file=log)
             raise
-    result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=job.tuning, **figures,
-                  after=job.needs[-1].name if len(job.needs) > 1 else None, key=job.key)
-    _write(os.path.join(cfg.work_dir, RESULT), result)
-    return result
+        result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=job.tuning, **figures,
+                      after=job.needs[-1].name if len(job.needs) > 1 else None, key=job.key)
+        _write(os.path.join(cfg.work_dir, RESULT), result)
+        return result
+
+
+@contextlib.contextmanager
+def _alone_in(work_dir: str) -> Iterator[None]:
+    """Wait until no other process is in this context with the same folder."""
+    with open(os.path.join(work_dir, LOCK), 'a') as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class MeasureHook(Hook):

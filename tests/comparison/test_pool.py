@@ -17,8 +17,8 @@ import pytest
 import torch
 from processes import started
 
-from distpro_mm.comparison import Benchmark, default_workers, pool, run_benchmark, training
-from distpro_mm.comparison.pool import lock_work_dir, share_cores, usable_cores
+from distpro_mm.comparison import Benchmark, pool, run_benchmark, training
+from distpro_mm.comparison.pool import default_workers, lock_work_dir, share_cores, usable_cores
 from distpro_mm.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
