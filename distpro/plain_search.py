@@ -146,13 +146,13 @@ def _searched(training: PlainTraining, current: Round, strategy: Searcher, repea
 
 
 def _try(found: RoundSearch, training: PlainTraining) -> None:
-    """Differentiate one step before the first round."""
-    if not found.searcher.differentiates:
-        return
+    """Take one step before the first round, and differentiate it if the search differentiates."""
     training.begin(1)
     try:
-        found.try_derivatives(next(training.batches(0)), lambda: [next(training.held_out_losses())])
+        found.try_step(next(training.batches(0)), lambda: [next(training.held_out_losses())])
     except (NotImplementedError, RuntimeError) as error:
+        if not found.searcher.differentiates:
+            raise
         raise ArgumentError("searcher=dict(type='RpropSearcher') differentiates training steps, and something in the "
                             "student, the transforms or the losses has no second derivative: use "
                             f"dict(type='CMAESSearcher') with rounds=22 ({first_line(error)})") from error

@@ -201,3 +201,21 @@ def tool(monkeypatch, capfd):
         return types.SimpleNamespace(returncode=ended.value.code, stdout=output.out, stderr=output.err)
 
     return call
+
+
+@pytest.fixture(scope='module')
+def ray_cluster():
+    """A Ray cluster as processes of this machine: a head node without cores. ``add()`` adds a node with one."""
+    quiet = dict(object_store_memory=80 * 2**20, include_log_monitor=False)
+    made = pytest.importorskip('ray.cluster_utils').Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, **quiet))
+    made.add = functools.partial(made.add_node, num_cpus=1, **quiet)
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def ray_node(ray_cluster):
+    """A node of the cluster. All nodes are removed at the end."""
+    yield ray_cluster.add()
+    for node in list(ray_cluster.worker_nodes):
+        ray_cluster.remove_node(node)

@@ -111,6 +111,11 @@ def test_commands_name_tools_flags_configs_and_pairs_that_exist(page, line, monk
         known = {option for parameter in command.params for option in parameter.opts}
         assert {word for word in words if word.startswith('--')} <= known
         return
+    if words[0] == 'ray':
+        command = pytest.importorskip('ray.scripts.scripts').cli.commands[words[1]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert {word for word in words if word.startswith('--')} <= known
+        return
     program = words[1] if words[0] in ('python', 'bash') else words[0]
     assert os.path.isfile(program), f'{page}: there is no {program}'
     source = pathlib.Path(program).read_text() + (ROOT / 'distpro_mm' / 'engine' / 'command_line.py').read_text()

@@ -1,7 +1,8 @@
 """How a process is learned: derivatives of the held-out loss, strategies, and the search in rounds."""
+from .first_process import REFERENCES, build_searcher, round_epochs
 from .hypergradient import METHODS, Hypergradient
 from .round import Round, Training
-from .round_search import REFERENCES, RoundSearch, build_searcher, round_epochs
+from .round_search import RoundSearch
 from .search_watch import RoundWatch, StepWatch
 from .searchers import (
     SEARCHERS,

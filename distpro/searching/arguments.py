@@ -3,7 +3,7 @@ from typing import Any
 
 from ..checks import check_number, check_whole
 from ..errors import ArgumentError, is_number
-from .round_search import REFERENCES
+from .first_process import REFERENCES
 
 LEAST = dict(rounds=0, knots=2, max_epochs=1, epochs=1, min_iterations=1, max_divisions=0, seed=0)  # of whole numbers
 POSITIVE = ('max_growth', 'memory', 'feature_weight')

@@ -172,8 +172,11 @@ class Round:
         iteration, batch = stored
         return self.training.training_loss(parameters, weights, iteration, batch)
 
-    def try_derivatives(self, weights: Tensor, batch: Any, losses: Callable[[], Iterable[Tensor]]) -> None:
-        """Differentiate one step, so that what has no second derivative fails at once and not after a round.
+    def try_step(self, weights: Tensor, batch: Any, losses: Callable[[], Iterable[Tensor]]) -> None:
+        """Take one step, differentiate it if rounds may be differentiated, and go back to the state before it.
+
+        So what has no second derivative fails at once and not after a round, and what the first step measures, such as the
+        variances of the teacher's features, does not depend on the first trial.
 
         Args:
             weights (Tensor): Weights [N] of the step.
@@ -183,16 +186,18 @@ class Round:
         Raises:
             NotImplementedError or RuntimeError: If something cannot be differentiated.
         """
-        before, self.store = copied(self.training.state()), True
+        before, self.store = copied(self.training.state()), self.trajectory is not None
         self.weights = weights[None]
         try:
             self._take(0, batch)
-            with without_side_effects(self.training.model), self._full_precision():
-                self._stored.start(losses())
-                if self._stored.steps:  # else a loss scaler skipped the step
-                    self._stored.sweep(self._training_loss)
+            if self.trajectory is not None:
+                with without_side_effects(self.training.model), self._full_precision():
+                    self.trajectory.start(losses())
+                    if self.trajectory.steps:  # else a loss scaler skipped the step
+                        self.trajectory.sweep(self._training_loss)
         finally:
-            self._stored.steps, self._stored.swept = [], 0
+            if self.trajectory is not None:
+                self.trajectory.steps, self.trajectory.swept = [], 0
             self.training.set_state(before)
 
     def _full_precision(self) -> torch.autocast:

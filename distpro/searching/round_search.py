@@ -7,15 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ArgumentError, SearchError, argument_prefix
+from ..errors import SearchError
 from ..pathways import PathwayGrid
-from ..process import DistillationProcess, ProcessLike, fit_process, interpolate
+from ..process import DistillationProcess, interpolate
 from ..random_state import without_side_effects
-from ..weighting import OFF, Weighting, log_weights
+from ..weighting import Weighting
+from .first_process import reference_weighting, with_scheduled
 from .round import Round, copied
-from .searchers import Searcher, Trial, strategy_of
-
-REFERENCES = ('student', 'kd')
+from .searchers import Searcher, Trial
 
 
 class RoundSearch:
@@ -32,11 +31,15 @@ class RoundSearch:
         searcher (Searcher): The strategy.
         repeats (int): Rounds of each process, >= 1. Defaults to 1.
         price (Tensor, optional): Added to the held-out loss for each unit of weight on a pathway [N]. Defaults to None.
+
+    Attributes:
+        gradient (Tensor, optional): Gradient of the last trial's held-out loss by alpha [knots, N]; None without one.
     """
 
     def __init__(self, grid: PathwayGrid, round: Round, searcher: Searcher, repeats: int = 1,
                  price: Tensor | None = None) -> None:
         self.grid, self.round, self.searcher, self.repeats, self.price = grid, round, searcher, repeats, price
+        self.gradient: Tensor | None = None
         self._trial: Trial | None = None
         self._initial: dict | None = None
         self._losses: list[float] = []  # of the present trial's repeats that are done
@@ -66,14 +69,17 @@ class RoundSearch:
 
     def begin(self) -> None:
         """Start the next round from the state before the first one."""
-        training = self.round.training
-        if self._initial is None:
-            self._initial = copied(training.state())
-        training.set_state(copied(self._initial))
+        self.remember()
+        self.round.training.set_state(copied(self._initial))
         if self._trial is None or self._trial.loss is not None:
             self._trial = self.searcher.ask()
         with torch.no_grad():
             self.round.begin(self.weights(self.trial), self.stores)
+
+    def remember(self) -> None:
+        """Remember the state of the training, from which all rounds start; nothing if one is known."""
+        if self._initial is None:
+            self._initial = copied(self.round.training.state())
 
     def end(self) -> float | None:
         """End a round.
@@ -85,7 +91,7 @@ class RoundSearch:
         with without_side_effects(self.round.training.model):
             loss = self.round.measure()
             if self.price is not None:
-                loss += (_with_scheduled(self.price.to(weights), self.grid) * weights.mean(0)).sum().item()
+                loss += (with_scheduled(self.price.to(weights), self.grid) * weights.mean(0)).sum().item()
             self._losses.append(loss)
             if self.stores and searcher.wants_gradient(trial, _mean(self._losses)):
                 self._gradients.append(self._gradient(self.round.derivatives()).cpu())
@@ -93,14 +99,19 @@ class RoundSearch:
             return None
         loss = _mean(self._losses)
         followed = len(self._gradients) == self.repeats and searcher.wants_gradient(trial, loss)
-        searcher.tell(trial, loss, torch.stack(self._gradients).mean(0) if followed else None)
+        self.tell(trial, loss, torch.stack(self._gradients).mean(0) if followed else None)
         self._losses, self._gradients = [], []
         return loss
+
+    def tell(self, trial: Trial, loss: float, gradient: Tensor | None = None) -> None:
+        """Tell the searcher the result of a trial, which may have been trained elsewhere; as :meth:`Searcher.tell`."""
+        self._trial, self.gradient = trial, gradient
+        self.searcher.tell(trial, loss, gradient)
 
     def _gradient(self, derivatives: Tensor) -> Tensor:
         """By alpha [knots, N + S], of the derivatives by the weights of all iterations."""
         if self.price is not None:
-            derivatives = derivatives + _with_scheduled(self.price.to(derivatives), self.grid) / self.round.iterations
+            derivatives = derivatives + with_scheduled(self.price.to(derivatives), self.grid) / self.round.iterations
         alpha = self.trial.alpha.clone().requires_grad_()
         return torch.autograd.grad((self.weights(self.trial, alpha) * derivatives).sum(), alpha)[0]
 
@@ -135,9 +146,9 @@ class RoundSearch:
         found = f'held-out loss {trial.loss:.4f}' if trial.finite else 'training diverged'
         return f'Trial {len(self.searcher.history)}, {self.describe(trial)}: {found}'
 
-    def try_derivatives(self, batch: Any, losses: Callable[[], Iterable[Tensor]]) -> None:
-        """Differentiate one step with the initial process; arguments as in :meth:`Round.try_derivatives`."""
-        self.round.try_derivatives(self.weights(Trial('step', self.searcher.initial)).detach()[0], batch, losses)
+    def try_step(self, batch: Any, losses: Callable[[], Iterable[Tensor]]) -> None:
+        """Take one step with the initial process and go back; arguments as in :meth:`Round.try_step`."""
+        self.round.try_step(self.weights(Trial('step', self.searcher.initial)).detach()[0], batch, losses)
 
     def describe(self, trial: Trial) -> str:
         """A trial in words."""
@@ -183,107 +194,6 @@ class RoundSearch:
         self.searcher.load_state_dict(state['searcher'])
         self._trial = None  # the round begins again
         self._initial, self._losses, self._gradients = state['initial'], state['losses'], state['gradients']
-
-
-def build_searcher(grid: PathwayGrid, searcher: str | type | dict, rounds: int = 3, knots: int = 4,
-                   initial_bump: float = 3.0, feature_weight: float = 16.0, references: Sequence[str] = REFERENCES,
-                   guessing: float = math.inf, max_divisions: int = 5, seed: int = 0,
-                   initial: ProcessLike | None = None) -> Searcher:
-    """A search strategy that starts from the default process or from a given one.
-
-    Args:
-        grid (PathwayGrid): The pathways, and what else is searched for (:meth:`PathwayGrid.schedule`).
-        searcher (str, type or dict): Its name or class, or a dict with arguments, see :func:`strategy_of`.
-        rounds (int): Refinements, >= 0. Defaults to 3.
-        knots (int): Evenly spaced points of the run, >= 2, at which alpha is free. Defaults to 4.
-        initial_bump (float): Offset added to the initial alpha at every interior knot. Defaults to 3: exp(3) = 20 times the
-            weight at the ends. Weights that increase by as much from the first knot to the last are tried as well.
-        feature_weight (float): Factor of the feature pathways' initial weights exp(alpha), > 0. Defaults to 16.
-        references (Sequence[str]): Some of :data:`REFERENCES`. 'kd' is left out where no pathway is between logits.
-        guessing (float): Loss of a classifier that guesses. Defaults to infinity: unknown.
-        max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
-        seed (int): Seed of random strategies. Defaults to 0.
-        initial (str, dict or DistillationProcess, optional): The process that is tried first, as in
-            :func:`distpro.process.fit_process`, mapped to the pathways by depth. ``initial_bump`` and ``feature_weight`` do
-            not apply, and rising weights are not tried. Defaults to None: the default process.
-
-    Raises:
-        ArgumentError: If the strategy is unknown, an argument of it is out of range, or the initial process does not fit.
-    """
-    kind, arguments = strategy_of(searcher, rounds)
-    if not rounds and not max_divisions:
-        raise ArgumentError('rounds=0 and max_divisions=0 leave nothing to search for: give one of the two')
-    free = grid.weighting.type == 'exponential'
-    constant = grid.alpha.detach().cpu().repeat(knots, 1)
-    if free:
-        features = [index for index in range(constant.shape[1]) if index not in grid.logit_indices]
-        constant[:, features] += math.log(feature_weight)
-    rising = constant + initial_bump * torch.linspace(0, 1, knots)[:, None] if initial is None and initial_bump else None
-    if initial is None:
-        first = constant.clone()
-        first[1:-1] += initial_bump
-        first = _with_scheduled(first, grid)
-    else:
-        with argument_prefix('initial: '):
-            first = _alpha_of(initial, grid, knots).to(constant)
-    known = reference_alphas(grid, knots)
-    with argument_prefix('searcher: '):
-        return kind(first, {name: _with_scheduled(known[name], grid) for name in references if name in known}, rounds,
-                    grid.logit_indices, len(grid.scheduled), guessing, has_level=free, max_divisions=max_divisions,
-                    seed=seed, off=OFF, other_shape=None if rising is None else _with_scheduled(rising, grid), **arguments)
-
-
-def _with_scheduled(numbers: Tensor, grid: PathwayGrid) -> Tensor:
-    """Numbers [..., N] of the pathways, and 0 for what is scheduled, which as alpha is a factor of 1: [..., N + S]."""
-    return torch.nn.functional.pad(numbers, (0, len(grid.scheduled)))
-
-
-def _alpha_of(source: ProcessLike, grid: PathwayGrid, knots: int) -> Tensor:
-    """alpha [knots, N + S] of a process for the grid's pathways and for what it schedules, float64."""
-    process = fit_process(source, grid.names, grid.layer_names, grid.weighting.unit, transfer=True)
-    if grid.weighting.type != 'exponential':
-        raise ArgumentError(f"a search can start from a process with weighting.type='exponential' only, got "
-                            f"'{grid.weighting.type}'")
-    if process.weighting.unit != grid.weighting.unit:
-        raise ArgumentError(f"the process has weights in the unit '{process.weighting.unit}', and weighting.unit="
-                            f"'{grid.weighting.unit}'")
-    progress = np.linspace(0, 1, knots).tolist()
-    others = dict(zip(process.scheduled, process.scheduled_at(progress).T))
-    columns = [*process.weights_at(progress).T, *(others.get(name, np.ones(knots)) for name in grid.scheduled)]
-    return torch.from_numpy(log_weights(np.stack(columns, axis=1)))
-
-
-def reference_alphas(grid: PathwayGrid, knots: int) -> dict[str, Tensor]:
-    """alpha [knots, N] of the student alone and, if there are pathways between logits, of plain KD."""
-    off = torch.full((knots, len(grid.pathways)), OFF, dtype=grid.alpha.dtype)
-    if not grid.logit_indices:
-        return dict(student=off)
-    kd = off.clone()
-    # One logit loss in all: in the unit 'variance' they are averaged anyway.
-    count = 1 if grid.weighting.unit == 'variance' else len(grid.logit_indices)
-    kd[:, grid.logit_indices] = -math.log(count * float(reference_weighting(grid)(torch.zeros(1))))
-    return dict(student=off, kd=kd)
-
-
-def reference_weighting(grid: PathwayGrid) -> Weighting:
-    """A weighting that can switch pathways off: the grid's own, or exp(alpha)."""
-    own = grid.weighting
-    return own if own.type == 'exponential' else Weighting('exponential', unit=own.unit)
-
-
-def round_epochs(max_epochs: int, iterations: int, share: float, min_iterations: int) -> int:
-    """Epochs of a round: a share of the training's, at least enough for ``min_iterations``, at most the training's.
-
-    Args:
-        max_epochs (int): Epochs of the training.
-        iterations (int): Iterations of an epoch.
-        share (float): Share of the training, in (0, 1].
-        min_iterations (int): Least iterations of a round.
-
-    Returns:
-        int: Epochs, >= 1.
-    """
-    return max(1, min(max_epochs, max(round(share * max_epochs), math.ceil(min_iterations / iterations))))
 
 
 def _mean(losses: Sequence[float]) -> float:

@@ -167,14 +167,23 @@ class RayPool:
             probe = self._ray.remote(num_cpus=0, max_retries=0)(_problem)
             found = [probe.options(scheduling_strategy=on(node['NodeID'], soft=False)).remote(
                 os.getcwd(), mark, _versions()) for node in nodes if node['Resources'].get('CPU')]
-            problems = [problem for problem in self._ray.get(found, timeout=PROBE_SECONDS) if problem]
+            problems = [self._answer(reference) for reference in found]
         except self._ray.exceptions.RayError as error:
             raise ConfigError(f'a node of the Ray cluster cannot be used: {_reason(error)}; all nodes need distpro_mm[mm] '
                               'and the same versions of Python and Ray') from error
         finally:
             os.unlink(mark)
-        if problems:
-            raise ConfigError(problems[0])
+        problem = next(filter(None, problems), None)
+        if problem:
+            raise ConfigError(problem)
+
+    def _answer(self, reference: Any) -> str | None:
+        """What a node answers to :func:`_problem`; None also of a node that has just been lost."""
+        lost = self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.WorkerCrashedError
+        try:
+            return self._ray.get(reference, timeout=PROBE_SECONDS)
+        except lost:
+            return None
 
 
 def _knock(address: str) -> None:

@@ -18,24 +18,6 @@ from distpro_mm.errors import ConfigError
 ray = pytest.importorskip('ray')
 pytestmark = [pytest.mark.long, pytest.mark.timeout(900)]
 ROOT = pathlib.Path(__file__).parents[2]
-QUIET = dict(object_store_memory=80 * 2**20, include_log_monitor=False)
-
-
-@pytest.fixture(scope='module')
-def cluster():
-    """A head node without cores. Tests add nodes with one core."""
-    from ray.cluster_utils import Cluster
-    made = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, **QUIET))
-    yield made
-    made.shutdown()
-
-
-@pytest.fixture
-def node(cluster):
-    """A node with one core; what is left of the nodes is removed at the end."""
-    yield cluster.add_node(num_cpus=1, **QUIET)
-    for other in list(cluster.worker_nodes):
-        cluster.remove_node(other)
 
 
 def wait_for_a_checkpoint(folder, process=None):
@@ -77,35 +59,36 @@ def compare(folder, cluster):
         'ray', '--address', cluster.address], cwd=folder.path, stdout=subprocess.PIPE, text=True)
 
 
-def test_a_training_goes_on_from_its_checkpoint_on_another_node_when_its_node_dies(longer, expected, cluster, node):
+def test_a_training_goes_on_from_its_checkpoint_on_another_node_when_its_node_dies(longer, expected, ray_cluster, ray_node):
     training = longer.path / 'work' / 'kd' / 'seed_0'
-    comparison = compare(longer, cluster)
+    comparison = compare(longer, ray_cluster)
     wait_for_a_checkpoint(training, comparison)
-    cluster.remove_node(node, allow_graceful=False)
-    cluster.add_node(num_cpus=1, **QUIET)
+    ray_cluster.remove_node(ray_node, allow_graceful=False)
+    ray_cluster.add()
     printed, _ = comparison.communicate()
     assert comparison.returncode == 0 and 'trainings: 1 at a time on 2 nodes of a Ray cluster, with 1 core each' in printed
     assert '2 of 3 trainings were done before' in printed
     assert resumed(training) and result(longer) == expected
 
 
-def test_a_comparison_that_is_killed_loses_nothing_and_goes_on(longer, expected, cluster, node):
+def test_a_comparison_that_is_killed_loses_nothing_and_goes_on(longer, expected, ray_cluster, ray_node):
     """Its trainings end with it, or the next comparison would train in the same folders."""
     training = longer.path / 'work' / 'kd' / 'seed_0'
-    killed = compare(longer, cluster)
+    killed = compare(longer, ray_cluster)
     wait_for_a_checkpoint(training, killed)
     killed.kill()
     killed.wait()
-    done = run_benchmark(Benchmark('small.py', 'work', only=['kd']), log=lambda text: None, ray=RayOptions(cluster.address))
+    done = run_benchmark(
+        Benchmark('small.py', 'work', only=['kd']), log=lambda text: None, ray=RayOptions(ray_cluster.address))
     assert done['failed'] == 0 and resumed(training) and result(longer) == expected
 
 
-def test_what_a_training_needs_is_declared(longer, cluster, node):
+def test_what_a_training_needs_is_declared(longer, ray_cluster, ray_node):
     with pytest.raises(ConfigError, match=r'no node of the Ray cluster has room for a training with cpus=2, gpus=0 and '
                        r'memory=None; they have: 0 cores, 0 GPUs, .* GiB; 1 cores, 0 GPUs'):
-        with RayPool(RayOptions(cluster.address, cpus=2), 'work'):
+        with RayPool(RayOptions(ray_cluster.address, cpus=2), 'work'):
             pass
-    with RayPool(RayOptions(cluster.address, memory=1e-3), 'work') as pool:
+    with RayPool(RayOptions(ray_cluster.address, memory=1e-3), 'work') as pool:
         assert pool.room == pool.free == 1
         handle = pool.submit(lambda: (
             torch.get_num_threads(), ray.get_runtime_context().get_assigned_resources(), os.getcwd()))
@@ -114,16 +97,17 @@ def test_what_a_training_needs_is_declared(longer, cluster, node):
     assert ended is handle and outcome.result == (1, {'CPU': 1, 'memory': 0.001 * 2**30 // 1}, os.getcwd())
 
 
-def test_an_error_of_a_training_is_that_of_its_config(longer, cluster, node):
+def test_an_error_of_a_training_is_that_of_its_config(longer, ray_cluster, ray_node):
     longer.append('kd', 'optim_wrapper = dict(optimizer=dict(lr=-1.0))')
     messages = []
-    done = run_benchmark(Benchmark('small.py', 'work', only=['kd']), log=messages.append, ray=RayOptions(cluster.address))
+    done = run_benchmark(
+        Benchmark('small.py', 'work', only=['kd']), log=messages.append, ray=RayOptions(ray_cluster.address))
     assert done['failed'] == 1 and 'kd, seed 0: FAILED' in messages[-1] and 'optimizer.lr=-1.0 must be' in messages[-1]
 
 
-def test_a_node_with_other_versions_is_refused(longer, cluster, node, monkeypatch):
+def test_a_node_with_other_versions_is_refused(longer, ray_cluster, ray_node, monkeypatch):
     monkeypatch.setattr(ray_pool, '_versions', lambda: {'torch': '1.0'})
     with pytest.raises(ConfigError, match=f"node '{socket.gethostname()}' of the Ray cluster has torch .* and not 1.0: "
                        'install the same version everywhere'):
-        with RayPool(RayOptions(cluster.address), 'work'):
+        with RayPool(RayOptions(ray_cluster.address), 'work'):
             pass

@@ -11,17 +11,18 @@ from torch.utils.data import DataLoader
 
 from distpro.errors import argument_prefix, first_line
 from distpro.process import DistillationProcess
-from distpro.searching import REFERENCES, Round, RoundSearch, RoundWatch, Searcher, Trajectory, build_searcher, round_epochs
+from distpro.searching import REFERENCES, Round, RoundSearch, Searcher, Trajectory, build_searcher, round_epochs
 from distpro.searching.arguments import check_numbers, check_references
 
 from ...datasets import seed_all
-from ...errors import ConfigError, TrainingError
+from ...errors import ConfigError
 from ...models.guessing import guessing_loss
 from ..schedules import round_schedules
 from .loop_training import LoopTraining
 from .reproducible_train_loop import start_at
 from .search_arguments import check_optimizer, check_runner, check_searcher
 from .search_loop import SearchLoop
+from .trial_reports import TrialReports
 
 
 @LOOPS.register_module()
@@ -131,7 +132,7 @@ class DistProSearchLoop(SearchLoop):
         self.training = LoopTraining(self)
         current = Round(self.training, self.iterations, self.differentiates, memory, max_growth)
         self.search = RoundSearch(self.model.distiller.grid, current, self.searcher, self.repeats)
-        self._watch = RoundWatch(self.search, 'train_cfg.')
+        self._reports = TrialReports(self.search, runner.logger)
         self.round_start = 0  # iteration at which the present round has started
         self._expect_another_round()
 
@@ -207,8 +208,11 @@ class DistProSearchLoop(SearchLoop):
             dict: Losses by name; NaN for the steps that are skipped once a round has diverged.
         """
         current = self.search.round
-        if self.differentiates and self._iter == 0:
-            self._try_derivatives(data_batch)
+        if self._iter == 0:
+            self.try_step(data_batch)
+            with torch.no_grad():
+                current.begin(self.search.weights(self.search.trial), self.search.stores)
+            seed_all(self.runner.seed, get_rank(), 0)
         self.training.outputs = dict(loss=torch.tensor(math.nan))
         current.step(data_batch)
         if self._must_learn:
@@ -220,56 +224,40 @@ class DistProSearchLoop(SearchLoop):
         """bool: Whether the search stops if the present trial diverges: nothing distils, so lower weights would not help."""
         return self.search.trial.kind == 'student' and not self.search.trial.confirms
 
-    def _try_derivatives(self, data_batch: dict) -> None:
-        """Differentiate a step with the initial weights before the first round."""
-        search, passes = self.search, copy.copy(self.model.passes)
+    def try_step(self, data_batch: dict) -> None:
+        """Take a step with the initial process before the first round, differentiate it if rounds are, and go back."""
+        passes = copy.copy(self.model.passes)
         try:
-            search.try_derivatives(data_batch, lambda: [
+            self.search.try_step(data_batch, lambda: [
                 self.held_out_loss(next(iter(start_at(self.held_out_dataloader, 0, 0))))])
         except (NotImplementedError, RuntimeError) as error:
+            if not self.differentiates:
+                raise
             raise ConfigError('train_cfg.type=DistProSearchLoop differentiates training steps, and something in the '
                               'student, the transforms or the losses has no second derivative; use '
                               "searcher=dict(type='CMAESSearcher') with more rounds, or DistProOneStepSearchLoop "
                               f'({first_line(error)})') from error
         finally:
             self.model.passes = passes
-            with torch.no_grad():
-                search.round.begin(search.weights(search.trial), search.stores)
-            seed_all(self.runner.seed, get_rank(), 0)
 
     def end_epoch(self) -> None:
         """After a round, measure and report it."""
         self.loss_of_epoch = None
         if self._iter % self.iterations:
             return
-        searcher, trial = self.searcher, self.search.trial
-        lowest = searcher.best and searcher.mean_loss(searcher.best)
         loss = self.search.end()
         if self._must_learn:
-            self.check_finite(trial.loss if loss is not None else 0., 'the held-out loss')
-        if loss is None:
-            return
-        self.loss_of_epoch = loss
-        is_lowest = not trial.confirms and trial.finite and (lowest is None or loss < lowest)
-        self.runner.logger.info(self.search.report(trial) + ', the lowest so far' * is_lowest)
-        for warning in self._watch.after_trial():
-            self.runner.logger.warning(warning)
-        self._expect_another_round()
-        if searcher.finished:
-            self._report()
+            self.check_finite(0. if loss is None else loss, 'the held-out loss')
+        if loss is not None:
+            self.after_trial()
 
-    def _report(self) -> None:
-        """Log what the search found."""
-        searcher, logger = self.searcher, self.runner.logger
-        if searcher.best is None:
-            raise TrainingError(f'the search is at its end, and none of its {len(searcher.history)} trials has a finite '
-                                'held-out loss: lower optim_wrapper.optimizer.lr')
-        warning = self.search.warning()
-        if warning:
-            logger.warning(warning)
-        else:
-            logger.info(f'The best process has a held-out loss of {searcher.mean_loss(searcher.best):.4f} '
-                        f'({self.search.summary()})')
+    def after_trial(self) -> None:
+        """Report the trial that the searcher has been told, and make room for the next one."""
+        self.loss_of_epoch = self.search.trial.loss
+        self._reports.after_trial()
+        self._expect_another_round()
+        if self.searcher.finished:
+            self._reports.at_the_end()
 
     def process(self) -> DistillationProcess | None:
         """DistillationProcess: That of the best trial so far; None before the first one is done."""

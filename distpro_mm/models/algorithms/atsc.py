@@ -13,12 +13,12 @@ from .simkd import SimKD
 class ATSC(SimKD):
     r"""ATSC (2024, arXiv 2406.08528): SimKD with a teacher that adapts, and a classifier that both networks share.
 
-    .. math:: \beta\, \mathrm{MSE}(\mathrm{proj}(f_s), f_t) + w \sum_l \lVert W_l - W_l^0 \rVert^2
+    .. math:: \beta\, \mathrm{MSE}(\mathrm{proj}(f_s), f_t) + w \sum_l \lVert \theta_l - \theta_l^0 \rVert^2
               + \mathrm{CE}(\mathrm{classifier}(\mathrm{pool}(f_t)))
 
     Student, projector and teacher are trained by the first term, whose weight beta is that of the distiller's loss. The
-    second holds the teacher's weight tensors (all but vectors and the classifier) near their initial values. The last one
-    trains the classifier alone. The student predicts with this classifier, and is exported with its projector, as in SimKD.
+    second holds the teacher's parameters (all but the classifier) near their initial values. The last one trains the
+    classifier alone. The student predicts with this classifier, and is exported with its projector, as in SimKD.
 
     Args:
         proximity (float): w, >= 0. Defaults to 1, the release's for CIFAR-100; 10 for ImageNet.
@@ -29,10 +29,12 @@ class ATSC(SimKD):
         ConfigError: If ``proximity`` is out of range, the teacher is not to be trained, or it has no neck.
 
     Note:
-        A reconstruction from the abstract and the release's losses. The release trains only the classifier's bias by the
-        last term, in a separate step after each step, and evaluates a student without projector, so that it cannot have
-        given the paper's figures. Here the entire classifier is trained. No other term has its parameters, so the optimiser
-        that trains the networks trains it too.
+        A reconstruction from the abstract and the release's losses. The release's second term leaves out vectors, so that
+        the teacher's batch norms are free: they shrink until its features hardly differ, and the student learns nothing
+        (measured on CIFAR-100). Here it has all parameters. The release trains only the classifier's bias by the last
+        term, in a separate step after each step, and evaluates a student without projector, so that it cannot have given
+        the paper's figures. Here the entire classifier is trained. No other term has its parameters, so the optimiser that
+        trains the networks trains it too.
     """
 
     trains_teacher = True
@@ -45,8 +47,7 @@ class ATSC(SimKD):
                               'a classifier of mmpretrain with a GlobalAveragePooling')
         self.proximity = proximity
         self._share_classifier()
-        self.moving = [name for name, parameter in self.teacher.named_parameters()
-                       if parameter.dim() > 1 and not name.startswith('head.')]
+        self.moving = [name for name, _ in self.teacher.named_parameters() if not name.startswith('head.')]
         for number, weight in enumerate(self._weights()):
             self.distiller.register_buffer(f'teacher_start_{number}', weight.detach().clone())
 
@@ -59,7 +60,7 @@ class ATSC(SimKD):
                 setattr(module, key, parameter)
 
     def _weights(self) -> list[Tensor]:
-        """The teacher's weight tensors that stay near their initial values."""
+        """The teacher's parameters that stay near their initial values."""
         return [self.teacher.get_parameter(name) for name in self.moving]
 
     def init_weights(self) -> None:
