@@ -10,7 +10,7 @@ demo: $(VENV)/.ready
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest -n 2
 
-long: $(VENV)/.ready
+long: $(VENV)/.long
 	$(BIN)/python -m pytest -n 2 -m long
 
 slow: $(VENV)/.ready
@@ -29,7 +29,11 @@ $(VENV)/.ready: setup.py requirements/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || \
 		{ echo "error: Python 3.11, 3.12 or 3.13 is needed; name one: make PYTHON=python3.11"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt --editable '.[mm,app,onnx,ray,report,tensorboard,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt --editable '.[mm,app,onnx,report,tensorboard,dev]'
+	touch $@
+
+$(VENV)/.long: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements/constraints.txt --editable '.[ray,shards]'
 	touch $@
 
 clean:

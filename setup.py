@@ -91,6 +91,7 @@ setup(
         hf=['transformers>=4.50,<5', 'safetensors'],
         tensorboard=['tensorboard'],
         ray=['ray>=2.40,<3'],  # comparisons and searches on a cluster
+        shards=['datasets>=4,<6'],  # images in parquet or WebDataset shards
         report=['plotly>=6,<8', 'jinja2>=3.1,<4'],  # report.html of trainings and comparisons
         docs=['mkdocs-material>=9.5,<10', 'mkdocstrings[python]>=0.26,<2'],
         browser=['playwright>=1.40,<2'],  # tests of reports, with Debian's chromium
