@@ -38,6 +38,7 @@ def search(student: Network,
            max_divisions: int = 5,
            max_growth: float = 2.0,
            memory: float = 4.0,
+           memory_on: str = 'device',
            seed: int = 0,
            report: Callable[[str], Any] = print,
            **distillation: Any) -> DistillationProcess:
@@ -75,6 +76,7 @@ def search(student: Network,
         max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
         max_growth (float): Bound on the gradient's growth on its way back through a round, > 0. Defaults to 2.
         memory (float): GiB for stored steps, > 0. Defaults to 4.
+        memory_on (str): Where they are stored: 'device' or 'host', main memory. Defaults to 'device'.
         seed (int): Seed of the rounds' random numbers. Defaults to 0.
         report (Callable): Is given a line after each trial. Defaults to ``print``.
         **distillation (Any): Of :class:`Distillation`, but ``process``.
@@ -106,7 +108,7 @@ def search(student: Network,
             strategy = build_searcher(
                 training.kd.grid, searcher or 'RpropSearcher', rounds, knots, references=references,
                 guessing=training.guessing(), max_divisions=max_divisions, seed=seed, initial=initial)
-            current = Round(training, training.iterations, strategy.differentiates, memory, max_growth)
+            current = Round(training, training.iterations, strategy.differentiates, memory, max_growth, memory_on)
             process = _searched(training, current, strategy, math.ceil(min_iterations / training.iterations), report)
             process.origin.update(epochs=length, seed=seed)
             return process
@@ -126,7 +128,10 @@ def _searched(training: PlainTraining, current: Round, strategy: Searcher, repea
             found.begin()
             trial = found.trial
             for batch in training.batches(0):
+                unknown = current.footprint is None
                 current.step(batch)
+                if unknown and current.footprint and current.footprint.too_large:
+                    report(f'warning: {current.footprint}')
             loss = found.end()
             if trial.kind == 'student' and current.diverged and not trial.confirms:
                 raise SearchError('the training loss of the student alone is not finite: lower the learning rate')

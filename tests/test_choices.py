@@ -20,7 +20,8 @@ import distpro_mm
 from distpro.checks import FLAG, check_choice
 from distpro.errors import ArgumentError, ProcessError
 from distpro.process import DistillationProcess, ablation, fit_process
-from distpro.searching import Hypergradient, RandomSearcher, Round
+from distpro.searching import Hypergradient, RandomSearcher, Round, Trajectory
+from distpro.searching.optimizer_step import StepSnapshot
 from distpro.tracing import FastForward, trace
 from distpro_app.run import distill_folder
 from distpro_app.settings import FolderSettings
@@ -51,6 +52,10 @@ def hypergradient(method):
     return Hypergradient(student, torch.optim.SGD(student.parameters(), 0.1), method)
 
 
+def sgd():
+    return torch.optim.SGD(network().parameters(), 0.1)
+
+
 def fast_forward(fast):
     teacher = network()
     return FastForward(trace(teacher, lambda: teacher(torch.randn(2, 3, 16, 16))), fast)
@@ -77,6 +82,8 @@ FLAGS = {  # by class or function and argument: the name in the message, and a c
     'PathwayGrid.from_covariances': ('from_covariances', lambda value: distillation(from_covariances=value)),
     'PathwayGrid.cuda_graph': ('cuda_graph', lambda value: distillation(cuda_graph=value)),
     'Round.differentiates': ('differentiates', lambda value: Round(None, 1, value)),
+    'StepSnapshot.on_host': ('on_host', lambda value: StepSnapshot(sgd(), [], value)),
+    'Trajectory.on_host': ('on_host', lambda value: Trajectory({}, sgd(), on_host=value)),
     'Searcher.has_level': ('has_level', lambda value: RandomSearcher(torch.zeros(2, 1), {}, 1, has_level=value)),
     'TrainingWatchHook.must_learn': ('custom_hooks: TrainingWatchHook.must_learn',
                                      lambda value: hooks.TrainingWatchHook(must_learn=value)),
@@ -100,6 +107,7 @@ FLAGS = {  # by class or function and argument: the name in the message, and a c
 CHOICES = {  # the same, with the values that would do
     'Distillation.fast_teacher': ('fast_teacher', lambda value: distillation(fast_teacher=value), "True, .*False"),
     'FastForward.fast': ('fast_teacher', fast_forward, "True, exact, False"),
+    'Round.memory_on': ('memory_on', lambda value: Round(None, 1, True, memory_on=value), 'device, host'),
     'HeldOutSplit.stratified': ('train_cfg.held_out.stratified', lambda value: HeldOutSplit([], 'train', stratified=value),
                                 'None, True, False'),
     'PathwayGrid.compare_at': ('compare_at', lambda value: distillation(compare_at=value), 'teacher, smaller'),

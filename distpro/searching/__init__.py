@@ -1,5 +1,6 @@
 """How a process is learned: derivatives of the held-out loss, strategies, and the search in rounds."""
 from .first_process import REFERENCES, build_searcher, round_epochs
+from .footprint import Footprint
 from .hypergradient import METHODS, Hypergradient
 from .round import Round, Training
 from .round_search import RoundSearch
@@ -23,8 +24,8 @@ from .trajectory import Step, Trajectory
 from .unrolled import unrolled
 
 __all__ = [
-    'METHODS', 'REFERENCES', 'SEARCHERS', 'AskTell', 'CMAESSearcher', 'EvolutionSearcher', 'GridSearcher', 'Hypergradient',
-    'RandomSearcher', 'Round', 'RoundSearch', 'RoundWatch', 'RpropSearcher', 'Searcher', 'SettingsTrial', 'Step',
-    'StepWatch', 'Training', 'Trajectory', 'TreeSearcher', 'Trial', 'build_searcher', 'register_searcher', 'round_epochs',
-    'twice_differentiable', 'unrolled'
+    'METHODS', 'REFERENCES', 'SEARCHERS', 'AskTell', 'CMAESSearcher', 'EvolutionSearcher', 'Footprint', 'GridSearcher',
+    'Hypergradient', 'RandomSearcher', 'Round', 'RoundSearch', 'RoundWatch', 'RpropSearcher', 'Searcher',
+    'SettingsTrial', 'Step', 'StepWatch', 'Training', 'Trajectory', 'TreeSearcher', 'Trial', 'build_searcher',
+    'register_searcher', 'round_epochs', 'twice_differentiable', 'unrolled'
 ]

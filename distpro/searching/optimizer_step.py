@@ -7,11 +7,12 @@ import collections
 import copy
 import inspect
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from ..checks import FLAG, check_choice
 from ..errors import ArgumentError
 
 State = dict[str, Tensor]
@@ -49,18 +50,43 @@ class StepSnapshot:
     Args:
         optimizer (torch.optim.Optimizer): The optimiser.
         parameters (Sequence[Parameter]): Those of its parameters that count.
+        on_host (bool): Whether to store in main memory (pinned, for tensors of a GPU) and not on their device. Defaults to
+            False.
     """
 
-    def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter]) -> None:
+    def __init__(self, optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], on_host: bool = False) -> None:
+        check_choice('on_host', on_host, FLAG)
         group_of = {id(p): group for group in optimizer.param_groups for p in group['params']}
-        self.theta = [p.detach().clone() for p in parameters]
+        self.theta = [_stored(p, on_host) for p in parameters]
         self.groups = [{k: value for k, value in group_of[id(p)].items() if k != 'params'} for p in parameters]
         self.had_buffer = [optimizer.state.get(p, {}).get('momentum_buffer') is not None for p in parameters]
         self.gradients: list[Tensor | None] = []
         self.states: list[dict] = []
         if not isinstance(optimizer, torch.optim.SGD):  # whose derivative depends on neither
-            self.gradients = [None if p.grad is None else p.grad.detach().clone() for p in parameters]
-            self.states = [_cloned(optimizer.state.get(p, {})) for p in parameters]
+            self.gradients = [None if p.grad is None else _stored(p.grad, on_host) for p in parameters]
+            self.states = [{key: _stored(value, on_host) if isinstance(value, Tensor) else value
+                            for key, value in optimizer.state.get(p, {}).items()} for p in parameters]
+
+    def on(self, parameters: Sequence[nn.Parameter]) -> 'StepSnapshot':
+        """A copy with all tensors on the devices of the parameters; those that are there are not copied."""
+        moved = copy.copy(self)
+        places = [p.device for p in parameters]
+        moved.theta = [_moved(theta, place) for theta, place in zip(self.theta, places)]
+        moved.gradients = [_moved(gradient, place) for gradient, place in zip(self.gradients, places)]
+        moved.states = [{key: _moved(value, place) if key not in COUNTERS else value for key, value in state.items()}
+                        for state, place in zip(self.states, places)]
+        return moved
+
+
+def _stored(tensor: Tensor, on_host: bool) -> Tensor:
+    if not on_host:
+        return tensor.detach().clone()
+    copied = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+    return copied.copy_(tensor.detach(), non_blocking=True)  # in the order of the GPU's work, which is read back likewise
+
+
+def _moved(value: Any, place: torch.device) -> Any:
+    return value.to(place, non_blocking=True) if isinstance(value, Tensor) else value
 
 
 class Transposed(NamedTuple):

@@ -9,7 +9,10 @@ from torch import Tensor, nn
 
 from ..checks import FLAG, check_choice
 from ..random_state import without_side_effects
+from .footprint import Footprint
 from .trajectory import Step, Trajectory
+
+MEMORIES = ('device', 'host')
 
 
 class Training(Protocol):
@@ -65,14 +68,19 @@ class Round:
         memory (float): GiB for stored steps, > 0. Defaults to 4.
         max_growth (float): Bound on the gradient's growth on its way back, relative to its length at the end of the round,
             > 0: where training is chaotic, the effect of early weights cannot be known. Defaults to 2.
+        memory_on (str): Where steps are stored: 'device', that of the training, or 'host', main memory (pinned if the device
+            is a GPU). Defaults to 'device'.
 
     Attributes:
+        footprint (Footprint, optional): What a round stores; None before the first stored step.
         diverged (bool): Whether the training loss was not finite; the steps after that are skipped.
     """
 
     def __init__(self, training: Training, iterations: int, differentiates: bool, memory: float = 4.0,
-                 max_growth: float = 2.0) -> None:
+                 max_growth: float = 2.0, memory_on: str = 'device') -> None:
         check_choice('differentiates', differentiates, FLAG)
+        check_choice('memory_on', memory_on, MEMORIES)
+        self.memory_on, self.footprint = memory_on, None
         self.training, self.iterations = training, iterations
         self.memory, self.max_growth = memory, max_growth
         self.differentiates, self.diverged = differentiates, False
@@ -82,7 +90,8 @@ class Round:
         """Start to watch the training's optimiser."""
         if self.differentiates:
             training = self.training
-            self.trajectory = Trajectory(dict(training.model.named_parameters()), training.optimizer, training.average)
+            self.trajectory = Trajectory(dict(training.model.named_parameters()), training.optimizer, training.average,
+                                         self.memory_on == 'host')
 
     def begin(self, weights: Tensor, store: bool) -> None:
         """Start a round; the training is in its initial state.
@@ -117,6 +126,9 @@ class Round:
             self._settings.append([{key: value for key, value in group.items() if key != 'params'}
                                    for group in self.training.optimizer.param_groups])
         loss = self._take(iteration, batch)
+        if self.store and self.footprint is None and self._stored.steps:
+            state = sum(t.numel() * t.element_size() for t in _tensors(self.training.state()))
+            self.footprint = Footprint(self.iterations, _bytes(self._stored.steps[-1]), state, self.memory)
         self.diverged = self.training.any_process(~torch.isfinite(loss))
         return loss
 

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..checks import FLAG, check_choice
 from .optimizer_step import State, StepSnapshot, check_differentiable, transposed
 from .second_derivative import twice_differentiable
 
@@ -49,14 +50,17 @@ class Trajectory:
         optimizer (torch.optim.Optimizer): Their optimiser: SGD in any form, or any optimiser of torch that knows
             ``differentiable``.
         average (Callable, optional): Averages a list of tensors over processes in place. Defaults to None.
+        on_host (bool): Whether steps are stored in main memory, see :class:`StepSnapshot`. Defaults to False.
 
     Raises:
         ArgumentError: If the optimiser cannot be differentiated.
     """
 
     def __init__(self, parameters: dict[str, nn.Parameter], optimizer: torch.optim.Optimizer,
-                 average: Callable[[list[Tensor]], None] | None = None) -> None:
+                 average: Callable[[list[Tensor]], None] | None = None, on_host: bool = False) -> None:
+        check_choice('on_host', on_host, FLAG)
         check_differentiable(optimizer)
+        self.on_host = on_host
         optimised = {id(p) for group in optimizer.param_groups for p in group['params']}
         self.parameters = {name: p for name, p in parameters.items() if p.requires_grad and id(p) in optimised}
         self.optimizer = optimizer
@@ -72,7 +76,7 @@ class Trajectory:
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         if self._next is not None:
-            self.steps.append(Step(*self._next, StepSnapshot(optimizer, list(self.parameters.values()))))
+            self.steps.append(Step(*self._next, StepSnapshot(optimizer, list(self.parameters.values()), self.on_host)))
             self._next = None
 
     def start(self, losses: Iterable[Tensor]) -> float:
@@ -125,12 +129,13 @@ class Trajectory:
     def _back(self, step: Step, training_loss: Callable) -> Tensor:
         """From after a step to before it; dJ/dw [N]."""
         self.swept += 1
-        theta = [p.requires_grad_() for p in step.before.theta]
+        before = step.before.on(list(self.parameters.values()))
+        theta = [p.requires_grad_() for p in before.theta]
         weights = step.weights.clone().requires_grad_()
         with torch.enable_grad(), twice_differentiable():
             loss = training_loss(dict(zip(self.parameters, theta)), weights, step.batch)
             gradients = torch.autograd.grad(loss, theta, create_graph=True, allow_unused=True)
-            through = transposed(self.optimizer, step.before, self.a, self.b)
+            through = transposed(self.optimizer, before, self.a, self.b)
             reached = [(g * c).sum() for g, c in zip(gradients, through.gradients) if g is not None]
             # Not by autograd.grad, which passes over what torch marks as differentiable once, where this raises.
             torch.stack(reached).sum().backward()

@@ -1,5 +1,7 @@
 """Derivatives of the held-out loss through a round of the search loop."""
 import copy
+import os
+import pathlib
 
 import pytest
 import torch
@@ -69,10 +71,31 @@ def test_a_search_goes_through_maps_that_are_zero_in_both_networks(make_config, 
     assert derivatives[0].isfinite().all() and len(runner.train_loop.searcher.history) == 2
 
 
-def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives):
-    for memory in (4.0, 1e-6):  # every step is a separate part
-        trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=memory))
-    assert torch.equal(derivatives[0], derivatives[1])
+@pytest.mark.parametrize('optimizer', [dict(type='SGD', lr=0.1, momentum=0.9), dict(type='AdamW', lr=0.01)])
+def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives, optimizer):
+    """Every step is a part by itself; also with stored steps in main memory, which here is that of the device."""
+    for memory, place in ((4.0, 'device'), (1e-6, 'device'), (4.0, 'host'), (1e-6, 'host')):
+        runner = trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=memory, train_cfg__memory_on=place,
+                                     optim_wrapper__optimizer=dict(optimizer, _delete_=True)))
+        assert runner.train_loop.search.round.footprint.steps == (ITERATIONS if memory == 4 else 1)
+    assert all(torch.equal(derivatives[0], other) for other in derivatives[1:]) and len(derivatives) == 4
+
+
+def test_the_log_says_what_a_round_stores(make_config, monkeypatch):
+    monkeypatch.setattr(os, 'sysconf', lambda name: 1)
+    cfg = make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=3e-4)
+    cfg.log_level = 'WARNING'
+    loop = trained(cfg).train_loop
+    found, model = loop.search.round.footprint, loop.model
+    numbers = sum(p.numel() for name, p in model.named_parameters() if not name.startswith('teacher.'))
+    images = 20 * 64  # uint8
+    buffers = sum(b.numel() * b.element_size() for name, b in model.named_buffers() if not name.startswith('teacher.'))
+    assert found.step == 4 * numbers + images and found.steps == int(3e-4 * 2**30 / found.step) < ITERATIONS
+    assert 0 <= found.state - 2 * 4 * numbers - buffers < 200, 'parameters, momentum, buffers, variances'
+    assert found.parts == -(-ITERATIONS // found.steps) and found.taken_again == (found.parts - 1) * found.steps
+    log, = pathlib.Path(cfg.work_dir).glob('*/*.log')
+    line = f'WARNING - Memory: to differentiate a round of {ITERATIONS} steps, {found.steps} are stored at a time'
+    assert log.read_text().count(line) == 1
 
 
 def test_a_missing_second_derivative_is_reported_at_the_first_step(make_config):

@@ -46,12 +46,12 @@ def searched(device, **options):
                           epochs=2, min_iterations=4, rounds=2, max_divisions=1, report=lambda line: None, **options)
 
 
-@pytest.mark.parametrize('memory', [4.0, 1e-6])
-def test_the_search_finds_what_it_finds_on_a_cpu(device, monkeypatch, memory):
+@pytest.mark.parametrize('memory, memory_on', [(4.0, 'device'), (1e-6, 'device'), (4.0, 'host'), (1e-6, 'host')])
+def test_the_search_finds_what_it_finds_on_a_cpu(device, monkeypatch, memory, memory_on):
     """Derivatives of complete rounds in float64, and the process, also with recomputed steps."""
     seen, plain = [], Round.derivatives
     monkeypatch.setattr(Round, 'derivatives', lambda self: seen.append(plain(self)) or seen[-1])
-    processes = [searched(where, memory=memory) for where in (device, 'cpu')]
+    processes = [searched(where, memory=memory, memory_on=memory_on) for where in (device, 'cpu')]
     assert len(seen) >= 2 and seen[0].device.type == device.type
     torch.testing.assert_close(seen[0].cpu(), seen[len(seen) // 2], rtol=1e-6, atol=1e-12)
     assert processes[0].names == processes[1].names

@@ -78,6 +78,7 @@ class DistProSearchLoop(SearchLoop):
         max_growth (float): Bound on the gradient's growth on its way back, relative to its length at the end of the round,
             > 0: where training is chaotic, the effect of early weights cannot be known. Defaults to 2.
         memory (float): GiB for stored steps, > 0. Defaults to 4.
+        memory_on (str): Where they are stored: 'device' or 'host', main memory. Defaults to 'device'.
         held_out (dict, optional): How held-out images are split off, as in :class:`SearchLoop`.
         held_out_dataloader (dict, optional): A loader of held-out images in place of the split.
         teacher_kl_share (float): Share of the divergence from the teacher in the held-out loss, in [0, 1]. Defaults to 0.
@@ -105,6 +106,7 @@ class DistProSearchLoop(SearchLoop):
                  max_divisions: int = 5,
                  max_growth: float = 2.0,
                  memory: float = 4.0,
+                 memory_on: str = 'device',
                  held_out: dict | None = None,
                  held_out_dataloader: dict | None = None,
                  teacher_kl_share: float = 0.0,
@@ -130,7 +132,8 @@ class DistProSearchLoop(SearchLoop):
         if initial is not None:  # a file may have changed when the search is resumed
             self.settings['initial'] = hashlib.sha256(self.searcher.initial.numpy().tobytes()).hexdigest()[:16]
         self.training = LoopTraining(self)
-        current = Round(self.training, self.iterations, self.differentiates, memory, max_growth)
+        with argument_prefix('train_cfg.', ConfigError):
+            current = Round(self.training, self.iterations, self.differentiates, memory, max_growth, memory_on)
         self.search = RoundSearch(self.model.distiller.grid, current, self.searcher, self.repeats)
         self._reports = TrialReports(self.search, runner.logger)
         self.round_start = 0  # iteration at which the present round has started
@@ -214,7 +217,10 @@ class DistProSearchLoop(SearchLoop):
                 current.begin(self.search.weights(self.search.trial), self.search.stores)
             seed_all(self.runner.seed, get_rank(), 0)
         self.training.outputs = dict(loss=torch.tensor(math.nan))
+        unknown = current.footprint is None
         current.step(data_batch)
+        if unknown and current.footprint:
+            self._reports.stores(current.footprint)
         if self._must_learn:
             self.check_finite(math.nan if current.diverged else 0., 'the training loss')
         return self.training.outputs

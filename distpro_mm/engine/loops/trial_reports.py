@@ -1,7 +1,7 @@
 """What the log says of a search in rounds."""
 import logging
 
-from distpro.searching import RoundSearch, RoundWatch
+from distpro.searching import Footprint, RoundSearch, RoundWatch
 
 from ...errors import TrainingError
 
@@ -17,6 +17,10 @@ class TrialReports:
     def __init__(self, search: RoundSearch, logger: logging.Logger) -> None:
         self._search, self._logger = search, logger
         self._watch = RoundWatch(search, 'train_cfg.')
+
+    def stores(self, footprint: Footprint) -> None:
+        """Log what a round stores."""
+        self._logger.log(logging.WARNING if footprint.too_large else logging.INFO, f'Memory: {footprint}')
 
     def after_trial(self) -> None:
         """Log the last trial, and what has gone wrong."""
