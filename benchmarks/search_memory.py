@@ -8,6 +8,7 @@ rounds of a full training, with batches of 256 images.
     python benchmarks/search_memory.py --batch 8
 """
 import argparse
+import math
 import tempfile
 import time
 
@@ -100,14 +101,14 @@ def main() -> None:
     step = found.step + (BATCH - args.batch) * images
     rows = []
     least = Footprint(iterations, step, found.state, 4).least
-    for gigabytes in (1, 4, 8, 16, round(least), 32, 64):
+    for gigabytes in sorted((1, 4, 8, 16, math.ceil(least), 64)):
         round_of = Footprint(iterations, step, found.state, gigabytes)
-        rows.append([f'{gigabytes}', f'{round_of.steps}', f'{round_of.parts}', f'{round_of.states / 1e9:.0f}',
-                     f'{gigabytes * 2**30 / 1e9 + round_of.states / 1e9:.0f}', f'{round_of.taken_again / iterations:.0%}'])
+        rows.append([f'{gigabytes}', f'{round_of.steps}', f'{round_of.parts}', f'{round_of.states // round_of.state}',
+                     f'{round_of.states / 1e9:.0f}', f'{round_of.taken}'])
     print(f'A round of a tenth of {EPOCHS} epochs on ImageNet, batches of {BATCH}: {iterations} steps, each of '
           f'{step / 1e6:.0f} MB\n')
-    print(markdown([['memory (GiB)', 'steps at a time', 'parts', 'states in main memory (GB)', 'steps and states (GB)',
-                     'steps taken again'], *rows]))
+    print(markdown([['memory (GiB)', 'steps at a time', 'parts', 'states', 'in main memory (GB)', 'times a step is taken'],
+                    *rows]))
 
 
 if __name__ == '__main__':

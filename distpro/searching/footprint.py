@@ -9,13 +9,15 @@ class Footprint:
     """Memory of a round of N steps that is differentiated.
 
     As many steps as fit in ``memory`` are stored at a time. A longer round has parts of so many steps. The state before each
-    part is in main memory, and all parts but the last are trained again on the way back.
+    part is in main memory, and all parts but the last are trained again on the way back. If the states of all parts need
+    more than ``memory``, the parts form groups, about as many as a group has parts. Then only the state before each group is
+    stored, and those inside a group are found by training it once more.
 
     Args:
         iterations (int): N, >= 1.
         step (int): Bytes of a stored step: the parameters before it, the batch, and the optimiser's state if it is not SGD.
         state (int): Bytes of the state of the training.
-        memory (float): GiB for stored steps.
+        memory (float): GiB for stored steps, and for states.
     """
     iterations: int
     step: int
@@ -29,22 +31,27 @@ class Footprint:
 
     @property
     def parts(self) -> int:
-        """int: Parts of the round, each with its state in main memory."""
+        """int: Parts of the round."""
         return math.ceil(self.iterations / self.steps)
 
     @property
-    def taken_again(self) -> int:
-        """int: Steps that are taken a second time."""
-        return (self.parts - 1) * self.steps
+    def group(self) -> int:
+        """int: Parts of a group; 1 without groups."""
+        return 1 if self.parts * self.state <= self.memory * 2**30 else math.ceil(math.sqrt(self.parts))
 
     @property
     def states(self) -> int:
-        """int: Bytes of the states in main memory."""
-        return self.parts * self.state
+        """int: Bytes of the states in main memory at most."""
+        return self.state * (math.ceil(self.parts / self.group) + (self.group - 1 if self.parts > 1 else 0))
+
+    @property
+    def taken(self) -> int:
+        """int: How often most steps are taken: once, twice with several parts, three times with groups."""
+        return 1 + (self.parts > 1) + (self.group > 1)
 
     @property
     def least(self) -> float:
-        """float: ``memory`` in GiB with which stored steps and states are least in sum: sqrt(N step state)."""
+        """float: ``memory`` in GiB from which on no step is taken a third time: sqrt(N step state)."""
         return math.sqrt(self.iterations * self.step * self.state) / 2**30
 
     @property
@@ -56,7 +63,8 @@ class Footprint:
         text = (f'to differentiate a round of {self.iterations} steps, {self.steps} are stored at a time '
                 f'({self.step / 1e6:.3g} MB each)')
         if self.parts > 1:
-            text += (f', and the states before {self.parts} parts in main memory ({self.state / 1e6:.3g} MB each, '
-                     f'{self.states / 1e9:.3g} GB in all); {self.taken_again} steps are taken twice. With memory='
-                     f'{self.least:.2g} steps and states would need least, {2 * self.least * 2**30 / 1e9:.3g} GB in sum')
+            text += (f', and {self.states // self.state} states in main memory ({self.state / 1e6:.3g} MB each, '
+                     f'{self.states / 1e9:.3g} GB in all); most steps are taken {["twice", "three times"][self.group > 1]}')
+        if self.group > 1:
+            text += f', with memory={self.least:.2g} twice'
         return text

@@ -59,13 +59,13 @@ class Round:
 
     Use: :meth:`open`; for each round :meth:`begin`, then :meth:`step` with each batch, then :meth:`measure` and, if the
     round is to be differentiated, :meth:`derivatives`; at the end :meth:`close`. The steps are stored in memory. Those that
-    do not fit are taken again in parts, the last part first.
+    do not fit are taken again in parts, the last part first, see :class:`Footprint`.
 
     Args:
         training (Training): The training.
         iterations (int): Steps of a round, >= 1.
         differentiates (bool): Whether rounds may be differentiated. If not, nothing is stored.
-        memory (float): GiB for stored steps, > 0. Defaults to 4.
+        memory (float): GiB for stored steps, > 0, and as much main memory for states, see :class:`Footprint`. Defaults to 4.
         max_growth (float): Bound on the gradient's growth on its way back, relative to its length at the end of the round,
             > 0: where training is chaotic, the effect of early weights cannot be known. Defaults to 2.
         memory_on (str): Where steps are stored: 'device', that of the training, or 'host', main memory (pinned if the device
@@ -102,7 +102,8 @@ class Round:
         """
         self.weights, self.store = weights, store and self.trajectory is not None
         self.diverged, self._iteration = False, 0
-        self._parts: list[tuple[int, dict]] = []  # first iteration, and the state before it
+        self._starts: list[int] = []  # first iterations of the parts
+        self._states: dict[int, dict] = {}  # before some of the parts, by their place among all
         self._settings: list[list[dict]] = []  # of the optimiser, by iteration
         if self.trajectory is not None:
             self.trajectory.steps.clear()
@@ -120,23 +121,30 @@ class Round:
         if self.diverged:
             return torch.tensor(math.nan)
         if self.store:
-            if not self._parts or self._full():
+            if not self._starts or self._full():
                 self._stored.steps.clear()
-                self._parts.append((iteration, copied(self.training.state())))
+                if len(self._starts) % self._group == 0:
+                    self._states[len(self._starts)] = copied(self.training.state())
+                self._starts.append(iteration)
             self._settings.append([{key: value for key, value in group.items() if key != 'params'}
                                    for group in self.training.optimizer.param_groups])
-        loss = self._take(iteration, batch)
+        loss = self._take(iteration, batch, self.store)
         if self.store and self.footprint is None and self._stored.steps:
             state = sum(t.numel() * t.element_size() for t in _tensors(self.training.state()))
             self.footprint = Footprint(self.iterations, _bytes(self._stored.steps[-1]), state, self.memory)
         self.diverged = self.training.any_process(~torch.isfinite(loss))
         return loss
 
-    def _take(self, iteration: int, batch: Any) -> Tensor:
+    def _take(self, iteration: int, batch: Any, store: bool) -> Tensor:
         weights = self.weights[iteration]
-        if self.store:
+        if store:
             self._stored.store((iteration, batch), weights)
         return self.training.take_step(iteration, batch, weights).detach()
+
+    @property
+    def _group(self) -> int:
+        """int: Parts of a group, see :class:`Footprint`."""
+        return 1 if self.footprint is None else self.footprint.group
 
     def _full(self) -> bool:
         steps = self._stored.steps
@@ -156,29 +164,40 @@ class Round:
 
     def derivatives(self) -> Tensor:
         """Tensor: Derivatives of the measured loss by the weights of each step [iterations, N]."""
-        end = copied(self.training.state()) if len(self._parts) > 1 else None
+        end = copied(self.training.state()) if len(self._starts) > 1 else None
         bound = self.max_growth * self._stored.length()
         derivatives, last = torch.zeros_like(self.weights), self.iterations
         with self._full_precision():
-            for first, state in reversed(self._parts):
+            for part, first in reversed(list(enumerate(self._starts))):
                 if last < self.iterations:
-                    self._take_again(first, last, state)
+                    self._find_state(part)
+                    self._take_again(part, last)
                 taken = [step.batch[0] for step in self._stored.steps]  # a loss scaler skips some
                 if taken:
                     derivatives[taken] = self._stored.sweep(self._training_loss, bound).to(derivatives)
+                self._states.pop(part, None)
                 last = first
         if end is not None:
             self.training.set_state(copy.deepcopy(end))
         return derivatives
 
-    def _take_again(self, first: int, last: int, state: dict) -> None:
-        """Take the steps of a part of the round again, to store them."""
-        self.training.set_state(copy.deepcopy(state))  # the optimiser would go on with the very same objects
+    def _find_state(self, part: int) -> None:
+        """Find the state before a part, and before all parts between the last one with a state and this one."""
+        if part not in self._states:
+            known = max(other for other in self._states if other < part)
+            self._take_again(known, self._starts[part], store=False)
+
+    def _take_again(self, part: int, last: int, store: bool = True) -> None:
+        """Take the steps from a part on again, up to an iteration; store them, or else the states before further parts."""
+        first, further = self._starts[part], {start: place for place, start in enumerate(self._starts)}
+        self.training.set_state(copy.deepcopy(self._states[part]))  # the optimiser would go on with the very same objects
         batches = self.training.batches(first)
         for iteration in range(first, last):
             for group, settings in zip(self.training.optimizer.param_groups, self._settings[iteration]):
                 group.update(settings)
-            self._take(iteration, next(batches))
+            self._take(iteration, next(batches), store)
+            if not store and iteration + 1 in further:
+                self._states[further[iteration + 1]] = copied(self.training.state())
 
     def _training_loss(self, parameters: dict[str, Tensor], weights: Tensor, stored: tuple[int, Any]) -> Tensor:
         iteration, batch = stored
@@ -201,7 +220,7 @@ class Round:
         before, self.store = copied(self.training.state()), self.trajectory is not None
         self.weights = weights[None]
         try:
-            self._take(0, batch)
+            self._take(0, batch, self.store)
             if self.trajectory is not None:
                 with without_side_effects(self.training.model), self._full_precision():
                     self.trajectory.start(losses())

@@ -8,7 +8,7 @@ import torch
 from mmengine.hooks import Hook
 from runs import Scale, trained
 
-from distpro.searching import RoundSearch
+from distpro.searching import Footprint, Round, RoundSearch
 from distpro_mm.errors import ConfigError
 
 ITERATIONS = 8  # of a round: two epochs of 80 images in batches of 20
@@ -72,13 +72,33 @@ def test_a_search_goes_through_maps_that_are_zero_in_both_networks(make_config, 
 
 
 @pytest.mark.parametrize('optimizer', [dict(type='SGD', lr=0.1, momentum=0.9), dict(type='AdamW', lr=0.01)])
-def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives, optimizer):
+def test_a_round_that_does_not_fit_in_memory_is_taken_again_in_parts(make_config, derivatives, optimizer, monkeypatch):
     """Every step is a part by itself; also with stored steps in main memory, which here is that of the device."""
+    states, take = [], Round._take
+
+    def counting(current, *args):
+        states.append(len(current._states))
+        return take(current, *args)
+
+    monkeypatch.setattr(Round, '_take', counting)
     for memory, place in ((4.0, 'device'), (1e-6, 'device'), (4.0, 'host'), (1e-6, 'host')):
+        states.clear()
         runner = trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__memory=memory, train_cfg__memory_on=place,
                                      optim_wrapper__optimizer=dict(optimizer, _delete_=True)))
-        assert runner.train_loop.search.round.footprint.steps == (ITERATIONS if memory == 4 else 1)
+        found = runner.train_loop.search.round.footprint
+        assert (found.steps, found.parts, found.group) == ((ITERATIONS, 1, 1) if memory == 4 else (1, ITERATIONS, 3))
+        assert (max(states), found.states // found.state) == ((1, 1) if memory == 4 else (4, 5)), 'at most'
     assert all(torch.equal(derivatives[0], other) for other in derivatives[1:]) and len(derivatives) == 4
+
+
+@pytest.mark.parametrize('iterations', [1, 2, 5, 24, 40_030])
+@pytest.mark.parametrize('memory', [1e-9, 0.01, 0.5, 4, 64, 1e6])
+def test_the_footprint_has_room_for_its_steps_and_few_states(iterations, memory):
+    found = Footprint(iterations, 145_000_000, 213_000_000, memory)
+    assert (found.steps == 1 or found.steps * found.step <= memory * 2**30) and found.steps * found.parts >= iterations
+    assert found.states <= max(memory * 2**30, found.state * (2 * found.parts**0.5 + 1))
+    assert found.group == 1 or memory < found.least or found.parts == iterations
+    assert (found.taken > 2) == (found.group > 1) and ('three times' in str(found)) == (found.group > 1)
 
 
 def test_the_log_says_what_a_round_stores(make_config, monkeypatch):
@@ -92,7 +112,7 @@ def test_the_log_says_what_a_round_stores(make_config, monkeypatch):
     buffers = sum(b.numel() * b.element_size() for name, b in model.named_buffers() if not name.startswith('teacher.'))
     assert found.step == 4 * numbers + images and found.steps == int(3e-4 * 2**30 / found.step) < ITERATIONS
     assert 0 <= found.state - 2 * 4 * numbers - buffers < 200, 'parameters, momentum, buffers, variances'
-    assert found.parts == -(-ITERATIONS // found.steps) and found.taken_again == (found.parts - 1) * found.steps
+    assert found.parts == -(-ITERATIONS // found.steps) and found.group == 2 and found.taken == 3
     log, = pathlib.Path(cfg.work_dir).glob('*/*.log')
     line = f'WARNING - Memory: to differentiate a round of {ITERATIONS} steps, {found.steps} are stored at a time'
     assert log.read_text().count(line) == 1
