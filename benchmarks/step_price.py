@@ -34,6 +34,8 @@ KINDS = {
     'pathways from covariances, plain teacher': ('equal', {**POINTWISE, **SLOW}),
     'pathways from covariances, teacher folded': ('equal', {**POINTWISE, **EXACT}),
     'pathways from covariances, fast teacher': ('equal', POINTWISE),
+    'forty pathways from covariances, fast teacher': (
+        'equal', dict(model__distiller__transforms=[dict(type='PointwiseTransform', name=f't{n}') for n in range(4)])),
     'pathways from maps, fast teacher': ('equal', {**POINTWISE, **MAPS}),
     'ConvAttention pathways, fast teacher': ('equal', {}),
 }
