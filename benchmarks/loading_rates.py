@@ -52,7 +52,7 @@ def ways(folder: pathlib.Path) -> dict:
                            pair='resnet34_resnet18_imagenet').train_dataloader.dataset.pipeline
     files = DATASETS.build(dict(type='mmpretrain.CustomDataset', data_root=str(folder / 'files'), pipeline=pipeline))
     shards = DATASETS.build(dict(type='ShardedImages', data_root=str(folder), data_files='train-*.parquet',
-                                 cache_dir=str(folder / 'cache'), pipeline=pipeline[1:]))
+                                 cache_dir=str(folder / 'cache'), pipeline=pipeline))
     decode = DATASETS.build(dict(type='mmpretrain.CustomDataset', data_root=str(folder / 'files'), pipeline=pipeline[:1]))
     paths = [decode.get_data_info(index)['img_path'] for index in range(len(decode))]
     on_tensors = v2.Compose([v2.RandomResizedCrop(224, antialias=True), v2.RandomHorizontalFlip()])

@@ -8,7 +8,6 @@ rounds of a full training, with batches of 256 images.
     python benchmarks/search_memory.py --batch 8
 """
 import argparse
-import math
 import tempfile
 import time
 
@@ -100,10 +99,10 @@ def main() -> None:
     images = SHAPE[0] * SHAPE[1] * SHAPE[2]
     step = found.step + (BATCH - args.batch) * images
     rows = []
-    least = Footprint(iterations, step, found.state, 4).least
-    for gigabytes in sorted((1, 4, 8, 16, math.ceil(least), 64)):
+    enough = Footprint(iterations, step, found.state, 4).enough
+    for gigabytes in sorted((1, 4, 8, 16, enough, 64)):
         round_of = Footprint(iterations, step, found.state, gigabytes)
-        rows.append([f'{gigabytes}', f'{round_of.steps}', f'{round_of.parts}', f'{round_of.states // round_of.state}',
+        rows.append([f'{gigabytes:g}', f'{round_of.steps}', f'{round_of.parts}', f'{round_of.states // round_of.state}',
                      f'{round_of.states / 1e9:.0f}', f'{round_of.taken}'])
     print(f'A round of a tenth of {EPOCHS} epochs on ImageNet, batches of {BATCH}: {iterations} steps, each of '
           f'{step / 1e6:.0f} MB\n')

@@ -41,8 +41,8 @@ class Footprint:
 
     @property
     def states(self) -> int:
-        """int: Bytes of the states in main memory at most."""
-        return self.state * (math.ceil(self.parts / self.group) + (self.group - 1 if self.parts > 1 else 0))
+        """int: Bytes of the states in main memory at most, that of the end of the round included."""
+        return self.state * (math.ceil(self.parts / self.group) + self.group - 1 + (self.parts > 1))
 
     @property
     def taken(self) -> int:
@@ -50,9 +50,12 @@ class Footprint:
         return 1 + (self.parts > 1) + (self.group > 1)
 
     @property
-    def least(self) -> float:
-        """float: ``memory`` in GiB from which on no step is taken a third time: sqrt(N step state)."""
-        return math.sqrt(self.iterations * self.step * self.state) / 2**30
+    def enough(self) -> float:
+        """float: ``memory`` in GiB, in two digits, with which no step is taken a third time: about sqrt(N step state)."""
+        memory = math.sqrt(self.iterations * self.step * self.state) / 2**30
+        while dataclasses.replace(self, memory=float(f'{memory:.2g}')).group > 1:
+            memory *= 1.02
+        return float(f'{memory:.2g}')
 
     @property
     def too_large(self) -> bool:
@@ -66,5 +69,5 @@ class Footprint:
             text += (f', and {self.states // self.state} states in main memory ({self.state / 1e6:.3g} MB each, '
                      f'{self.states / 1e9:.3g} GB in all); most steps are taken {["twice", "three times"][self.group > 1]}')
         if self.group > 1:
-            text += f', with memory={self.least:.2g} twice'
+            text += f', with memory={self.enough:g} twice'
         return text

@@ -1,7 +1,7 @@
 """One short training with given weights, which can be differentiated from its end to its start."""
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, ValuesView
 from typing import Any, Protocol
 
 import torch
@@ -130,8 +130,7 @@ class Round:
                                    for group in self.training.optimizer.param_groups])
         loss = self._take(iteration, batch, self.store)
         if self.store and self.footprint is None and self._stored.steps:
-            state = sum(t.numel() * t.element_size() for t in _tensors(self.training.state()))
-            self.footprint = Footprint(self.iterations, _bytes(self._stored.steps[-1]), state, self.memory)
+            self.footprint = self._measured(self._stored.steps[-1])
         self.diverged = self.training.any_process(~torch.isfinite(loss))
         return loss
 
@@ -139,7 +138,16 @@ class Round:
         weights = self.weights[iteration]
         if store:
             self._stored.store((iteration, batch), weights)
+        elif self.trajectory is not None:
+            self.trajectory.do_not_store()
         return self.training.take_step(iteration, batch, weights).detach()
+
+    def _measured(self, step: Step) -> Footprint:
+        """What a round stores, by its first step, before which most optimisers have no state yet."""
+        stored, optimizer = _bytes(step), self.training.optimizer
+        if not isinstance(optimizer, torch.optim.SGD):
+            stored += _size(optimizer.state.values()) - _size(step.before.states)
+        return Footprint(self.iterations, stored, _size(self.training.state()), self.memory)
 
     @property
     def _group(self) -> int:
@@ -255,10 +263,13 @@ def copied(state: Any) -> Any:
 
 def _bytes(step: Step) -> int:
     """Memory of a stored step."""
-    before, (_, batch) = step.before, step.batch
-    states = [value for state in before.states for value in state.values()]
-    return sum(t.numel() * t.element_size() for t in [*before.theta, *before.gradients, *states, *_tensors(batch)]
-               if isinstance(t, Tensor))
+    before = step.before
+    return _size([before.theta, before.gradients, before.states, step.batch])
+
+
+def _size(values: Any) -> int:
+    """Bytes of all tensors in tuples, lists and dicts."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(values))
 
 
 def _tensors(batch: Any) -> Iterator[Tensor]:
@@ -268,6 +279,6 @@ def _tensors(batch: Any) -> Iterator[Tensor]:
     elif isinstance(batch, dict):
         for value in batch.values():
             yield from _tensors(value)
-    elif isinstance(batch, (list, tuple)):
+    elif isinstance(batch, (list, tuple, ValuesView)):
         for value in batch:
             yield from _tensors(value)

@@ -100,12 +100,12 @@ class RoundSearch:
         loss = _mean(self._losses)
         followed = len(self._gradients) == self.repeats and searcher.wants_gradient(trial, loss)
         self.tell(trial, loss, torch.stack(self._gradients).mean(0) if followed else None)
-        self._losses, self._gradients = [], []
         return loss
 
     def tell(self, trial: Trial, loss: float, gradient: Tensor | None = None) -> None:
         """Tell the searcher the result of a trial, which may have been trained elsewhere; as :meth:`Searcher.tell`."""
         self._trial, self.gradient = trial, gradient
+        self._losses, self._gradients = [], []
         self.searcher.tell(trial, loss, gradient)
 
     def _gradient(self, derivatives: Tensor) -> Tensor:

@@ -72,7 +72,11 @@ class Trajectory:
 
     def store(self, batch: Any, weights: Tensor) -> None:
         """Store the optimiser's next step; one that a loss scaler skips changes nothing and is not stored."""
-        self._next = batch, weights.detach().clone()
+        self._next = _moved(batch, 'cpu') if self.on_host else batch, weights.detach().clone()
+
+    def do_not_store(self) -> None:
+        """Do not store the optimiser's next step."""
+        self._next = None
 
     def _before_step(self, optimizer, args, kwargs) -> None:
         if self._next is not None:
@@ -133,7 +137,8 @@ class Trajectory:
         theta = [p.requires_grad_() for p in before.theta]
         weights = step.weights.clone().requires_grad_()
         with torch.enable_grad(), twice_differentiable():
-            loss = training_loss(dict(zip(self.parameters, theta)), weights, step.batch)
+            batch = _moved(step.batch, theta[0].device) if self.on_host else step.batch
+            loss = training_loss(dict(zip(self.parameters, theta)), weights, batch)
             gradients = torch.autograd.grad(loss, theta, create_graph=True, allow_unused=True)
             through = transposed(self.optimizer, before, self.a, self.b)
             reached = [(g * c).sum() for g, c in zip(gradients, through.gradients) if g is not None]
@@ -148,3 +153,12 @@ class Trajectory:
     def close(self) -> None:
         """Leave the optimiser as it was."""
         self._handle.remove()
+
+
+def _moved(batch: Any, device: Any) -> Any:
+    """A batch of tuples, lists and dicts with all its tensors on a device."""
+    if isinstance(batch, Tensor):
+        return batch.to(device)
+    if isinstance(batch, dict):
+        return {key: _moved(value, device) for key, value in batch.items()}
+    return type(batch)(_moved(value, device) for value in batch) if isinstance(batch, (list, tuple)) else batch

@@ -1,8 +1,10 @@
 """Calls that the nodes of a Ray cluster execute."""
 import concurrent.futures as futures
+import contextlib
 import dataclasses
 import logging
 import os
+import pathlib
 import socket
 import uuid
 from collections.abc import Callable
@@ -19,7 +21,7 @@ from .outcome import Outcome
 
 RETRIES = 3  # of a call whose process or node was lost
 CACHED = 6  # data sets in the memory of a process: training and test images, complete and as the parts of a trial
-PROBE_SECONDS, KNOCK_SECONDS = 120, 10
+PROBE_SECONDS, KNOCK_SECONDS, WAIT_SECONDS = 120, 10, 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,13 +90,17 @@ class RayPool:
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             raise ConfigError(f"address='{address}': no Ray cluster can be reached ({first_line(error)}); start one by "
                               "`ray start --head`, or give 'local' or '<host>:<port>'") from error
+        self._mark, content = os.path.join(self._shared, '.cluster'), uuid.uuid4().hex
+        with open(self._mark, 'w') as file:  # a node may have a separate folder at the same path
+            file.write(content)
+        self._needed = os.getcwd(), self._mark, content, _versions()
         try:
             self._gpus = self._options.gpus
             if self._gpus is None:
                 self._gpus = min(1, int(self._ray.cluster_resources().get('GPU', 0)))
             self._check_nodes()
         except BaseException:
-            self._ray.shutdown()
+            self.__exit__(None)
             raise
         needs = dict(num_cpus=self._options.cpus, num_gpus=self._gpus, max_retries=RETRIES)
         if self._options.memory is not None:
@@ -106,6 +112,8 @@ class RayPool:
         for reference in self._running.values():
             self._ray.cancel(reference, force=True)
         self._ray.shutdown()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._mark)
 
     @property
     def room(self) -> int:
@@ -127,14 +135,18 @@ class RayPool:
 
     def submit(self, function: Callable, *args: Any) -> futures.Future:
         """Let a node execute a call; returns its handle."""
-        reference = self._execute.remote(function, args, os.getcwd(), self._options.cpus)
+        reference = self._execute.remote(function, args, self._needed, self._options.cpus)
         future = reference.future()
         self._running[future] = reference
         return future
 
     def wait(self) -> list[tuple[futures.Future, Outcome]]:
-        """Wait until at least one call has ended, and return all that have."""
-        done = futures.wait(self._running, return_when=futures.FIRST_COMPLETED).done
+        """Wait until at least one call has ended, or for some seconds, after which there may be room for more calls.
+
+        Returns:
+            list[tuple]: Handle and outcome of all calls that have ended.
+        """
+        done = futures.wait(self._running, WAIT_SECONDS, futures.FIRST_COMPLETED).done
         for future in done:
             del self._running[future]
         return [(future, self._outcome(future)) for future in done]
@@ -159,20 +171,15 @@ class RayPool:
                 ('CPU', 1, 'cores'), ('GPU', 1, 'GPUs'), ('memory', 2**30, 'GiB'))) for node in nodes)
             raise ConfigError(f'no node of the Ray cluster has room for a training with cpus={self._options.cpus}, '
                               f'gpus={self._gpus:g} and memory={self._options.memory}; they have: {has}')
-        mark = os.path.join(self._shared, f'.{uuid.uuid4().hex}')  # a node may have a separate folder at the same path
-        with open(mark, 'w'):
-            pass
         try:
             on = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
             probe = self._ray.remote(num_cpus=0, max_retries=0)(_problem)
             found = [probe.options(scheduling_strategy=on(node['NodeID'], soft=False)).remote(
-                os.getcwd(), mark, _versions()) for node in nodes if node['Resources'].get('CPU')]
+                *self._needed) for node in nodes if node['Resources'].get('CPU')]
             problems = [self._answer(reference) for reference in found]
         except self._ray.exceptions.RayError as error:
             raise ConfigError(f'a node of the Ray cluster cannot be used: {_reason(error)}; all nodes need distpro_mm[mm] '
                               'and the same versions of Python and Ray') from error
-        finally:
-            os.unlink(mark)
         problem = next(filter(None, problems), None)
         if problem:
             raise ConfigError(problem)
@@ -202,21 +209,24 @@ def _versions() -> dict[str, str]:
     return {'distpro_mm': __version__, 'torch': torch.__version__}
 
 
-def _problem(folder: str, mark: str, versions: dict[str, str]) -> str | None:
+def _problem(folder: str, mark: str, content: str, versions: dict[str, str]) -> str | None:
     """Why calls cannot run on this node; None if they can."""
     work_dir = os.path.dirname(mark)
     problems = [f"does not see '{path}': the current folder and the work_dir must be on a disk that all nodes share, at the "
                 'same path' for path in (folder, work_dir) if not os.path.isdir(path)]
-    if not os.path.exists(mark):
+    if not os.path.exists(mark) or pathlib.Path(mark).read_text() != content:
         problems.append(f"has another folder at '{work_dir}': the work_dir must be on a disk that all nodes share")
     problems += [f'has {name} {_versions()[name]} and not {wanted}: install the same version everywhere'
                  for name, wanted in versions.items() if _versions()[name] != wanted]
     return f"node '{socket.gethostname()}' of the Ray cluster {problems[0]}" if problems else None
 
 
-def _execute(function: Callable, args: tuple, folder: str, threads: int) -> Any:
-    """A call in a process of a node."""
-    os.chdir(folder)
+def _execute(function: Callable, args: tuple, needed: tuple, threads: int) -> Any:
+    """A call in a process of a node, which may have joined after the check at the start."""
+    problem = _problem(*needed)
+    if problem:
+        raise ConfigError(problem)
+    os.chdir(needed[0])
     torch.set_num_threads(threads)
     cache_images(CACHED)
     return function(*args)

@@ -24,10 +24,12 @@ def test_an_address_where_nothing_listens_is_refused_at_once(tmp_path):
 def test_a_node_that_does_not_share_the_disk_says_so(tmp_path):
     mark = tmp_path / 'work' / 'mark'
     folder = str(tmp_path)
-    assert f"does not see '{mark.parent}'" in _problem(folder, str(mark), _versions())
+    assert f"does not see '{mark.parent}'" in _problem(folder, str(mark), 'this one', _versions())
     mark.parent.mkdir()
-    assert f"has another folder at '{mark.parent}'" in _problem(folder, str(mark), _versions())
-    mark.touch()
-    assert _problem(folder, str(mark), _versions()) is None
-    assert f"does not see '{folder}/code'" in _problem(f'{folder}/code', str(mark), _versions())
-    assert 'has torch ' in _problem(folder, str(mark), {'torch': '1.0'})
+    assert f"has another folder at '{mark.parent}'" in _problem(folder, str(mark), 'this one', _versions())
+    mark.write_text('another one')
+    assert f"has another folder at '{mark.parent}'" in _problem(folder, str(mark), 'this one', _versions())
+    mark.write_text('this one')
+    assert _problem(folder, str(mark), 'this one', _versions()) is None
+    assert f"does not see '{folder}/code'" in _problem(f'{folder}/code', str(mark), 'this one', _versions())
+    assert 'has torch ' in _problem(folder, str(mark), 'this one', {'torch': '1.0'})

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from mmengine.hooks import Hook
 from mmpretrain.registry import DATASETS
+from torch.utils.data import DataLoader
 
 from distpro_mm.datasets import image_ids
 from distpro_mm.engine.launch import build_trainer
@@ -16,7 +17,8 @@ from distpro_mm.errors import ConfigError
 hf = pytest.importorskip('datasets')
 pytestmark = pytest.mark.long  # the extra shards is installed for these tests
 SHARDS, IN_EACH = 3, 20
-PACK = [dict(type='mmpretrain.PackInputs', meta_keys=())]
+LOAD = [dict(type='LoadImageFromFile')]
+PACK = [*LOAD, dict(type='mmpretrain.PackInputs', meta_keys=())]
 
 
 @pytest.fixture(scope='module')
@@ -53,7 +55,7 @@ def sharded(images, files, **options):
 def test_images_and_labels_are_those_of_the_folder(images, files):
     found = DATASETS.build(sharded(images, files))
     folder = DATASETS.build(dict(type='mmpretrain.CustomDataset', data_root=str(images / 'folder'),
-                                 pipeline=[dict(type='LoadImageFromFile'), *PACK]))
+                                 pipeline=PACK))
     by_name = {os.path.basename(info['img_path']): index
                for index, info in ((index, folder.get_data_info(index)) for index in range(len(folder)))}
     assert len(found) == len(folder) == SHARDS * IN_EACH
@@ -66,17 +68,38 @@ def test_images_and_labels_are_those_of_the_folder(images, files):
         assert found.metainfo['classes'] == ('cat', 'dog', 'hen')
 
 
-def test_each_image_is_told_from_all_others_also_of_other_shards(images):
-    both, first = (DATASETS.build(sharded(images, files)) for files in ('train-*.tar', 'train-0.tar'))
-    again = DATASETS.build(sharded(images, ['train-0.tar', 'train-1.tar', 'train-2.tar']))
-    found, alone, same = image_ids(both, first, again)
-    assert len(set(found)) == len(both) and list(found) == list(same) and not set(found) & set(alone)
+@pytest.mark.parametrize('ending', ['tar', 'parquet'])
+def test_an_image_is_the_same_in_every_list_of_shards(images, ending):
+    def listed(*files):
+        return DATASETS.build(sharded(images, [f'{name}.{ending}' for name in files]))
+
+    both, first, other = listed('train-*'), listed('train-1', 'train-0'), listed('train-*', 'train-0')
+    found, some, again = image_ids(both, first, other)
+    assert len(set(found)) == len(both) == len(other) == SHARDS * IN_EACH and list(found) == list(again)
+    assert list(some) == [*found[IN_EACH:2 * IN_EACH], *found[:IN_EACH]]
+    assert (first[0]['inputs'] == both[IN_EACH]['inputs']).all()
+
+
+def test_a_held_out_shard_that_is_trained_on_is_refused(images, make_config):
+    cfg = make_config('whole_run', 'both')
+    cfg.train_dataloader.dataset = sharded(images, 'train-*.tar')
+    cfg.train_cfg.held_out_dataloader = dict(cfg.train_dataloader, dataset=sharded(images, 'train-0.tar'))
+    with pytest.raises(ConfigError, match='held_out_dataloader'):
+        build_trainer(cfg).train()
+
+
+def test_a_worker_that_is_started_by_spawn_reads_them(images):
+    loader = DataLoader(DATASETS.build(sharded(images, 'train-*.parquet')), 20, num_workers=1, collate_fn=list,
+                        multiprocessing_context='spawn')
+    assert [len(batch) for batch in loader] == [20, 20, 20]
 
 
 @pytest.mark.parametrize('options, message', [
     (dict(data_files='test-*.tar'), r"ShardedImages.data_files: there is no file '.*test-\*.tar'"),
     (dict(data_files=['train-0.tar', 'train-0.parquet']), 'the files end in .parquet, .tar, and must all end in'),
     (dict(data_files=[]), r'ShardedImages.data_files=\[\] must be one file name or several'),
+    (dict(ann_file='train.txt'), 'ShardedImages.ann_file: the labels are a column of the shards; name it by label'),
+    (dict(label='picture', image='picture'), "ShardedImages.label='picture': .* is not a class number; give a column"),
     (dict(image='pictures'), r"ShardedImages.image='pictures' \(nearest: picture\): the shards have picture, label"),
     (dict(label='class'), "ShardedImages.label='class': the shards have picture, label")])
 def test_what_is_not_there_is_named(images, options, message):
@@ -95,7 +118,7 @@ def test_a_search_on_shards_holds_images_out_shuffles_and_resumes(images, make_c
         cfg = make_config('whole_run', name)
         cfg.train_dataloader.num_workers = workers
         cfg.train_dataloader.dataset = sharded(images, files, pipeline=[
-            dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')])
+            *LOAD, dict(type='RandomFlip', prob=0.5), dict(type='PackInputs')])
         cfg.data_preprocessor = dict(type='mmpretrain.ClsDataPreprocessor', mean=[127] * 3, std=[64] * 3, num_classes=10)
         cfg.model.architecture.backbone.in_channels, cfg.model.input_shape = 3, (3, 8, 8)
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None

@@ -7,6 +7,7 @@ import time
 
 from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size
+from mmengine.hooks import CheckpointHook
 from mmengine.utils import import_modules_from_strings
 from mmrazor.registry import HOOKS, LOOPS
 from torch import Tensor
@@ -34,7 +35,8 @@ class RaySearchLoop(DistProSearchLoop):
     The result is that of :class:`DistProSearchLoop`, to the last bit if all machines compute alike. How many trials may be
     open is up to the strategy: the references and the first level, then any number with 'RandomSearcher', a generation with
     'CMAESSearcher', and one with 'RpropSearcher', whose steps depend on one another. A trial whose node is lost is trained
-    again. Each leaves its log in ``work_dir/trials/<number>``. This process trains nothing, so it validates nothing.
+    again. Each leaves its log in ``work_dir/trials/<number>``. This process takes a single step, to find what cannot be
+    differentiated and to measure the teacher's features, so it validates nothing.
 
     Args:
         runner (Runner): The runner.
@@ -57,6 +59,13 @@ class RaySearchLoop(DistProSearchLoop):
             self._options = RayOptions(**ray)
         super().__init__(runner, dataloader, max_epochs, **kwargs)
 
+    def start(self) -> None:
+        """Make ready; checkpoints are written after trials, as nothing is iterated here."""
+        super().start()
+        for hook in self.runner.hooks:
+            if isinstance(hook, CheckpointHook):
+                hook.by_epoch, hook.interval = True, self.epochs
+
     def _expect_another_round(self) -> None:
         super()._expect_another_round()
         self.val_begin = math.inf
@@ -76,9 +85,10 @@ class RaySearchLoop(DistProSearchLoop):
             seed_all(self.runner.seed, get_rank(), 0)
             self.try_step(next(iter(start_at(self.dataloader, 0, 0))))
         self.search.remember()
-        while self._pool.free and not self.searcher.waits and (trial := self.searcher.ask()) is not None:
-            self._running[self._pool.submit(train_trial, *self._task(trial))] = trial
-        self._ended = self._ended or self._pool.wait()
+        while not self._ended:
+            while self._pool.free and not self.searcher.waits and (trial := self.searcher.ask()) is not None:
+                self._running[self._pool.submit(train_trial, *self._task(trial))] = trial
+            self._ended = self._pool.wait()
         handle, outcome = self._ended.pop(0)
         if outcome.error is not None:
             raise outcome.error
