@@ -105,7 +105,7 @@ def test_the_footprint_has_room_for_its_steps_and_few_states(iterations, memory)
 
 @pytest.mark.parametrize('kind, factor', [('SGD', 1), ('AdamW', 4)])
 def test_the_footprint_is_that_of_the_steps_in_memory(make_config, monkeypatch, kind, factor):
-    """AdamW's steps have a gradient and two moments beside the parameters, and before the first step no moments."""
+    """AdamW's steps have a gradient and two averages beside the parameters, and the first step no averages yet."""
     most, take = [], Round._take
 
     def counting(current, *args):
