@@ -1,4 +1,5 @@
 """Searches whose trials run on the nodes of a Ray cluster: node processes of this machine, of which one is killed."""
+import copy
 import json
 import os
 import pathlib
@@ -6,9 +7,12 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
 from distpro_mm.engine.launch import build_trainer
+from distpro_mm.engine.loops import ray_search_loop
+from distpro_mm.engine.outcome import Outcome
 from distpro_mm.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -65,6 +69,47 @@ def test_a_search_on_a_cluster_is_the_same_also_after_a_kill_and_a_lost_node(opt
     assert 0 < len(done) < 7 and 'Trials: 2 at a time on 3 nodes of a Ray cluster, with 1 core each' in printed
     assert 'resumed epoch' in printed
     assert process(tmp_path / 'spread') == process(tmp_path / 'alone')
+
+
+class SameProcess:
+    """A pool with room for three calls, of which each is executed at once in this process; the last one ends first."""
+
+    def __init__(self, *args):
+        self.running = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        pass
+
+    @property
+    def free(self):
+        return 3 - len(self.running)
+
+    def submit(self, function, *args):
+        self.running.append((object(), Outcome(function(*copy.deepcopy(args)))))
+        return self.running[-1][0]
+
+    def wait(self):
+        return [self.running.pop()]
+
+
+def test_trials_that_end_in_another_order_give_the_same_process_and_leave_checkpoints(make_config, monkeypatch):
+    def searched(name, **options):
+        cfg = make_config('whole_run', name, train_cfg__rounds=4, train_cfg__searcher=dict(type='RandomSearcher'),
+                          train_cfg__references=['student'], train_cfg__max_divisions=1, train_cfg__max_epochs=1,
+                          train_cfg__initial_bump=3, **options)
+        cfg.default_hooks.checkpoint = dict(type='mmrazor.AtomicCheckpointHook', interval=3, by_epoch=False)
+        runner = build_trainer(cfg)
+        runner.train()
+        return runner.train_loop.process(), list(pathlib.Path(cfg.work_dir).glob('*_*.pth'))
+
+    monkeypatch.setattr(ray_search_loop, 'RayPool', SameProcess)
+    process, _ = searched('alone')
+    spread, checkpoints = searched('spread', train_cfg__type='mmrazor.RaySearchLoop')
+    assert np.array_equal(process.alpha, spread.alpha) and process.origin['trials'] == spread.origin['trials']
+    assert len(checkpoints) == len(process.origin['trials'])
 
 
 @pytest.mark.parametrize('ray, message', [
