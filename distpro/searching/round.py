@@ -80,7 +80,8 @@ class Round:
                  max_growth: float = 2.0, memory_on: str = 'device') -> None:
         check_choice('differentiates', differentiates, FLAG)
         check_choice('memory_on', memory_on, MEMORIES)
-        self.memory_on, self.footprint = memory_on, None
+        self.memory_on = memory_on
+        self.footprint: Footprint | None = None
         self.training, self.iterations = training, iterations
         self.memory, self.max_growth = memory, max_growth
         self.differentiates, self.diverged = differentiates, False
