@@ -69,13 +69,13 @@ class StepSnapshot:
 
     def on(self, parameters: Sequence[nn.Parameter]) -> 'StepSnapshot':
         """A copy with all tensors on the devices of the parameters; those that are there are not copied."""
-        moved = copy.copy(self)
+        there = copy.copy(self)
         places = [p.device for p in parameters]
-        moved.theta = [_moved(theta, place) for theta, place in zip(self.theta, places)]
-        moved.gradients = [_moved(gradient, place) for gradient, place in zip(self.gradients, places)]
-        moved.states = [{key: _moved(value, place) if key not in COUNTERS else value for key, value in state.items()}
+        there.theta = [moved(theta, place) for theta, place in zip(self.theta, places)]
+        there.gradients = [moved(gradient, place) for gradient, place in zip(self.gradients, places)]
+        there.states = [{key: moved(value, place) if key not in COUNTERS else value for key, value in state.items()}
                         for state, place in zip(self.states, places)]
-        return moved
+        return there
 
 
 def _stored(tensor: Tensor, on_host: bool) -> Tensor:
@@ -85,8 +85,13 @@ def _stored(tensor: Tensor, on_host: bool) -> Tensor:
     return copied.copy_(tensor.detach(), non_blocking=True)  # in the order of the GPU's work, which is read back likewise
 
 
-def _moved(value: Any, place: torch.device) -> Any:
-    return value.to(place, non_blocking=True) if isinstance(value, Tensor) else value
+def moved(values: Any, device: torch.device | str) -> Any:
+    """Tuples, lists and dicts with all their tensors on a device; what is no tensor stays."""
+    if isinstance(values, Tensor):
+        return values.to(device, non_blocking=torch.device(device).type != 'cpu')
+    if isinstance(values, dict):
+        return {key: moved(value, device) for key, value in values.items()}
+    return type(values)(moved(value, device) for value in values) if isinstance(values, (list, tuple)) else values
 
 
 class Transposed(NamedTuple):

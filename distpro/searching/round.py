@@ -156,8 +156,7 @@ class Round:
         return 1 if self.footprint is None else self.footprint.group
 
     def _full(self) -> bool:
-        steps = self._stored.steps
-        return bool(steps) and (len(steps) + 1) * _bytes(steps[-1]) > self.memory * 2**30
+        return self.footprint is not None and len(self._stored.steps) >= self.footprint.steps
 
     def measure(self) -> float:
         """float: The held-out loss; NaN if the round has diverged. It is where :meth:`derivatives` begins."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import FLAG, check_choice
-from .optimizer_step import State, StepSnapshot, check_differentiable, transposed
+from .optimizer_step import State, StepSnapshot, check_differentiable, moved, transposed
 from .second_derivative import twice_differentiable
 
 
@@ -72,7 +72,7 @@ class Trajectory:
 
     def store(self, batch: Any, weights: Tensor) -> None:
         """Store the optimiser's next step; one that a loss scaler skips changes nothing and is not stored."""
-        self._next = _moved(batch, 'cpu') if self.on_host else batch, weights.detach().clone()
+        self._next = moved(batch, 'cpu') if self.on_host else batch, weights.detach().clone()
 
     def do_not_store(self) -> None:
         """Do not store the optimiser's next step."""
@@ -137,7 +137,7 @@ class Trajectory:
         theta = [p.requires_grad_() for p in before.theta]
         weights = step.weights.clone().requires_grad_()
         with torch.enable_grad(), twice_differentiable():
-            batch = _moved(step.batch, theta[0].device) if self.on_host else step.batch
+            batch = moved(step.batch, theta[0].device) if self.on_host else step.batch
             loss = training_loss(dict(zip(self.parameters, theta)), weights, batch)
             gradients = torch.autograd.grad(loss, theta, create_graph=True, allow_unused=True)
             through = transposed(self.optimizer, before, self.a, self.b)
@@ -153,12 +153,3 @@ class Trajectory:
     def close(self) -> None:
         """Leave the optimiser as it was."""
         self._handle.remove()
-
-
-def _moved(batch: Any, device: Any) -> Any:
-    """A batch of tuples, lists and dicts with all its tensors on a device."""
-    if isinstance(batch, Tensor):
-        return batch.to(device)
-    if isinstance(batch, dict):
-        return {key: _moved(value, device) for key, value in batch.items()}
-    return type(batch)(_moved(value, device) for value in batch) if isinstance(batch, (list, tuple)) else batch

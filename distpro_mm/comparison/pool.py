@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import torch
 
-from ..datasets import cache_images
+from ..datasets import CACHED, cache_images
 from ..engine.outcome import Outcome
 from ..errors import ConfigError
 
@@ -96,7 +96,7 @@ def _start_worker(threads: int, worker: int) -> None:
     torch.set_num_threads(threads)
     if torch.cuda.is_available():
         torch.cuda.set_device(worker % torch.cuda.device_count())
-    cache_images(6)  # training and test images, as a whole and as the parts of a trial
+    cache_images(CACHED)
 
 
 def _end_with(parent: multiprocessing.Process) -> None:

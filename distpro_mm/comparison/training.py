@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from mmengine.config import Config
 from mmengine.hooks import Hook
-from mmengine.utils import import_modules_from_strings
 from mmrazor.registry import HOOKS, LOOPS
 
 from distpro.files import atomic_write
 
 from ..config_types import is_a
 from ..datasets import seed_all
+from ..engine.config_file import passed_config
 from ..engine.hooks import ProcessRecordHook
 from ..engine.launch import build_model, build_trainer, evaluate_student
 from ..engine.search import Search
@@ -117,8 +117,7 @@ def train_job(job: Job) -> dict:
         None if there was one), 'epochs', 'iterations', 'seconds', 'compute' (seconds of all cores, or of the GPU; NaN for
         a training that only had to be evaluated), 'after' (the stage that it needs) and 'key'.
     """
-    cfg = Config(job.config._cfg_dict.to_dict(), filename=job.config.filename)
-    import_modules_from_strings(**(cfg.get('custom_imports') or dict(imports=None)))  # a worker has not read the file
+    cfg = passed_config(job.config._cfg_dict.to_dict(), job.config.filename)
     os.makedirs(cfg.work_dir, exist_ok=True)
     cfg.experiment_name = f'{job.name}_{job.seed}_{time.time_ns()}'
     with open(os.path.join(cfg.work_dir, 'run.log'), 'a') as log, contextlib.redirect_stdout(log), \

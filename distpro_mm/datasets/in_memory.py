@@ -14,6 +14,7 @@ from .image_identity import inside
 from .loading import load_image, preserve_loading_state, seed_loading, watch_random_state
 
 TRIED = 32  # images that are loaded twice if loading draws no random numbers
+CACHED = 6  # data sets of a process that trains one job after another: training and test images, complete and in parts
 
 
 @FUNCTIONS.register_module()

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 from distpro.errors import first_line
 from distpro.files import nearest_path
@@ -60,6 +61,21 @@ def load_config(path: str, options: dict | None = None, pair: str | None = None)
     expand_hub_models(cfg)
     if cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('work_dirs', cfg.get('pair', ''), os.path.splitext(os.path.basename(path))[0])
+    return cfg
+
+
+def passed_config(entries: dict, filename: str | None) -> Config:
+    """A config that another process has read; imports the modules that it names.
+
+    Args:
+        entries (dict): Its entries.
+        filename (str, optional): The file that they were read from.
+
+    Returns:
+        Config: The config.
+    """
+    cfg = Config(entries, filename=filename)
+    import_modules_from_strings(**(cfg.get('custom_imports') or dict(imports=None)))
     return cfg
 
 

@@ -15,12 +15,11 @@ import torch
 from distpro.checks import check_number, check_that, check_whole
 from distpro.errors import first_line
 
-from ..datasets import cache_images
+from ..datasets import CACHED, cache_images
 from ..errors import ConfigError, TrainingError
 from .outcome import Outcome
 
 RETRIES = 3  # of a call whose process or node was lost
-CACHED = 6  # data sets in the memory of a process: training and test images, complete and as the parts of a trial
 PROBE_SECONDS, KNOCK_SECONDS, WAIT_SECONDS = 120, 10, 5
 
 

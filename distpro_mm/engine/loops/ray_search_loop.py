@@ -5,10 +5,8 @@ import math
 import os
 import time
 
-from mmengine.config import Config
 from mmengine.dist import get_rank, get_world_size
 from mmengine.hooks import CheckpointHook
-from mmengine.utils import import_modules_from_strings
 from mmrazor.registry import HOOKS, LOOPS
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -20,6 +18,7 @@ from distpro.searching import Trial
 from ...config_types import is_a
 from ...datasets import seed_all
 from ...errors import ConfigError
+from ..config_file import passed_config
 from ..hooks import ProcessRecordHook
 from ..ray_pool import RayOptions, RayPool
 from .distpro_search_loop import DistProSearchLoop
@@ -158,8 +157,7 @@ def train_trial(cfg: dict, filename: str | None, state: dict) -> tuple[float, Te
         TrainingError: If the student diverges without a teacher.
     """
     from ..launch import build_trainer  # which imports the loops
-    import_modules_from_strings(**(cfg.get('custom_imports') or dict(imports=None)))  # a node has not read the file
-    runner = build_trainer(Config(cfg, filename=filename), report=False)
+    runner = build_trainer(passed_config(cfg, filename), report=False)
     loop = runner.train_loop
     loop.load_state_dict(state)
     runner.train()
