@@ -166,8 +166,8 @@ class RayPool:
         """Refuse a cluster that a call would not run on."""
         nodes = self._nodes()
         if not self.room:
-            has = '; '.join(', '.join(f'{node["Resources"].get(name, 0) / unit:g} {word}' for name, unit, word in (
-                ('CPU', 1, 'cores'), ('GPU', 1, 'GPUs'), ('memory', 2**30, 'GiB'))) for node in nodes)
+            has = '; '.join(sorted(', '.join(f'{node["Resources"].get(name, 0) / unit:g} {word}' for name, unit, word in (
+                ('CPU', 1, 'cores'), ('GPU', 1, 'GPUs'), ('memory', 2**30, 'GiB'))) for node in nodes))  # Ray has no order
             raise ConfigError(f'no node of the Ray cluster has room for a training with cpus={self._options.cpus}, '
                               f'gpus={self._gpus:g} and memory={self._options.memory}; they have: {has}')
         try:
