@@ -1,5 +1,7 @@
 """Student, KD, equal weights, ramp and DistPro at their defaults, on different settings.
 
+'general' replays the average of the package's other processes; 'refined' a search that starts from it, with one refinement.
+
 ``python benchmarks/settings/run.py`` trains all unfinished runs and prints the table. Settings for choosing defaults are
 measured on images of neither the training nor the test set. The other settings are measured on their test set.
 """
@@ -30,7 +32,8 @@ from distpro.process import DistillationProcess, average_processes, load_process
 from distpro_mm.errors import NotLearnedError, TrainingError  # noqa: E402
 from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
 
-METHODS = ('student', 'kd', 'equal', 'ramp', 'general', 'distpro')
+METHODS = ('student', 'kd', 'equal', 'ramp', 'general', 'refined', 'distpro')
+SEARCHES = dict(distpro='search', refined='refinement')  # methods that replay the process of a search
 SEEDS = (0, 1, 2)
 RAMP = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))
 ABOVE_CHANCE = 1.2  # times the chance level counts as chance level
@@ -83,9 +86,12 @@ class Bench:
                                 setting.teacher_part if method == 'teacher' else 'train')
         optimizer, epochs, train_cfg = setting.optimizer, setting.epochs, None
         if method == 'teacher':
-            optimizer, epochs = known.SGD if optimizer['type'] == 'AdamW' else optimizer, setting.teacher_epochs
-        elif method == 'search':
+            own = known.SGD if optimizer['type'] == 'AdamW' else optimizer
+            optimizer, epochs = setting.teacher_optimizer or own, setting.teacher_epochs
+        elif method in SEARCHES.values():
             train_cfg = dict(type='mmrazor.DistProSearchLoop', max_epochs=epochs)
+            if method == 'refinement':
+                train_cfg.update(initial=self.general, rounds=1)
             if self.scheduled:
                 train_cfg['scheduled'] = self.scheduled
         known.schedule(cfg, optimizer, epochs, train_cfg)
@@ -95,13 +101,17 @@ class Bench:
             cfg.model = known.plain_kd(setting, self.teacher_ckpt)
         else:
             cfg.model = known.distilled(setting, self.teacher_ckpt)
-            if method == 'general':  # as in configs/distpro/distill.py
+            if method in ('general', 'refinement', 'refined'):  # as in configs/distpro/distill.py
                 cfg.model.distiller.connections = 'nearest_depth'
         replay = dict(ramp=lambda: dict(process=RAMP), general=lambda: dict(process=self.general, transfer='by_depth'),
-                      distpro=lambda: dict(process=os.path.join(self.folder, 'process.json')))
+                      **{name: lambda: dict(process=self.process(SEARCHES[method])) for name in SEARCHES})
         if method in replay:
             cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', **replay[method]())]
         return cfg
+
+    def process(self, search: str) -> str:
+        """str: File of the process of a search."""
+        return os.path.join(self.folder, 'process.json' if search == 'search' else f'{search}.json')
 
     def key(self, method: str, seed: int, needs: str) -> str:
         """Hash of a run's config and of the results that it depends on."""
@@ -120,10 +130,10 @@ class Bench:
         """Results of teacher and search that a method depends on; None if one is missing or failed."""
         if method == 'student':
             return ''
-        needed = [results.get(name) for name in (('teacher', 'search') if method == 'distpro' else ('teacher', ))]
+        needed = [results.get(name) for name in ('teacher', *((SEARCHES[method], ) if method in SEARCHES else ()))]
         if any(result is None or result['failed'] is not None for result in needed):
             return None
-        process = _hash(self.general) if method == 'general' else ''
+        process = _hash(self.general) if method in ('general', 'refinement') else ''
         return ''.join(result['key'] + result.get('process', '') for result in needed) + process
 
     def run(self, method: str, seed: int, needs: str = '') -> dict:
@@ -144,9 +154,9 @@ class Bench:
         if method == 'teacher' and failed is None:
             torch.save(dict(state_dict=torch.load(os.path.join(cfg.work_dir, f'epoch_{self.setting.teacher_epochs}.pth'),
                                                   weights_only=False)['state_dict'], meta={}), self.teacher_ckpt)
-        if method == 'search' and failed is None:
-            shutil.copy(os.path.join(cfg.work_dir, 'process.json'), self.folder)
-            process = DistillationProcess.load(os.path.join(self.folder, 'process.json'))
+        if method in SEARCHES.values() and failed is None:
+            shutil.copy(os.path.join(cfg.work_dir, 'process.json'), self.process(method))
+            process = DistillationProcess.load(self.process(method))
             result['origin'] = {entry: process.origin[entry] for entry in ('trials', 'best', 'guessing')}
             result['pathways'] = len(process.names)
             result['process'] = hashlib.sha256(json.dumps(process.to_dict()).encode()).hexdigest()[:16]
@@ -159,11 +169,12 @@ class Bench:
         return result
 
     def needed(self) -> dict[str, dict]:
-        """Results of teacher and search, as far as they are finished."""
+        """Results of teacher and searches, as far as they are finished."""
         found = dict(teacher=self.done('teacher', 0, ''))
-        needs = self.needs('search', found)
-        if needs is not None:
-            found['search'] = self.done('search', self.seeds[0], needs)
+        for search in SEARCHES.values():
+            needs = self.needs(search, found)
+            if needs is not None:
+                found[search] = self.done(search, self.seeds[0], needs)
         return {name: result for name, result in found.items() if result is not None}
 
     def run_one(self, method: str, seed: int) -> None:
@@ -175,12 +186,14 @@ class Bench:
 
     def followers(self, method: str, methods=METHODS) -> list[tuple[str, int]]:
         """Method and seed of the runs that depend on this one (None: on no run), most expensive first."""
-        after: dict[str | None, list[str]] = {None: ['teacher', 'student'], 'search': ['distpro'],
-                                              'teacher': ['search', 'equal', 'ramp', 'general', 'kd']}
+        after: dict[str | None, list[str]] = {
+            None: ['teacher', 'student'], 'teacher': [*SEARCHES.values(), 'equal', 'ramp', 'general', 'kd'],
+            **{search: [name] for name, search in SEARCHES.items()}}
         runs = []
         for follower in after.get(method, []):
-            once = dict(teacher=0, search=self.seeds[0])
-            wanted = dict(teacher=True, search='distpro' in methods).get(follower, follower in methods)
+            once = dict(teacher=0, **dict.fromkeys(SEARCHES.values(), self.seeds[0]))
+            needed = dict(teacher=True, **{search: name in methods for name, search in SEARCHES.items()})
+            wanted = needed.get(follower, follower in methods)
             runs += [(follower, seed) for seed in ([once[follower]] if follower in once else self.seeds) if wanted]
         return runs
 

@@ -56,7 +56,8 @@ class Setting:
         epochs (int): Epochs of the student.
         teacher_epochs (int): Epochs of the teacher.
         batch_size (int): Images a step.
-        optimizer (dict): Optimiser of the student, and of the teacher unless it is AdamW.
+        optimizer (dict): Optimiser of the student.
+        teacher_optimizer (dict, optional): That of the teacher. Defaults to None: the student's, or SGD in place of AdamW.
         distiller (dict): Changes of the default distiller.
         teacher_part (str): Images that the teacher is trained on. Defaults to 'train'.
         library (str): Name of the package's process that was searched in this setting. Defaults to '': there is none.
@@ -71,6 +72,7 @@ class Setting:
     teacher_epochs: int
     batch_size: int
     optimizer: dict = dataclasses.field(default_factory=lambda: SGD)
+    teacher_optimizer: dict | None = None
     distiller: dict = dataclasses.field(default_factory=dict)
     teacher_part: str = 'train'
     library: str = ''
@@ -125,6 +127,12 @@ SETTINGS: dict[str, Setting] = dict(
     cifar12_wrn_adamw=Setting(
         **_cifar(12, 100, 50), teacher=WRN, student=RESNET8, epochs=4, batch_size=64, optimizer=ADAMW,
         distiller=TWO_TRANSFORMS, library='cifar100-12px/wrn-16-2-resnet8'),
+    shapes300_resnet_by_vit=Setting(
+        **{**_shapes(32, 300), 'teacher_epochs': 40}, teacher=VIT, student=resnet18(6), epochs=30, batch_size=32,
+        teacher_optimizer=ADAMW),
+    cifar32_resnet8=Setting(
+        **_cifar(32, 20, 150), teacher=RESNET20, student=RESNET8, epochs=6, batch_size=64, optimizer=SGD_HIGH,
+        library='cifar100-32px/resnet32x4-resnet8x4'),
     cifar12_shufflenet=Setting(
         **_cifar(12, 10, 150), teacher=RESNET14, student=SHUFFLENET, epochs=3, batch_size=16))
 

@@ -1,5 +1,5 @@
-# All pathways of DistPro with weights that rise over the training: a hand-tuned process.
-_base_ = './equal.py'
+# All pathways of DistPro, logits included, with weights that rise over the training: a hand-tuned process.
+_base_ = '../distpro/equal.py'
 custom_hooks = [
     dict(
         type='mmrazor.ProcessReplayHook',

@@ -83,19 +83,24 @@ class DistillationProcess:
             names (Sequence[str]): Names of the pathways [N].
             progress (Sequence[float]): Knots [K], in ascending order, as shares of the training in [0, 1].
             weights (Sequence or dict): Weights at the knots, >= 0: [K], the same for all pathways, or [K, N]; or a dict of
-                'features' and 'logits', each [K].
+                'features' and 'logits', each [K], or of the one that there are pathways of.
             unit (str): Unit of the weights, see :class:`Weighting`. Defaults to 'variance'.
             scheduled (dict[str, Sequence[float]], optional): As of the class. Defaults to None: nothing.
 
         Raises:
-            ProcessError: If the arguments do not fit together, or there are others.
+            ProcessError: If the arguments do not fit together, there are others, or pathways with a weight do not exist.
         """
+        parts = ['logits' if is_logits(name) else 'features' for name in names]
         try:
             if isinstance(weights, dict):
-                features, logits = np.array([weights['features'], weights['logits']], dtype=np.float64)
-                given = np.stack([logits if is_logits(name) else features for name in names], axis=1)
-                if len(weights) > 2:
+                by_part = {part: np.array(values, dtype=np.float64) for part, values in weights.items()}
+                if not set(by_part) <= {'features', 'logits'}:
                     raise KeyError(weights)
+                given = np.stack([by_part[part] for part in parts], axis=1)
+                for part in set(by_part) - set(parts):
+                    if by_part[part].any():
+                        raise ProcessError(f"weights['{part}']={weights[part]} is of no pathway: leave it out, or add "
+                                           f'pathways between {part}')
             else:
                 given = np.array(weights, dtype=np.float64)
             knots = np.array(progress, dtype=np.float64)

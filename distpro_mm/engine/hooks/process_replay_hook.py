@@ -11,6 +11,7 @@ from mmrazor.registry import HOOKS
 from distpro.checks import FLAG, MAX_SEED, check_choice, check_number, check_whole
 from distpro.errors import argument_prefix
 from distpro.pathways import PathwayGrid
+from distpro.pathways.names import is_logits
 from distpro.process import (
     ABLATIONS,
     TRANSFERS,
@@ -225,8 +226,10 @@ class ProcessReplayHook(Hook):
         if before is not None:
             listed = before.get('layers_are_listed', True)
             note = '' if listed else ' (in the order of its pathways, because its file does not list the layers)'
+            unused = '; its logits are not used: there is no pathway between logits (model.distiller.logits)'
             logger.info(f"Mapped '{osp.basename(self.process)}' by depth{note}: " + '; '.join(
-                f'{side} {", ".join(before["layers"][side])} to {", ".join(now[side])}' for side in now))
+                f'{side} {", ".join(before["layers"][side])} to {", ".join(now[side])}' for side in now)
+                + unused * (any(map(is_logits, before['pathways'])) and not grid.logit_indices))
         return process
 
 

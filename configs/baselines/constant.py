@@ -1,0 +1,9 @@
+# Pathways along the nearest depths, as with the process 'general', with two constant weights by hand: one of all features, and
+# one of the logits. A control of what the change over time is worth.
+_base_ = '../distpro/equal.py'
+model = dict(distiller=dict(connections='nearest_depth'))
+custom_hooks = [
+    dict(
+        type='mmrazor.ProcessReplayHook',
+        process=dict(unit='variance', progress=[0, 1], weights=dict(features=[30, 30], logits=[3, 3])))
+]
