@@ -42,6 +42,10 @@ benchmark = dict(
         kd_schedule=weighted('kd_schedule', 'distill_losses.loss_kl.loss_weight', 0.9, _base_.schedule, rates),
         equal=dict(
             config='../baselines/equal.py', options=_base_.pathways, grid={_base_.kd_weight: factors, **rates}),
+        constant=dict(
+            config='../baselines/constant.py', budgets=[1], grid=[
+                {'custom_hooks.0.process.weights': dict(features=[features] * 2, logits=[logits] * 2)}
+                for features in (10, 30, 100, 300) for logits in (1, 3, 10, 30)]),
         ramp=dict(  # hand-tuned schedules: from 3, a third of the best constant weight, up to one of four weights
             config='../baselines/ramp.py', options={**_base_.pathways, 'custom_hooks.0.process.unit': 'loss'},
             grid={'custom_hooks.0.process.weights': [[3, 5, 10], [3, 10, 30], [3, 17, 100], [3, 30, 300]], **rates}),

@@ -91,31 +91,26 @@ class DistillationProcess:
             ProcessError: If the arguments do not fit together, there are others, or pathways with a weight do not exist.
         """
         parts = ['logits' if is_logits(name) else 'features' for name in names]
+        by_part = weights if isinstance(weights, dict) else {}
         try:
-            if isinstance(weights, dict):
-                by_part = {part: np.array(values, dtype=np.float64) for part, values in weights.items()}
-                if not set(by_part) <= {'features', 'logits'}:
-                    raise KeyError(weights)
-                given = np.stack([by_part[part] for part in parts], axis=1)
-                for part in set(by_part) - set(parts):
-                    if by_part[part].any():
-                        raise ProcessError(f"weights['{part}']={weights[part]} is of no pathway: leave it out, or add "
-                                           f'pathways between {part}')
-            else:
-                given = np.array(weights, dtype=np.float64)
+            given = np.array([weights[part] for part in parts] if by_part else weights, dtype=np.float64)
+            given = given.T if by_part else given
             knots = np.array(progress, dtype=np.float64)
             fits = knots.ndim == 1 and knots.size and given.shape in (knots.shape, (len(knots), len(names)))
         except (TypeError, ValueError, KeyError, IndexError):
             fits = False
-        if unknown or not fits or not (np.isfinite(given) & (given >= 0)).all():
+        if unknown or set(by_part) - {'features', 'logits'} or not fits or not (np.isfinite(given) & (given >= 0)).all():
             keys = 'progress', 'weights', 'unit', 'scheduled'
             others = ''.join(f', {key}={value}{nearest(key, keys)}' for key, value in unknown.items())
-            for key in set(weights if isinstance(weights, dict) else ()) - {'features', 'logits'}:
+            for key in set(by_part) - {'features', 'logits'}:
                 others += f"; weights has '{key}'{nearest(str(key), ('features', 'logits'))}"
             raise ProcessError('a hand-tuned process has progress, K values in [0, 1], and weights of 0 or more: K '
                                "numbers, a dict of 'features' and 'logits' with K numbers each, or K lists of "
                                f'{len(names)} numbers, one for each pathway; got progress={progress}, weights={weights}'
                                f'{others}')
+        for part in set(by_part) - set(parts):
+            if np.any(weights[part]):
+                raise ProcessError(f"weights['{part}']={weights[part]} is of no pathway: leave it out, or add such pathways")
         given = np.broadcast_to(given.reshape(len(knots), -1), (len(knots), len(names)))
         return cls(names, Weighting('exponential', unit=unit), knots, log_weights(given), scheduled=scheduled)
 

@@ -165,10 +165,10 @@ def test_by_hand_the_weights_are_as_given():
 
 @pytest.mark.parametrize('given', [
     dict(), dict(progress=[0, 1]), dict(progress=[0, 1], weights=[1, 2, 3]), dict(progress=[0, 1], weights=[1, -1]),
-    dict(progress=[0, 1], weights=dict(features=[1, 2])),
-    dict(progress=[0, 1], weights=dict(features=[1], logits=[1, 2])),
-    dict(progress=[0, 1], weights=dict(features=[1, 2, 3], logits=[1, 2, 9])),
-    dict(progress=[0, 1], weights=dict(features=[1, 2], logits=[1, 2], others=[1, 2])),
+    dict(progress=[0, 1], weights=dict(logits=[0, 0])),
+    dict(progress=[0, 1], weights=dict(features=[1])),
+    dict(progress=[0, 1], weights=dict(features=[1, 2, 3])),
+    dict(progress=[0, 1], weights=dict(features=[1, 2], others=[1, 2])),
     dict(progress=[0, 1], weights=[1, float('nan')]), dict(progress=[0], weights=[[1, 2]]), dict(progress=0, weights=1),
     dict(progress=[0, 1], weights=['a', 'b']), dict(progress=[0, 0.5, 1], weights=[5]), dict(progress=[0, 1], weights=5),
     dict(progress=[0, 0.5, 1], weights=[[1, 2, 3, 4]]), dict(progress=[0, 'x'], weights=[1, 2]),
@@ -176,6 +176,24 @@ def test_by_hand_the_weights_are_as_given():
 def test_by_hand_what_does_not_fit_is_refused(given):
     with pytest.raises(ProcessError, match='a hand-tuned process has progress, K values in'):
         DistillationProcess.by_hand(NAMES, **given)
+
+
+@pytest.mark.parametrize('weights', [
+    dict(features=[1, 2]), dict(features=[1], logits=[1, 2]), dict(features=[1, 2, 3], logits=[1, 2, 9])])
+def test_by_hand_both_parts_need_weights_at_every_knot(weights):
+    with pytest.raises(ProcessError, match='a hand-tuned process has progress, K values in'):
+        DistillationProcess.by_hand([*NAMES, 'logits>logits:kl'], [0, 1], weights)
+
+
+def test_by_hand_weights_of_pathways_that_do_not_exist_are_refused():
+    with pytest.raises(ProcessError, match=r"weights\['logits'\]=\[0, 3\] is of no pathway: leave it out, or add"):
+        DistillationProcess.by_hand(NAMES, [0, 1], dict(features=[1, 2], logits=[0, 3]))
+    with pytest.raises(ProcessError, match=r"weights\['features'\]=\[1, 2\] is of no pathway"):
+        DistillationProcess.by_hand(['logits>logits:kl'], [0, 1], dict(features=[1, 2], logits=[0, 3]))
+    only = DistillationProcess.by_hand(NAMES, [0, 1], dict(features=[1, 2]))
+    assert np.allclose(only.weights, [[1] * 4, [2] * 4])
+    without = DistillationProcess.by_hand(NAMES, [0, 1], dict(features=[1, 2], logits=[0, 0]))
+    assert np.array_equal(without.weights, only.weights)
 
 
 def test_an_unknown_form_is_refused():
