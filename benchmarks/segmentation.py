@@ -1,9 +1,9 @@
 """Segmentation of composed CIFAR-100 images: student, KD, constant weights, ramp, 'general' and an own search, three seeds.
 
-``python benchmarks/segmentation.py`` trains all unfinished runs, with ``distpro`` in a loop of its own, and prints the table.
-Every image has two objects, CIFAR images of ten classes behind masks, on an image of ten other classes. The task is the class
-of each pixel. A larger network, which has seen ten times as many images, is the teacher. Weights of rivals are chosen on
-validation images; the table is of test images.
+``python benchmarks/segmentation.py`` trains all unfinished runs, in a loop of its own with ``distpro``, and prints the table.
+Every image has two objects, CIFAR images of ten classes behind masks, on an image of ten other classes. The task is to find
+the class of each pixel. The teacher is a larger network, which has seen ten times as many images. Weights of rivals are
+chosen on validation images; the table is of test images.
 """
 import argparse
 import functools
@@ -16,16 +16,16 @@ import time
 os.environ.setdefault('OMP_NUM_THREADS', '1')
 sys.path[:0] = [os.path.join(os.path.dirname(os.path.abspath(__file__)), 'settings')]
 
-import data  # noqa: E402
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 import torch.nn.functional as F  # noqa: E402
 from PIL import Image, ImageDraw  # noqa: E402
-from settings import CIFAR  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
+import data  # noqa: E402
 import distpro  # noqa: E402
 from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
+from settings import CIFAR  # noqa: E402
 
 SIDE, OBJECT, CLASSES = 32, 17, 11  # pixels of an image and of an object; ten classes and the background
 COUNTS = dict(train=400, val=300, test=1000, teacher=4000)
@@ -40,7 +40,7 @@ METHODS = ('student', 'kd', 'cwd', 'constant', 'ramp', 'general', 'distpro')
 
 
 def compose(images: np.ndarray, labels: np.ndarray, count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Images [count, 3, SIDE, SIDE] of deviation about 1, and classes of their pixels [count, SIDE, SIDE], 0 the background."""
+    """Images [count, 3, SIDE, SIDE] and the classes of their pixels [count, SIDE, SIDE], 0 for the background."""
     random = np.random.RandomState(seed)
     objects, backgrounds = np.flatnonzero(labels < 10), np.flatnonzero(labels >= 10)
     canvases, classes = np.empty((count, SIDE, SIDE, 3), np.uint8), np.zeros((count, SIDE, SIDE), np.int64)
@@ -62,7 +62,7 @@ def compose(images: np.ndarray, labels: np.ndarray, count: int, seed: int) -> tu
 
 @functools.cache
 def part(name: str) -> tuple[Tensor, Tensor]:
-    """Images and classes of a part of :data:`COUNTS`; validation and test images are of CIFAR images that no other part has."""
+    """Images and classes of a part of :data:`COUNTS`. Validation and test are of CIFAR images that no other part has."""
     parts = data.make_cifar(CIFAR, 32, 20, 400)
     return compose(*parts.get(name, parts['train']), COUNTS[name], list(COUNTS).index(name))
 
