@@ -1,6 +1,6 @@
 """Segmentation of composed CIFAR-100 images: student, KD, constant weights, ramp, 'general' and an own search, three seeds.
 
-``python benchmarks/segmentation.py`` trains all unfinished runs, in a loop of its own with ``distpro``, and prints the table.
+``python benchmarks/segmentation.py`` trains all unfinished runs, in a plain loop with ``distpro``, and prints the table.
 Every image has two objects, CIFAR images of ten classes behind masks, on an image of ten other classes. The task is to find
 the class of each pixel. The teacher is a larger network, which has seen ten times as many images. Weights of rivals are
 chosen on validation images; the table is of test images.
