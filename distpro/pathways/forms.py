@@ -149,6 +149,7 @@ def problem_of(loss: nn.Module) -> str | None:
         feature = (deviation * student).requires_grad_()
         value = loss(feature, deviation * teacher)
         gradient, = torch.autograd.grad(value, feature, allow_unused=True) if value.requires_grad else (None, )
+        value = value.detach()
         norm = 0.0 if gradient is None else float(gradient.norm())
         if not math.isfinite(float(value)) or not math.isfinite(norm):
             return 'not finite'

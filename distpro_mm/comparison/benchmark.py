@@ -12,10 +12,11 @@ from distpro.files import nearest_path
 from ..engine.config_file import load_config
 from ..errors import ConfigError
 from .grid import check_grid
+from .searched_tuning import check_searcher
 
 REQUIRED = {'teacher', 'methods', 'reference', 'seeds'}
 OPTIONAL = {'pair', 'teacher_ckpt', 'stages', 'budgets', 'tuning', 'evaluations', 'extended_to'}
-METHOD_KEYS = {'config', 'options', 'grid', 'budgets'}
+METHOD_KEYS = {'config', 'options', 'grid', 'searcher', 'budgets'}
 ABLATION_KEYS = {'ablation_of', 'options', 'budgets'}
 STAGE_KEYS = {'config', 'options', 'seeds', 'shares_grid'}
 TEACHER = 'teacher'  # the name of its training
@@ -32,6 +33,8 @@ class Method:
         options (dict): Settings by dotted key on top of the config.
         grid (dict or list): By dotted key, the values to try, as :func:`.grid.check_grid` returns them: one key after the
             other. Or a list of dicts of settings to try. Settings under ``model.`` hold for the method's stage too.
+        searcher (dict, optional): A search that chooses from the lists of the grid together, see
+            :class:`.searched_tuning.SearchedTuning`. Defaults to None.
         ablation_of (str, optional): The method of which this one is an ablation: it takes the settings that were chosen for
             that method. Defaults to None.
         budgets (tuple, optional): Shares of the schedule's epochs, in (0, 1]. Defaults to None: those of the benchmark.
@@ -43,6 +46,7 @@ class Method:
     config: str
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     grid: dict[str, Any] | list[dict[str, Any]] = dataclasses.field(default_factory=dict)
+    searcher: dict[str, Any] | None = None
     ablation_of: str | None = None
     budgets: tuple[float, ...] | None = None
     seeds: tuple[int, ...] | None = None
@@ -57,8 +61,8 @@ class Benchmark:
     - ``pair`` (optional): the pair of networks, for configs that take one;
     - ``teacher``: config of the teacher, which is trained once;
     - ``teacher_ckpt`` (optional): a checkpoint of the teacher; it is evaluated and used, and no teacher is trained;
-    - ``methods``: by name, a config or a dict of ``config``, ``options``, ``grid`` and ``budgets`` (see :class:`Method`); or
-      a dict of ``ablation_of``, the name of a method above, and further ``options`` and ``budgets``;
+    - ``methods``: by name, a config or a dict of ``config``, ``options``, ``grid``, ``searcher`` and ``budgets`` (see
+      :class:`Method`); or a dict of ``ablation_of``, the name of a method above, and further ``options`` and ``budgets``;
     - ``stages`` (optional): likewise, trainings whose results methods use: searches and first stages. ``seeds`` gives a
       stage its own seeds, e.g. one search for all runs; ``shares_grid=False``: a method's grid does not hold for it. A
       method uses the result of a stage where its config or ``options`` have ``'stage://<stage>/process'`` (of a search)
@@ -181,6 +185,8 @@ class Benchmark:
             else:
                 given['config'] = self._existing(given['config'])
                 given['grid'] = check_grid(given.get('grid', {}), f'{key}: grid of {name}')
+                if 'searcher' in given:
+                    given['searcher'] = check_searcher(given['searcher'], given['grid'], f"{key}: '{name}'")
             if 'seeds' in given:
                 given['seeds'] = tuple(given['seeds'])
             if 'budgets' in given:

@@ -11,6 +11,7 @@ from .benchmark import Benchmark, Method
 from .jobs import JobMaker
 from .pool import Pool, default_workers, lock_work_dir, share_cores
 from .scheduler import Scheduler
+from .searched_tuning import SearchedTuning
 from .training import Job, write_initial_student
 from .tuning import Tuning
 
@@ -54,8 +55,7 @@ def run_benchmark(benchmark: Benchmark, workers: int | None = None, log: Callabl
 
 def _run(benchmark: Benchmark, scheduler: Scheduler, log: Callable[[str], None]) -> dict:
     maker = JobMaker(benchmark)
-    tunings = {method.name: Tuning(method.name, maker.axes(method), benchmark.tuning['widen'])
-               for method in benchmark.methods.values()}
+    tunings = {method.name: _tuning(benchmark, maker, method) for method in benchmark.methods.values()}
     trials = _trials(benchmark, maker, tunings)
     tried = [job for several in trials.values() for job in several]
     runs = [maker.run(method, seed, budget) for method, seed, budget in _runs(benchmark)]
@@ -87,6 +87,13 @@ def _run(benchmark: Benchmark, scheduler: Scheduler, log: Callable[[str], None])
                 failed=sum(scheduler[job] is None for job in reported), choices=choices)
 
 
+def _tuning(benchmark: Benchmark, maker: JobMaker, method: Method) -> Tuning | SearchedTuning:
+    """How the settings of a method are chosen."""
+    if method.searcher is None:
+        return Tuning(method.name, maker.axes(method), benchmark.tuning['widen'])
+    return SearchedTuning(method.name, method.grid, method.searcher, lambda settings: maker.config(method, settings))
+
+
 def _runs(benchmark: Benchmark) -> Iterator[tuple[Method, int, float]]:
     """Methods, seeds and budgets to report; seed by seed, so that a comparison that is stopped early has whole seeds."""
     for seed in benchmark.seeds:
@@ -95,7 +102,8 @@ def _runs(benchmark: Benchmark) -> Iterator[tuple[Method, int, float]]:
                 yield method, seed, budget
 
 
-def _trials(benchmark: Benchmark, maker: JobMaker, tunings: dict[str, Tuning]) -> dict[tuple[str, int], list[Job]]:
+def _trials(benchmark: Benchmark, maker: JobMaker,
+            tunings: dict[str, Tuning | SearchedTuning]) -> dict[tuple[str, int], list[Job]]:
     """The trials that the tunings need next, of all seeds, by method and place among its settings."""
     return {(name, place): [maker.trial(benchmark.methods[name], settings, seed) for seed in benchmark.tuning['seeds']]
             for name, tuning in tunings.items() for place, settings in enumerate(tuning.wanted())}

@@ -128,6 +128,28 @@ def _continued(inner: Any, edge: Any, limits: tuple[float, float] | None) -> Any
     return value if limits is None else min(max(value, limits[0]), limits[1])
 
 
+def with_lists(cfg: Config, options: dict[str, Any]) -> dict[str, Any]:
+    """Options in which an entry of a list of plain values has become the list, because mmengine merges no such entries.
+
+    Args:
+        cfg (Config): The config that they are for.
+        options (dict): Settings by dotted key, such as ``loss.transformations.0``.
+
+    Returns:
+        dict: The same settings, ``loss.transformations`` in this case.
+    """
+    merged: dict[str, Any] = {}
+    for option, value in options.items():
+        name, _, place = option.rpartition('.')
+        entries = merged.get(name, _value(cfg, name))
+        plain = isinstance(entries, (list, tuple)) and not isinstance(_value(cfg, option), dict)
+        if plain and place.isdigit() and int(place) < len(entries):
+            merged[name] = [*entries[:int(place)], value, *entries[int(place) + 1:]]
+        else:
+            merged[option] = value
+    return merged
+
+
 def _default(cfg: Config, options: set[str]) -> dict[str, Any]:
     """The config's values by dotted key, of those that it has."""
     found = {option: _value(cfg, option) for option in options}

@@ -16,7 +16,7 @@ from ..engine.launch import student_config
 from ..engine.stage_references import PREFIX, resolve_stage_references, stage_references
 from ..errors import ConfigError
 from .benchmark import TEACHER, Benchmark, Method
-from .grid import Axis, axes_of
+from .grid import Axis, axes_of, with_lists
 from .job_config import evaluate, hold_out, scale_epochs
 from .training import Job, artefacts
 
@@ -38,12 +38,12 @@ class JobMaker:
         self.benchmark = benchmark
         self._parsed: dict[tuple[str, str | None], Config] = {}
         self._digests: dict[str, str] = {}
-        reference = self._config(benchmark.methods[benchmark.reference])
+        reference = self.config(benchmark.methods[benchmark.reference])
         self.student = student_config(reference)
         if stage_references(dict(init_cfg=self.student.model.get('init_cfg'))):
             self.student.model.pop('init_cfg')  # the reference starts from a stage's weights, and the others do not
-        configs = {TEACHER: self._config(Method(TEACHER, benchmark.teacher)),
-                   **{name: self._config(stage) for name, stage in benchmark.stages.items()}}
+        configs = {TEACHER: self.config(Method(TEACHER, benchmark.teacher)),
+                   **{name: self.config(stage) for name, stage in benchmark.stages.items()}}
         self._usual_folders = {name: cfg.work_dir for name, cfg in configs.items()}
         self._references = {reference: name for name, cfg in configs.items() for reference in _published(name, cfg)}
         self.teacher = self._job(TEACHER, configs[TEACHER], benchmark.seeds[0], TEACHER)
@@ -114,10 +114,10 @@ class JobMaker:
         Raises:
             ConfigError: If a key of the grid has factors, and the config has no number there.
         """
-        return axes_of(method.grid, self._config(method), f'benchmark.methods: grid of {method.name}')
+        return axes_of(method.grid, self.config(method), f'benchmark.methods: grid of {method.name}')
 
     def _method(self, method: Method, stage_job: Callable[[Method], Job], settings: dict, **job: Any) -> Job:
-        cfg = self._config(method, settings)
+        cfg = self.config(method, settings)
         self._check_references(f'benchmark.methods.{method.name}', cfg, self._references)
         stages = {self._references[value] for _, value in stage_references(cfg)} - {TEACHER}
         if len(stages) > 1:
@@ -127,7 +127,7 @@ class JobMaker:
         return self._job(method.name, cfg, needs=needs, settings=settings, **job)
 
     def _stage(self, stage: Method, seed: int, shared: dict, folder: str, **job: Any) -> Job:
-        return self._job(stage.name, self._config(stage, shared), seed, os.path.join(folder, f'seed_{seed}'),
+        return self._job(stage.name, self.config(stage, shared), seed, os.path.join(folder, f'seed_{seed}'),
                          (self.teacher, ), **job)
 
     def _job(self, name: str, cfg: Config, seed: int, folder: str, needs: tuple[Job, ...] = (), budget: float = 1,
@@ -154,7 +154,7 @@ class JobMaker:
         digest = _digest([_of_a_training(cfg), [needed.key for needed in needs], *contents])
         return Job(name, seed, cfg, digest, needs, budget, settings or {}, tuning, reads=reads)
 
-    def _config(self, method: Method, settings: dict | None = None) -> Config:
+    def config(self, method: Method, settings: dict | None = None) -> Config:
         """The config of a method, a stage or the teacher. A file is read once, as there may be hundreds of jobs."""
         path, pair = method.config, None if method.name == TEACHER else self.benchmark.pair
         if (path, pair) not in self._parsed:
@@ -163,7 +163,7 @@ class JobMaker:
         cfg = Config(parsed._cfg_dict.to_dict(), filename=parsed.filename)
         if method.name != TEACHER and cfg.model.get('teacher_ckpt') is not None:
             cfg.model.teacher_ckpt = f'{PREFIX}{TEACHER}/checkpoint'  # options may set a different one
-        cfg.merge_from_dict({**method.options, **(settings or {})})
+        cfg.merge_from_dict(with_lists(cfg, {**method.options, **(settings or {})}))
         expand_hub_models(cfg)
         if 'max_epochs' not in (cfg.get('train_cfg') or {}):
             raise ConfigError(f"'{path}': train_cfg={cfg.get('train_cfg')} has no max_epochs, and a comparison counts "

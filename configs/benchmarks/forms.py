@@ -1,0 +1,30 @@
+# Searches of the form of a loss against DistPro, on the pair and images of cifar100_small: by evolution (KD-Zero), by a tree
+# (Auto-KD) and at random, each with trials of 3 of 10 epochs, as many as cost what DistPro's own search does. 'general' is the
+# process that comes with the package, made without this pair. Run with --teacher-ckpt docs/results/cifar100_small/teacher.pth.
+_base_ = ['../_base_/benchmarks/distpro.py', '../_base_/benchmarks/forms.py']
+seeds = [0, 1, 2]
+trials = 16
+
+
+def searched(kind, **arguments):
+    return dict(
+        config='../baselines/form.py', grid=_base_.form_grid, searcher=dict(type=kind, trials=trials, **arguments))
+
+
+benchmark = dict(
+    pair='resnet20_resnet8_cifar100-small',
+    teacher='../teachers/resnet20_cifar100-16px.py',
+    stages=dict(search=_base_.searches.search),
+    methods=dict(
+        form_random=searched('EvolutionSearcher', population=trials, seed=2),  # one generation, which is drawn at random
+        form_tree=searched('TreeSearcher'),
+        form_evolution=searched('EvolutionSearcher', population=4, seed=1),
+        distpro=_base_.distpro,
+        general=dict(
+            config='../distpro/distill.py', options={
+                'custom_hooks.0.process': 'configs/benchmarks/cifar100_frontier_process.json',
+                'custom_hooks.0.transfer': 'by_depth'})),
+    reference='general',
+    seeds=seeds,
+    budgets=[1],
+    tuning=dict(ratio=0.2, seeds=[100], budget=0.3))
