@@ -10,6 +10,8 @@ distance is a quadratic form of A and b:
 The levels of HCL are squared distances of averaged maps, so S and K are weighted sums over the levels. S is shared by all
 pathways of a receiving layer, and the teacher's averaged maps by all pathways of a transmitting layer. All operations can be
 differentiated twice.
+
+Backward needs the maps themselves, which the student's own layers keep anyway, and no copies of them.
 """
 import functools
 from collections.abc import Sequence
@@ -39,20 +41,27 @@ class StudentStatistics:
         self.centre = self.map.detach().mean((0, 2, 3))  # [C]
         self._averages: dict[Pooling, tuple[Tensor, Tensor]] = {}
 
-    @functools.cached_property
-    def pixels(self) -> Tensor:
-        """Tensor: The pixels less the centre [C, M]."""
-        # Before the products, because a covariance is a small difference of large products otherwise.
-        return self.map.transpose(0, 1).flatten(1) - self.centre[:, None]
+    @property
+    def count(self) -> int:
+        """int: Number M of pixels of a channel."""
+        return self.map.numel() // self.map.size(1)
 
-    @functools.cached_property
-    def products(self) -> Tensor:
-        """Tensor: The mean product of two channels of these pixels [C, C]."""
-        return _Gram.apply(self.pixels) / self.pixels.size(1)
+    def products(self, teachers: Sequence['TeacherStatistics']) -> tuple[Tensor, list[Tensor]]:
+        """Mean products of the pixels less their centre.
 
-    def covariance(self, mean: Tensor) -> Tensor:
-        """Tensor: The covariance of the pixels [C, C], given their mean."""
-        return self.products - torch.outer(mean - self.centre, mean - self.centre)
+        Args:
+            teachers (Sequence[TeacherStatistics]): What is compared with this map.
+
+        Returns:
+            tuple[Tensor, list[Tensor]]: Of two channels [C, C], and of a channel of each teacher and one of the student
+            [C_t, C].
+        """
+        own, *cross = _Products.apply(self.map, self.centre, tuple(teachers))
+        return own / self.count, [product / self.count for product in cross]
+
+    def covariance(self, products: Tensor, mean: Tensor) -> Tensor:
+        """The covariance of the pixels [C, C], given their mean products and their mean."""
+        return products - torch.outer(mean - self.centre, mean - self.centre)
 
     def averages(self, pooling: Pooling) -> tuple[Tensor, Tensor]:
         """Averages of the map.
@@ -121,9 +130,9 @@ class TeacherStatistics:
             (fine if enlarges else coarse).append(level)
         self.share, averaged = sum(weight for _, weight in fine), tuple(coarse)
         block = full[0] // size[0], full[1] // size[1]
-        blocks = block_means(teacher.map, block)
+        self.blocks = blocks = block_means(teacher.map, block)  # [B, C_t, h, w]
+        self.centre, self.scale = teacher.mean, teacher.scale
         self.mean = teacher.mean * teacher.scale
-        self.pixels = (blocks.transpose(0, 1).flatten(1) - teacher.mean[:, None]).mul_(teacher.scale)  # [C_t, M]
         # Where averages over the teacher's pixels are averages over the student's, both are computed from blocks.
         self.pooling = Pooling(size, block, averaged)
         own = Pooling(full, (1, 1), averaged)
@@ -135,6 +144,11 @@ class TeacherStatistics:
         self.constant = self.averaged.square().sum() / len(self.mean)
         for sizes, weight in fine:
             self.constant = self.constant + weight * teacher.variance(sizes)
+
+    @functools.cached_property
+    def pixels(self) -> Tensor:
+        """Tensor: The averaged pixels less their mean, divided like the map [C_t, M]. A copy, of forward alone."""
+        return _centred(self.blocks, self.centre).mul_(self.scale)
 
 
 class LinearPathways:
@@ -174,25 +188,30 @@ class LinearPathways:
     def losses(self) -> dict[int, Tensor]:
         """dict[int, Tensor]: The distance of each pathway, a scalar, by index."""
         found: dict[int, Tensor] = {}
-        for pathways in self._groups.values():
+        last = {id(teacher): key for key, pathways in self._groups.items() for *_, teacher in pathways}
+        for key, pathways in self._groups.items():
             indices, layers, students, teachers = zip(*pathways)
             with torch.autocast(students[0].map.device.type, enabled=False):
                 losses = self.distance.loss_weight * _distances(students[0], layers, teachers)
             found.update(zip(indices, losses.unbind()))
+            for teacher in set(teachers):
+                if last[id(teacher)] == key:
+                    del teacher.pixels
         return found
 
 
 def _distances(student: StudentStatistics, layers: Sequence[LinearLayers], teachers: Sequence[TeacherStatistics]) -> Tensor:
     """Squared distances [n] of pathways that differ in transform and teacher alone."""
-    pooling, share, count = teachers[0].pooling, teachers[0].share, student.pixels.size(1)
+    pooling, share = teachers[0].pooling, teachers[0].share
     pixel_mean, averaged = student.averages(pooling)
-    covariance = student.covariance(pixel_mean)
-    matrix, mean = stacked_affine(layers, pixel_mean, covariance, count)
+    products, cross_products = student.products(teachers)
+    covariance = student.covariance(products, pixel_mean)
+    matrix, mean = stacked_affine(layers, pixel_mean, covariance, student.count)
     own = share * covariance + averaged @ averaged.t()
     # The teacher's pixels have mean 0, so it does not matter where the student's are centred.
     # One product for each teacher's map: maps of several teachers side by side would be copies.
-    cross = torch.cat([torch.addmm(teacher.averaged @ averaged.t(), teacher.pixels, student.pixels.t(), alpha=share / count)
-                       for teacher in teachers])
+    cross = torch.cat([torch.addmm(share * product, teacher.averaged, averaged.t())
+                       for teacher, product in zip(teachers, cross_products)])
     offset = mean - torch.cat([teacher.mean for teacher in teachers])
     by_channel = (matrix * (matrix @ own - 2 * cross)).sum(1) + offset.square()
     if teachers[0].uneven:  # the averaged maps have other means than the full map
@@ -203,19 +222,39 @@ def _distances(student: StudentStatistics, layers: Sequence[LinearLayers], teach
     return torch.stack([part.mean() for part in by_channel.split([len(t.mean) for t in teachers])]) + constants
 
 
-class _Gram(torch.autograd.Function):
-    """X X^T of a matrix X, with one product backward; torch's own has two."""
+class _Products(torch.autograd.Function):
+    """Sums of products of centred pixels: X X^T of a student's map, and T X^T for each teacher's map T.
+
+    Backward is a product of small matrices with the maps as they are, in their own layout, so nothing but these is stored.
+    """
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
-        ctx.save_for_backward(x)
-        return x @ x.t()
+    def forward(ctx, feature: Tensor, centre: Tensor, teachers: tuple[TeacherStatistics, ...]) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(feature, centre)
+        ctx.teachers = [(teacher.blocks, teacher.centre, teacher.scale) for teacher in teachers]
+        pixels = _centred(feature, centre)
+        return pixels @ pixels.t(), *(teacher.pixels @ pixels.t() for teacher in teachers)
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
-        x, = ctx.saved_tensors
-        with torch.autocast(x.device.type, enabled=False):
-            return (gradient + gradient.t()) @ x
+    def backward(ctx, gradient: Tensor, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        feature, centre = ctx.saved_tensors
+        # In place, unless the gradient is to be differentiated again: one map of the student's size at a time.
+        add, subtract = (Tensor.baddbmm, Tensor.sub) if torch.is_grad_enabled() else (Tensor.baddbmm_, Tensor.sub_)
+        with torch.autocast(feature.device.type, enabled=False):
+            matrix = gradient + gradient.t()
+            found, shift = torch.matmul(matrix, feature.flatten(2)), matrix @ centre
+            for (blocks, mean, scale), given in zip(ctx.teachers, gradients):
+                matrix = scale * given.t()
+                found = add(found, matrix.expand(len(blocks), -1, -1), blocks.flatten(2))
+                shift = shift + matrix @ mean
+            return subtract(found, shift[:, None]).view(feature.shape), None, None
+
+
+def _centred(x: Tensor, centre: Tensor) -> Tensor:
+    """The pixels of a map less a centre of each channel [C, M], without a graph and in one pass."""
+    # Before the products, because a covariance is a small difference of large products otherwise.
+    x = x.transpose(0, 1)
+    return torch.sub(x, centre[:, None, None, None], out=x.new_empty(x.shape)).flatten(1)
 
 
 def single(x: Tensor) -> Tensor:

@@ -47,8 +47,13 @@ def worst_error():
     return worst
 
 
-def half_gradient(ctx, gradient):
-    return gradient @ ctx.saved_tensors[0]
+def half_gradient(ctx, gradient, *gradients, right=covariances._Products.backward):
+    return right(ctx, gradient / 2, *gradients)
+
+
+def uncentred_gradient(ctx, *gradients, right=covariances._Products.backward):
+    ctx.teachers = [(blocks, 0 * mean, scale) for blocks, mean, scale in ctx.teachers]
+    return right(ctx, *gradients)
 
 
 def constant_statistics(transforms, mean, covariance, count, right=linear.stacked_affine):
@@ -69,8 +74,9 @@ def full_weight(distance, height, width, right=HCLLoss.levels_of):
 
 
 FAULTS = {
-    'gradient of the covariance': (covariances._Gram, 'backward', staticmethod(half_gradient)),
-    'constant mean in the covariance': (covariances.StudentStatistics, 'covariance', lambda student, mean: student.products),
+    'gradient of the covariance': (covariances._Products, 'backward', staticmethod(half_gradient)),
+    'gradient of maps that are not centred': (covariances._Products, 'backward', staticmethod(uncentred_gradient)),
+    'constant mean in the covariance': (covariances.StudentStatistics, 'covariance', lambda student, products, mean: products),
     'constant batch statistics': (covariances, 'stacked_affine', constant_statistics),
     'unbiased variance in the output': (covariances, 'stacked_affine', unbiased_output),
     'biased running variance': (linear, '_update_running', biased_running),
