@@ -18,6 +18,7 @@ import distpro_mm  # noqa: F401  registers everything
 from distpro.process import load_process
 from distpro_app.commands import app
 from distpro_mm.comparison import Benchmark
+from distpro_mm.comparison.searched_tuning import SEARCHERS
 from distpro_mm.engine.config_file import load_config
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -45,10 +46,10 @@ def parsed(text):
 
 
 def known_types():
-    """set[str]: Names in all registries of the toolboxes."""
+    """set[str]: Names in all registries of the toolboxes, and of the searches of settings."""
     registries = [value for module in (mmengine.registry, mmpretrain.registry, mmrazor.registry)
                   for value in vars(module).values() if isinstance(value, Registry)]
-    return {name for registry in registries for name in registry.module_dict}
+    return {name for registry in registries for name in registry.module_dict} | set(SEARCHERS)
 
 
 def test_every_block_of_python_is_run_or_marked():
