@@ -76,7 +76,8 @@ def full_weight(distance, height, width, right=HCLLoss.levels_of):
 FAULTS = {
     'gradient of the covariance': (covariances._Products, 'backward', staticmethod(half_gradient)),
     'gradient of maps that are not centred': (covariances._Products, 'backward', staticmethod(uncentred_gradient)),
-    'constant mean in the covariance': (covariances.StudentStatistics, 'covariance', lambda student, products, mean: products),
+    'constant mean in the covariance': (
+        covariances.StudentStatistics, 'covariance', lambda student, products, mean: products),
     'constant batch statistics': (covariances, 'stacked_affine', constant_statistics),
     'unbiased variance in the output': (covariances, 'stacked_affine', unbiased_output),
     'biased running variance': (linear, '_update_running', biased_running),
