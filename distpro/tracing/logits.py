@@ -26,8 +26,10 @@ def find_logits(output: Any) -> Tensor:
     elif isinstance(output, (tuple, list)) and output:
         found = output[0]
     if not isinstance(found, Tensor) or found.dim() != 2:
+        pixels = ('; for the classes of each pixel, lambda logits: logits.movedim(1, -1).flatten(0, -2)'
+                  if isinstance(found, Tensor) and found.dim() == 4 else '')
         raise ArgumentError(f'get_logits: the network returns {_seen(output)}, in which no logits [B, K] are found: pass a '
-                            'function that gives them')
+                            f'function that gives them{pixels}')
     return found
 
 
