@@ -3,7 +3,7 @@
 # process that comes with the package, made without this pair. Run with --teacher-ckpt docs/results/cifar100_small/teacher.pth.
 _base_ = ['../_base_/benchmarks/distpro.py', '../_base_/benchmarks/forms.py']
 seeds = [0, 1, 2]
-trials = 16
+trials = 12
 
 
 def searched(kind, **arguments):
