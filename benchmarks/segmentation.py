@@ -234,7 +234,8 @@ class Bench:
 
             def added(x: Tensor, logits: Tensor) -> Tensor:
                 with torch.no_grad():
-                    return settings['weight'] * loss(logits, self.teacher(x))
+                    target = self.teacher(x)
+                return settings['weight'] * loss(logits, target)
         elif method != 'student':
             process = dict(
                 constant=lambda: dict(progress=[0], weights={part: [weight] for part, weight in settings.items()}),
