@@ -240,7 +240,8 @@ class Bench:
             process = dict(
                 constant=lambda: dict(progress=[0], weights={part: [weight] for part, weight in settings.items()}),
                 ramp=lambda: RAMP, general=lambda: 'general', distpro=lambda: self.process)[method]()
-            kd = distpro.Distillation(student, self.teacher, images[:2], connections='nearest_depth', process=process,
+            connections = 'student_not_shallower' if method == 'distpro' else 'nearest_depth'  # those of the search
+            kd = distpro.Distillation(student, self.teacher, images[:2], connections=connections, process=process,
                                       steps=EPOCHS * (len(images) // BATCH), get_logits=by_pixel)
         began = time.time()
         torch.manual_seed(seed)

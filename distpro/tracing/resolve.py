@@ -22,8 +22,9 @@ def resolve_taps(config: str | Sequence[str | dict], traced: Trace, key: str, ro
 
     Args:
         config (str or Sequence): 'auto', or a list of module names and dicts with the keys ``module``,
-            ``before_activation`` (default True), ``call`` (default: the last), ``element`` and ``name``. In the list,
-            ``'auto'`` or ``dict(module='auto', before_activation=False)`` stands for all layers of 'auto'.
+            ``before_activation`` (default False), ``call`` (default: the last), ``element`` and ``name``. In the list,
+            ``'auto'`` or ``dict(module='auto', before_activation=True)`` stands for all layers of 'auto', the latter
+            before their activations, where they end in one.
         traced (Trace): A forward of the model that the layers belong to.
         key (str): The config key, for errors.
         root (str): The module in which 'auto' finds stages; the model itself if there is no such module.
@@ -47,8 +48,9 @@ def resolve_taps(config: str | Sequence[str | dict], traced: Trace, key: str, ro
     taps = []
     for item in config:
         spec = dict(module=item) if isinstance(item, str) else dict(item)
-        for layer in _auto_layers(spec, traced, key, root, trained) if spec.get('module') == 'auto' else [spec]:
-            taps.append(_resolve(layer, traced, key, root, trained))
+        several = spec.get('module') == 'auto'
+        for layer in _auto_layers(spec, traced, key, root, trained) if several else [spec]:
+            taps.append(_resolve(layer, traced, key, root, trained, optional=several))
     names = [tap.name for tap in taps]
     for name in names:
         if names.count(name) > 1:
@@ -61,12 +63,12 @@ def _auto_layers(spec: dict, traced: Trace, key: str, root: str, trained: bool) 
     if not set(spec) <= {'module', 'before_activation'}:
         raise ArgumentError(f"{key}: module='auto' stands for several layers and allows before_activation only, "
                             f'got {spec}')
-    after = {} if spec.get('before_activation', True) else dict(before_activation=False)
-    return [{**layer, **after} for layer in find_stages(traced, root if root in traced.modules else '', key, trained)]
+    where = dict(before_activation=spec.get('before_activation', False))
+    return [{**layer, **where} for layer in find_stages(traced, root if root in traced.modules else '', key, trained)]
 
 
-def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> FeatureTap:
-    """Resolve one layer."""
+def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool, optional: bool) -> FeatureTap:
+    """Resolve one layer; ``optional``: one that does not end in an activation is read as it is."""
     known = {'module', 'before_activation', 'call', 'element', 'name'}
     if not set(spec) <= known or 'module' not in spec:
         raise ArgumentError(f"{key}: a layer needs 'module' and may have {sorted(known - {'module'})}, got {spec}")
@@ -88,12 +90,12 @@ def _resolve(spec: dict, traced: Trace, key: str, root: str, trained: bool) -> F
     element, layout = _map_in(call.output, spec, traced, f"{key}: layer '{name}'")
     tap = FeatureTap(short, name, 'output', call.index, element, layer=name, layout=layout)
     value, version = tap.pick(call.inputs, call.output), call.output_version
-    if spec.get('before_activation', True):
+    if spec.get('before_activation', False):
         activation = activation_of(value, traced)
         if activation is not None:
             tap = dataclasses.replace(tap, module=activation.name, side='input', call=activation.index, element=None)
             value, version = activation.inputs[0], activation.input_version
-        elif 'before_activation' in spec:
+        elif not optional:
             raise ArgumentError(f"{key}: the output of layer '{name}' is not that of an activation module, so "
                                 'there is no feature before it; remove before_activation')
     if version is not None and value._version != version:

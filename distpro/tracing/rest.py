@@ -39,7 +39,7 @@ class NetworkRest:
         calls = traced.of(start.module)
         if start.side != 'output':
             raise ArgumentError(f"layer '{start.layer}' is read before its activation, so the network cannot continue from "
-                                'it: set before_activation=False')
+                                'it: leave out before_activation=True')
         if len(calls) > 1:
             raise ArgumentError(f"layer '{start.layer}' is called {len(calls)} times in a forward, so the network cannot "
                                 'continue from it: give a layer that is called once')

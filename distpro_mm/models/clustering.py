@@ -88,7 +88,7 @@ def cluster_layers(traced: Trace, forwards: Iterable[Callable[[], object]], k: i
         respect to several metrics" and takes the centres as hints. Pooling, linkage and medoids are ours.
     """
     with argument_prefix('model.distiller.', ConfigError):
-        specs = [dict(spec, before_activation=False) for spec in find_blocks(traced, 'backbone', 'transmitters')]
+        specs = find_blocks(traced, 'backbone', 'transmitters')
         taps = resolve_taps(specs, traced, 'transmitters')
     if k > len(taps):
         raise ConfigError(f'{KEY}.k={k}: the network has {len(taps)} blocks')

@@ -18,10 +18,10 @@ def as_config(tap: FeatureTap) -> dict:
         dict: An entry of ``transmitters`` or ``receivers`` that resolves to the same tap.
     """
     spec: dict[str, object] = dict(module=tap.layer, name=tap.name)
-    if tap.side == 'output':
-        spec['before_activation'] = False
-        if tap.element is not None:
-            spec['element'] = tap.element
+    if tap.side == 'input':
+        spec['before_activation'] = True
+    elif tap.element is not None:
+        spec['element'] = tap.element
     return spec
 
 

@@ -170,5 +170,5 @@ def test_the_tool_prints_the_similarities_and_the_medoids(tool, tmp_path, path, 
     assert [len(row) for row in rows] == [11] * 9 and sum('medoid' in row[1] for row in rows) == count
     assert [float(row[place + 2]) for place, row in enumerate(rows)] == [1.0] * 9
     medoids = [row[0].split(':')[1].strip() for row in rows if 'medoid' in row[1]]
-    assert f"transmitters={[dict(module=name, before_activation=False) for name in medoids]}" in done.stdout
+    assert f"transmitters={[dict(module=name) for name in medoids]}" in done.stdout
     assert ('Pathways; cost' in done.stdout) == bool(options)

@@ -8,7 +8,7 @@ from toys import SHAPE, batch, classifier
 from distpro_mm.errors import ConfigError
 from distpro_mm.models.distillers.pair_distiller import averaged_to_smaller, filled_in
 
-AFTER = [dict(module='auto', before_activation=False)]
+BEFORE = [dict(module='auto', before_activation=True)]
 L2 = dict(type='L2Loss', normalize=False, div_element=True)
 
 
@@ -24,7 +24,7 @@ CONV = dict(type='ConvModuleConnector', in_channel='student_channels', out_chann
 
 def test_the_losses_are_those_of_each_pair_through_its_own_connector_times_its_weight():
     model = build(distiller=dict(
-        transmitters=AFTER, receivers=AFTER, connections=[(1, 2), (-1, -1)], weights=[0.5, 3.0], compare_at='smaller',
+        connections=[(1, 2), (-1, -1)], weights=[0.5, 3.0], compare_at='smaller',
         student_connector=CONV, loss=dict(L2, loss_weight=2.0))).double()
     x, samples = batch(6, torch.float64)
     losses = model(x, samples, mode='loss')
@@ -44,13 +44,14 @@ def test_the_losses_are_those_of_each_pair_through_its_own_connector_times_its_w
         torch.testing.assert_close(losses[f'distill.loss_{name}'], expected, rtol=1e-10, atol=0)
 
 
-def test_by_default_features_are_taken_before_the_activation_as_they_are():
+@pytest.mark.parametrize('layers', [{}, dict(transmitters=BEFORE, receivers=BEFORE)])
+def test_features_are_taken_after_the_activation_or_where_asked_for_before_it_as_they_are(layers):
     seen = []
-    model = build(teacher=4, distiller=dict(loss=L2))
+    model = build(teacher=4, distiller=dict(loss=L2, **layers))
     for loss in model.distiller.pair_losses.values():
         loss.register_forward_pre_hook(lambda module, features: seen.append(features))
     model(*batch(6), mode='loss')
-    assert len(seen) == 4 and all(feature.min() < -1e-3 for pair in seen for feature in pair)
+    assert len(seen) == 4 and all((feature.min() < -1e-3) == bool(layers) for pair in seen for feature in pair)
     assert all(student.requires_grad and not teacher.requires_grad for student, teacher in seen)
 
 

@@ -17,8 +17,8 @@ def build(head=None):
     student['neck'] = [dict(type='SimKDNeck', in_channels=16, out_channels=24), student['neck']]
     student['head'] = head or teacher['head']
     distiller = dict(
-        type='PairDistiller', transmitters=[dict(module='auto', before_activation=False)],
-        receivers=[dict(module='neck.0.layers', before_activation=False, name='projected')], connections=[(-1, 0)],
+        type='PairDistiller', transmitters='auto',
+        receivers=[dict(module='neck.0.layers', name='projected')], connections=[(-1, 0)],
         loss=dict(type='L2Loss', normalize=False, div_element=True))
     return MODELS.build(dict(_scope_='mmrazor', type='SimKD', architecture=student, teacher=teacher, input_shape=SHAPE,
                              distiller=distiller))

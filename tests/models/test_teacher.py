@@ -46,22 +46,24 @@ def test_the_teacher_ends_at_its_last_transmitting_layer_unless_more_of_it_is_us
         assert calls == expected and 'distill.loss_pathways' in losses
 
 
-def test_the_features_are_before_the_last_activation_of_teacher_and_student():
-    """Every ReLU of these networks is in-place, and would overwrite the recorded features."""
+@pytest.mark.parametrize('before', [False, True])
+def test_the_features_are_after_or_before_the_last_activation_of_teacher_and_student(before):
+    """Every ReLU of these networks is in-place, and would overwrite the features before it."""
     torch.manual_seed(0)
-    model = build()
+    layers = dict.fromkeys(('transmitters', 'receivers'), [dict(module='auto', before_activation=True)] if before else 'auto')
+    model = build(distiller=layers)
     x, samples = batch(12)
     with model.distiller.receiver_reader(model.student) as received:
         with model.distiller.transmitter_reader(model.teacher) as transmitted:
             model.student(x, mode='tensor'), model.teacher(x, mode='tensor')
     for reader in (received, transmitted):
         assert list(reader.features) == ['stem', 'layer1', 'layer2', 'layer3']
-        assert all(feature.min() < -1e-3 for feature in reader.features.values())
+        assert all((feature.min() < -1e-3) == before for feature in reader.features.values())
     block = model.student.backbone.layer3[0]
     stage2 = model.student.backbone.layer2(model.student.backbone.layer1(
         model.student.backbone.relu(model.student.backbone.bn1(model.student.backbone.conv1(x)))))
     own = block.bn2(block.conv2(block.relu(block.bn1(block.conv1(stage2))))) + block.downsample(stage2)
-    assert torch.allclose(own, received.features['layer3'], atol=1e-5)
+    assert torch.allclose(own if before else own.relu(), received.features['layer3'], atol=1e-5)
 
 
 def test_a_stopped_distillation_costs_no_teacher():

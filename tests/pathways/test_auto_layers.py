@@ -45,10 +45,12 @@ def test_auto_finds_the_stem_and_the_end_of_every_stage(backbone, size, names, c
 
 
 @pytest.mark.parametrize('backbone', [RESNET20, dict(type='ResNet', depth=18)], ids=lambda backbone: backbone['type'])
-def test_auto_reads_stages_before_their_last_activation(backbone):
+def test_auto_reads_stages_after_or_before_their_last_activation(backbone):
     model = classifier(backbone)
     in_place_off(model)
-    taps = resolve_taps('auto', traced(model, size=64), KEY)
+    calls = traced(model, size=64)
+    assert all(tap.side == 'output' for tap in resolve_taps('auto', calls, KEY))
+    taps = resolve_taps([dict(module='auto', before_activation=True)], calls, KEY)
     features = read(model, taps, torch.randn(2, 3, 64, 64))
     after = {}
     for tap in taps[1:]:
@@ -131,13 +133,13 @@ def test_auto_in_a_list_applies_its_dict_to_all_layers():
     model = classifier(RESNET20)
     in_place_off(model)
     calls = traced(model, size=32)
-    layers = [dict(module='auto', before_activation=False), dict(module='backbone.layer3', name='last')]
-    after = resolve_taps(layers, calls, KEY)
-    assert [tap.name for tap in after] == ['stem', 'layer1', 'layer2', 'layer3', 'last']
-    assert resolve_taps(['auto'], calls, KEY) == resolve_taps('auto', calls, KEY) != after[:4]
-    features = read(model, after, torch.randn(2, 3, 32, 32))
-    assert all(features[tap.name].min() == 0 for tap in after[:4])
-    assert torch.equal(features['layer3'], positive(features['last'])) and features['last'].min() < 0
+    layers = [dict(module='auto', before_activation=True), dict(module='backbone.layer3', name='last')]
+    before = resolve_taps(layers, calls, KEY)
+    assert [tap.name for tap in before] == ['stem', 'layer1', 'layer2', 'layer3', 'last']
+    assert resolve_taps(['auto'], calls, KEY) == resolve_taps('auto', calls, KEY) != before[:4]
+    features = read(model, before, torch.randn(2, 3, 32, 32))
+    assert all(features[tap.name].min() < 0 for tap in before[:4])
+    assert torch.equal(features['last'], positive(features['layer3'])) and features['last'].min() == 0
 
 
 def test_auto_in_a_list_takes_no_other_option():

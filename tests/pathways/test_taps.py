@@ -32,9 +32,13 @@ from distpro.errors import ArgumentError
 from distpro.tracing import FeatureReader, in_place_off, probe_input, resolve_logits, resolve_taps, trace
 
 
+def before(module, **more):
+    """A layer that is read before its activation."""
+    return dict(module=module, before_activation=True, **more)
+
+
 @pytest.mark.parametrize('layer', [
-    'relu', 'bn', dict(module='relu', before_activation=True), dict(module='bn', before_activation=False), 'layer1',
-    dict(module='layer1.relu', call=0), dict(module='layer1.bn1', before_activation=False),
+    'bn', before('relu'), dict(module='bn', before_activation=False), before('layer1'), before('layer1.relu', call=0), 'layer1.bn1'
 ])
 def test_what_an_in_place_activation_overwrites_is_refused(network, layer):
     name = layer if isinstance(layer, str) else layer['module']
@@ -66,14 +70,13 @@ def test_what_any_other_in_place_operation_overwrites_is_refused():
 
 def test_after_an_in_place_activation_a_feature_is_its_own(network, images):
     """The feature after the activation is not overwritten, so in-place may stay on."""
-    features = read(network, resolve(network, dict(module='relu', before_activation=False)), images)
+    features = read(network, resolve(network, 'relu'), images)
     assert torch.allclose(features['relu'], positive(stem_of(network, images)), atol=1e-12)
 
 
 def test_with_in_place_off_the_feature_is_before_the_activation(network, images):
     in_place_off(network)
-    taps = resolve(network, dict(module='relu', name='stem'), dict(module='bn', name='norm'),
-                   dict(module='relu', name='after', before_activation=False))
+    taps = resolve(network, before('relu', name='stem'), dict(module='bn', name='norm'), dict(module='relu', name='after'))
     features = read(network, taps, images)
     expected = stem_of(network, images)
     assert expected.min() < -0.1
@@ -92,11 +95,11 @@ def conv_modules():
 def test_the_trap_is_seen_in_mmcvs_conv_module(images):
     model = conv_modules()
     assert model.first.activate.inplace and model.second.activate.inplace
-    for layer in ('first', 'second', 'second.activate', dict(module='second.bn', before_activation=False)):
+    for layer in (before('first'), before('second'), before('second.activate'), 'second.bn'):
         with pytest.raises(ArgumentError, match='is overwritten in place'):
             resolve(model, layer)
     in_place_off(model)
-    first, second = resolve(model, 'first', 'second')
+    first, second = resolve(model, before('first'), before('second'))
     assert (first.module, first.side, second.module) == ('first.activate', 'input', 'second.activate')
     features = read(model, [first, second], images)
     expected = normalised(convolved(images, model.first.conv), model.first.bn)
@@ -114,10 +117,10 @@ def test_mmrazors_own_switch_is_not_enough(backbone, layer, activation):
     BaseAlgorithm(model, module_inplace=False)
     assert model.get_submodule(activation).inplace is True
     with pytest.raises(ArgumentError, match='is overwritten in place'):
-        resolve(model, layer, size=32)
+        resolve(model, before(layer), size=32)
     in_place_off(model)
     assert model.get_submodule(activation).inplace is False
-    tap, = resolve(model, layer, size=32)
+    tap, = resolve(model, before(layer), size=32)
     assert (tap.module, tap.side) == (activation, 'input')
     assert read(model, [tap], torch.randn(2, 3, 32, 32))[tap.name].min() < -0.1
 
@@ -135,7 +138,7 @@ def test_in_place_off_changes_no_output(network, images):
 
 def test_of_a_relu_used_twice_it_is_the_last_calls_input(network, images):
     in_place_off(network)
-    taps = resolve(network, 'layer1', dict(module='layer1.relu', name='also'), dict(module='layer1.relu', call=0))
+    taps = resolve(network, before('layer1'), before('layer1.relu', name='also'), before('layer1.relu', call=0))
     assert [(tap.module, tap.side, tap.call) for tap in taps] == [
         ('layer1.relu', 'input', 1), ('layer1.relu', 'input', 1), ('layer1.relu', 'input', 0)]
     features = read(network, taps, images)
@@ -160,7 +163,7 @@ def test_of_a_block_used_twice_it_is_the_last_or_the_one_asked_for(images):
     torch.manual_seed(3)
     model = shaken(Recurrent())
     in_place_off(model)
-    taps = resolve(model, 'block', dict(module='block', call=0, name='early'), dict(module='block', call=-2, name='same'))
+    taps = resolve(model, before('block'), before('block', call=0, name='early'), before('block', call=-2, name='same'))
     assert [tap.call for tap in taps] == [3, 1, 1]  # of the ReLU, which each block calls twice
     features = read(model, taps, images)
     _, early = block_of(model.block, images)
@@ -175,9 +178,9 @@ def test_of_a_block_used_twice_it_is_the_last_or_the_one_asked_for(images):
 ], ids=repr)
 def test_every_activation_is_known_by_what_it_does(activation):
     model = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 3, 1), act=activation))
-    tap, = resolve(model, 'act')
+    tap, = resolve(model, before('act'))
     assert (tap.module, tap.side, tap.layer) == ('act', 'input', 'act')
-    assert resolve(model, dict(module='act', before_activation=False))[0].side == 'output'
+    assert resolve(model, 'act')[0].side == resolve(model, dict(module='act', before_activation=False))[0].side == 'output'
 
 
 @pytest.mark.parametrize('layer', [
@@ -195,8 +198,8 @@ def test_what_is_no_activation_is_not_taken_for_one(layer):
 
 def test_an_element_of_a_tuple_is_picked(images):
     model = nn.Sequential(OrderedDict(split=Split()))
-    taps = resolve(model, dict(module='split', element=0, name='left'), dict(module='split', element=1, name='right'),
-                   dict(module='split', element=1, before_activation=False, name='after'))
+    taps = resolve(model, dict(module='split', element=0, name='left'), before('split', element=1, name='right'),
+                   dict(module='split', element=1, name='after'))
     features = read(model, taps, images)
     assert torch.equal(features['left'], 2 * images) and torch.equal(features['right'], images - 1)
     assert torch.equal(features['after'], positive(images - 1))
@@ -233,7 +236,7 @@ def test_a_reader_of_a_layer_that_is_not_there_leaves_no_hook(network, images):
     in_place_off(network)
     tap, = resolve(network, 'layer1')
     del network.layer2
-    other, = resolve(shaken(Network()), dict(module='layer2', before_activation=False))
+    other, = resolve(shaken(Network()), 'layer2')
     with pytest.raises(KeyError):
         FeatureReader(network, [tap, other]).__enter__()
     assert number_of_hooks(network) == 0

@@ -3,6 +3,8 @@
 # 1000: the release's. The second stage continues from these weights without this loss (RepDistiller) or with KD.
 ab = dict(
     type='PairDistiller',
+    transmitters=[dict(module='auto', before_activation=True)],
+    receivers=[dict(module='auto', before_activation=True)],
     connections=[(-3, -3), (-2, -2), (-1, -1)],
     weights=[0.25, 0.5, 1.0],
     compare_at='smaller',

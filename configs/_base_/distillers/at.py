@@ -2,8 +2,8 @@
 # channels after every stage. Weight 1000: RepDistiller's.
 at = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-3, -3), (-2, -2), (-1, -1)],
     compare_at='smaller',
     loss=dict(type='ATLoss', loss_weight=1000.0))

@@ -4,8 +4,8 @@
 _cc_pool = dict(type='TorchNNConnector', module_name='AdaptiveAvgPool2d', module_args=dict(output_size=1))
 cc = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     student_connector=_cc_pool,
     teacher_connector=_cc_pool,

@@ -4,8 +4,8 @@
 _crd_pool = dict(type='TorchNNConnector', module_name='AdaptiveAvgPool2d', module_args=dict(output_size=1))
 crd = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     student_connector=[_crd_pool, dict(type='CRDConnector', dim_in='student_channels', dim_out=128)],
     teacher_connector=[_crd_pool, dict(type='CRDConnector', dim_in='teacher_channels', dim_out=128)],

@@ -2,8 +2,8 @@
 # map. Made for segmentation: temperature 1 and weight 5 are mmrazor's for that, not tuned for classification.
 cwd = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     compare_at='smaller',
     student_connector=dict(

@@ -2,8 +2,8 @@
 # convolution, batch norm and ReLU. Layer and weight 100: RepDistiller's.
 fitnet = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-2, -2)],
     compare_at='smaller',
     student_connector=dict(

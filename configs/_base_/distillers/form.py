@@ -3,8 +3,8 @@
 # those of fitnet.py. The form below is the plain squared distance; all of it is ours, because neither release has been published.
 form = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     compare_at='smaller',
     student_connector=dict(

@@ -4,14 +4,14 @@
 _ft_autoencoder = dict(type='Paraphraser', in_channel='teacher_channels', out_channel='teacher_channels/2')
 ft_paraphraser = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     loss=dict(type='ReconstructionLoss', autoencoder=dict(phase='pretrain', **_ft_autoencoder)))
 ft = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     compare_at='smaller',
     student_connector=dict(type='Translator', in_channel='student_channels', out_channel='teacher_channels/2'),

@@ -3,8 +3,8 @@
 # KD rises over the first epochs, 20 of 240. If the widths differ, the student's features are projected.
 kdpp = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     student_connector=dict(
         type='EmbeddingConnector', in_channels='student_channels', out_channels='teacher_channels', if_different=True),

@@ -2,8 +2,8 @@
 # the student's with some channels masked. 15% of the channels, weight 7e-5: the release's for classification (ImageNet).
 mgd = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     compare_at='smaller',
     student_connector=dict(

@@ -3,8 +3,8 @@
 # every pair. norm.py puts the neck between the student's backbone and pooling.
 norm = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='neck.0.expand', before_activation=False, name='expanded')],
+    transmitters='auto',
+    receivers=[dict(module='neck.0.expand', name='expanded')],
     connections=[(-1, 0)],
     loss=dict(type='NORMLoss'))
 norm_neck = dict(type='NORMNeck', segments=8)

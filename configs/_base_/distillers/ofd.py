@@ -2,6 +2,8 @@
 # through a margin ReLU, partial L2 distance. Weights halved from stage to stage, divided by 1000, as in the release.
 ofd = dict(
     type='PairDistiller',
+    transmitters=[dict(module='auto', before_activation=True)],
+    receivers=[dict(module='auto', before_activation=True)],
     connections=[(-3, -3), (-2, -2), (-1, -1)],
     weights=[0.25, 0.5, 1.0],
     compare_at='smaller',

@@ -3,8 +3,8 @@
 # tuned for classification.
 pkd = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     compare_at='smaller',
     student_connector=dict(

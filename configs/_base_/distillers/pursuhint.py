@@ -4,7 +4,7 @@
 pursuhint = dict(
     type='PairDistiller',
     transmitters=dict(type='clustered', metric='cka', k=3),
-    receivers=[dict(module='auto', before_activation=False)],
+    receivers='auto',
     connections=[(0, -3), (1, -2), (2, -1)],
     compare_at='smaller',
     student_connector=dict(

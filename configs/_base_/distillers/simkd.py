@@ -2,8 +2,8 @@
 # the teacher's classifier is reused. simkd.py puts the neck between the student's backbone and pooling.
 simkd = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='neck.0.layers', before_activation=False, name='projected')],
+    transmitters='auto',
+    receivers=[dict(module='neck.0.layers', name='projected')],
     connections=[(-1, 0)],
     compare_at='smaller',
     loss=dict(type='L2Loss', normalize=False, div_element=True))

@@ -2,7 +2,7 @@
 # last maps. Weight 3000: the paper's and RepDistiller's.
 sp = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     loss=dict(type='SPLoss', loss_weight=3000.0))

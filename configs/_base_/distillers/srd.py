@@ -3,8 +3,8 @@
 # for ResNets on ImageNet. The release has no code for CIFAR-100.
 srd = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     student_connector=dict(type='EmbeddingConnector', in_channels='student_channels', out_channels='teacher_channels'),
     teacher_connector=dict(

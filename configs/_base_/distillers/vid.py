@@ -3,8 +3,8 @@
 # RepDistiller's.
 vid = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-3, -3), (-2, -2), (-1, -1)],
     compare_at='smaller',
     student_connector=[

@@ -2,8 +2,8 @@
 # norm of the teacher's; and KD at temperature 1. Weights 1 and 1: the release's, which is for transformers on ImageNet.
 vkd = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     student_connector=dict(type='OrthogonalConnector', in_channels='student_channels', out_channels='teacher_channels'),
     teacher_connector=dict(

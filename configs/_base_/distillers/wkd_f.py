@@ -3,8 +3,8 @@
 # resnet32x4-resnet8x4; the pair sets published ones. The weight falls to 0 over the last 90 of 240 epochs.
 wkd_f = dict(
     type='PairDistiller',
-    transmitters=[dict(module='auto', before_activation=False)],
-    receivers=[dict(module='auto', before_activation=False)],
+    transmitters='auto',
+    receivers='auto',
     connections=[(-1, -1)],
     student_connector=dict(
         type='ConvModuleConnector', in_channel='student_channels', out_channel='teacher_channels', norm_cfg=dict(type='BN')),

@@ -11,5 +11,5 @@ reviewkd_loss = dict(loss_weight=1.0)  # for pairs without a published weight
 crd_loss = dict(sample_n=50000, neg_num=16384)  # sample_n: number of training images
 
 # Layers for pairs of WRNs. Their stages end without an activation, which follows the next batch norm.
-wrn_before = ['backbone.layer2.0.bn1', 'backbone.layer3.0.bn1', 'backbone.relu']
-pooled = [dict(module='backbone', before_activation=False)]
+wrn_before = ['backbone.layer2.0.bn1', 'backbone.layer3.0.bn1', dict(module='backbone.relu', before_activation=True)]
+pooled = ['backbone']

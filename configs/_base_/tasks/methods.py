@@ -21,3 +21,5 @@ wkd_l_decay = wkd_f_decay = 90 / 240
 atsc_proximity = 1.0
 ickd_bank = dict()  # arguments of the TeacherClassesHook of in-context retrieval
 reviewkd_options = dict()
+before = [dict(module='auto', before_activation=True)]
+published_layers = dict(transmitters=before, receivers=before)  # of DistPro as published, before their activations

@@ -18,7 +18,6 @@ class Regressors(ByName):
         return {name: module(features[name]) for name, module in self.items()}
 
 
-AFTER = (dict(module='auto', before_activation=False), )
 
 
 @MODELS.register_module()
@@ -41,7 +40,7 @@ class L2TDistiller(TapDistiller):
         **kwargs: Arguments of mmrazor's :class:`~mmrazor.models.ConfigurableDistiller`.
     """
 
-    def __init__(self, transmitters: str | Sequence = AFTER, receivers: str | Sequence = AFTER,
+    def __init__(self, transmitters: str | Sequence = 'auto', receivers: str | Sequence = 'auto',
                  connections: str | Sequence = 'all', beta: float = 0.5, **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
         self.connections = connections

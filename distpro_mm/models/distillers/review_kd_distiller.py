@@ -35,8 +35,8 @@ class ReviewKDDistiller(TapDistiller):
         **kwargs: Arguments of mmrazor's :class:`~mmrazor.models.ConfigurableDistiller`.
     """
 
-    def __init__(self, transmitters: str | Sequence = 'auto',
-                 receivers: str | Sequence = (dict(module='auto', before_activation=False), ),
+    def __init__(self, transmitters: str | Sequence = (dict(module='auto', before_activation=True), ),
+                 receivers: str | Sequence = 'auto',
                  connections: str | Sequence = ((-3, -3), (-2, -2), (-1, -1)),
                  loss: dict = dict(type='HCLLoss'), max_mid_channels: int = 512, pooled: str | None = None,
                  **kwargs) -> None:
@@ -49,7 +49,7 @@ class ReviewKDDistiller(TapDistiller):
         """Find the layers and those of the pooled maps, and build the fusions."""
         super().prepare(teacher, student)
         self.last = [
-            resolve_taps([dict(module=self.pooled or tap.layer, before_activation=False, name=POOLED)], traced,
+            resolve_taps([dict(module=self.pooled or tap.layer, name=POOLED)], traced,
                          f'model.distiller.{key}')[0]
             for tap, traced, key in zip(self.pairs[-1], (teacher, student), ('transmitters', 'receivers'))]
         widths = [(receiver.shape[0], transmitter.shape[0]) for transmitter, receiver in [*self.pairs, self.last]]

@@ -13,7 +13,6 @@ from ...errors import ConfigError
 from ..losses.dual_view_loss import VIEWS, DualViewLoss
 from .tap_distiller import TapDistiller
 
-AFTER = (dict(module='auto', before_activation=False), )
 
 
 @MODELS.register_module()
@@ -51,7 +50,7 @@ class ScaleKDDistiller(TapDistiller):
 
     forward_teacher: Callable  # the teacher's forward on the batch
 
-    def __init__(self, transmitters: str | Sequence = AFTER, receivers: str | Sequence = AFTER,
+    def __init__(self, transmitters: str | Sequence = 'auto', receivers: str | Sequence = 'auto',
                  weights: dict[str, float] = dict(spatial=0.08, frequency=0.06), heads: tuple[int, int] | None = None,
                  sharpness: float = 5.0, **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
