@@ -15,6 +15,8 @@ from distpro_mm.errors import ConfigError
 
 CS, CT, HEADS = 3, 8, 2
 
+BEFORE = [dict(module='auto', before_activation=True)]
+
 
 def projected(module, feature, query, sharpness=5.0, heads=HEADS, scaled=True, identity=True, over=-1):
     """The projector, pixel by pixel and head by head; its convolution, batch norm and position as they are."""
@@ -197,6 +199,6 @@ def test_a_view_may_be_left_out_and_wrong_options_are_named():
                           (dict(weights=dict(fourier=1)), 'weights=.* must be a dict with the keys spatial, frequency'),
                           (dict(heads=4), 'heads=4 must be two numbers'), (dict(sharpness=0), 'sharpness=0 must be a '),
                           (dict(transmitters=['backbone.layer3']), 'transmitters has 1 layer: ScaleKD compares'),
-                          (dict(transmitters=[dict(module='auto', before_activation=True)]), "transmitters: layer 'backbone.layer2' is read before its")):
+                          (dict(transmitters=BEFORE), "transmitters: layer 'backbone.layer2' is read before its")):
         with pytest.raises(ConfigError, match=f'^model.distiller.{text}'):
             scalekd(classifier(6), classifier(), SHAPE, **options)

@@ -50,8 +50,8 @@ def test_the_teacher_ends_at_its_last_transmitting_layer_unless_more_of_it_is_us
 def test_the_features_are_after_or_before_the_last_activation_of_teacher_and_student(before):
     """Every ReLU of these networks is in-place, and would overwrite the features before it."""
     torch.manual_seed(0)
-    layers = dict.fromkeys(('transmitters', 'receivers'), [dict(module='auto', before_activation=True)] if before else 'auto')
-    model = build(distiller=layers)
+    layers = [dict(module='auto', before_activation=before)]
+    model = build(distiller=dict(transmitters=layers, receivers=layers))
     x, samples = batch(12)
     with model.distiller.receiver_reader(model.student) as received:
         with model.distiller.transmitter_reader(model.teacher) as transmitted:

@@ -38,7 +38,8 @@ def before(module, **more):
 
 
 @pytest.mark.parametrize('layer', [
-    'bn', before('relu'), dict(module='bn', before_activation=False), before('layer1'), before('layer1.relu', call=0), 'layer1.bn1'
+    'bn', dict(module='bn', before_activation=False), 'layer1.bn1', before('relu'), before('layer1'),
+    before('layer1.relu', call=0)
 ])
 def test_what_an_in_place_activation_overwrites_is_refused(network, layer):
     name = layer if isinstance(layer, str) else layer['module']

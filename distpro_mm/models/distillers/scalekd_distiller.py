@@ -14,7 +14,6 @@ from ..losses.dual_view_loss import VIEWS, DualViewLoss
 from .tap_distiller import TapDistiller
 
 
-
 @MODELS.register_module()
 class ScaleKDDistiller(TapDistiller):
     """ScaleKD (Fan et al., NeurIPS 2024): the student's last two maps against the teacher's last map, in two views.
