@@ -3,11 +3,10 @@ from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
-from mmrazor.registry import MODELS
 
 from distpro.checks import check_arguments, check_choice
 from distpro.errors import argument_prefix
-from distpro.pathways import problem_of
+from distpro.pathways import FormLoss, problem_of
 from distpro.searching import EvolutionSearcher, GridSearcher, SettingsTrial, TreeSearcher
 
 from ..errors import ConfigError
@@ -101,8 +100,8 @@ def problem_of_form(cfg: Config) -> str | None:
     Returns:
         str: The problem. None if there is none, or the loss is not a :class:`FormLoss`.
     """
-    loss = cfg.model.get('distiller', {}).get('loss') or {}
-    return problem_of(MODELS.build(loss)) if loss.get('type') == 'FormLoss' else None
+    loss = dict(cfg.model.get('distiller', {}).get('loss') or {})
+    return problem_of(FormLoss(**loss)) if loss.pop('type', None) == 'FormLoss' else None
 
 
 def _choices(grid: dict[str, Any]) -> dict[str, list]:

@@ -3,6 +3,7 @@ import itertools
 
 import pytest
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
 
 from distpro_mm.comparison.benchmark import Benchmark
 from distpro_mm.comparison.grid import check_grid, with_lists
@@ -59,6 +60,8 @@ def test_failed_settings_are_not_chosen_and_a_search_where_all_fail_chooses_noth
 
 
 def test_forms_that_cannot_train_a_student_are_not_tried():
+    init_default_scope('mmpretrain')  # as after the initial students of a comparison
+
     def config(settings):
         transformations = ['none', 'square', 'square', 'exp'] if settings['loss.weight'] == 3 else ['none']
         return Config(dict(model=dict(distiller=dict(loss=dict(type='FormLoss', transformations=transformations)))))
