@@ -242,7 +242,8 @@ class _Products(torch.autograd.Function):
         add, subtract = (Tensor.baddbmm, Tensor.sub) if torch.is_grad_enabled() else (Tensor.baddbmm_, Tensor.sub_)
         with torch.autocast(feature.device.type, enabled=False):
             matrix = gradient + gradient.t()
-            found, shift = torch.matmul(matrix, feature.flatten(2)), matrix @ centre
+            # Not matmul, which multiplies in another way, with other last bits, where a gradient is to be differentiated.
+            found, shift = torch.bmm(matrix.expand(len(feature), -1, -1), feature.flatten(2)), matrix @ centre
             for (blocks, mean, scale), given in zip(ctx.teachers, gradients):
                 matrix = scale * given.t()
                 found = add(found, matrix.expand(len(blocks), -1, -1), blocks.flatten(2))

@@ -44,8 +44,10 @@ def test_the_student_is_bit_identical_to_one_trained_without_a_search(make_confi
     """Faults 1, 2 and 4 in the complete loop: with learning rate 0 for alpha, a search is an ordinary training."""
     cfg = make_config('search', train_cfg__method=method)
     cfg.optim_wrapper.alpha = dict(optimizer=dict(type='SGD', lr=0.0))
+    layers = {side: cfg.model.distiller[side] for side in ('transmitters', 'receivers')}
     searched = trained(cfg)
     cfg = make_config('equal')
+    cfg.model.distiller.update(layers)
     cfg.train_dataloader.dataset = dict(type='HeldOutSplit', part='train', dataset=cfg.train_dataloader.dataset)
     plain = trained(cfg)
     a, b = searched.model.state_dict(), plain.model.state_dict()

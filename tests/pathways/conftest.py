@@ -1,7 +1,7 @@
 """The toy network of the tests of taps."""
 import pytest
 import torch
-from tapped_networks import LAYERS, Network, resolve, shaken
+from tapped_networks import BEFORE, Network, resolve, shaken
 
 from distpro.tracing import in_place_off
 
@@ -20,4 +20,4 @@ def images():
 @pytest.fixture
 def tapped(network):
     in_place_off(network)
-    return network, resolve(network, *LAYERS)
+    return network, resolve(network, *BEFORE)

@@ -108,6 +108,7 @@ def block_of(block, x):
 
 
 LAYERS = ('relu', 'layer1', 'layer2')
+BEFORE = [dict(module=name, before_activation=True) for name in LAYERS]
 
 
 # ---- finding the stages

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 import torch
-from tapped_networks import KEY, LAYERS, number_of_hooks, read, resolve, traced
+from tapped_networks import BEFORE, KEY, LAYERS, number_of_hooks, read, resolve, traced
 from torch import nn
 
 from distpro.tracing import FeatureReader, probe_input, resolve_taps, trace
@@ -119,7 +119,7 @@ def test_finding_the_layers_leaves_the_modes_as_they_are(tapped):
     model.layer1.eval()
     model.layer1.bn2.training = True
     modes = [module.training for module in model.modules()]
-    assert [tap.side for tap in resolve(model, *LAYERS)] == ['input'] * 3
+    assert [tap.side for tap in resolve(model, *BEFORE)] == ['input'] * 3
     resolve_taps('auto', traced(model), KEY)
     assert [module.training for module in model.modules()] == modes
 
