@@ -153,8 +153,9 @@ def test_wrong_input_is_one_sentence(arguments, message, tmp_path, tool):
 
 def test_validate_lists_configs_that_cannot_be_trained(tool, tmp_path):
     shutil.copytree(ROOT / 'configs', tmp_path / 'configs')
-    for path in (tmp_path / 'configs').glob('distpro/*.py'):
-        path.unlink()
+    for path in (tmp_path / 'configs').glob('distpro/*.py'):  # some, for the time
+        if path.name != 'equal.py':  # of which baselines are made
+            path.unlink()
     done = tool('validate', tmp_path / 'configs', '--pair', PAIR[1])
     assert done.returncode == 0 and done.stdout.splitlines()[-1].endswith(' configs checked, 0 cannot be trained')
     (tmp_path / 'configs' / 'baselines' / 'mine.py').write_text("_base_ = './kd.py'\ntrain_cfg = dict(max_epochs=dict())\n")
