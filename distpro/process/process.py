@@ -91,9 +91,9 @@ class DistillationProcess:
             ProcessError: If the arguments do not fit together, there are others, or pathways with a weight do not exist.
         """
         parts = ['logits' if is_logits(name) else 'features' for name in names]
-        by_part = weights if isinstance(weights, dict) else {}
+        by_part: dict = weights if isinstance(weights, dict) else {}
         try:
-            given = np.array([weights[part] for part in parts] if by_part else weights, dtype=np.float64)
+            given = np.array([by_part[part] for part in parts] if by_part else weights, dtype=np.float64)
             given = given.T if by_part else given
             knots = np.array(progress, dtype=np.float64)
             fits = knots.ndim == 1 and knots.size and given.shape in (knots.shape, (len(knots), len(names)))
