@@ -33,8 +33,8 @@ def test_the_weight_of_noise_goes_down(make_config, trained_teacher, seed):
     cfg.train_dataloader.dataset.images_per_class = 30
     cfg.model.teacher.backbone.type = 'HalfNoiseResNet'
     cfg.model.teacher_ckpt = trained_teacher
-    cfg.model.distiller.update(
-        transmitters=['backbone.layer3', 'backbone.noise'], receivers=['backbone.layer3'], connections='all')
+    last = dict(module='backbone.layer3', before_activation=True)  # as in the published search
+    cfg.model.distiller.update(transmitters=[last, 'backbone.noise'], receivers=[last], connections='all')
     runner = Runner.from_cfg(cfg)
     runner.train()
     process = DistillationProcess.load(os.path.join(runner.work_dir, 'process.json'))

@@ -23,7 +23,7 @@ sys.path.insert(0, __file__.rpartition('/models/')[0] + '/engine')
 from resuming import result, same, train  # noqa: E402
 
 KL = [dict(type='KLDivergence', tau=4, name='kl')]
-MANUAL = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 30], logits=[0.5, 5, 20]))
+MANUAL = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 30]))
 
 
 def teachers():
