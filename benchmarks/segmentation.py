@@ -25,18 +25,18 @@ from torch import Tensor, nn  # noqa: E402
 import data  # noqa: E402
 import distpro  # noqa: E402
 from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
-from settings import CIFAR  # noqa: E402
+from settings import CIFAR, RAMP  # noqa: E402
 
 SIDE, OBJECT, CLASSES = 32, 17, 6  # pixels of an image and of an object; five classes and the background
 OBJECTS = (0, 2, 5, 7, 9)  # of twenty classes: apples, bowls, couches, girls, lobsters
 COUNTS = dict(train=500, val=300, test=1000, teacher=4000)
 EPOCHS, TEACHER_EPOCHS, BATCH = 12, 10, 16
 SEEDS = (0, 1, 2)
-RAMP = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))
 GRIDS = dict(  # tuned on validation images
-    kd=[dict(weight=weight) for weight in (0.1, 0.3, 1, 3, 10)],
+    kd=[dict(weight=weight) for weight in (0.01, 0.03, 0.1, 0.3, 1, 3, 10)],
     cwd=[dict(weight=weight) for weight in (0.1, 0.3, 1, 3, 10)],
-    constant=[dict(features=features, logits=logits) for features in (3, 10, 30, 100) for logits in (0.3, 3)])
+    constant=[*(dict(features=features, logits=logits) for features in (3, 10, 30, 100) for logits in (0.3, 3)),
+              dict(features=300, logits=0.3), dict(features=100, logits=0.1), dict(features=300, logits=0.1)])
 METHODS = ('student', 'kd', 'cwd', 'constant', 'ramp', 'general', 'distpro')
 
 
@@ -123,10 +123,9 @@ def channel_kl(student: Tensor, teacher: Tensor) -> Tensor:
     return 16 * F.kl_div(log_q, log_p, reduction='none', log_target=True).sum(2).mean()
 
 
-def batches(images: Tensor, classes: Tensor, shuffled: bool = True):
+def batches(images: Tensor, classes: Tensor):
     """Batches in random order, flipped at random."""
-    order = torch.randperm(len(images)) if shuffled else torch.arange(len(images))
-    for chosen in order.split(BATCH)[:len(images) // BATCH]:
+    for chosen in torch.randperm(len(images)).split(BATCH)[:len(images) // BATCH]:
         x, y = images[chosen], classes[chosen]
         flipped = torch.rand(len(x)) < 0.5
         yield torch.where(flipped[:, None, None, None], x.flip(3), x), torch.where(flipped[:, None, None], y.flip(2), y)

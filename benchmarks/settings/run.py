@@ -35,7 +35,6 @@ from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
 METHODS = ('student', 'kd', 'equal', 'ramp', 'general', 'refined', 'distpro')
 SEARCHES = dict(distpro='search', refined='refinement')  # methods that replay the process of a search
 SEEDS = (0, 1, 2)
-RAMP = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))
 ABOVE_CHANCE = 1.2  # times the chance level counts as chance level
 
 
@@ -103,7 +102,7 @@ class Bench:
             cfg.model = known.distilled(setting, self.teacher_ckpt)
             if method in ('general', 'refinement', 'refined'):  # as in configs/distpro/distill.py
                 cfg.model.distiller.connections = 'nearest_depth'
-        replay = dict(ramp=lambda: dict(process=RAMP), general=lambda: dict(process=self.general, transfer='by_depth'),
+        replay = dict(ramp=lambda: dict(process=known.RAMP), general=lambda: dict(process=self.general, transfer='by_depth'),
                       **{name: lambda: dict(process=self.process(SEARCHES[method])) for name in SEARCHES})
         if method in replay:
             cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', **replay[method]())]

@@ -13,6 +13,7 @@ CIFAR = os.environ.get('CIFAR100_FOLDER', 'data/cifar100')
 SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4)
 SGD_HIGH = dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
 ADAMW = dict(type='AdamW', lr=2e-3, weight_decay=0.05)
+RAMP = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))
 POINTWISE = dict(type='PointwiseTransform')
 
 

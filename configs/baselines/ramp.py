@@ -1,4 +1,4 @@
-# All pathways of DistPro, logits included, with weights that rise over the training: a hand-tuned process.
+# All pathways of DistPro, logits included, with weights that increase over the training: a hand-tuned process.
 _base_ = '../distpro/equal.py'
 custom_hooks = [
     dict(

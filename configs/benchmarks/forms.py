@@ -1,6 +1,6 @@
 # Searches of the form of a loss against DistPro, on the pair and images of cifar100_small: by evolution (KD-Zero), by a tree
-# (Auto-KD) and at random, each with trials of 3 of 10 epochs, as many as cost what DistPro's own search does. 'general' is the
-# process that comes with the package, made without this pair. Run with --teacher-ckpt docs/results/cifar100_small/teacher.pth.
+# (Auto-KD) and at random, each with twelve trials of 3 of 10 epochs, about three trainings. 'general' is the process that comes
+# with the package, made without this pair. Run with --teacher-ckpt docs/results/cifar100_small/teacher.pth.
 _base_ = ['../_base_/benchmarks/distpro.py', '../_base_/benchmarks/forms.py']
 seeds = [0, 1, 2]
 trials = 12

@@ -226,10 +226,12 @@ class ProcessReplayHook(Hook):
         if before is not None:
             listed = before.get('layers_are_listed', True)
             note = '' if listed else ' (in the order of its pathways, because its file does not list the layers)'
-            unused = '; its logits are not used: there is no pathway between logits (model.distiller.logits)'
+            unused = ''
+            if not grid.logit_indices and any(map(is_logits, before['pathways'])):
+                unused = '; its logits are not used: there is no pathway between logits (model.distiller.logits)'
             logger.info(f"Mapped '{osp.basename(self.process)}' by depth{note}: " + '; '.join(
                 f'{side} {", ".join(before["layers"][side])} to {", ".join(now[side])}' for side in now)
-                + unused * (any(map(is_logits, before['pathways'])) and not grid.logit_indices))
+                + unused)
         return process
 
 

@@ -18,8 +18,6 @@ class Regressors(ByName):
         return {name: module(features[name]) for name, module in self.items()}
 
 
-
-
 @MODELS.register_module()
 class L2TDistiller(TapDistiller):
     r"""Learning what and where to transfer (L2T-ww; Jang et al., ICML 2019, section 2.1); meta networks predict the weights.
