@@ -160,6 +160,17 @@ def test_a_process_of_another_pair_is_transferred(make_config, process_file):
     assert np.allclose(weights, wanted, rtol=1e-6)
 
 
+@pytest.mark.parametrize('logits', [(), (dict(type='KLDivergence', tau=4, name='kl'), )])
+def test_the_log_says_that_the_logits_of_a_process_are_not_used(make_config, logits):
+    runner = Runner.from_cfg(make_config('distill', model__distiller__logits=logits, custom_hooks=[
+        dict(type='mmrazor.ProcessReplayHook', process='general')]))
+    said: list[str] = []
+    runner.logger.info = lambda message, *_: said.append(str(message))
+    runner.train()
+    line, = (message for message in said if message.startswith("Mapped 'general' by depth"))
+    assert ('its logits are not used' in line) == (not logits)
+
+
 def test_a_process_of_the_library_needs_its_name_alone(make_config):
     runner, weights, _ = distil(make_config, 'general')
     grid = runner.model.distiller.grid
