@@ -2,7 +2,7 @@
 import dataclasses
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .checks import FLAG, check_choice, check_number, check_that, check_whole, is_function, named_arguments
 from .errors import ArgumentError, argument_prefix, is_number
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
-from .pathways.parts import try_logits
+from .pathways.parts import Distance, try_logits
 from .process import DistillationProcess, LevelControl, ProcessLike, fit_length, fit_process
 from .teachers import Network, Teachers, build_pair, inner, logit_tap, read_features, teacher_taps
 from .tracing import FAST_CHOICES, find_logits, in_place_off, in_place_on, resolve_taps, trace_example
@@ -65,8 +65,8 @@ class Distillation(nn.Module):
         connections (str or Sequence): See :func:`distpro.pathways.connect`. Defaults to 'student_not_shallower'.
         transforms (dict[str, Callable], optional): By label, ``build(in_channels, out_channels)`` gives a module from the
             student's map to the teacher's. Defaults to None: ``dict(pointwise=PointwiseTransform)``.
-        distance (nn.Module or Callable, optional): Loss of a transformed student's map and the teacher's, a scalar. Defaults
-            to None: HCL.
+        distance (nn.Module, Callable or dict, optional): Loss of a transformed student's map and the teacher's, a scalar; or
+            one by the label of a transform. Defaults to None: HCL.
         logits (dict[str, nn.Module or Callable], optional): By label, losses of the student's and the teacher's logits, each
             a scalar. Defaults to None: ``dict(kl=KLDivergence(4))``, or none with a warning if the teacher returns no
             logits. An empty dict: none.
@@ -112,7 +112,7 @@ class Distillation(nn.Module):
                  receivers: str | Sequence = 'auto',
                  connections: str | Sequence = 'student_not_shallower',
                  transforms: dict[str, Callable[..., nn.Module]] | None = None,
-                 distance: nn.Module | Callable[[Tensor, Tensor], Tensor] | None = None,
+                 distance: Distance | Mapping[str, Distance] | None = None,
                  logits: dict[str, nn.Module | Callable[[Tensor, Tensor], Tensor]] | None = None,
                  weighting: Weighting | str | dict | None = None,
                  process: ProcessLike | None = None,

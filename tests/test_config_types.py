@@ -65,7 +65,7 @@ def lazy(tmp_path):
 def test_a_pure_python_config_trains_and_its_student_is_read_by_the_stock_toolbox(lazy, tmp_path):
     runner = build_trainer(lazy)
     model = runner.train()
-    assert isinstance(model.distiller.grid.distance, HCLLoss)
+    assert isinstance(model.distiller.grid.distances['pointwise'], HCLLoss)
     assert origin(runner)['dataset'] == 'SklearnDigits' and origin(runner)['student'].startswith('ResNet_CIFAR(depth=18')
     paths = export_student(lazy, str(tmp_path / 'work' / 'epoch_1.pth'), str(tmp_path / 'student'))
     exported = Config.fromfile(paths['config'])

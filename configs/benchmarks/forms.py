@@ -6,6 +6,16 @@ seeds = [0, 1, 2]
 trials = 12
 
 
+# The forms that evolution and the tree found, as transforms of DistPro with distances of their own, beside the usual one.
+both = {'model.distiller.transforms': [
+    dict(type='PointwiseTransform'),
+    dict(type='PointwiseTransform', name='evolution', distance=dict(
+        type='FormLoss', transformations=['pool_1', 'softmax_images', 'sigmoid'], distance='pearson')),
+    dict(type='PointwiseTransform', name='tree', distance=dict(
+        type='FormLoss', transformations=['pool_1'], distance='smooth_l1')),
+]}
+
+
 def searched(kind, **arguments):
     return dict(
         config='../baselines/form.py', grid=_base_.form_grid, searcher=dict(type=kind, trials=trials, **arguments))
@@ -14,12 +24,16 @@ def searched(kind, **arguments):
 benchmark = dict(
     pair='resnet20_resnet8_cifar100-small',
     teacher='../teachers/resnet20_cifar100-16px.py',
-    stages=dict(search=_base_.searches.search),
+    stages=dict(
+        search=dict(_base_.searches.search, seeds=seeds),
+        search_of_both=dict(_base_.searches.search, options=both, seeds=seeds)),
     methods=dict(
         form_random=searched('EvolutionSearcher', population=trials, seed=2),  # one generation, which is drawn at random
         form_tree=searched('TreeSearcher'),
         form_evolution=searched('EvolutionSearcher', population=4, seed=1),
         distpro=_base_.distpro,
+        distpro_of_forms=dict(
+            config='../distpro/distill_searched.py', options={**both, 'custom_hooks.0.process': 'stage://search_of_both/process'}),
         general=dict(
             config='../distpro/distill.py', options={
                 'custom_hooks.0.process': 'configs/benchmarks/cifar100_frontier_process.json',

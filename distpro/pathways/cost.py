@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from .covariances import LinearPathways
+from .hcl_loss import HCLLoss
 from .grid import PathwayGrid
 from .linear import LinearLayers
 from .maps import averaged
@@ -120,12 +121,12 @@ def changed_costs(grid: PathwayGrid, pathway: Pathway) -> dict[tuple[str, ...], 
 @contextlib.contextmanager
 def _copies(grid: PathwayGrid) -> Iterator[None]:
     """Replace the grid's modules with copies, and restore its modules and ``compare_at`` on exit."""
-    own = grid.transforms, grid.distance, grid.logit_losses, grid.compare_at
-    grid.transforms, grid.distance, grid.logit_losses = copy.deepcopy(own[:3])
+    own = grid.transforms, grid.distances, grid.logit_losses, grid.compare_at
+    grid.transforms, grid.distances, grid.logit_losses = copy.deepcopy(own[:3])
     try:
         yield
     finally:
-        grid.transforms, grid.distance, grid.logit_losses, grid.compare_at = own
+        grid.transforms, grid.distances, grid.logit_losses, grid.compare_at = own
 
 
 def _cost(grid: PathwayGrid, pathway: Pathway, arguments: Callable[[str], dict] | None = None) -> float:
@@ -134,7 +135,8 @@ def _cost(grid: PathwayGrid, pathway: Pathway, arguments: Callable[[str], dict] 
     if layers is None:
         return cost(lambda: grid.compare(pathway, feature, target, arguments))
     # What does not grow with the batch is small in a training's batch, but not in one of two images.
-    two, four = (_cost_from_covariances(grid, layers, *_maps(grid, pathway, images)) for images in (2, 4))
+    distance = grid.distances[pathway.transform]
+    two, four = (_cost_from_covariances(distance, layers, *_maps(grid, pathway, images)) for images in (2, 4))
     return four - two
 
 
@@ -145,9 +147,9 @@ def _maps(grid: PathwayGrid, pathway: Pathway, images: int) -> tuple[Tensor, Ten
     return feature.requires_grad_(), averaged(target, grid.size(feature, target))
 
 
-def _cost_from_covariances(grid: PathwayGrid, layers: LinearLayers, feature: Tensor, target: Tensor) -> float:
+def _cost_from_covariances(distance: HCLLoss, layers: LinearLayers, feature: Tensor, target: Tensor) -> float:
     """Without the teacher's part, which is computed once for all receiving layers."""
-    first, second = LinearPathways(grid.distance), LinearPathways(grid.distance)
+    first, second = LinearPathways(distance), LinearPathways(distance)
     for linear in (first, second):
         linear.add(0, layers, feature, target, None)
     first.losses()  # computes constants, which later steps do not

@@ -1,5 +1,5 @@
 """The grid of pathways: their transforms, losses and current weights."""
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from .hcl_loss import HCLLoss
 from .linear import LinearLayers, linear_layers
 from .logits import check_temperature, comparable, compare_logits, logit_pathways, logits_are_unique, losses_of_teachers
 from .maps import averaged
-from .parts import as_loss, built, check_labels, check_transforms, try_maps
+from .parts import Distance, as_loss, built, check_labels, check_transforms, distances_of, try_maps
 from .pathway import Pathway, connect, span
 from .recorded_loss import RecordedLoss
 from .sensitivities import SensitivityRecorder
@@ -37,8 +37,9 @@ class PathwayGrid(PathwayWeights):
             [B, out_channels, *size]. Each label adds one pathway per connection. Transforms and distances of a user are run
             once here, with noise of the maps' shapes.
         connections (str or Sequence): See :func:`~distpro.pathways.connect`. Defaults to 'student_not_shallower'.
-        distance (nn.Module or Callable, optional): Loss of a transformed student's map and a teacher's map, called with
-            these two; a scalar. Defaults to None: :class:`HCLLoss`.
+        distance (nn.Module, Callable or dict, optional): Loss of a transformed student's map and a teacher's map, called
+            with these two; a scalar. A dict has one by the label of a transform; those of other labels are
+            :class:`HCLLoss`. Defaults to None: :class:`HCLLoss` for all.
         logit_taps (Sequence[FeatureTap], optional): The logits of each teacher, and last those of the student. One of
             several teachers that has other classes is left out, with a warning. Defaults to None.
         logit_losses (dict[str, nn.Module]): By label: losses of the student's and a teacher's logits [B, K]. Each adds
@@ -72,7 +73,7 @@ class PathwayGrid(PathwayWeights):
                  receivers: Sequence[FeatureTap],
                  transforms: dict[str, Callable[..., nn.Module]],
                  connections: str | Sequence = 'student_not_shallower',
-                 distance: nn.Module | Callable[[Tensor, Tensor], Tensor] | None = None,
+                 distance: Distance | Mapping[str, Distance] | None = None,
                  logit_taps: Sequence[FeatureTap] | None = None,
                  logit_losses: dict[str, nn.Module] | None = None,
                  weighting: Weighting | str | dict | None = None,
@@ -95,8 +96,8 @@ class PathwayGrid(PathwayWeights):
         self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
         self.pathways = span(pairs, list(transforms))
         self.transforms = ByName({pathway.name: built(transforms[pathway.transform], pathway) for pathway in self.pathways})
-        self.distance = HCLLoss() if distance is None else as_loss('distance', distance)
-        try_maps(self.pathways, self.transforms, self.distance, self.size, transforms)
+        self.distances = ByName(distances_of(distance, list(transforms)))
+        try_maps(self.pathways, self.transforms, self.distances, self.size, transforms)
         if logit_losses and logit_taps is None:
             raise ArgumentError('logit_losses need logit_taps, the logits of teacher and student')
         self.logit_taps = comparable(logit_taps) if logit_losses and logit_taps else logit_taps
@@ -181,7 +182,7 @@ class PathwayGrid(PathwayWeights):
         """
         losses: dict[int, Tensor] = {}
         targets: dict[tuple, Tensor] = {}  # the teacher's part, once per batch
-        linear = LinearPathways(self.distance)
+        linear: dict[nn.Module, LinearPathways] = {}  # by distance
         if self.unit == 'variance':
             self._variances.measure(transmitted, (self.pathways[index].transmitter.name for index in self.active))
         for index in self.active:
@@ -199,8 +200,10 @@ class PathwayGrid(PathwayWeights):
             if layers is None:
                 losses[index] = self.compare(pathway, feature, targets[key], arguments)
             else:
-                linear.add(index, layers, feature, targets[key], divisor)
-        losses.update(linear.losses())
+                distance = self.distances[pathway.transform]
+                linear.setdefault(distance, LinearPathways(distance)).add(index, layers, feature, targets[key], divisor)
+        for group in linear.values():
+            losses.update(group.losses())
         if not losses:
             return self.alpha.new_zeros(0)
         found = torch.stack([losses[index] if self.unit == 'loss' else self._normalised(index, losses[index])
@@ -213,7 +216,7 @@ class PathwayGrid(PathwayWeights):
         """The layers of a pathway's transform if its loss is computed from covariances, else None."""
         if not self.from_covariances or pathway.name not in self.transforms or feature.is_cuda and not is_recording():
             return None
-        if type(self.distance).forward is not HCLLoss.forward:
+        if type(self.distances[pathway.transform]).forward is not HCLLoss.forward:
             return None
         layers = linear_layers(self.transforms[pathway.name])
         if layers is None or any(side % part for side, part in zip(size, feature.shape[2:])):
@@ -246,14 +249,14 @@ class PathwayGrid(PathwayWeights):
                 arguments: Callable[[str], dict] | None = None) -> Tensor:
         """The unweighted loss of one pathway, at the size of ``target``."""
         if pathway.name in self.transforms:
-            transform = self.transforms[pathway.name]
+            transform, distance = self.transforms[pathway.name], self.distances[pathway.transform]
             feature = transform(feature, size=target.shape[-2:])
             if self.unit == 'variance' and not any(True for _ in transform.parameters()):
                 # Without parameters, the transform cannot learn the scale of the target.
                 feature = feature / self._variances.deviation(pathway.transmitter.name)
-            if not isinstance(self.distance, HCLLoss):  # others may need contiguous maps
+            if not isinstance(distance, HCLLoss):  # others may need contiguous maps
                 feature, target = feature.contiguous(), target.contiguous()
-            return self.distance(feature, target)
+            return distance(feature, target)
         more = arguments(pathway.transform) if arguments else {}
         return compare_logits(pathway, self.logit_losses, feature, target, self.scheduled_value('temperature'), **more)
 

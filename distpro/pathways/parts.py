@@ -6,13 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checks import accepts, brief, check_that, is_function
+from ..checks import accepts, brief, check_that, is_function, nearest
 from ..errors import ArgumentError, first_line
 from ..random_state import without_side_effects
+from .hcl_loss import HCLLoss
 from .names import LABEL, is_label
 from .pathway import Pathway
 
 IMAGES = 2  # of a trial
+
+Distance = nn.Module | Callable[[Tensor, Tensor], Tensor]
 
 
 class FunctionLoss(nn.Module):
@@ -47,6 +50,27 @@ def as_loss(name: str, given: Any) -> nn.Module:
     check_that(name, given, is_function(given) and accepts(given, None, None),
                f'an nn.Module, such as {own}, or a function of the maps or logits of the student and the teacher')
     return FunctionLoss(given)
+
+
+def distances_of(given: Distance | Mapping[str, Distance] | None, labels: Sequence[str]) -> dict[str, nn.Module]:
+    """The distance of each transform.
+
+    Args:
+        given (nn.Module, Callable or dict, optional): One for all, or by the label of a transform. Defaults to
+            :class:`HCLLoss`.
+        labels (Sequence[str]): The labels of all transforms.
+
+    Raises:
+        ArgumentError: If a distance is neither a module nor a function, or belongs to no transform.
+    """
+    if not isinstance(given, Mapping):
+        return dict.fromkeys(labels, HCLLoss() if given is None else as_loss('distance', given))
+    for label in given:
+        if label not in labels:
+            raise ArgumentError(f"distance: '{label}' is not the label of a transform, {', '.join(labels)}"
+                                f'{nearest(str(label), labels)}')
+    others = HCLLoss()
+    return {label: as_loss(f'distance: {label}', given[label]) if label in given else others for label in labels}
 
 
 def check_labels(name: str, given: Any, least: int, such_as: str) -> None:
@@ -100,14 +124,14 @@ def built(build: Callable[..., nn.Module], pathway: Pathway) -> nn.Module:
     return transform
 
 
-def try_maps(pathways: Sequence[Pathway], transforms: nn.ModuleDict, distance: nn.Module,
+def try_maps(pathways: Sequence[Pathway], transforms: nn.ModuleDict, distances: nn.ModuleDict,
              compared_at: Callable[[Tensor, Tensor], Sequence[int]], builds: dict[str, Callable[..., nn.Module]]) -> None:
     """Run the user's transforms and distance once for maps of each shape; parts of this package are not run.
 
     Args:
         pathways (Sequence[Pathway]): The pathways between layers.
         transforms (nn.ModuleDict): Their transforms by name.
-        distance (nn.Module): The distance.
+        distances (nn.ModuleDict): The distances by label of a transform.
         compared_at (Callable): Gives the height and width at which a student's and a teacher's map are compared.
         builds (dict[str, Callable]): What built the transforms.
 
@@ -117,7 +141,7 @@ def try_maps(pathways: Sequence[Pathway], transforms: nn.ModuleDict, distance: n
     tried = set()
     for pathway in pathways:
         shapes = pathway.transform, pathway.receiver.shape, pathway.transmitter.shape
-        transform = transforms[pathway.name]
+        transform, distance = transforms[pathway.name], distances[pathway.transform]
         known = _is_ours(transform) and not inspect.isfunction(builds[pathway.transform])
         if shapes in tried or known and _is_ours(distance):
             continue

@@ -153,7 +153,7 @@ def through_the_whole_step(model, batch, held_out, momenta, lr, mu, decay):
     with distiller.receiver_reader(student) as received:
         own = loss(theta, batch)
     pathways = torch.stack([
-        distiller.grid.distance(distiller.grid.transforms[p.name](received.features[p.receiver.name],
+        distiller.grid.distances[p.transform](distiller.grid.transforms[p.name](received.features[p.receiver.name],
                                                         size=transmitted.features[p.transmitter.name].shape[2:]),
                            transmitted.features[p.transmitter.name]) for p in distiller.grid.pathways])
     total = own + (distiller.grid.weighting(alpha) * pathways).sum()

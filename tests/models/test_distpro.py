@@ -30,7 +30,7 @@ def test_the_objective_is_the_students_loss_plus_the_weighted_pathways():
     for index, pathway in enumerate(twin.distiller.grid.pathways):
         feature = twin.distiller.grid.transforms[pathway.name](received.features[pathway.receiver.name],
                                                           transmitted.features[pathway.transmitter.name].shape[-2:])
-        total += 0.1 * (index + 1) * twin.distiller.grid.distance(feature, transmitted.features[pathway.transmitter.name])
+        total += 0.1 * (index + 1) * twin.distiller.grid.distances[pathway.transform](feature, transmitted.features[pathway.transmitter.name])
     labels = torch.tensor([i % 10 for i in range(12)])
     assert torch.allclose(losses['student.loss'], nn.functional.cross_entropy(logits, labels))
     assert torch.allclose(losses['distill.loss_pathways'], total)
@@ -53,7 +53,7 @@ def test_maps_are_compared_at_the_smaller_size_if_asked_for():
         target = transmitted.features[pathway.transmitter.name]
         target = target.unflatten(3, (side, -1)).unflatten(2, (side, -1)).mean((3, 5))
         feature = twin.distiller.grid.transforms[pathway.name](received.features[pathway.receiver.name], (side, side))
-        total += weight * twin.distiller.grid.distance(feature, target)
+        total += weight * twin.distiller.grid.distances[pathway.transform](feature, target)
     assert torch.allclose(losses['distill.loss_pathways'], total, rtol=1e-12)
 
 

@@ -224,7 +224,7 @@ def test_a_name_is_registered_once_and_again_by_the_same_definition(monkeypatch)
 
 
 def test_what_the_pages_allow_is_accepted():
-    assert type(distillation(distance=functional.mse_loss).grid.distance).__name__ == 'FunctionLoss'
+    assert type(distillation(distance=functional.mse_loss).grid.distances['pointwise']).__name__ == 'FunctionLoss'
     assert distillation(weighting='softmax').grid.weighting.type == 'softmax'
     assert distillation(weighting=dict(type='sigmoid', kd_weight=2)).grid.weighting.kd_weight == 2
     assert distillation(weighting='biased_softmax').grid.weighting.scale == 'num_pathways'  # as in a config

@@ -21,6 +21,7 @@ from ..losses.one_label import ONE_LABEL, assumes_one_label, refuse_one_label
 from .tap_distiller import TapDistiller
 
 LOGITS = 'model.distiller.logits'
+TRANSFORMS = 'model.distiller.transforms'
 
 
 @MODELS.register_module()
@@ -40,7 +41,8 @@ class DistProDistiller(TapDistiller):
         connections (str or Sequence): 'all', 'student_not_shallower', 'nearest_depth' or pairs of layer names. Defaults to
             'student_not_shallower'.
         transforms (Sequence[dict]): Transforms; each adds one pathway per connection. The label of a transform is ``name``,
-            by default the type without "Transform". Defaults to the release's ``ConvAttentionTransform``.
+            by default the type without "Transform"; ``distance`` its distance, by default that of all. Defaults to the
+            release's ``ConvAttentionTransform``.
         distance (dict): Loss, called with a transformed student's map and a teacher's map. Defaults to
             ``dict(type='HCLLoss')``.
         logits (Sequence[dict]): Losses of the student's and the teacher's logits; each adds one pathway between the
@@ -86,18 +88,21 @@ class DistProDistiller(TapDistiller):
                  cuda_graph: bool = True,
                  **kwargs) -> None:
         super().__init__(transmitters, receivers, **kwargs)
-        transform_cfgs = _labelled(transforms, 'model.distiller.transforms', 'PointwiseTransform')
+        transform_cfgs = _labelled(transforms, TRANSFORMS, 'PointwiseTransform')
+        shared = build(distance, 'model.distiller.distance')
+        distances = {label: build(cfg.pop('distance'), f'{TRANSFORMS}: distance') if 'distance' in cfg else shared
+                     for label, cfg in transform_cfgs.items()}
         for cfg in transform_cfgs.values():
-            checked(cfg, 'model.distiller.transforms', ('in_channels', 'out_channels'))
+            checked(cfg, TRANSFORMS, ('in_channels', 'out_channels'))
         logit_cfgs = _labelled(logits, LOGITS, 'KLDivergence') if logits else {}
         self.logit_layers = _named_layers(logit_cfgs)
         self.logit_losses = {label: build(cfg, LOGITS) for label, cfg in logit_cfgs.items()}
         with argument_prefix('model.distiller.', ConfigError):
             weighting = as_weighting(weighting)
         self._grid_arguments = dict(  # used in build(), once the layers are known
-            transforms={label: functools.partial(build, cfg, 'model.distiller.transforms')
+            transforms={label: functools.partial(build, cfg, TRANSFORMS)
                         for label, cfg in transform_cfgs.items()},
-            connections=connections, distance=build(distance, 'model.distiller.distance'),
+            connections=connections, distance=distances,
             logit_losses=self.logit_losses, weighting=weighting, compare_at=compare_at,
             compile_transforms=compile_transforms, from_covariances=from_covariances, cuda_graph=cuda_graph,
             average=functools.partial(all_reduce, op='mean'))
