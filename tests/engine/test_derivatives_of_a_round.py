@@ -44,7 +44,17 @@ class InDoublePrecision(Hook):
         runner.model.data_preprocessor.forward = forward
 
 
-def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_loss(make_config, derivatives, monkeypatch):
+FORMS = [dict(type='PointwiseTransform'), dict(type='PointwiseTransform', name='form', distance=dict(
+    type='FormLoss', transformations=['pool_2', 'softmax_images'], distance='pearson'))]
+CHANGES = [  # options of a search, the number of pathways and scheduled values, and which are changed
+    (dict(train_cfg__scheduled=['temperature', 'cross_entropy']), 7, (1, 4, 5, 6)),  # between features, logits, scheduled
+    (dict(model__distiller__transforms=FORMS), 9, (0, 5, 8)),  # squared distance, correlation, logits
+]
+
+
+@pytest.mark.parametrize('options, number, changed', CHANGES)
+def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_loss(make_config, derivatives, monkeypatch,
+                                                                                  options, number, changed):
     """Against complete rounds with all weights of a pathway, or all values of something scheduled, changed, in float64."""
     def run(change=0.0, rounds=1):
         plain = RoundSearch.weights
@@ -52,14 +62,14 @@ def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_los
             patch.setattr(RoundSearch, 'weights', lambda loop, *args: plain(loop, *args).double() + torch.as_tensor(
                 change, device=loop.grid.alpha.device))
             cfg = make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9, train_cfg__max_epochs=1,
-                              train_cfg__scheduled=['temperature', 'cross_entropy'])
+                              **options)
             return trained(cfg, InDoublePrecision()).train_loop.searcher.history[0].loss
 
     run(rounds=2)
-    assert derivatives[0].shape == (4, 7) and derivatives[0].dtype == torch.float64
-    for pathway in (1, 4, 5, 6):  # between features, of the logits, their temperature, and the cross-entropy
+    assert derivatives[0].shape == (4, number) and derivatives[0].dtype == torch.float64
+    for pathway in changed:
         measured = derivatives[0].sum(0)[pathway].item()
-        change = 1e-5 * torch.eye(7).double()[pathway]
+        change = 1e-5 * torch.eye(number).double()[pathway]
         assert measured == pytest.approx((run(change) - run(-change)) / 2e-5, rel=1e-3), pathway
 
 

@@ -121,6 +121,31 @@ def test_k_transforms_give_k_pathways_a_connection():
     assert model.distiller.grid.alpha.shape == (4, )
 
 
+def test_a_transform_of_a_config_may_have_a_distance_of_its_own():
+    model = build(distiller=dict(
+        connections=[('layer1', 'layer1')], distance=dict(type='L1Loss'), weighting=dict(type='exponential', unit='loss'),
+        transforms=[dict(type='PointwiseTransform'), dict(type='PointwiseTransform', name='form', distance=dict(
+            type='FormLoss', transformations=['square'], distance='l2', loss_weight=2.0))])).double()
+    grid = model.distiller.grid
+    assert grid.names == ['layer1>layer1:pointwise', 'layer1>layer1:form']
+    received, transmitted = (dict(layer1=torch.randn(3, *getattr(grid.pathways[0], side).shape, dtype=torch.float64))
+                             for side in ('receiver', 'transmitter'))
+    losses = grid.pathway_losses(received, transmitted)
+    first, second = (transform(received['layer1']) for transform in grid.transforms.values())
+    target = transmitted['layer1']
+    expected = [(first - target).abs().mean(), 2 * (second**2 - target**2).square().mean()]
+    torch.testing.assert_close(losses, torch.stack(expected), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize('distance, message', [
+    (dict(type='FormLos'), r"transforms: distance.type='FormLos' is not registered \(nearest: FormLoss\)"),
+    (dict(type='FormLoss', distance='l3'), "distance: FormLoss.distance='l3' is not one of"),
+    ('FormLoss', "distance='FormLoss' must be a dict with the key type")])
+def test_a_wrong_distance_of_a_transform_is_refused(distance, message):
+    with pytest.raises(ConfigError, match=message):
+        build(distiller=dict(transforms=[dict(type='PointwiseTransform', distance=distance)]))
+
+
 @pytest.mark.parametrize('shape', [(1, 8, 8), (1, 32, 32), (1, 20, 12)])
 def test_nothing_depends_on_the_probed_size(shape):
     model = build()
