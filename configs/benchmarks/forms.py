@@ -4,8 +4,6 @@
 _base_ = ['../_base_/benchmarks/distpro.py', '../_base_/benchmarks/forms.py']
 seeds = [0, 1, 2]
 trials = 12
-
-
 # The forms that evolution and the tree found, as transforms of DistPro with distances of their own, beside the usual one.
 both = {'model.distiller.transforms': [
     dict(type='PointwiseTransform'),
@@ -33,7 +31,8 @@ benchmark = dict(
         form_evolution=searched('EvolutionSearcher', population=4, seed=1),
         distpro=_base_.distpro,
         distpro_of_forms=dict(
-            config='../distpro/distill_searched.py', options={**both, 'custom_hooks.0.process': 'stage://search_of_both/process'}),
+            config='../distpro/distill_searched.py',
+            options={**both, 'custom_hooks.0.process': 'stage://search_of_both/process'}),
         general=dict(
             config='../distpro/distill.py', options={
                 'custom_hooks.0.process': 'configs/benchmarks/cifar100_frontier_process.json',

@@ -11,8 +11,8 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from .covariances import LinearPathways
-from .hcl_loss import HCLLoss
 from .grid import PathwayGrid
+from .hcl_loss import HCLLoss
 from .linear import LinearLayers
 from .maps import averaged
 from .pathway import Pathway

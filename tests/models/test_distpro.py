@@ -30,7 +30,8 @@ def test_the_objective_is_the_students_loss_plus_the_weighted_pathways():
     for index, pathway in enumerate(twin.distiller.grid.pathways):
         feature = twin.distiller.grid.transforms[pathway.name](received.features[pathway.receiver.name],
                                                           transmitted.features[pathway.transmitter.name].shape[-2:])
-        total += 0.1 * (index + 1) * twin.distiller.grid.distances[pathway.transform](feature, transmitted.features[pathway.transmitter.name])
+        distance = twin.distiller.grid.distances[pathway.transform]
+        total += 0.1 * (index + 1) * distance(feature, transmitted.features[pathway.transmitter.name])
     labels = torch.tensor([i % 10 for i in range(12)])
     assert torch.allclose(losses['student.loss'], nn.functional.cross_entropy(logits, labels))
     assert torch.allclose(losses['distill.loss_pathways'], total)
