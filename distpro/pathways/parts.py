@@ -1,7 +1,7 @@
 """Transforms, distances and losses of a user: what they may be, and a trial of each."""
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from .pathway import Pathway
 
 IMAGES = 2  # of a trial
 
-Distance = nn.Module | Callable[[Tensor, Tensor], Tensor]
+Distance: TypeAlias = nn.Module | Callable[[Tensor, Tensor], Tensor]
 
 
 class FunctionLoss(nn.Module):
