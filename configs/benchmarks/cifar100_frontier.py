@@ -6,9 +6,9 @@ distiller = 'model.distiller'
 schedule = {'train_cfg.max_epochs': 30, 'train_cfg.val_interval': 30, 'param_scheduler.T_max': 30}
 
 
-def tuned(config, **options):
+def tuned(config, options=(), **settings):
     return dict(config=f'../baselines/{config}.py', options={
-        **schedule, **{f'{distiller}.{option.replace("__", ".")}': value for option, value in options.items()}})
+        **schedule, **dict(options), **{f'{distiller}.{key.replace("__", ".")}': value for key, value in settings.items()}})
 
 
 benchmark = dict(
@@ -22,6 +22,16 @@ benchmark = dict(
         simkd=tuned('simkd', weights=[10]),
         kd=tuned('kd', distill_losses__loss_kl__loss_weight=9.0),
         reviewkd=tuned('reviewkd', loss__loss_weight=3.0),
+        dkd=tuned('dkd', distill_losses__loss_dkd__beta=8 / 3),
+        wkd_f=tuned('wkd_f'),
+        srd=tuned('srd', {'optim_wrapper.optimizer.lr': 0.3}, loss__loss_weight=2.0),
+        pursuhint=tuned('pursuhint', loss__loss_weight=33.0, distill_losses__loss_kl__loss_weight=8.1),
+        kd_schedule=tuned(
+            'kd_schedule', {'custom_hooks.0.warm_up': 0.9, 'custom_hooks.0.decay': 0.0, 'custom_hooks.1.warm_up': 0.0},
+            distill_losses__loss_kl__loss_weight=30.0),
+        constant=tuned('constant', {'custom_hooks.0.process.weights': dict(features=[300, 300], logits=[10, 10])}),
+        ramp=tuned('ramp', {
+            **_base_.pathways, 'custom_hooks.0.process.unit': 'loss', 'custom_hooks.0.process.weights': [3, 17, 100]}),
         student=tuned('student')),
     reference='kd',
     seeds=[0, 1, 2],

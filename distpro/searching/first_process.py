@@ -77,6 +77,10 @@ def _alpha_of(source: ProcessLike, grid: PathwayGrid, knots: int) -> Tensor:
     if process.weighting.unit != grid.weighting.unit:
         raise ArgumentError(f"the process has weights in the unit '{process.weighting.unit}', and weighting.unit="
                             f"'{grid.weighting.unit}'")
+    dropped = [name for name in process.scheduled if name not in grid.scheduled]
+    if dropped:
+        raise ArgumentError(f'the process schedules {", ".join(dropped)} too, which the search would leave out: set '
+                            f'scheduled={[*grid.scheduled, *dropped]}')
     progress = np.linspace(0, 1, knots).tolist()
     others = dict(zip(process.scheduled, process.scheduled_at(progress).T))
     columns = [*process.weights_at(progress).T, *(others.get(name, np.ones(knots)) for name in grid.scheduled)]

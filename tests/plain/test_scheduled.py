@@ -118,6 +118,8 @@ def test_a_search_finds_both_and_the_file_holds_them(data, teacher, tmp_path):
                            report=lambda line: None, searcher=dict(type='RpropSearcher', confirmations=0))
     progress = np.linspace(0, 1, 4)
     assert np.allclose(again.scheduled_at(progress), read.scheduled_at(progress))
+    with pytest.raises(distpro.ArgumentError, match=r"initial: the process schedules temperature, cross_entropy too"):
+        distpro.search(network(), teacher, *data, functional.cross_entropy, sgd, epochs=2, initial=read)
 
 
 def test_other_lengths_and_networks_keep_what_is_scheduled():
