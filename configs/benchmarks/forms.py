@@ -23,8 +23,8 @@ benchmark = dict(
     pair='resnet20_resnet8_cifar100-small',
     teacher='../teachers/resnet20_cifar100-16px.py',
     stages=dict(
-        search=dict(_base_.searches.search, seeds=seeds),
-        search_of_both=dict(_base_.searches.search, options=both, seeds=seeds)),
+        search=_base_.searches.search,
+        search_of_both=dict(_base_.searches.search, options=both)),
     methods=dict(
         form_random=searched('EvolutionSearcher', population=trials, seed=2),  # one generation, which is drawn at random
         form_tree=searched('TreeSearcher'),
