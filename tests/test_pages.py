@@ -56,7 +56,7 @@ def test_the_plain_loop_trains_and_searches(tmp_path, monkeypatch):
     assert controlled != loop
     exec(compile(controlled, 'plain_loop.md', 'exec'), names)
     assert names['step'] == 4 and not torch.equal(student[0][0].weight, before) and names['loss'].isfinite()
-    search = search.replace('epochs=epochs)', 'epochs=epochs, min_iterations=2, rounds=1, max_divisions=1)')
+    search = search.replace('epochs=epochs)', 'epochs=epochs, min_iterations=2, rounds=2, max_divisions=1)')
     exec(compile(search, 'plain_loop.md', 'exec'), names)
     assert names['kd'].process.names == names['kd'].grid.names
     ours = [line for line in loop.splitlines() if 'distpro' in line or 'kd' in line]
@@ -107,7 +107,7 @@ def test_the_config_of_the_page_searches_with_custom_parts(own, monkeypatch):
     kinds = [trial['kind'] for trial in process.origin['trials']]
     assert kinds == ['student', 'kd', 'step', 'step']
     grid = runner.model.distiller.grid
-    assert grid.weighting.parameters == dict(sharpness=2.0) and isinstance(grid.distance, own.CosineDistance)
+    assert grid.weighting.parameters == dict(sharpness=2.0) and isinstance(grid.distances['bottleneck'], own.CosineDistance)
     assert {type(transform) for transform in grid.transforms.values()} == {own.BottleneckTransform}
     first, second = (trial.alpha for trial in runner.train_loop.searcher.of_kind('step'))
     assert not torch.equal(first, second)

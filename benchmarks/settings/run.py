@@ -90,7 +90,7 @@ class Bench:
         elif method in SEARCHES.values():
             train_cfg = dict(type='mmrazor.DistProSearchLoop', max_epochs=epochs)
             if method == 'refinement':
-                train_cfg.update(initial=self.general, rounds=1)
+                train_cfg.update(initial=self.general, rounds=2)
             if self.scheduled:
                 train_cfg['scheduled'] = self.scheduled
         known.schedule(cfg, optimizer, epochs, train_cfg)

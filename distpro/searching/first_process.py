@@ -44,6 +44,9 @@ def build_searcher(grid: PathwayGrid, searcher: str | type | dict, rounds: int =
     if not rounds and not max_divisions:
         raise ArgumentError('rounds=0 and max_divisions=0 leave nothing to search for: give one of the two')
     free = grid.weighting.type == 'exponential'
+    if rounds == 1 and kind.differentiates and max_divisions and free:
+        raise ArgumentError('rounds=1 would only try the best level once more, whose derivative the second round needs: set '
+                            '2 or more, or 0 to search for the level alone')
     constant = grid.alpha.detach().cpu().repeat(knots, 1)
     if free:
         features = [index for index in range(constant.shape[1]) if index not in grid.logit_indices]

@@ -172,7 +172,7 @@ def test_weights_begin_higher_inside_the_run(make_config):
 
 
 def test_a_search_starts_from_a_process_of_the_library(make_config):
-    runner = trained(make_config('whole_run', train_cfg__rounds=1, train_cfg__initial='general',
+    runner = trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__initial='general',
                                  model__distiller__weighting=dict(_delete_=True, type='exponential'),
                                  train_cfg__references=['student'], train_cfg__max_divisions=1))
     grid = runner.model.distiller.grid
@@ -203,6 +203,8 @@ def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
 @pytest.mark.parametrize('options, message', [
     (dict(train_cfg__rounds=-1), 'train_cfg.rounds=-1 must be a whole number from 0'),
     (dict(train_cfg__rounds=0, train_cfg__max_divisions=0), 'train_cfg.rounds=0 and max_divisions=0 leave nothing to'),
+    (dict(train_cfg__rounds=1, train_cfg__max_divisions=1, model__distiller__weighting=dict(_delete_=True, type='exponential')),
+     'train_cfg.rounds=1 would only try the best level once more'),
     (dict(train_cfg__knots=1), 'train_cfg.knots=1 must be a whole number from 2'),
     (dict(train_cfg__searcher=dict(type='RpropSearcher', step_size=0)), 'train_cfg.searcher: step_size=0 must be a number'),
     (dict(train_cfg__initial_bump=float('inf')), 'train_cfg.initial_bump=inf must be a finite number'),

@@ -247,6 +247,6 @@ def test_a_search_with_a_teacher_without_logits():
     loaders = [torch.utils.data.DataLoader(part, 8) for part in (items[:16], items[16:])]
     process = distpro.search(
         staged(1, 2, 2), staged(1, 2, 2, end=nn.Identity()), *loaders, nn.functional.cross_entropy,
-        optimizer=lambda parameters: torch.optim.SGD(parameters, 0.01), epochs=2, min_iterations=2, rounds=1,
+        optimizer=lambda parameters: torch.optim.SGD(parameters, 0.01), epochs=2, min_iterations=2, rounds=2,
         max_divisions=1, report=str)
     assert process.names and not any(name.startswith('logits') for name in process.names)

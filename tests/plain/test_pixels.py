@@ -60,7 +60,7 @@ def test_a_search_is_judged_by_the_loss_of_the_pixels():
 
     process = distpro.search(
         Segmentor(4), Segmentor(8), batches(6), batches(2), criterion, lambda weights: torch.optim.SGD(weights, lr=0.05),
-        epochs=2, min_iterations=4, rounds=1, get_logits=by_pixel, report=lambda line: None)
+        epochs=2, min_iterations=4, rounds=2, get_logits=by_pixel, report=lambda line: None)
     assert (4 * 64, CLASSES) in asked and all(shape[1:] == (CLASSES, ) for shape in asked)
     assert 'logits>logits:kl' in process.names and process.origin['complete']
 

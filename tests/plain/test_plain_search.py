@@ -52,11 +52,11 @@ def test_a_search_is_repeatable_and_the_memory_makes_no_difference(data, teacher
 
 def test_a_search_starts_from_a_process_of_the_library(data, teacher):
     student = network()
-    process = search(data, teacher, student, initial='general', rounds=1, max_divisions=1, references=['student'],
+    process = search(data, teacher, student, initial='general', rounds=2, max_divisions=1, references=['student'],
                      searcher=dict(type='RpropSearcher', confirmations=0))
     assert [trial['kind'] for trial in process.origin['trials']][:3] == ['student', 'level', 'level']
     known = distpro.Distillation(student, teacher, next(iter(data[0]))[0][:2], process='general').process
-    by_hand = search(data, teacher, network(), rounds=1, max_divisions=1, references=['student'], initial=known,
+    by_hand = search(data, teacher, network(), rounds=2, max_divisions=1, references=['student'], initial=known,
                      searcher=dict(type='RpropSearcher', confirmations=0))
     assert np.array_equal(process.alpha, by_hand.alpha)
 
@@ -75,7 +75,7 @@ def test_a_search_without_refinements_needs_no_second_derivative(data, teacher):
     kinds = [trial['kind'] for trial in process.origin['trials']]
     assert kinds[:4] == ['student', 'kd', 'level', 'level'] and 'step' not in kinds
     with pytest.raises(distpro.ArgumentError, match='has no second derivative'):
-        search(data, teacher, student, rounds=1)
+        search(data, teacher, student, rounds=2)
 
 
 class Drawing(torch.utils.data.Dataset):
