@@ -203,7 +203,8 @@ def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
 @pytest.mark.parametrize('options, message', [
     (dict(train_cfg__rounds=-1), 'train_cfg.rounds=-1 must be a whole number from 0'),
     (dict(train_cfg__rounds=0, train_cfg__max_divisions=0), 'train_cfg.rounds=0 and max_divisions=0 leave nothing to'),
-    (dict(train_cfg__rounds=1, train_cfg__max_divisions=1, model__distiller__weighting=dict(_delete_=True, type='exponential')),
+    (dict(train_cfg__rounds=1, train_cfg__max_divisions=1,
+          model__distiller__weighting=dict(_delete_=True, type='exponential')),
      'train_cfg.rounds=1 would only try the best level once more'),
     (dict(train_cfg__knots=1), 'train_cfg.knots=1 must be a whole number from 2'),
     (dict(train_cfg__searcher=dict(type='RpropSearcher', step_size=0)), 'train_cfg.searcher: step_size=0 must be a number'),
