@@ -20,7 +20,7 @@ import distpro_mm
 from distpro.checks import FLAG, check_choice
 from distpro.errors import ArgumentError, ProcessError
 from distpro.process import DistillationProcess, ablation, fit_process
-from distpro.searching import Hypergradient, RandomSearcher, Round, Trajectory
+from distpro.searching import EvolutionSearcher, Hypergradient, RandomSearcher, Round, Trajectory
 from distpro.searching.optimizer_step import StepSnapshot
 from distpro.tracing import FastForward, trace
 from distpro_app.run import distill_folder
@@ -85,6 +85,7 @@ FLAGS = {  # by class or function and argument: the name in the message, and a c
     'StepSnapshot.on_host': ('on_host', lambda value: StepSnapshot(sgd(), [], value)),
     'Trajectory.on_host': ('on_host', lambda value: Trajectory({}, sgd(), on_host=value)),
     'Searcher.has_level': ('has_level', lambda value: RandomSearcher(torch.zeros(2, 1), {}, 1, has_level=value)),
+    'EvolutionSearcher.shrink': ('shrink', lambda value: EvolutionSearcher(dict(a=[1, 2]), 2, shrink=value)),
     'TrainingWatchHook.must_learn': ('custom_hooks: TrainingWatchHook.must_learn',
                                      lambda value: hooks.TrainingWatchHook(must_learn=value)),
     'CIFARPyramidNet.bottleneck': ('CIFARPyramidNet: bottleneck', lambda value: CIFARPyramidNet(11, 12, value)),

@@ -96,6 +96,24 @@ def test_children_have_the_settings_of_parents_but_for_mutations():
         assert all(value in [parent.settings[name] for parent in parents] for name, value in trial.settings.items())
 
 
+def test_a_shrunk_space_has_no_value_that_only_the_worse_half_had():
+    def told(settings):
+        return math.nan if settings['d'] == CHOICES['d'][0] else loss_of(settings)
+
+    for seed in range(4):
+        searcher = searched(EvolutionSearcher, 60, told, population=12, mutation=1.0, shrink=True, seed=seed)
+        dropped = 0
+        for trial in searcher.history[12:]:
+            before = searcher.history[:trial.number // 12 * 12]
+            finite = sorted((other for other in before if math.isfinite(other.loss)), key=lambda other: other.loss)
+            good = finite[:math.ceil(len(finite) / 2)]
+            for name, value in trial.settings.items():
+                seen, kept = ({other.settings[name] for other in trials} for trials in (before, good))
+                assert value in kept or value not in seen
+                dropped += len(seen - kept)
+        assert dropped
+
+
 def test_the_tree_follows_the_rule_of_upper_confidence_bounds():
     """One level: after each value once, the value with the largest mean reward plus the bound."""
     losses = dict(zip(range(4), (0.0, 1.0, 3.0, 4.0)))
@@ -113,7 +131,7 @@ def test_the_tree_follows_the_rule_of_upper_confidence_bounds():
 @pytest.mark.parametrize('kind, options, text', [
     (EvolutionSearcher, dict(choices={}), 'choices='), (EvolutionSearcher, dict(trials=0), 'trials=0 must'),
     (EvolutionSearcher, dict(population=1), 'population=1 must'), (EvolutionSearcher, dict(mutation=2), 'mutation=2 must'),
-    (EvolutionSearcher, dict(seed=-1), 'seed=-1 must'), (TreeSearcher, dict(choices=dict(a=[])), 'choices='),
+    (EvolutionSearcher, dict(seed=-1), 'seed=-1 must'), (EvolutionSearcher, dict(shrink=2), 'shrink=2'), (TreeSearcher, dict(choices=dict(a=[])), 'choices='),
     (TreeSearcher, dict(trials=1.5), 'trials=1.5 must'), (TreeSearcher, dict(exploration=-1), 'exploration=-1 must'),
     (TreeSearcher, dict(seed=2**32), 'seed=4294967296 must')])
 def test_wrong_arguments_are_refused(kind, options, text):
