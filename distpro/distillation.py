@@ -13,7 +13,7 @@ from .checks import FLAG, check_choice, check_number, check_that, check_whole, i
 from .errors import ArgumentError, argument_prefix, is_number
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .pathways.parts import Distance, try_logits
-from .process import DistillationProcess, LevelControl, ProcessLike, fit_length, fit_process
+from .process import DistillationProcess, LevelControl, ProcessLike, fit_length, fit_process, is_of_short_rounds
 from .teachers import Network, Teachers, build_pair, inner, logit_tap, read_features, teacher_taps
 from .tracing import FAST_CHOICES, find_logits, in_place_off, in_place_on, resolve_taps, trace_example
 from .weighting import Weighting
@@ -77,7 +77,7 @@ class Distillation(nn.Module):
             ``dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))``, see
             :meth:`DistillationProcess.by_hand`. Defaults to None: weights of 1.
         transfer (bool): Carry a process of other networks over to these pathways by depth. Defaults to False: refuse it.
-        steps (int, optional): Steps of the training, >= 1, for which a process of other networks is changed if they are more
+        steps (int, optional): Steps of the training, >= 1, for which a process of shorter rounds is changed if they are more
             than 500 (:func:`distpro.process.fit_length`). Defaults to None: the process as it is.
         skip_below (float): Pathways of a weight below this are not computed, >= 0. Defaults to 0.
         fast_teacher (bool or str): True: batch norms of the teacher are folded into convolutions, and on devices with units
@@ -165,8 +165,9 @@ class Distillation(nn.Module):
             with argument_prefix('process: '):
                 self.process = fit_process(process, self.grid.names, self.grid.layer_names, self.grid.weighting.unit,
                                            transfer, instead=', or pass transfer=True to carry it over by depth')
+            if steps is not None and is_of_short_rounds(self.process, steps):
+                self.process = fit_length(self.process, steps)
             if 'transfer' in self.process.origin:
-                self.process = self.process if steps is None else fit_length(self.process, steps)
                 self.level = LevelControl([student, *self.grid.trained])
             with argument_prefix('process: '):
                 self.grid.schedule(tuple(self.process.scheduled))

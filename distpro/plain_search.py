@@ -110,7 +110,7 @@ def search(student: Network,
                 guessing=training.guessing(), max_divisions=max_divisions, seed=seed, initial=initial)
             current = Round(training, training.iterations, strategy.differentiates, memory, max_growth, memory_on)
             process = _searched(training, current, strategy, math.ceil(min_iterations / training.iterations), report)
-            process.origin.update(epochs=length, seed=seed)
+            process.origin.update(epochs=length, iterations=training.iterations, seed=seed)
             return process
         finally:
             training.close()

@@ -50,6 +50,22 @@ def fit_length(process: DistillationProcess, steps: int) -> DistillationProcess:
                                dict(zip(process.scheduled, process.scheduled_at(knots).T.tolist())))
 
 
+def is_of_short_rounds(process: DistillationProcess, steps: int) -> bool:
+    """Whether a process was found in rounds that are shorter than a training, so that it should be changed for its length.
+
+    Args:
+        process (DistillationProcess): The process.
+        steps (int): Steps of the training.
+
+    Returns:
+        bool: True for a process of a search in rounds of fewer steps, for an average of searches, and for any process that is
+        mapped from other networks. False for a schedule by hand, and for a search one step ahead.
+    """
+    origin = process.origin
+    found = any(key in origin for key in ('trials', 'average_of', 'transfer'))
+    return found and origin.get('iterations', 0) < steps
+
+
 def _of_first_layer(process: DistillationProcess) -> list[int]:
     """Indices of the pathways to the student's first layer; none if it has no other, or the layers are unknown."""
     receivers = process.layers['receivers'] if process.layers else []

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 import scipy.stats
+
 from trial_proxies import rank_correlation, sharpness
 
 

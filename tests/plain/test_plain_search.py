@@ -50,6 +50,19 @@ def test_a_search_is_repeatable_and_the_memory_makes_no_difference(data, teacher
     assert other.origin['trials'][0]['kind'] == 'student' and other.origin['trials'][0] != first.origin['trials'][0]
 
 
+def test_a_process_of_short_rounds_is_changed_for_a_known_number_of_steps(data, teacher):
+    student = network()
+    process = search(data, teacher, student, rounds=0, max_divisions=1, references=[],
+                     searcher=dict(type='RpropSearcher', confirmations=0))
+    images = next(iter(data[0]))[0][:2]
+    found = {steps: distpro.Distillation(student, teacher, images, process=process, steps=steps).process.weights
+             for steps in (None, 500, 1000)}
+    features = [not name.startswith('logits') for name in process.names]
+    assert process.origin['iterations'] < 500 and (found[1000][-1, features] == 0).all()
+    assert np.array_equal(found[None], process.weights) and np.array_equal(found[500], process.weights)
+    assert (process.weights[-1, features] > 0).all()
+
+
 def test_a_search_starts_from_a_process_of_the_library(data, teacher):
     student = network()
     process = search(data, teacher, student, initial='general', rounds=2, max_divisions=1, references=['student'],

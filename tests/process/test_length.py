@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from distpro.errors import ArgumentError
-from distpro.process import DistillationProcess, fit_length, load_process
+from distpro.process import DistillationProcess, fit_length, is_of_short_rounds, load_process
 from distpro.weighting import Weighting, log_weights
 
 NAMES = ['b>b:pointwise', 'c>c:pointwise', 'logits>logits:kl', 'logits>logits:dkd']
@@ -79,3 +79,11 @@ def test_the_general_process_has_two_phases():
 def test_what_is_no_number_of_steps_is_refused(process, steps):
     with pytest.raises(ArgumentError, match='steps='):
         fit_length(process, steps)
+
+
+@pytest.mark.parametrize('origin, short', [
+    ({}, False), (dict(trials=[], iterations=999), True), (dict(trials=[], iterations=1000), False),
+    (dict(iterations=280), False), (dict(average_of=['a']), True), (dict(transfer='by_depth'), True), (dict(trials=[]), True)])
+def test_a_process_is_of_short_rounds_if_a_search_found_it_in_fewer_steps(process, origin, short):
+    process.origin = origin
+    assert is_of_short_rounds(process, 1000) is short

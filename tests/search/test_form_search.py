@@ -131,7 +131,8 @@ def test_the_tree_follows_the_rule_of_upper_confidence_bounds():
 @pytest.mark.parametrize('kind, options, text', [
     (EvolutionSearcher, dict(choices={}), 'choices='), (EvolutionSearcher, dict(trials=0), 'trials=0 must'),
     (EvolutionSearcher, dict(population=1), 'population=1 must'), (EvolutionSearcher, dict(mutation=2), 'mutation=2 must'),
-    (EvolutionSearcher, dict(seed=-1), 'seed=-1 must'), (EvolutionSearcher, dict(shrink=2), 'shrink=2'), (TreeSearcher, dict(choices=dict(a=[])), 'choices='),
+    (EvolutionSearcher, dict(seed=-1), 'seed=-1 must'),
+    (EvolutionSearcher, dict(shrink=2), 'shrink=2'), (TreeSearcher, dict(choices=dict(a=[])), 'choices='),
     (TreeSearcher, dict(trials=1.5), 'trials=1.5 must'), (TreeSearcher, dict(exploration=-1), 'exploration=-1 must'),
     (TreeSearcher, dict(seed=2**32), 'seed=4294967296 must')])
 def test_wrong_arguments_are_refused(kind, options, text):

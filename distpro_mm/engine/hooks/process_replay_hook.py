@@ -20,6 +20,7 @@ from distpro.process import (
     ablation as ablated,
     fit_length,
     fit_process,
+    is_of_short_rounds,
 )
 
 from ...errors import ConfigError
@@ -51,8 +52,8 @@ class ProcessReplayHook(Hook):
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
         transfer (str, optional): 'by_depth' maps a process of other networks to the pathways of the config, see
             :func:`distpro.process.map_process`. Defaults to None: a process of other pathways is refused.
-        fit_length (bool): Whether a process that is mapped from other networks is changed for a training of more than 500
-            iterations, see :func:`distpro.process.fit_length`. Defaults to True.
+        fit_length (bool): Whether a process that was searched in shorter rounds, or is mapped from other networks, is changed
+            for a training of more than 500 iterations, see :func:`distpro.process.fit_length`. Defaults to True.
         control_level (bool): Whether a process that is mapped from other networks starts again with lower weights if the
             student is worse than guessing, see :class:`distpro.process.LevelControl`. It needs a classifier with one label
             per image and a cross-entropy, and does nothing for other students. Defaults to True.
@@ -125,7 +126,7 @@ class ProcessReplayHook(Hook):
         self.unit = process.weighting.unit
         self._replayed = dict(process=self._fingerprint(process), iterations=runner.max_iters)
         self._check_resumed()
-        if self.fit_length and 'transfer' in process.origin:
+        if self.fit_length and is_of_short_rounds(process, runner.max_iters):
             process = fit_length(process, runner.max_iters)
         progress = np.arange(runner.max_iters) / max(runner.max_iters - 1, 1)
         self.schedule = ablated(process, self.ablation, progress, self.seed)
