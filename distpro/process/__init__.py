@@ -10,5 +10,6 @@ from .transfer import TRANSFERS, map_process
 
 __all__ = [
     'ABLATIONS', 'TRANSFERS', 'DistillationProcess', 'LevelControl', 'ProcessError', 'ProcessLike', 'ablation',
-    'average_processes', 'fit_length', 'fit_process', 'interpolate', 'is_of_short_rounds', 'library', 'load_process', 'map_process'
+    'average_processes', 'fit_length', 'fit_process', 'interpolate', 'is_of_short_rounds', 'library', 'load_process',
+    'map_process'
 ]

@@ -83,7 +83,8 @@ def test_what_is_no_number_of_steps_is_refused(process, steps):
 
 @pytest.mark.parametrize('origin, short', [
     ({}, False), (dict(trials=[], iterations=999), True), (dict(trials=[], iterations=1000), False),
-    (dict(iterations=280), False), (dict(average_of=['a']), True), (dict(transfer='by_depth'), True), (dict(trials=[]), True)])
+    (dict(iterations=280), False), (dict(average_of=['a']), True), (dict(transfer='by_depth'), True),
+    (dict(trials=[]), True)])
 def test_a_process_is_of_short_rounds_if_a_search_found_it_in_fewer_steps(process, origin, short):
     process.origin = origin
     assert is_of_short_rounds(process, 1000) is short

@@ -52,8 +52,8 @@ class ProcessReplayHook(Hook):
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
         transfer (str, optional): 'by_depth' maps a process of other networks to the pathways of the config, see
             :func:`distpro.process.map_process`. Defaults to None: a process of other pathways is refused.
-        fit_length (bool): Whether a process that was searched in shorter rounds, or is mapped from other networks, is changed
-            for a training of more than 500 iterations, see :func:`distpro.process.fit_length`. Defaults to True.
+        fit_length (bool): Whether a process that was searched in shorter rounds, or is mapped from other networks, is
+            changed for a training of more than 500 iterations, see :func:`distpro.process.fit_length`. Defaults to True.
         control_level (bool): Whether a process that is mapped from other networks starts again with lower weights if the
             student is worse than guessing, see :class:`distpro.process.LevelControl`. It needs a classifier with one label
             per image and a cross-entropy, and does nothing for other students. Defaults to True.
