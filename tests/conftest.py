@@ -157,6 +157,7 @@ def small_config(folder, kind, name=None, **options):
         cfg.model.distiller.weighting.kd_weight = 1.0
     if kind == 'whole_run':
         # As many rounds as the test asks for, each of all epochs.
+        cfg.train_cfg.pop('initial')
         cfg.train_cfg.update(initial_bump=0, feature_weight=1, references=[], max_divisions=0, round_share=1,
                              min_iterations=1)
     cfg.merge_from_dict({key.replace('__', '.'): value for key, value in options.items()})

@@ -1,7 +1,6 @@
-# Pathways along the nearest depths, as with the process 'general', with two constant weights by hand: one of all features, and
-# one of the logits. A control of what the change over time is worth.
+# The pathways of the process 'general' with two constant weights by hand: one of all features, and one of the logits. A control
+# of what the change over time is worth.
 _base_ = '../distpro/equal.py'
-model = dict(distiller=dict(connections='nearest_depth'))
 custom_hooks = [
     dict(
         type='mmrazor.ProcessReplayHook',

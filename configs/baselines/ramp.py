@@ -1,5 +1,6 @@
 # All pathways of DistPro, logits included, with weights that increase over the training: a hand-tuned process.
 _base_ = '../distpro/equal.py'
+model = dict(distiller=dict(connections='student_not_shallower'))
 custom_hooks = [
     dict(
         type='mmrazor.ProcessReplayHook',

@@ -24,7 +24,7 @@ benchmark = dict(
     teacher='../teachers/resnet20_cifar100-16px.py',
     stages=dict(
         search=_base_.searches.search,
-        search_of_both=dict(_base_.searches.search, options=both)),
+        search_of_both=dict(_base_.searches.search, options={**_base_.from_constants, **both})),
     methods=dict(
         form_random=searched('EvolutionSearcher', population=trials, seed=2),  # one generation, which is drawn at random
         form_tree=searched('TreeSearcher'),
@@ -32,7 +32,7 @@ benchmark = dict(
         distpro=_base_.distpro,
         distpro_of_forms=dict(
             config='../distpro/distill_searched.py',
-            options={**both, 'custom_hooks.0.process': 'stage://search_of_both/process'}),
+            options={**_base_.as_it_is, **both, 'custom_hooks.0.process': 'stage://search_of_both/process'}),
         general=dict(
             config='../distpro/distill.py', options={
                 'custom_hooks.0.process': 'configs/benchmarks/cifar100_frontier_process.json',

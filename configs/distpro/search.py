@@ -1,4 +1,5 @@
-# Stage 1: search a process in short trainings on 80% of the training images, by their final loss on the other 20%.
+# Stage 1: search a process in short trainings on 80% of the training images, by their final loss on the other 20%. It begins
+# from the process 'general' of the package: first its level is searched for, then it is refined.
 _base_ = './equal.py'
 train_cfg = dict(
     _delete_=True,
@@ -8,5 +9,5 @@ train_cfg = dict(
     min_iterations=200,
     rounds=3,
     knots=4,
-    initial_bump=3.0,
+    initial='general',
     searcher=dict(type='RpropSearcher'))

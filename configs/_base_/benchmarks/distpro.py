@@ -17,14 +17,22 @@ schedule = {
     'custom_hooks.1.warm_up': dict(values=[0, 0.25, 0.5], limits=(0, 1))
 }
 scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
+# The searches of benchmarks begin from constant weights of all pathways, and not from 'general', which is an average of
+# processes of some of these pairs; and their processes are replayed as they are.
+all_pathways = {'model.distiller.connections': 'student_not_shallower'}
+from_constants = {**all_pathways, 'train_cfg.initial': None}
+as_it_is = {**all_pathways, 'custom_hooks.0.fit_length': False}
 searches = dict(
-    search=dict(config='../distpro/search.py', seeds=[0]),
+    search=dict(config='../distpro/search.py', options=from_constants, seeds=[0]),
     random_rounds=dict(  # cost: that of `search`, where two of three rounds are differentiated at three times their cost
-        config='../distpro/search.py', options={'train_cfg.searcher.type': 'RandomSearcher', 'train_cfg.rounds': 9}, seeds=[0]),
+        config='../distpro/search.py', seeds=[0],
+        options={**from_constants, 'train_cfg.searcher.type': 'RandomSearcher', 'train_cfg.rounds': 9}),
     evolution_rounds=dict(  # more rounds than `search` costs, because evolution needs them
-        config='../distpro/search.py', options={'train_cfg.searcher.type': 'CMAESSearcher', 'train_cfg.rounds': 22}, seeds=[0]),
+        config='../distpro/search.py', seeds=[0],
+        options={**from_constants, 'train_cfg.searcher.type': 'CMAESSearcher', 'train_cfg.rounds': 22}),
     published_search=dict(config='../distpro/published_search.py', options=scaled, seeds=[0]))
-distpro = dict(config='../distpro/distill_searched.py', options={'custom_hooks.0.process': 'stage://search/process'})
+distpro = dict(
+    config='../distpro/distill_searched.py', options={**as_it_is, 'custom_hooks.0.process': 'stage://search/process'})
 controls = {  # ablations of the process
     ablation: dict(ablation_of='distpro', options={'custom_hooks.0.ablation': ablation}, budgets=[1])
     for ablation in ('uniform', 'mean', 'mean_over_pathways', 'random', 'last', 'shuffled')
@@ -38,6 +46,8 @@ published = dict(
     config='../distpro/published_distill.py', options={'custom_hooks.0.process': 'stage://published_search/process'})
 published_uniform = dict(ablation_of='published', options={'custom_hooks.0.ablation': 'uniform'})
 random_search = dict(
-    config='../distpro/distill_searched.py', options={'custom_hooks.0.process': 'stage://random_rounds/process'}, budgets=[1])
+    config='../distpro/distill_searched.py', budgets=[1],
+    options={**as_it_is, 'custom_hooks.0.process': 'stage://random_rounds/process'})
 evolution_search = dict(
-    config='../distpro/distill_searched.py', options={'custom_hooks.0.process': 'stage://evolution_rounds/process'}, budgets=[1])
+    config='../distpro/distill_searched.py', budgets=[1],
+    options={**as_it_is, 'custom_hooks.0.process': 'stage://evolution_rounds/process'})
