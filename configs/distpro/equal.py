@@ -1,8 +1,7 @@
 # The pathways of a search with the constant weight 1: each layer of the student learns from the teacher's layer of the nearest
-# depth, which with the process 'general' is as good as more pathways, or better, and costs less, by a linear transform, which is
-# as good as the release's; and the logits. The teacher's
-# features are divided by their standard deviation, and the losses are averaged over pathways. Weights are independent, so that
-# a search learns their total too.
+# depth, through a linear transform; and the logits. With the process 'general' this is as good as more pathways and the
+# release's transform, or better, and costs less. The teacher's features are divided by their standard deviation, and the losses
+# are averaged over pathways. Weights are independent, so that a search learns their total too.
 _base_ = '../baselines/equal.py'
 model = dict(
     distiller=dict(
