@@ -178,7 +178,7 @@ def test_a_pair_that_cannot_be_trained_is_named_with_the_reason(tmp_path):
 
 
 # Options that define a method: loop and meta optimisers of L2T-ww.
-OWN_SCHEDULE = [('l2tww', 'train_cfg'), ('l2tww', 'optim_wrapper')]
+OWN_SCHEDULE = [('l2tww', 'train_cfg'), ('l2tww', 'optim_wrapper'), ('srd', 'optim_wrapper')]  # srd: its chosen rate
 
 
 @pytest.mark.long
