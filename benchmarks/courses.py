@@ -1,4 +1,4 @@
-"""Changes of the general process, to find out what part of its course over time helps (docs/results/why_a_course.md).
+"""Changes of the general process, to find out what part of its schedule helps (docs/results/why_a_course.md).
 
     python benchmarks/courses.py        # writes work_dirs/courses/*.json, which configs/benchmarks/courses.py replays
 
@@ -25,7 +25,7 @@ def courses(process: DistillationProcess) -> dict[str, np.ndarray]:
     features = np.array([not is_logits(name) for name in process.names])
     used = features & (weights.max(0) > 0)
     mean, highest = np.trapz(weights, progress, axis=0), weights.max(0)
-    left = weights[:, used].sum(1) > 0  # moments at which features have a weight
+    left = weights[:, used].sum(1) > 0  # knots at which features have a weight
 
     def changed(columns: np.ndarray, value: np.ndarray) -> np.ndarray:
         result = weights.copy()
