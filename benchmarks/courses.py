@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 
 from distpro.pathways.names import is_logits
-from distpro.process import DistillationProcess, fit_length, load_process, map_process
+from distpro.process import DistillationProcess, ablation, fit_length, load_process, map_process
 from distpro.weighting import Weighting, log_weights
 from machine import ROOT
 
@@ -21,26 +21,24 @@ STEPS = 936
 
 def courses(process: DistillationProcess) -> dict[str, np.ndarray]:
     """Weights [knots, N] by the name of the change."""
-    weights, progress = process.weights, np.array(process.progress)
+    weights, highest = process.weights, process.weights.max(0)
+    mean = ablation(process, 'mean', np.linspace(0, 1, STEPS).tolist())[0]
     features = np.array([not is_logits(name) for name in process.names])
-    used = features & (weights.max(0) > 0)
-    mean, highest = np.trapz(weights, progress, axis=0), weights.max(0)
-    left = weights[:, used].sum(1) > 0  # knots at which features have a weight
+    used = features & (highest > 0)
+    left = weights[:, used].sum(1, keepdims=True)  # the total of the features at each knot
 
     def changed(columns: np.ndarray, value: np.ndarray) -> np.ndarray:
         result = weights.copy()
-        result[:, columns] = value if value.ndim == 2 else np.tile(value, (len(progress), 1))
+        result[:, columns] = value
         return result
 
-    total = weights[:, features].sum(1, keepdims=True) / used.sum()
     return dict(
         general=weights,
-        features_of_one_weight=changed(used, np.repeat(total, used.sum(), 1)),
+        features_of_one_weight=changed(used, left / used.sum()),
         features_at_their_mean=changed(features, mean[features]),
-        features_highest_first=changed(used, left[:, None] * highest[used]),
+        features_highest_first=changed(used, (left > 0) * highest[used]),
         logits_at_their_mean=changed(~features, mean[~features]),
-        logits_highest_first=changed(~features, highest[~features]),
-        all_at_their_mean=np.tile(mean, (len(progress), 1)))
+        logits_highest_first=changed(~features, highest[~features]))
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import argparse
 import json
 import pathlib
 
-import distpro_mm  # noqa: F401  first: makes the others importable
+from distpro_mm.comparison.training import RESULT  # first: makes the others importable
 
 # isort: split
 import numpy as np
@@ -34,9 +34,13 @@ REASSEMBLED = ('SimKD', 'ATSC')  # their student has the teacher's classifier, w
 def best_trial(folder: pathlib.Path) -> pathlib.Path | None:
     """The finished trial of a method with the highest accuracy whose weights are there."""
     done = [trial for trial in sorted(folder.glob('*/seed_*'))
-            if (trial / 'result.json').exists() and list(trial.glob('epoch_*.pth'))]
-    found = [(json.loads((trial / 'result.json').read_text())['accuracy'], trial) for trial in done]
-    return max(found, default=(0, None), key=lambda pair: pair[0])[1]
+            if (trial / RESULT).exists() and list(trial.glob('epoch_*.pth'))]
+    return max(done, default=None, key=lambda trial: accuracy_of(trial / RESULT))
+
+
+def accuracy_of(result: pathlib.Path) -> float:
+    """The accuracy in a file of a run's result."""
+    return json.loads(result.read_text())['accuracy']
 
 
 def classifier(cfg: dict, weights: dict[str, Tensor]) -> nn.Module:
@@ -76,7 +80,7 @@ def measures_of(trial: pathlib.Path, teacher_ckpt: str) -> list[float] | None:
     gap = sharpness(logits) - sharpness(teacher_logits)
     log_p = logits - np.logaddexp.reduce(logits, 1, keepdims=True)
     accuracy = 100 * np.mean(logits.argmax(1) == labels)
-    told = json.loads((trial / 'result.json').read_text())['accuracy']
+    told = accuracy_of(trial / RESULT)
     if abs(accuracy - told) > 0.2:  # rounding of another machine
         raise SystemExit(f'{trial}: its weights have an accuracy of {accuracy:.2f}, and its result is {told:.2f}')
     return [accuracy, -log_p[np.arange(len(labels)), labels].mean(), 1 - similarities([features, target], 'cka')[0, 1],
@@ -107,7 +111,7 @@ def main() -> None:
     rows: dict[str, list[float]] = {}
     for folder in args.folders:
         for method in sorted((folder / 'tuning').iterdir()):
-            finals = [json.loads(path.read_text())['accuracy'] for path in (folder / method.name).glob('seed_*/result.json')]
+            finals = [accuracy_of(path) for path in (folder / method.name).glob(f'seed_*/{RESULT}')]
             trial = best_trial(method)
             found = measures_of(trial, args.teacher_ckpt) if finals and trial else None
             if found:

@@ -28,7 +28,8 @@ benchmark = dict(
         reviewkd=method('baselines/reviewkd', short, **{'custom_hooks.0.warm_up_epochs': max(1, epochs // 12)}),
         student=method('baselines/student', short),
         searched=method(  # the pair's own process, searched with 120 images of each class
-            'distpro/distill_searched', short, **{**_base_.as_it_is, 'custom_hooks.0.process': 'cifar100-32px/resnet32x4-resnet8x4'})),
+            'distpro/distill_searched', short,
+            **{**_base_.all_pathways, 'custom_hooks.0.process': 'cifar100-32px/resnet32x4-resnet8x4'})),
     reference='kd',
     seeds=[int(seed) for seed in '{{$SEEDS:0,1,2}}'.split(',')],
     budgets=short)

@@ -27,7 +27,7 @@ benchmark = dict(
         course=dict(config='../distpro/distill_searched.py', grid=[
             course('general'), course('general', **third), course('general', **tenth), course('features_of_one_weight'),
             course('features_at_their_mean'), course('features_highest_first'), course('logits_at_their_mean'),
-            course('logits_highest_first'), course('all_at_their_mean')]),
+            course('logits_highest_first'), course('general', **{'custom_hooks.0.ablation': 'mean'})]),
         constant=dict(config='../baselines/constant.py', grid=[
             constant(300, 10), constant(300, 10, **third), constant(1000, 30, **third)]),
         pursuhint=dict(config='../baselines/pursuhint.py', grid=[hints, {**hints, **third}]),

@@ -5,7 +5,7 @@ _base_ = '../_base_/benchmarks/distpro.py'
 
 def transferred(benchmark):
     return dict(config='../distpro/distill_searched.py', options={
-        **_base_.as_it_is, 'custom_hooks.0.transfer': 'by_depth',
+        **_base_.all_pathways, 'custom_hooks.0.transfer': 'by_depth',
         'custom_hooks.0.process': f'work_dirs/benchmark_{benchmark}/search/seed_0/process.json'})
 
 

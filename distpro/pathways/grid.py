@@ -201,7 +201,9 @@ class PathwayGrid(PathwayWeights):
                 losses[index] = self.compare(pathway, feature, targets[key], arguments)
             else:
                 distance = self.distances[pathway.transform]
-                linear.setdefault(distance, LinearPathways(distance)).add(index, layers, feature, targets[key], divisor)
+                if distance not in linear:
+                    linear[distance] = LinearPathways(distance)
+                linear[distance].add(index, layers, feature, targets[key], divisor)
         for group in linear.values():
             losses.update(group.losses())
         if not losses:

@@ -1,6 +1,7 @@
 # Parts that benchmarks share: options of the pathways, searches, and methods that use their results.
-# `pathways` are those of configs/distpro: features and logits, with a free total weight.
+# `pathways` are those of configs/distpro, of all layers: features and logits, with a free total weight.
 pathways = {
+    'model.distiller.transforms': [dict(type='PointwiseTransform')],
     'model.distiller.logits': [dict(type='KLDivergence', tau=4, name='kl')],
     'model.distiller.weighting.type': 'exponential',
     'model.distiller.weighting.scale': 1.0,

@@ -24,11 +24,11 @@ class EvolutionSearcher(AskTell[SettingsTrial]):
         trials (int): Number of candidates, >= 1.
         population (int): Candidates of a generation, which may be open together, >= 2. Defaults to 10.
         mutation (float): In [0, 1]. Defaults to 0.25.
-        shrink (bool): Whether values are not drawn any more that were tried before a generation, but by none of the better
-            half of the candidates. Defaults to False.
         reject (Callable, optional): Called with settings; whether they are not worth a training, see
             :func:`distpro.pathways.problem_of`. Defaults to None: none is rejected.
         seed (int): From 0 to 2 ** 32 - 1. Defaults to 0.
+        shrink (bool): Whether values are not drawn any more that were tried before a generation, but by none of the better
+            half of the candidates. Defaults to False.
 
     Raises:
         ArgumentError: If an argument is out of range, or a setting has no values.
@@ -40,7 +40,7 @@ class EvolutionSearcher(AskTell[SettingsTrial]):
     candidate = SettingsTrial
 
     def __init__(self, choices: dict[str, Sequence[Any]], trials: int, population: int = 10, mutation: float = 0.25,
-                 shrink: bool = False, reject: Callable[[dict], bool] | None = None, seed: int = 0) -> None:
+                 reject: Callable[[dict], bool] | None = None, seed: int = 0, shrink: bool = False) -> None:
         super().__init__()
         self.choices = check_choices(choices)
         check_whole('trials', trials)
