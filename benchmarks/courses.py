@@ -5,6 +5,7 @@
 The process is made without the pair, mapped to it, and changed for a training of 936 steps: ten epochs on four fifths of
 the images of cifar100_small.
 """
+import argparse
 import pathlib
 
 import numpy as np
@@ -43,6 +44,7 @@ def courses(process: DistillationProcess) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Write the processes."""
+    argparse.ArgumentParser(description=__doc__.partition('\n')[0]).parse_args()
     known = load_process(str(ROOT / 'configs/benchmarks/cifar100_frontier_process.json'))
     process = fit_length(map_process(known, NAMES, dict(transmitters=LAYERS, receivers=LAYERS)), STEPS)
     folder = pathlib.Path('work_dirs/courses')

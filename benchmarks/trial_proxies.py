@@ -108,6 +108,9 @@ def main() -> None:
     parser.add_argument('folders', nargs='+', type=pathlib.Path, help='work_dirs of comparisons')
     parser.add_argument('--teacher-ckpt', default='docs/results/cifar100_small/teacher.pth')
     args = parser.parse_args()
+    for folder in args.folders:
+        if not (folder / 'tuning').is_dir():
+            parser.error(f'{folder} has no folder tuning: give the work_dir of a comparison that tunes settings')
     rows: dict[str, list[float]] = {}
     for folder in args.folders:
         for method in sorted((folder / 'tuning').iterdir()):
