@@ -182,7 +182,7 @@ class PathwayGrid(PathwayWeights):
         """
         losses: dict[int, Tensor] = {}
         targets: dict[tuple, Tensor] = {}  # the teacher's part, once per batch
-        linear: dict[nn.Module, LinearPathways] = {}  # by distance
+        linear = {distance: LinearPathways(distance) for distance in self.distances.values()}
         if self.unit == 'variance':
             self._variances.measure(transmitted, (self.pathways[index].transmitter.name for index in self.active))
         for index in self.active:
@@ -200,10 +200,7 @@ class PathwayGrid(PathwayWeights):
             if layers is None:
                 losses[index] = self.compare(pathway, feature, targets[key], arguments)
             else:
-                distance = self.distances[pathway.transform]
-                if distance not in linear:
-                    linear[distance] = LinearPathways(distance)
-                linear[distance].add(index, layers, feature, targets[key], divisor)
+                linear[self.distances[pathway.transform]].add(index, layers, feature, targets[key], divisor)
         for group in linear.values():
             losses.update(group.losses())
         if not losses:
