@@ -29,7 +29,7 @@ class BuildWithMim(build_py):
 
 
 # Ranges hold what was tried, or a library's own promise; requirements/constraints.txt pins the tested set.
-TORCHVISION = 'torchvision>=0.21,<0.29'  # those of torch 2.6 to 2.13
+TORCHVISION = 'torchvision>=0.21,<0.30'  # those of torch 2.6 to 2.14
 EVOLUTION = ['cmaes>=0.13,<1']
 RAZOR = [
     *EVOLUTION,
@@ -75,7 +75,7 @@ setup(
                   'distpro_mm': ['py.typed', 'reporting/templates/*']},
     python_requires='>=3.10,<3.14',
     install_requires=[  # of the package distpro; distpro_mm needs the extra mm, distpro_app the extra app
-        'torch>=2.6,<2.14',
+        'torch>=2.6,<2.15',
         'numpy>=1.26,<3',
     ],
     extras_require=dict(
@@ -88,7 +88,7 @@ setup(
         app=['typer>=0.19,<1', TORCHVISION, 'pillow'],  # the command distpro
         onnx=['onnx>=1.17', 'onnxscript>=0.5', 'onnxruntime>=1.20'],
         timm=['timm>=1.0,<2', TORCHVISION],  # networks by name
-        hf=['transformers>=4.50,<5', 'safetensors'],
+        hf=['transformers>=4.50,<6', 'safetensors'],
         tensorboard=['tensorboard'],
         ray=['ray>=2.40,<3'],  # comparisons and searches on a cluster
         shards=['datasets>=4,<6'],  # images in parquet or WebDataset shards
