@@ -1,6 +1,7 @@
 # Accuracy against epochs and compute on CIFAR-100 at 16 x 16 pixels: 3, 10 and 30 epochs, each with its schedule. Methods
 # have the settings that were chosen on held-out images in cifar100_small, with 3 of 10 epochs. Run with --teacher-ckpt
-# docs/results/cifar100_small/teacher.pth.
+# docs/results/cifar100_small/teacher.pth. Settings of those with a warm-up
+# were chosen in trainings of 10 epochs (cifar100_warm_up), that of SimKD's weight in one of 30.
 _base_ = '../_base_/benchmarks/distpro.py'
 distiller = 'model.distiller'
 schedule = {'train_cfg.max_epochs': 30, 'train_cfg.val_interval': 30, 'param_scheduler.T_max': 30}
@@ -9,6 +10,15 @@ schedule = {'train_cfg.max_epochs': 30, 'train_cfg.val_interval': 30, 'param_sch
 def tuned(config, options=(), **settings):
     return dict(config=f'../baselines/{config}.py', options={
         **schedule, **dict(options), **{f'{distiller}.{key.replace("__", ".")}': value for key, value in settings.items()}})
+
+
+def warmed_up(config, lr, options=(), **settings):
+    method = tuned(config, {'optim_wrapper.optimizer.lr': lr, **dict(options)}, **settings)
+    del method['options']['param_scheduler.T_max']
+    method['options']['param_scheduler'] = [
+        dict(type='LinearLR', start_factor=0.05, begin=0, end=936, by_epoch=False),
+        dict(type='CosineAnnealingLR', T_max=30, by_epoch=True, convert_to_iter_based=True)]
+    return dict(method, budgets=[0.1, 1])
 
 
 benchmark = dict(
@@ -20,6 +30,12 @@ benchmark = dict(
                 **schedule, 'custom_hooks.0.process': 'configs/benchmarks/cifar100_frontier_process.json',
                 'custom_hooks.0.transfer': 'by_depth'}),
         simkd=tuned('simkd', weights=[10]),
+        simkd_warm_up=warmed_up('simkd', 0.3, weights=[30]),
+        pursuhint_warm_up=warmed_up(
+            'pursuhint', 0.3, loss__loss_weight=33.0, distill_losses__loss_kl__loss_weight=8.1),
+        constant_warm_up=warmed_up('constant', 0.1, {
+            'custom_hooks.0.process.weights': dict(features=[300, 300], logits=[30, 30])}),
+        kd_warm_up=warmed_up('kd', 0.1, distill_losses__loss_kl__loss_weight=9.0),
         kd=tuned('kd', distill_losses__loss_kl__loss_weight=9.0),
         reviewkd=tuned('reviewkd', loss__loss_weight=3.0),
         dkd=tuned('dkd', distill_losses__loss_dkd__beta=8 / 3),
