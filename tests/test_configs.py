@@ -191,7 +191,8 @@ def test_benchmark_trains_every_seed_alike():
         reference = schedules[benchmark.reference]
         for name, cfg in schedules.items():
             for key in ('train_cfg', 'optim_wrapper', 'param_scheduler', 'train_dataloader', 'val_dataloader'):
-                if (name, key) not in OWN_SCHEDULE:
+                warms_up = name.endswith('_warm_up') and key in ('optim_wrapper', 'param_scheduler')
+                if (name, key) not in OWN_SCHEDULE and not warms_up:
                     assert cfg[key] == reference[key], f'{name} trains with another {key} than {benchmark.reference}'
 
 
