@@ -15,7 +15,7 @@ LINES = {  # method: label, style
     'general': ("'general', no search", dict(color='C0', marker='o')),
     'pursuhint_warm_up': ('PURSUhInT, with a warm-up', dict(color='C4', marker='D', linestyle='--')),
     'simkd_warm_up': ('SimKD, with a warm-up', dict(color='C1', marker='s', linestyle='--')),
-    'kd': ('KD', dict(color='C2', marker='^', linestyle='--')),
+    'kd': ('KD, without a warm-up', dict(color='C2', marker='^', linestyle='--')),
     'student': ('student alone', dict(color='C3', marker='v', linestyle=':'))
 }
 

@@ -189,10 +189,13 @@ def test_benchmark_trains_every_seed_alike():
         schedules = {name: maker.run(method, benchmark.seeds[0], benchmark.budgets[0]).config
                      for name, method in benchmark.methods.items()}
         reference = schedules[benchmark.reference]
+        warmed_up = {name: cfg for name, cfg in schedules.items() if name.endswith('_warm_up')}
+        for cfg in warmed_up.values():
+            assert cfg.param_scheduler == next(iter(warmed_up.values())).param_scheduler, 'one warm-up for all'
+            cfg.optim_wrapper.optimizer.lr = reference.optim_wrapper.optimizer.lr  # the one value that is chosen for each
         for name, cfg in schedules.items():
             for key in ('train_cfg', 'optim_wrapper', 'param_scheduler', 'train_dataloader', 'val_dataloader'):
-                warms_up = name.endswith('_warm_up') and key in ('optim_wrapper', 'param_scheduler')
-                if (name, key) not in OWN_SCHEDULE and not warms_up:
+                if (name, key) not in OWN_SCHEDULE and (name not in warmed_up or key != 'param_scheduler'):
                     assert cfg[key] == reference[key], f'{name} trains with another {key} than {benchmark.reference}'
 
 

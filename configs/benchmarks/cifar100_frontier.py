@@ -20,10 +20,7 @@ def warmed_up(method, lr):
         **options, 'optim_wrapper.optimizer.lr': lr, 'param_scheduler': [warm_up, cosine]})
 
 
-general = dict(  # the process 'general', made without the process of this pair
-    config='../distpro/distill.py', options={
-        **schedule, 'custom_hooks.0.process': 'configs/benchmarks/cifar100_frontier_process.json',
-        'custom_hooks.0.transfer': 'by_depth'})
+general = dict(config='../distpro/distill.py', options={**schedule, **_base_.general_process})
 hints = tuned('pursuhint', loss__loss_weight=33.0, distill_losses__loss_kl__loss_weight=8.1)
 kd = tuned('kd', distill_losses__loss_kl__loss_weight=9.0)
 

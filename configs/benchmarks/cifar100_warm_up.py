@@ -1,6 +1,7 @@
 # Ten epochs with a warm-up of the learning rate for every rival: weights, rate and warm-up are chosen by trainings of full length
 # on four fifths of the images, evaluated on the rest. Otherwise the benchmark is cifar100_small. Run with --teacher-ckpt
 # docs/results/cifar100_small/teacher.pth.
+_base_ = '../_base_/benchmarks/distpro.py'
 distiller = 'model.distiller'
 kd_weight = f'{distiller}.distill_losses.loss_kl.loss_weight'
 cosine = dict(type='CosineAnnealingLR', T_max=10, by_epoch=True, convert_to_iter_based=True)
@@ -24,10 +25,9 @@ benchmark = dict(
     pair='resnet20_resnet8_cifar100-small',
     teacher='../teachers/resnet20_cifar100-16px.py',
     methods=dict(
-        general=dict(  # the process 'general', made without the process of this pair
-            config='../distpro/distill.py', grid=[{}, fast, {**third, **fast}, faster, {**third, **faster}],
-            options={'custom_hooks.0.process': 'configs/benchmarks/cifar100_frontier_process.json',
-                     'custom_hooks.0.transfer': 'by_depth'}),
+        general=dict(
+            config='../distpro/distill.py', options=_base_.general_process,
+            grid=[{}, fast, {**third, **fast}, faster, {**third, **faster}]),
         constant=dict(config='../baselines/constant.py', grid=[
             constant(300, 10), constant(300, 10, **third), constant(300, 30, **third), constant(100, 10, **third, **fast)]),
         simkd=dict(config='../baselines/simkd.py', grid=[

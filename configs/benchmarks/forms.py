@@ -33,10 +33,7 @@ benchmark = dict(
         distpro_of_forms=dict(
             config='../distpro/distill_searched.py',
             options={**_base_.as_it_is, **both, 'custom_hooks.0.process': 'stage://search_of_both/process'}),
-        general=dict(
-            config='../distpro/distill.py', options={
-                'custom_hooks.0.process': 'configs/benchmarks/cifar100_frontier_process.json',
-                'custom_hooks.0.transfer': 'by_depth'})),
+        general=dict(config='../distpro/distill.py', options=_base_.general_process)),
     reference='general',
     seeds=seeds,
     budgets=[1],

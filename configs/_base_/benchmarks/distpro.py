@@ -32,6 +32,11 @@ searches = dict(
         config='../distpro/search.py', seeds=[0],
         options={**from_constants, 'train_cfg.searcher.type': 'CMAESSearcher', 'train_cfg.rounds': 22}),
     published_search=dict(config='../distpro/published_search.py', options=scaled, seeds=[0]))
+# The process 'general', made without the process of the pair resnet20 to resnet8 at 16 px.
+general_process = {
+    'custom_hooks.0.process': 'configs/benchmarks/cifar100_frontier_process.json',
+    'custom_hooks.0.transfer': 'by_depth'
+}
 distpro = dict(
     config='../distpro/distill_searched.py', options={**as_it_is, 'custom_hooks.0.process': 'stage://search/process'})
 controls = {  # ablations of the process
