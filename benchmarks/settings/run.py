@@ -1,6 +1,8 @@
 """Student, KD, equal weights, ramp and DistPro at their defaults, on different settings.
 
 'general' replays the average of the package's other processes; 'refined' a search that starts from it, with one refinement.
+'constant' has one weight of all features and one of the logits, chosen on the validation images; its pathways are those of
+'general'.
 
 ``python benchmarks/settings/run.py`` trains all unfinished runs and prints the table. Settings for choosing defaults are
 measured on images of neither the training nor the test set. The other settings are measured on their test set.
@@ -32,8 +34,9 @@ from distpro.process import DistillationProcess, average_processes, load_process
 from distpro_mm.errors import NotLearnedError, TrainingError  # noqa: E402
 from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
 
-METHODS = ('student', 'kd', 'equal', 'ramp', 'general', 'refined', 'distpro')
-SEARCHES = dict(distpro='search', refined='refinement')  # methods that replay the process of a search
+METHODS = ('student', 'kd', 'equal', 'constant', 'ramp', 'general', 'refined', 'distpro')
+SEARCHES = dict(distpro='search', refined='refinement', constant='tuning')  # methods that use the result of a search
+TUNING_SEED = 100
 SEEDS = (0, 1, 2)
 ABOVE_CHANCE = 1.2  # times the chance level counts as chance level
 
@@ -78,16 +81,17 @@ class Bench:
         process.save(file)
         return file
 
-    def config(self, method: str, seed: int) -> Config:
-        """The config of a run."""
+    def config(self, method: str, seed: int, weights: tuple[float, float] = (100, 3)) -> Config:
+        """The config of a run; 'tuning' has constant weights of features and logits."""
         setting = self.setting
-        cfg = known.base_config(setting, self.file, os.path.join(self.folder, f'{method}_{seed}'), seed, self.part,
+        part = 'val' if method == 'tuning' else self.part
+        cfg = known.base_config(setting, self.file, os.path.join(self.folder, f'{method}_{seed}'), seed, part,
                                 setting.teacher_part if method == 'teacher' else 'train')
         optimizer, epochs, train_cfg = setting.optimizer, setting.epochs, None
         if method == 'teacher':
             own = known.SGD if optimizer['type'] == 'AdamW' else optimizer
             optimizer, epochs = setting.teacher_optimizer or own, setting.teacher_epochs
-        elif method in SEARCHES.values():
+        elif method in ('search', 'refinement'):
             train_cfg = dict(type='mmrazor.DistProSearchLoop', max_epochs=epochs)
             if method == 'refinement':
                 train_cfg.update(initial=self.general, rounds=2)
@@ -100,10 +104,12 @@ class Bench:
             cfg.model = known.plain_kd(setting, self.teacher_ckpt)
         else:
             cfg.model = known.distilled(setting, self.teacher_ckpt)
-            if method in ('general', 'refinement', 'refined'):  # as in configs/distpro/distill.py
+            if method not in ('equal', 'ramp', 'search', 'distpro'):  # as in configs/distpro/distill.py
                 cfg.model.distiller.connections = 'nearest_depth'
-        replay = dict(ramp=lambda: dict(process=known.RAMP), general=lambda: dict(process=self.general, transfer='by_depth'),
-                      **{name: lambda: dict(process=self.process(SEARCHES[method])) for name in SEARCHES})
+        replay = dict(
+            ramp=lambda: dict(process=known.RAMP), general=lambda: dict(process=self.general, transfer='by_depth'),
+            tuning=lambda: dict(process=known.constant(*weights)), constant=lambda: dict(process=known.constant(*self.tuned)),
+            distpro=lambda: dict(process=self.process('search')), refined=lambda: dict(process=self.process('refinement')))
         if method in replay:
             cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', **replay[method]())]
         return cfg
@@ -111,6 +117,38 @@ class Bench:
     def process(self, search: str) -> str:
         """str: File of the process of a search."""
         return os.path.join(self.folder, 'process.json' if search == 'search' else f'{search}.json')
+
+    @property
+    def tuned(self) -> tuple[float, float]:
+        """tuple[float, float]: The constant weights that :meth:`tune` found."""
+        with open(os.path.join(self.folder, f'tuning_{self.seeds[0]}.json')) as file:
+            return tuple(json.load(file)['origin']['best'])
+
+    def tune(self) -> dict:
+        """The constant weights with the best validation accuracy: the best neighbour by factors of three, until there is none.
+
+        Returns:
+            dict: The ``best`` weights of features and logits, and the ``trials`` [features, logits, accuracy in %], None if a
+            training failed.
+        """
+        found: dict[tuple[float, float], float | None] = {}
+
+        def accuracy(weights: tuple[float, float]) -> float:
+            if weights not in found:
+                try:
+                    found[weights] = train(self.config('tuning', TUNING_SEED, weights))
+                except TrainingError as error:
+                    print(f'{self.name} tuning {weights}: {error}')
+                    found[weights] = None
+            return found[weights] if found[weights] is not None else -math.inf
+
+        best, before = (100.0, 3.0), None
+        while best != before:
+            before = best
+            features, logits = best
+            near = [best, (features * 3, logits), (features / 3, logits), (features, logits * 3), (features, logits / 3)]
+            best = max(near, key=accuracy)
+        return dict(best=best, trials=[[*weights, value] for weights, value in found.items()])
 
     def key(self, method: str, seed: int, needs: str) -> str:
         """Hash of a run's config and of the results that it depends on."""
@@ -142,18 +180,22 @@ class Bench:
             return result
         cfg, key = self.config(method, seed), self.key(method, seed, needs)
         path = os.path.join(self.folder, f'{method}_{seed}.json')
-        started = time.time()
+        started, accuracy, failed, tuned = time.time(), None, None, None
         try:
-            accuracy = train(cfg)
-            failed = None
+            if method == 'tuning':
+                tuned = self.tune()
+            else:
+                accuracy = train(cfg)
         except TrainingError as error:
-            accuracy, failed = None, str(error)
+            failed = str(error)
         result = dict(key=key, setting=self.name, method=method, seed=seed, accuracy=accuracy, failed=failed,
                       seconds=time.time() - started)
         if method == 'teacher' and failed is None:
             torch.save(dict(state_dict=torch.load(os.path.join(cfg.work_dir, f'epoch_{self.setting.teacher_epochs}.pth'),
                                                   weights_only=False)['state_dict'], meta={}), self.teacher_ckpt)
-        if method in SEARCHES.values() and failed is None:
+        if tuned is not None:
+            result.update(origin=tuned, process=str(tuned['best']))
+        elif method in SEARCHES.values() and failed is None:
             shutil.copy(os.path.join(cfg.work_dir, 'process.json'), self.process(method))
             process = DistillationProcess.load(self.process(method))
             result['origin'] = {entry: process.origin[entry] for entry in ('trials', 'best', 'guessing')}
@@ -163,7 +205,7 @@ class Bench:
         with open(f'{path}.tmp', 'w') as file:
             json.dump(result, file)
         os.replace(f'{path}.tmp', path)
-        outcome = f'{accuracy:.1f}%' if failed is None else failed
+        outcome = failed or (f'{accuracy:.1f}%' if accuracy is not None else '')
         print(f'{self.name} {method} {seed}: {outcome} ({result["seconds"]:.0f} s)', flush=True)
         return result
 

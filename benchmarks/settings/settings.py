@@ -17,6 +17,11 @@ RAMP = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.
 POINTWISE = dict(type='PointwiseTransform')
 
 
+def constant(features: float, logits: float) -> dict:
+    """A process by hand: one weight of all features, and one of the logits."""
+    return dict(unit='variance', progress=[0, 1], weights=dict(features=[features] * 2, logits=[logits] * 2))
+
+
 def classifier(backbone: dict, channels: int, pooled: bool = True) -> dict:
     """Config of a classifier without the number of classes, which the setting adds."""
     neck = dict(neck=dict(type='GlobalAveragePooling')) if pooled else {}
