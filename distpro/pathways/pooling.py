@@ -36,26 +36,25 @@ class Pooling:
         return any(side * factor % part for sizes, _ in self.levels
                    for side, factor, part in zip(self.size, self.factors, sizes))
 
-    def __call__(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(self, pixels: Tensor) -> Tensor:
         """Average maps.
 
         Args:
-            maps (Tensor): Maps [B, C, h, w].
+            pixels (Tensor): The pixels of maps [C, B, h w].
 
         Returns:
-            tuple[Tensor, Tensor]: The averaged pixels [C, B K], K pixels of all sizes for each image, and the mean of the
-            maps [C].
+            Tensor: The averaged pixels [C, B K], K pixels of all sizes for each image.
         """
-        averaged = maps.flatten(2) @ constant(_matrix(self, maps.dtype, maps.device))
-        return averaged[:, :, :-1].transpose(0, 1).flatten(1) / len(maps)**0.5, averaged[:, :, -1].mean(0)
+        matrix = self.matrix_and_ones(pixels)[:, :-1]
+        return (pixels @ matrix).flatten(1) / pixels.size(1)**0.5
+
+    def matrix_and_ones(self, like: Tensor) -> Tensor:
+        """Tensor: From the pixels of a map to all averaged pixels, and a column of ones [h w, K + 1], of the type of ``like``."""
+        return constant(_matrix(self, like.dtype, like.device))
 
     def columns(self, like: Tensor, images: int) -> Tensor:
         """Tensor: The averaged pixels [B K] of maps of ones, of the type of ``like``."""
-        return constant(_matrix(self, like.dtype, like.device))[:, :-1].sum(0).repeat(images) / images**0.5
-
-    def centres(self, mean: Tensor, images: int) -> Tensor:
-        """Tensor: The averaged pixels [C, B K] of constant maps of these means [C]."""
-        return mean[:, None] * self.columns(mean, images)
+        return constant(_columns(self, images, like.dtype, like.device))
 
 
 def block_means(maps: Tensor, block: tuple[int, int]) -> Tensor:
@@ -84,15 +83,21 @@ def _row_matrix(block: tuple[int, int], width: int, dtype: torch.dtype, device: 
 
 @functools.lru_cache(maxsize=256)
 def _matrix(pooling: Pooling, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """From the pixels of a map [h w] to all averaged pixels, scaled, and to the mean [h w, K + 1]."""
+    """From the pixels of a map [h w] to all averaged pixels, scaled, and a column of ones [h w, K + 1]."""
     with torch.inference_mode(False), torch.no_grad():  # a tensor of inference mode could not be used in a training later
         count = pooling.size[0] * pooling.size[1]
         parts = []
         for sizes, weight in pooling.levels:
             sides = [_averages(*side) for side in zip(pooling.size, pooling.factors, sizes)]
             parts.append(torch.kron(*sides) * (weight / (sizes[0] * sizes[1]))**0.5)
-        parts.append(torch.full((count, 1), 1 / count, dtype=torch.float64))
-        return torch.cat(parts, 1).to(device, dtype)
+        return torch.cat([*parts, torch.ones(count, 1, dtype=torch.float64)], 1).to(device, dtype)
+
+
+@functools.lru_cache(maxsize=256)
+def _columns(pooling: Pooling, images: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """The averaged pixels of ``images`` maps of ones, scaled [B K]."""
+    with torch.inference_mode(False), torch.no_grad():
+        return _matrix(pooling, dtype, device)[:, :-1].sum(0).repeat(images) / images**0.5
 
 
 def _averages(side: int, factor: int, bins: int) -> Tensor:

@@ -31,18 +31,19 @@ def features(shapes, side, batch, dtype=torch.float64):
 
 
 def all_derivatives(grid, received, transmitted, catch=False):
-    """Losses, first and second derivatives by maps and parameters, and the buffers afterwards."""
+    """Losses, first derivatives by maps and parameters without and with a graph, second ones, and the buffers afterwards."""
     received = {name: feature.clone().requires_grad_() for name, feature in received.items()}
     losses = grid.pathway_losses(received, transmitted, catch=catch)
     leaves = [*received.values(), *(parameter for index in grid.active
                                     for parameter in grid.transforms[grid.names[index]].parameters())]
     factors = torch.linspace(0.5, 2, len(losses), dtype=losses.dtype)
+    alone = torch.autograd.grad((factors * losses).sum(), leaves, retain_graph=True)
     first = torch.autograd.grad((factors * losses).sum(), leaves, create_graph=True)
     random_state = torch.Generator().manual_seed(7)
     directions = [torch.randn(g.shape, generator=random_state, dtype=g.dtype) for g in first]
     second = torch.autograd.grad(sum((g * c).sum() for g, c in zip(first, directions)), leaves, allow_unused=True)
     second = [torch.zeros_like(leaf) if g is None else g for g, leaf in zip(second, leaves)]
-    return [losses, *first, *second, *grid.transforms.buffers()]
+    return [losses, *alone, *first, *second, *grid.transforms.buffers()]
 
 
 def error(found, expected):

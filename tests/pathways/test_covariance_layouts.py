@@ -6,7 +6,7 @@ import torch
 from both_ways import FIXED, all_derivatives, by_covariances, error, features, grids
 from torch import nn
 
-from distpro.pathways import HCLLoss, PointwiseTransform, covariances, linear
+from distpro.pathways import HCLLoss, PointwiseTransform, covariances, linear, moments
 from distpro.tracing import Layout
 
 
@@ -70,17 +70,22 @@ def test_no_map_of_the_teachers_width_has_a_graph():
 def test_what_receivers_share_is_computed_once(monkeypatch):
     receivers, transmitters = [(4, 8, 8), (6, 8, 8), (5, 4, 4)], [(7, 16, 16), (3, 8, 8)]
     made = []
-    for part in (covariances.TeacherMap, covariances.TeacherStatistics, covariances.StudentStatistics):
+    for part in (moments.TeacherMap, moments.TeacherMoments):
         make = part.__init__
         monkeypatch.setattr(part, '__init__', lambda self, *args, make=make, part=part: made.append(part.__name__) or make(
             self, *args))
+    measured, measure = [], moments.measure
+    monkeypatch.setattr(covariances, 'measure', lambda *args: measured.append(args) or measure(*args))
     grid, _ = grids(receivers, transmitters)
     received, transmitted = features(receivers, 's', 2), features(transmitters, 't', 2)
     grid.pathway_losses(received, transmitted)
-    assert [made.count(name) for name in ('TeacherMap', 'TeacherStatistics', 'StudentStatistics')] == [2, 4, 3]
+    assert [made.count(name) for name in ('TeacherMap', 'TeacherMoments')] == [2, 4]
+    # Each map of the student once, with each teacher's map once, though two transforms compare it with each.
+    assert [(feature.shape[1:], len(teachers)) for feature, teachers, _ in measured] == [
+        ((4, 8, 8), 2), ((6, 8, 8), 2), ((5, 4, 4), 2)]
     made.clear()
     grid.pathway_losses(received, transmitted, catch=False)
-    assert len(made) == 9
+    assert len(made) == 6 and len(measured) == 6
 
 
 def test_pathways_without_weight_are_left_alone():

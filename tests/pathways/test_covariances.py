@@ -7,7 +7,7 @@ import torch
 from both_ways import FIXED, all_derivatives, by_covariances, error, features, grids
 from torch import nn
 
-from distpro.pathways import HCLLoss, PointwiseTransform, covariances, linear
+from distpro.pathways import HCLLoss, PointwiseTransform, affine, covariances, moments, quadratic_form
 from distpro.weighting import Weighting
 
 
@@ -47,25 +47,47 @@ def worst_error():
     return worst
 
 
-def half_gradient(ctx, gradient, *gradients, right=covariances._Products.backward):
-    return right(ctx, gradient / 2, *gradients)
+def half_products(feature, given, right=moments.gradient_of_map):
+    return right(feature, given._replace(products=given.products / 2))
 
 
-def uncentred_gradient(ctx, *gradients, right=covariances._Products.backward):
-    ctx.teachers = [(blocks, 0 * mean, scale) for blocks, mean, scale in ctx.teachers]
-    return right(ctx, *gradients)
+def uncentred(feature, given, right=moments.gradient_of_map):
+    return right(feature, given._replace(centre=0 * given.centre))
 
 
-def constant_statistics(transforms, mean, covariance, count, right=linear.stacked_affine):
-    return right(transforms, mean, covariance.detach(), count)
+def constant_statistics(transforms, tensors, mean, covariance, right=affine.stacked_affine):
+    return right(transforms, tensors, mean, covariance.detach())
 
 
-def unbiased_output(transforms, mean, covariance, count, right=linear.stacked_affine):
-    return right(transforms, mean, covariance * (count / (count - 1)), count)
+def unbiased_output(transforms, tensors, mean, covariance, right=affine.stacked_affine):
+    return right(transforms, tensors, mean, covariance * 1.01)
 
 
-def biased_running(norms, mean, variance, count, right=linear._update_running):
-    right(norms, mean, variance * ((count - 1) / count), count)
+def biased_running(transforms, tensors, joined, mean, count, right=affine.update_running):
+    right(transforms, tensors, joined, mean, 10 * count)
+
+
+def without_statistics(*args, right=affine.gradient_of_affine):
+    return right(*args)._replace(covariance=None)
+
+
+def without_weight(joined, tensors, mean, covariance, by_matrix, by_mean, right=affine.gradient_of_affine):
+    return right(joined, tensors, mean, 0 * covariance, by_matrix, by_mean)
+
+
+def without_levels(*args, right=quadratic_form.gradient_of_form):
+    tensors, found = right(*args)
+    return tensors, found._replace(averages={pooling: 0 * value for pooling, value in found.averages.items()})
+
+
+def constant_averages(*args, right=quadratic_form.gradient_of_form):
+    tensors, found = right(*args)
+    return tensors, found._replace(mean=0 * found.mean)
+
+
+def first_teacher_alone(*args, right=quadratic_form.gradient_of_form):
+    tensors, found = right(*args)
+    return tensors, found._replace(cross=dict([next(iter(found.cross.items()))]))
 
 
 def full_weight(distance, height, width, right=HCLLoss.levels_of):
@@ -74,23 +96,32 @@ def full_weight(distance, height, width, right=HCLLoss.levels_of):
 
 
 FAULTS = {
-    'gradient of the covariance': (covariances._Products, 'backward', staticmethod(half_gradient)),
-    'gradient of maps that are not centred': (covariances._Products, 'backward', staticmethod(uncentred_gradient)),
-    'constant mean in the covariance': (
-        covariances.StudentStatistics, 'covariance', lambda student, products, mean: products),
-    'constant batch statistics': (covariances, 'stacked_affine', constant_statistics),
-    'unbiased variance in the output': (covariances, 'stacked_affine', unbiased_output),
-    'biased running variance': (linear, '_update_running', biased_running),
-    'bins of one size': (covariances.Pooling, 'uneven', property(lambda pooling: False)),
-    'every bin of entire pixels': (covariances.Pooling, 'aligned', property(lambda pooling: True)),
+    'gradient of the covariance': (moments, 'gradient_of_map', half_products),
+    'gradient of maps that are not centred': (moments, 'gradient_of_map', uncentred),
+    'constant mean in the covariance': (moments.Moments, 'covariance', property(lambda found: found.products)),
+    'constant batch statistics': (quadratic_form, 'stacked_affine', constant_statistics),
+    'another variance in the output': (quadratic_form, 'stacked_affine', unbiased_output),
+    'biased running variance': (covariances, 'update_running', biased_running),
+    'bins of one size': (moments.Pooling, 'uneven', property(lambda pooling: False)),
+    'every bin of entire pixels': (moments.Pooling, 'aligned', property(lambda pooling: True)),
     'levels of twice the weight': (HCLLoss, 'levels_of', full_weight),
+}
+IN_THE_FIRST_GRADIENT = {
+    'gradient of the covariance': (covariances, 'gradient_of_map', half_products),
+    'gradient of maps that are not centred': (covariances, 'gradient_of_map', uncentred),
+    'constant batch statistics': (quadratic_form, 'gradient_of_affine', without_statistics),
+    'gradient of the weights without the variance': (quadratic_form, 'gradient_of_affine', without_weight),
+    'gradient without the levels': (covariances, 'gradient_of_form', without_levels),
+    'averages less a constant': (covariances, 'gradient_of_form', constant_averages),
+    'products with one teacher alone': (covariances, 'gradient_of_form', first_teacher_alone),
 }
 
 
-@pytest.mark.parametrize('fault', FAULTS)
+@pytest.mark.parametrize('fault', [*FAULTS.values(), *IN_THE_FIRST_GRADIENT.values()],
+                         ids=[*FAULTS, *(f'{name}, by hand' for name in IN_THE_FIRST_GRADIENT)])
 def test_a_planted_fault_is_seen(fault, monkeypatch):
     assert worst_error() < 1e-10
-    monkeypatch.setattr(*FAULTS[fault])
+    monkeypatch.setattr(*fault)
     assert worst_error() > 1e-4
 
 

@@ -10,7 +10,7 @@ from toys import network
 
 import distpro
 from distpro.errors import ArgumentError
-from distpro.pathways import FormLoss, HCLLoss, LinearTransform, PathwayGrid
+from distpro.pathways import FormLoss, HCLLoss, LinearTransform, PathwayGrid, covariances
 from distpro.tracing import FeatureTap
 
 SHAPE, IMAGES = (3, 4, 4), 5
@@ -70,14 +70,8 @@ def test_each_transform_has_the_distance_of_its_label(from_covariances):
 
 
 def test_transforms_of_one_distance_share_the_covariances_of_a_layer(monkeypatch):
-    made = []
-
-    class Counted(distpro.pathways.covariances.StudentStatistics):
-        def __init__(self, feature):
-            made.append(feature)
-            super().__init__(feature)
-
-    monkeypatch.setattr(distpro.pathways.covariances, 'StudentStatistics', Counted)
+    made, measure = [], covariances.measure
+    monkeypatch.setattr(covariances, 'measure', lambda *args: made.append(args) or measure(*args))
     for distance, count in ((None, 1), (HCLLoss((2, )), 1), (dict(c=nn.MSELoss()), 1), (dict(b=HCLLoss((2, ))), 2)):
         made.clear()
         grid_of('abc', distance=distance).pathway_losses(*maps())
