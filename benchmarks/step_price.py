@@ -39,6 +39,13 @@ KINDS = {
     'pathways from maps, fast teacher': ('equal', {**POINTWISE, **MAPS}),
     'ConvAttention pathways, fast teacher': ('equal', {}),
 }
+LOGITS = dict(model__distiller__logits=[dict(type='KLDivergence', tau=4, name='kl')])
+SMALL = {**POINTWISE, **LOGITS, 'model__distiller__map_size': 4}
+KINDS.update({
+    'pathways at a low resolution, fast teacher': ('equal', SMALL),
+    'forty pathways at a low resolution, fast teacher': (
+        'equal', {**KINDS['forty pathways from covariances, fast teacher'][1], **LOGITS, 'model__distiller__map_size': 4}),
+    'as in configs/distpro': ('equal', {**SMALL, 'model__distiller__connections': 'nearest_depth'})})
 LOW = {f'{KD}, all in bfloat16': (*KINDS[KD][:1], {**KINDS[KD][1], **BF16}),
        'pathways from covariances, all in bfloat16': ('equal', {**POINTWISE, **BF16})}
 COLUMNS = ('teacher', 'student', 'side', 'batch', 'variant', 'ratio', 'seconds', 'fastest', 'slowest', 'images_a_second',

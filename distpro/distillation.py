@@ -14,7 +14,7 @@ from .errors import ArgumentError, argument_prefix, is_number
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .pathways.parts import Distance, try_logits
 from .process import DistillationProcess, LevelControl, ProcessLike, fit_length, fit_process, is_of_short_rounds
-from .teachers import Network, Teachers, build_pair, inner, logit_tap, read_features, teacher_taps
+from .teachers import Network, Teachers, build_pair, classifies_images, inner, logit_tap, read_features, teacher_taps
 from .tracing import FAST_CHOICES, find_logits, in_place_off, in_place_on, resolve_taps, trace_example
 from .weighting import Weighting
 
@@ -47,8 +47,8 @@ class Distillation(nn.Module):
     ``state_dict`` has nothing of this module, and its parameters are given to the optimiser next to this module's. The
     teacher is set to eval mode and runs without gradients. Without gradients (``torch.no_grad``) the student alone runs.
 
-    Features are read by hooks that exist during a forward only. In-place activations of both networks are switched off,
-    so that a feature is what it was when it was read; :meth:`close` switches them on again.
+    Hooks read features during a forward only. In-place activations of both networks are switched off, so that a feature is
+    what it was when it was read; :meth:`close` switches them on again.
 
     Args:
         student (nn.Module, str or dict): The student, or its name, see :func:`distpro.build_network`. For several processes
@@ -56,8 +56,7 @@ class Distillation(nn.Module):
         teacher (nn.Module, str or dict): The teacher, likewise; or a dict of several by names of your own, such as
             ``dict(large=resnet50, small=resnet18)``. Each has pathways of its own, whose names begin with ``large:``. One
             that has other classes than the student is compared by its features alone.
-        example (Tensor, tuple or dict): Two or more images [B, C, H, W] as both networks get them, or all arguments of
-            their forwards, to find layers and shapes with.
+        example (Tensor, tuple or dict): Two or more images [B, C, H, W], or all arguments of a forward, to find layers with.
         transmitters (str, Sequence or dict): The teacher's layers: 'auto' (stem and stages), or a list of names as in
             ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`); of several teachers also a dict of
             these by teacher. Defaults to 'auto'.
@@ -72,6 +71,8 @@ class Distillation(nn.Module):
             logits. An empty dict: none.
         weighting (Weighting, str or dict, optional): From alpha to weights: a weighting, its name, or its arguments as in a
             config. Defaults to None: ``Weighting('exponential')``.
+        map_size (int or str, optional): Maps are halved, by averages, as often as both sides remain whole and of this many
+            pixels, >= 1, or more. None: as they are. Defaults to 'auto': 4 for classifiers of images, else None.
         process (str, dict or DistillationProcess, optional): The weights over the training: the file that a search wrote; a
             name in :func:`distpro.process.library`, such as 'general'; or
             ``dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 100], logits=[0.3, 3, 30]))``, see
@@ -115,6 +116,7 @@ class Distillation(nn.Module):
                  distance: Distance | Mapping[str, Distance] | None = None,
                  logits: dict[str, nn.Module | Callable[[Tensor, Tensor], Tensor]] | None = None,
                  weighting: Weighting | str | dict | None = None,
+                 map_size: int | str | None = 'auto',
                  process: ProcessLike | None = None,
                  transfer: bool = False,
                  steps: int | None = None,
@@ -136,9 +138,7 @@ class Distillation(nn.Module):
         teachers = teacher if isinstance(teacher, dict) else {'': teacher}
         self._networks = student, teacher  # a tuple, so that they are no submodules
         self.skip_below, self.get_logits = skip_below, get_logits or find_logits
-        networks = (student, *teachers.values())
-        self._in_place = [module for network in networks for module in in_place_off(network, self)]
-        self._closed = False
+        self._in_place = [module for network in (student, *teachers.values()) for module in in_place_off(network, self)]
         self.teachers = Teachers(teachers, self.get_logits)
         traces, traced = self.teachers.trace(example), trace_example(inner(student), example, 'student')
         self.teachers.run_faster(traces, fast_teacher)
@@ -152,25 +152,25 @@ class Distillation(nn.Module):
         else:
             logit_losses = {}
         transforms = dict(pointwise=PointwiseTransform) if transforms is None else transforms
+        if map_size == 'auto':
+            map_size = 4 if classifies_images(self.get_logits, traced) else None
         self.grid = PathwayGrid(transmitting, receiving, transforms, connections, distance, logit_taps or None, logit_losses,
-                                weighting, **kwargs)
+                                weighting, map_size=map_size, **kwargs)
         if self.grid.logit_taps:
             try_logits(self.grid.logit_losses, self.grid.logit_taps[-1].shape[0])
         self.grid.to(next(student.parameters()))  # device and type
         self.process: DistillationProcess | None = None
         self.level: LevelControl | None = None
-        self._progress = 0.0
-        self._classes: int | None = None
+        self._progress, self._classes, self._closed = 0.0, None, False
         if process is not None:
             with argument_prefix('process: '):
                 self.process = fit_process(process, self.grid.names, self.grid.layer_names, self.grid.weighting.unit,
                                            transfer, instead=', or pass transfer=True to carry it over by depth')
-            if steps is not None and is_of_short_rounds(self.process, steps):
-                self.process = fit_length(self.process, steps)
+                if steps is not None and is_of_short_rounds(self.process, steps):
+                    self.process = fit_length(self.process, steps)
+                self.grid.schedule(tuple(self.process.scheduled))
             if 'transfer' in self.process.origin:
                 self.level = LevelControl([student, *self.grid.trained])
-            with argument_prefix('process: '):
-                self.grid.schedule(tuple(self.process.scheduled))
 
     @property
     def student(self) -> nn.Module:

@@ -11,7 +11,7 @@ from .checks import brief, check_that
 from .errors import ArgumentError, argument_prefix
 from .networks import build_network
 from .pathways.names import LABEL, LOGITS, is_label, of_teacher, split_teacher
-from .tracing import FastForward, FeatureReader, FeatureTap, Trace, is_headless, resolve_taps, trace_example
+from .tracing import FastForward, FeatureReader, FeatureTap, Trace, is_headless, resolve_taps, tensors_in, trace_example
 
 Network: TypeAlias = nn.Module | str | dict
 
@@ -209,6 +209,13 @@ def logit_tap(get_logits: Callable[[Any], Tensor], traced: Trace, side: str) -> 
         logits = get_logits(traced.output)
         check_that('get_logits(output)', logits, isinstance(logits, Tensor) and logits.dim() > 1, 'logits [B, K]')
         return FeatureTap(LOGITS, '', shape=tuple(logits.shape[1:]), layer='')
+
+
+def classifies_images(get_logits: Callable[[Any], Tensor], traced: Trace) -> bool:
+    """Whether a traced network has one row of logits for each image, and not one for each pixel or object."""
+    images = next((tensor.size(0) for call in traced.calls for tensor in tensors_in(call.inputs) if tensor.dim()), None)
+    logits = get_logits(traced.output)
+    return logits.dim() == 2 and logits.size(0) == images
 
 
 def named(tap: FeatureTap, teacher: str) -> FeatureTap:

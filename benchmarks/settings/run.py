@@ -12,7 +12,6 @@ import concurrent.futures
 import functools
 import hashlib
 import json
-import math
 import multiprocessing
 import os
 import shutil
@@ -29,16 +28,16 @@ from mmengine.runner import Runner  # noqa: E402
 import data  # noqa: E402  first: makes the toolbox importable
 import machine  # noqa: E402
 import settings as known  # noqa: E402
+from climb import climb  # noqa: E402
 from distpro.pathways.weights import SCHEDULED  # noqa: E402
 from distpro.process import DistillationProcess, average_processes, load_process  # noqa: E402
 from distpro_mm.errors import NotLearnedError, TrainingError  # noqa: E402
-from distpro_mm.reporting.table import markdown, paired_difference  # noqa: E402
+from table import table  # noqa: E402
 
 METHODS = ('student', 'kd', 'equal', 'constant', 'ramp', 'general', 'refined', 'distpro')
 SEARCHES = dict(distpro='search', refined='refinement', constant='tuning')  # methods that use the result of a search
 TUNING_SEED = 100
 SEEDS = (0, 1, 2)
-ABOVE_CHANCE = 1.2  # times the chance level counts as chance level
 
 
 def train(cfg: Config) -> float | None:
@@ -108,7 +107,8 @@ class Bench:
                 cfg.model.distiller.connections = 'nearest_depth'
         replay = dict(
             ramp=lambda: dict(process=known.RAMP), general=lambda: dict(process=self.general, transfer='by_depth'),
-            tuning=lambda: dict(process=known.constant(*weights)), constant=lambda: dict(process=known.constant(*self.tuned)),
+            tuning=lambda: dict(process=known.constant(*weights)),
+            constant=lambda: dict(process=known.constant(*self.tuned)),
             distpro=lambda: dict(process=self.process('search')), refined=lambda: dict(process=self.process('refinement')))
         if method in replay:
             cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', **replay[method]())]
@@ -125,30 +125,15 @@ class Bench:
             return tuple(json.load(file)['origin']['best'])
 
     def tune(self) -> dict:
-        """The constant weights with the best validation accuracy: the best neighbour by factors of three, until there is none.
+        """The constant weights with the best validation accuracy, see :func:`climb.climb`."""
+        def accuracy(weights: tuple[float, float]) -> float | None:
+            try:
+                return train(self.config('tuning', TUNING_SEED, weights))
+            except TrainingError as error:
+                print(f'{self.name} tuning {weights}: {error}')
+                return None
 
-        Returns:
-            dict: The ``best`` weights of features and logits, and the ``trials`` [features, logits, accuracy in %], None if a
-            training failed.
-        """
-        found: dict[tuple[float, float], float | None] = {}
-
-        def accuracy(weights: tuple[float, float]) -> float:
-            if weights not in found:
-                try:
-                    found[weights] = train(self.config('tuning', TUNING_SEED, weights))
-                except TrainingError as error:
-                    print(f'{self.name} tuning {weights}: {error}')
-                    found[weights] = None
-            return found[weights] if found[weights] is not None else -math.inf
-
-        best, before = (100.0, 3.0), None
-        while best != before:
-            before = best
-            features, logits = best
-            near = [best, (features * 3, logits), (features / 3, logits), (features, logits * 3), (features, logits / 3)]
-            best = max(near, key=accuracy)
-        return dict(best=best, trials=[[*weights, value] for weights, value in found.items()])
+        return climb(accuracy, (100.0, 3.0))
 
     def key(self, method: str, seed: int, needs: str) -> str:
         """Hash of a run's config and of the results that it depends on."""
@@ -274,31 +259,6 @@ def run_all(benches: list[Bench], methods: tuple[str, ...], jobs: int) -> None:
                 follow(bench, method)
 
 
-def table(benches: list[Bench]) -> str:
-    """Markdown table with one row per setting."""
-    rows = [['setting', 'pathways', 'teacher', *METHODS, 'against the better of student and KD', '95% interval',
-             'search found']]
-    for bench in benches:
-        results = bench.results()
-        scores: dict[str, dict[int, float]] = {}
-        for result in results:
-            if result['accuracy'] is not None:
-                scores.setdefault(result['method'], {})[result['seed']] = result['accuracy']
-        if 'student' not in scores:
-            continue
-        mean = {method: sum(found.values()) / len(found) for method, found in scores.items()}
-        search = next((result for result in results if result['method'] == 'search'), {})
-        better = max((method for method in ('student', 'kd') if method in mean), key=mean.get)
-        paired = paired_difference(scores['distpro'], scores[better]) if 'distpro' in scores else None
-        chance = 100 / bench.setting.classes
-        cells = [f'{mean[method]:.1f}' + ' (chance)' * (mean[method] < ABOVE_CHANCE * chance) if method in mean else ''
-                 for method in METHODS]
-        rows.append([bench.name, str(search.get('pathways', '')), f'{mean.get("teacher", math.nan):.1f}', *cells,
-                     f'{paired[0]:+.1f}' if paired else '', f'{paired[1]:+.1f} to {paired[2]:+.1f}' if paired else '',
-                     search.get('origin', {}).get('best', search.get('failed') or '')])
-    return markdown(rows)
-
-
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -318,7 +278,7 @@ def main() -> None:
     if not args.table:
         os.environ['OMP_NUM_THREADS'] = '1'
         run_all(benches, tuple(args.methods), args.jobs)
-    print(f'{machine.describe()}\n\n{table(benches)}')
+    print(f'{machine.describe()}\n\n{table(benches, METHODS)}')
 
 
 if __name__ == '__main__':

@@ -3,9 +3,10 @@ from .by_name import ByName
 from .cost import OUT_OF_PROPORTION, changed_costs, cost, pathway_costs
 from .cross_attention import CrossAttention, CrossAttentionTransform
 from .forms import DISTANCES, TRANSFORMATIONS, FormLoss, problem_of
-from .grid import COMPARE_AT, PathwayGrid
+from .grid import PathwayGrid
 from .hcl_loss import HCLLoss
 from .kl_divergence import KLDivergence
+from .parts import COMPARE_AT
 from .pathway import CONNECTIONS, Pathway, connect, depths, span
 from .projections import IdentityTransform, LinearTransform, MLPTransform
 from .transforms import AttentionTransform, ConvAttentionTransform, DeepAttentionTransform, PointwiseTransform, Transform

@@ -65,7 +65,7 @@ class AffineGradient(NamedTuple):
     """Gradients with respect to what :func:`stacked_affine` is given.
 
     Args:
-        tensors (list[LinearTensors]): Of the parameters of each transform, None where a parameter is None or has no influence.
+        tensors (list[LinearTensors]): Of the parameters of each transform; None where there is none or it has no influence.
         mean (Tensor, optional): Of the mean [C]; None: 0.
         covariance (Tensor, optional): Of the covariance [C, C]; None: 0.
     """
@@ -102,11 +102,15 @@ def gradient_of_affine(affine: Affine, tensors: Sequence[LinearTensors], mean: T
             by_scale, by_bias = by_scale + by_mean * affine.shifted, scale * by_mean
             by_weight, of_mean = torch.addr(scale[:, None] * by_matrix, by_bias, mean), weight.t() @ by_bias
         by_gamma = by_scale * factor
-    widths = [len(given.weight) for given in tensors]
-    parts = [[None] * len(widths) if part is None else part.split(widths) for part in (by_weight, by_bias, by_gamma, by_mean)]
+    of_each = [_parts(part, tensors) for part in (by_weight, by_bias, by_gamma, by_mean)]
     found = [LinearTensors(*(None if part is None or like is None else part.to(like.dtype).view(like.shape)
-                             for part, like in zip(row, given))) for row, given in zip(zip(*parts), tensors)]
+                             for part, like in zip(row, given))) for row, given in zip(zip(*of_each), tensors)]
     return AffineGradient(found, of_mean, of_covariance)
+
+
+def _parts(joined: Tensor | None, tensors: Sequence[LinearTensors]) -> Sequence[Tensor | None]:
+    """The rows of each transform."""
+    return [None] * len(tensors) if joined is None else joined.split([len(given.weight) for given in tensors])
 
 
 def _joined(parts: Sequence[Tensor | None], widths: Sequence[int], like: Tensor, default: float) -> Tensor:

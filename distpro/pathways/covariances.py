@@ -11,6 +11,7 @@ The levels of HCL are squared distances of averaged maps, so S and K are weighte
 pathways of a receiving layer, and the teacher's averaged maps by all pathways of a transmitting layer. All can be
 differentiated twice.
 """
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from torch import Tensor
 from .affine import update_running
 from .hcl_loss import HCLLoss
 from .linear import LinearLayers, LinearTensors, kind
-from .moments import TeacherMap, TeacherMoments, gradient_of_map, measure, measure_with_graph, single
+from .moments import Moments, TeacherMap, TeacherMoments, gradient_of_map, measure, measure_with_graph, single
 from .pooling import Pooling
 from .quadratic_form import gradient_of_form, quadratic_form
 
@@ -68,7 +69,7 @@ class LinearPathways:
             found.update(zip(receiver.indices, losses.unbind()))
             for teacher in receiver.teachers:
                 if last[id(teacher)] is receiver:
-                    teacher.forget_pixels()
+                    teacher.free()
         return found
 
 
@@ -93,8 +94,10 @@ class _Receiver:
     def add(self, index: int, layers: LinearLayers, teacher: TeacherMoments) -> None:
         """Add a pathway."""
         key = teacher.pooling, teacher.share, teacher.uneven, kind(layers)
-        for known, value in zip(self._groups.setdefault(key, _Group([], [], [])), (index, layers, teacher)):
-            known.append(value)
+        group = self._groups.setdefault(key, _Group([], [], []))
+        group.indices.append(index)
+        group.layers.append(layers)
+        group.teachers.append(teacher)
 
     @property
     def groups(self) -> list[_Group]:
@@ -131,8 +134,8 @@ class _Receiver:
 class _Losses(torch.autograd.Function):
     """The squared distances of all pathways to a map of the student.
 
-    A graph of the many small operations would take longer than they do, so the gradient is written out. A graph is made only if
-    the gradient is to be differentiated.
+    A graph of the many small operations would take longer than they do, so the gradient is written out. A graph is made only
+    if the gradient is to be differentiated.
     """
 
     @staticmethod
@@ -153,13 +156,13 @@ class _Losses(torch.autograd.Function):
         with torch.autocast(feature.device.type, enabled=False):
             if torch.is_grad_enabled():
                 return None, *_gradient_with_graph(receiver, feature, parameters, given, ctx.needs_input_grad[1:])
-            total, found = None, []
             parts = given.split([len(group.indices) for group in receiver.groups])
-            for (group, tensors), form, part in zip(receiver.by_group(parameters), ctx.forms, parts):
-                of_tensors, moments = gradient_of_form(form, tensors, group.teachers, ctx.moments, len(feature), part)
-                total = moments if total is None else total.plus(moments)
-                found += [tensor for row in of_tensors for tensor in row]
-            return None, gradient_of_map(feature, total) if ctx.needs_input_grad[1] else None, *found
+            found = [gradient_of_form(form, tensors, group.teachers, ctx.moments, len(feature), part)
+                     for (group, tensors), form, part in zip(receiver.by_group(parameters), ctx.forms, parts)]
+            of_feature = None
+            if ctx.needs_input_grad[1]:
+                of_feature = gradient_of_map(feature, functools.reduce(Moments.plus, [moments for _, moments in found]))
+            return None, of_feature, *(tensor for rows, _ in found for row in rows for tensor in row)
 
 
 def _gradient_with_graph(receiver: _Receiver, feature: Tensor, parameters: Sequence[Tensor | None], given: Tensor,
@@ -169,7 +172,7 @@ def _gradient_with_graph(receiver: _Receiver, feature: Tensor, parameters: Seque
     losses = torch.cat([quadratic_form(group.layers, tensors, group.teachers, moments, len(feature)).losses
                         for group, tensors in receiver.by_group(parameters)])
     for teacher in receiver.teachers:
-        teacher.forget_pixels()
+        teacher.free()
     leaves = [tensor for tensor, need in zip([feature, *parameters], needed) if need]
     found = iter(torch.autograd.grad(losses, leaves, given, create_graph=True, allow_unused=True))
     return [next(found) if need else None for need in needed]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..checks import FLAG, check_choice
 from ..cuda_graph import is_recording
 from ..errors import ArgumentError
 from ..tracing import FeatureTap
@@ -15,14 +14,12 @@ from .hcl_loss import HCLLoss
 from .linear import LinearLayers, linear_layers
 from .logits import check_temperature, comparable, compare_logits, logit_pathways, logits_are_unique, losses_of_teachers
 from .maps import averaged
-from .parts import Distance, as_loss, built, check_labels, check_transforms, distances_of, try_maps
+from .parts import Distance, as_loss, built, check_comparison, check_labels, check_transforms, distances_of, try_maps
 from .pathway import Pathway, connect, span
 from .recorded_loss import RecordedLoss
 from .sensitivities import SensitivityRecorder
 from .variances import TeacherVariances
 from .weights import PathwayWeights
-
-COMPARE_AT = ('teacher', 'smaller')
 
 
 class PathwayGrid(PathwayWeights):
@@ -49,6 +46,8 @@ class PathwayGrid(PathwayWeights):
         compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
             'smaller': the larger map is resized to the smaller size (a teacher's by averaging). Defaults to
             'teacher'.
+        map_size (int, optional): Maps are read at a lower resolution: halved as often as both sides remain whole and of this
+            many pixels or more, >= 1. Defaults to None: as they are.
         compile_transforms (bool): Compile the transforms with ``torch.compile``, but not those whose pathways are computed
             from covariances. Defaults to False.
         from_covariances (bool): Compute pathways with a linear transform (1x1 convolution, with or without batch norm) and
@@ -78,6 +77,7 @@ class PathwayGrid(PathwayWeights):
                  logit_losses: dict[str, nn.Module] | None = None,
                  weighting: Weighting | str | dict | None = None,
                  compare_at: str = 'teacher',
+                 map_size: int | None = None,
                  compile_transforms: bool = False,
                  from_covariances: bool = True,
                  cuda_graph: bool = True,
@@ -85,13 +85,12 @@ class PathwayGrid(PathwayWeights):
         super().__init__(as_weighting(weighting))
         check_transforms(transforms)
         check_labels('logits', logit_losses or {}, 0, 'dict(mse=torch.nn.MSELoss())')
-        check_choice('compare_at', compare_at, COMPARE_AT)
-        for name, flag in dict(compile_transforms=compile_transforms, from_covariances=from_covariances,
-                               cuda_graph=cuda_graph).items():
-            check_choice(name, flag, FLAG)
+        check_comparison(compare_at, map_size, dict(
+            compile_transforms=compile_transforms, from_covariances=from_covariances, cuda_graph=cuda_graph))
         self.compare_at, self.compile_transforms = compare_at, compile_transforms
         self.from_covariances, self.cuda_graph = from_covariances, cuda_graph
         self._recorded_loss = RecordedLoss(self)
+        transmitters, receivers = ([tap.at(map_size) for tap in taps] for taps in (transmitters, receivers))
         pairs = connect(transmitters, receivers, connections)
         self.layer_names = dict(transmitters=[tap.name for tap in transmitters], receivers=[tap.name for tap in receivers])
         self.pathways = span(pairs, list(transforms))

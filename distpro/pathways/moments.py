@@ -9,7 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .pooling import Pooling, block_means
+from ..block_means import block_means
+from .pooling import Pooling
 
 
 class TeacherMap:
@@ -58,7 +59,8 @@ class TeacherMoments:
     def __init__(self, teacher: TeacherMap, size: tuple[int, ...], levels: list[tuple[tuple[int, int], float]]) -> None:
         # Averages that are no coarser than the student's map differ from the full map in the constant alone.
         full = levels[0][0]
-        self.teacher, self.size, self.mean = teacher, size, teacher.mean
+        self._teacher: TeacherMap | None = teacher
+        self.size, self.mean, self.centre, self.scale = size, teacher.mean, teacher.centre, teacher.scale
         self.fine: list[tuple[tuple[int, int], float]] = []
         coarse: list[tuple[tuple[int, int], float]] = []
         for level in levels:
@@ -77,27 +79,33 @@ class TeacherMoments:
     @functools.cached_property
     def pixels(self) -> Tensor:
         """Tensor: The averaged pixels less their mean, divided like the map [C_t, B, h w]. A copy, of forward alone."""
-        return centred(self.blocks, self.teacher.centre).mul_(self.teacher.scale)
+        return centred(self.blocks, self.centre).mul_(self.scale)
 
-    def forget_pixels(self) -> None:
-        """Free :attr:`pixels`; they are computed again where they are needed."""
+    def free(self) -> None:
+        """Free :attr:`pixels`, which are computed again where they are needed, and the map of the teacher's size."""
         self.__dict__.pop('pixels', None)
+        self._teacher = None
 
     @functools.cached_property
     def averaged(self) -> Tensor:
         """Tensor: The pixels of the averaged maps less their mean, divided like the map [C_t, B K]."""
         if self.pooling.aligned:
             return self.own(self.pixels)
-        return self.own(centred(self.teacher.map, self.teacher.centre)).mul_(self.teacher.scale)
+        assert self._teacher is not None  # freed after the losses
+        return self.own(centred(self._teacher.map, self.centre)).mul_(self.scale)
 
     @functools.cached_property
     def constant(self) -> Tensor:
         """Tensor: What does not depend on the student, a scalar."""
         found = self.averaged.square().sum() / len(self.averaged)
         for size, weight in self.fine:
-            pixels = self.pixels.flatten()
-            found = found + weight * (torch.dot(pixels, pixels) / len(pixels) if size == self.size
-                                      else self.teacher.variance(size))
+            if size == self.size:
+                pixels = self.pixels.flatten()
+                variance = torch.dot(pixels, pixels) / len(pixels)
+            else:
+                assert self._teacher is not None  # freed after the losses
+                variance = self._teacher.variance(size)
+            found = found + weight * variance
         return found
 
 
@@ -168,9 +176,9 @@ def gradient_of_map(feature: Tensor, given: Moments) -> Tensor:
     # Not matmul, which multiplies in another way, with other last bits, where a gradient is to be differentiated.
     found, shift = torch.bmm(matrix.expand(images, -1, -1), feature.flatten(2)), matrix @ given.centre
     for teacher, products in given.cross.items():
-        matrix = products.t() * (teacher.teacher.scale / count)
+        matrix = products.t() * (teacher.scale / count)
         found = add(found, matrix.expand(images, -1, -1), teacher.blocks.flatten(2))
-        shift = shift + matrix @ teacher.teacher.centre
+        shift = shift + matrix @ teacher.centre
     of_pixel = (given.mean / count - shift)[:, None, None].expand(-1, images, 1)
     for pooling, averages in given.averages.items():
         by_image = averages.reshape(channels, images, -1) / images**0.5

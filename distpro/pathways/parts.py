@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from ..checks import accepts, brief, check_that, is_function, nearest
+from ..checks import FLAG, accepts, brief, check_choice, check_that, check_whole, is_function, nearest
 from ..errors import ArgumentError, first_line
 from ..random_state import without_side_effects
 from .hcl_loss import HCLLoss
@@ -14,6 +14,7 @@ from .names import LABEL, is_label
 from .pathway import Pathway
 
 IMAGES = 2  # of a trial
+COMPARE_AT = ('teacher', 'smaller')
 
 Distance: TypeAlias = nn.Module | Callable[[Tensor, Tensor], Tensor]
 
@@ -50,6 +51,15 @@ def as_loss(name: str, given: Any) -> nn.Module:
     check_that(name, given, is_function(given) and accepts(given, None, None),
                f'an nn.Module, such as {own}, or a function of the maps or logits of the student and the teacher')
     return FunctionLoss(given)
+
+
+def check_comparison(compare_at: Any, map_size: Any, flags: Mapping[str, Any]) -> None:
+    """Refuse wrong settings of how maps are compared; ``flags`` are settings that are True or False, by name."""
+    check_choice('compare_at', compare_at, COMPARE_AT)
+    if map_size is not None:
+        check_whole('map_size', map_size)
+    for name, flag in flags.items():
+        check_choice(name, flag, FLAG)
 
 
 def distances_of(given: Distance | Mapping[str, Distance] | None, labels: Sequence[str]) -> dict[str, nn.Module]:

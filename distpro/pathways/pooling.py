@@ -49,36 +49,12 @@ class Pooling:
         return (pixels @ matrix).flatten(1) / pixels.size(1)**0.5
 
     def matrix_and_ones(self, like: Tensor) -> Tensor:
-        """Tensor: From the pixels of a map to all averaged pixels, and a column of ones [h w, K + 1], of the type of ``like``."""
+        """Tensor: From the pixels of a map to all averaged pixels, and a column of ones [h w, K + 1]."""
         return constant(_matrix(self, like.dtype, like.device))
 
     def columns(self, like: Tensor, images: int) -> Tensor:
         """Tensor: The averaged pixels [B K] of maps of ones, of the type of ``like``."""
         return constant(_columns(self, images, like.dtype, like.device))
-
-
-def block_means(maps: Tensor, block: tuple[int, int]) -> Tensor:
-    """Means of equal blocks of maps. A product for each row of blocks is several times faster than ``avg_pool2d`` on a CPU.
-
-    Args:
-        maps (Tensor): Maps [B, C, H, W].
-        block (tuple[int, int]): Height and width of a block, which divide H and W.
-
-    Returns:
-        Tensor: The means [B, C, H / height, W / width].
-    """
-    if block == (1, 1):
-        return maps
-    (images, channels, height, width), (rows, columns) = maps.shape, block
-    matrix = constant(_row_matrix(block, width, maps.dtype, maps.device))
-    return (maps.reshape(-1, rows * width) @ matrix).view(images, channels, height // rows, width // columns)
-
-
-@functools.lru_cache(maxsize=256)
-def _row_matrix(block: tuple[int, int], width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """From a row of blocks [height of a block * width] to their means [width / width of a block]."""
-    with torch.inference_mode(False), torch.no_grad():
-        return (_averages(width, 1, width // block[1]).repeat(block[0], 1) / block[0]).to(device, dtype)
 
 
 @functools.lru_cache(maxsize=256)

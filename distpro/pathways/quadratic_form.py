@@ -78,7 +78,8 @@ def gradient_of_form(form: Form, tensors: Sequence[LinearTensors], teachers: Seq
     weighted = rows[:, None] * matrix
     by_matrix, by_offset = rows[:, None] * form.half, rows * form.offset
     of_own = matrix.t() @ weighted  # twice the gradient, which is symmetric
-    averages, cross = of_own @ averaged, {}
+    averages = of_own @ averaged
+    cross: dict[TeacherMoments, Tensor] = {}
     for part, teacher in zip(weighted.split(widths), teachers):
         averages = torch.addmm(averages, part.t(), teacher.averaged, alpha=-1)
         cross[teacher] = cross[teacher] - first.share * part if teacher in cross else -first.share * part

@@ -1,9 +1,11 @@
 """The position in a model where a feature is read."""
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
+from ..block_means import block_means
 from ..errors import ArgumentError
 from .layout import Layout, element_of
 
@@ -22,6 +24,7 @@ class FeatureTap:
         layer (str): The layer in the config. It differs from the module if the feature is read before the activation that
             ends the layer.
         layout (Layout): How the tensor represents the map. Defaults to [B, C, H, W].
+        map_size (int, optional): Read the map at a lower resolution, see :func:`halvings`. Defaults to None: as it is.
     """
     name: str
     module: str
@@ -31,6 +34,13 @@ class FeatureTap:
     shape: tuple[int, ...] = ()
     layer: str = ''
     layout: Layout = Layout()
+    map_size: int | None = None
+
+    def at(self, map_size: int | None) -> 'FeatureTap':
+        """FeatureTap: This tap at a lower resolution; the shape is changed too."""
+        block = halvings(self.shape[1:], map_size)
+        shape = *self.shape[:1], *(side // block for side in self.shape[1:])
+        return dataclasses.replace(self, map_size=map_size, shape=shape)
 
     def pick(self, inputs: tuple, output: Any) -> Any:
         """The tensor at this tap, from the arguments of a forward hook."""
@@ -48,7 +58,9 @@ class FeatureTap:
         if not isinstance(value, Tensor):
             raise ArgumentError(f"layer '{self.layer}' returns a {type(value).__name__} here, but a tensor in probing, in "
                                 "eval mode: give a layer that returns a tensor in training too")
-        return self.layout(value)
+        value = self.layout(value)
+        block = halvings(value.shape[2:], self.map_size)
+        return block_means(value, (block, block))
 
     def write(self, output: Any, feature: Tensor) -> Any:
         """The output of the tap's module with another map at this tap.
@@ -68,3 +80,23 @@ class FeatureTap:
         place = range(len(output))[self.element]  # type: ignore[index]
         parts = [value if index == place else part for index, part in enumerate(output)]
         return type(output)(*parts) if hasattr(output, '_fields') else type(output)(parts)
+
+
+def halvings(sides: Sequence[int], map_size: int | None) -> int:
+    """How many pixels of a side become one if a map is halved as often as both sides remain whole and ``map_size`` or more.
+
+    Layers of one network often differ by powers of two, so that most of them get one size: with 4, maps of 56, 28, 14 and 7
+    pixels a side become maps of 7, and those of 32, 16, 8 and 4 become maps of 4.
+
+    Args:
+        sides (Sequence[int]): Height and width in pixels; empty for logits.
+        map_size (int, optional): The number of pixels, >= 1. None: no halving.
+
+    Returns:
+        int: A power of two.
+    """
+    block = 1
+    while map_size is not None and sides and all(side % (2 * block) == 0 and side // (2 * block) >= map_size
+                                                  for side in sides):
+        block *= 2
+    return block

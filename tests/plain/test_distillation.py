@@ -55,7 +55,7 @@ def test_both_doors_train_the_same_student_bit_for_bit(make_config, tmp_path):
     process = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 30], logits=[0.5, 5, 20]))
     options = dict(
         train_cfg__max_epochs=3, param_scheduler=None, model__distiller__weighting=dict(type='exponential'),
-        model__distiller__logits=[dict(type='KLDivergence', tau=4, name='kl')],
+        model__distiller__logits=[dict(type='KLDivergence', tau=4, name='kl')], model__distiller__map_size=4,
         custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=process)])
     cfg = make_config('equal', **options)
     runner = Runner.from_cfg(cfg)

@@ -80,7 +80,7 @@ def test_loss_and_gradients_are_those_of_the_definition():
     kd = distpro.Distillation(
         student, teachers, images(2).double(), transmitters=layers, receivers=['1', '2'],
         connections=[('large:1', '1'), ('large:2', '2'), ('small:2', '2')], transforms=dict(plain=Plain),
-        distance=nn.MSELoss(), fast_teacher=False)
+        distance=nn.MSELoss(), fast_teacher=False, map_size=None)
     assert kd.grid.names == ['large:1>1:plain', 'large:2>2:plain', 'small:2>2:plain', 'large:logits>logits:kl',
                              'small:logits>logits:kl']
     assert kd.grid.layer_names == dict(transmitters=['large:1', 'large:2', 'small:2'], receivers=['1', '2'])

@@ -2,6 +2,7 @@
 # `pathways` are those of configs/distpro, of all layers: features and logits, with a free total weight.
 pathways = {
     'model.distiller.transforms': [dict(type='PointwiseTransform')],
+    'model.distiller.map_size': 4,
     'model.distiller.logits': [dict(type='KLDivergence', tau=4, name='kl')],
     'model.distiller.weighting.type': 'exponential',
     'model.distiller.weighting.scale': 1.0,

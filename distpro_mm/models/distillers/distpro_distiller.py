@@ -58,6 +58,8 @@ class DistProDistiller(TapDistiller):
         compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
             'smaller': the larger map is resized to the smaller size, a teacher's map by averaging; cheaper. Defaults to
             'teacher'.
+        map_size (int, optional): Maps are read at a lower resolution: halved as often as both sides remain whole and of this
+            many pixels or more. Cheaper, and as good for classifiers. Defaults to None: as they are.
         compile_transforms (bool): Compile the transforms with ``torch.compile``, but not those whose pathways are computed
             from covariances. Compilation slows the first steps. Defaults to False.
         from_covariances (bool): Compute pathways with a linear transform and HCL from covariances where this is possible;
@@ -83,6 +85,7 @@ class DistProDistiller(TapDistiller):
                  logits: Sequence[dict] = (),
                  weighting: dict = dict(type='biased_softmax'),
                  compare_at: str = 'teacher',
+                 map_size: int | None = None,
                  compile_transforms: bool = False,
                  from_covariances: bool = True,
                  cuda_graph: bool = True,
@@ -103,7 +106,7 @@ class DistProDistiller(TapDistiller):
             transforms={label: functools.partial(build, cfg, TRANSFORMS)
                         for label, cfg in transform_cfgs.items()},
             connections=connections, distance=distances,
-            logit_losses=self.logit_losses, weighting=weighting, compare_at=compare_at,
+            logit_losses=self.logit_losses, weighting=weighting, compare_at=compare_at, map_size=map_size,
             compile_transforms=compile_transforms, from_covariances=from_covariances, cuda_graph=cuda_graph,
             average=functools.partial(all_reduce, op='mean'))
 
