@@ -205,7 +205,8 @@ def schedule(cfg: Config, optimizer: dict, epochs: int, train_cfg: dict[str, Any
 
 def distilled(setting: Setting, teacher_ckpt: str) -> dict:
     """The model that distils along all pathways."""
-    distiller = dict(type='DistProDistiller', transforms=[POINTWISE], map_size=4, logits=[dict(type='KLDivergence', tau=4, name='kl')],
+    distiller = dict(type='DistProDistiller', transforms=[POINTWISE], map_size=4,
+                     logits=[dict(type='KLDivergence', tau=4, name='kl')],
                      weighting=dict(type='exponential'))
     return dict(_scope_='mmrazor', type='DistPro', architecture=with_classes(setting.student, setting.classes),
                 teacher=with_classes(setting.teacher, setting.classes), teacher_ckpt=teacher_ckpt, input_shape=setting.size,

@@ -152,5 +152,5 @@ def _cost_from_covariances(distance: HCLLoss, layers: LinearLayers, feature: Ten
     first, second = LinearPathways(distance), LinearPathways(distance)
     for linear in (first, second):
         linear.add(0, layers, feature, target, None)
-    first.losses()  # computes constants, which later steps do not
+    cost(first.losses)  # forward and backward compute constants, which later steps do not
     return cost(second.losses)

@@ -38,7 +38,7 @@ def test_both_doors_give_the_same_loss_and_gradients():
     grid = model.distiller.grid
     x, samples = batch(12, torch.float64)
     kd = distpro.Distillation(copy.deepcopy(model.student), model.teachers, dict(inputs=x[:2], mode='tensor'),
-                              connections='nearest_depth')
+                              connections='nearest_depth', map_size=None)
     assert kd.grid.names == grid.names and {name.split(':')[0] for name in grid.names} == {'large', 'small'}
     kd.grid.load_state_dict(grid.state_dict())
     weights = torch.rand(len(grid.names)) + 0.1
