@@ -171,10 +171,10 @@ class FastForward:
 
 
 def has_bfloat16(device: str) -> bool:
-    """Whether a type of device, 'cpu' or 'cuda', has units for products in bfloat16."""
+    """Whether a type of device, 'cpu' or 'cuda', has instructions for products in bfloat16."""
     if device == 'cuda':
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == 'cpu' and bool(torch.cpu._is_amx_tile_supported())
+    return device == 'cpu' and bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def relative_error(found: Any, exact: Any) -> float:

@@ -21,6 +21,14 @@ def test_bfloat16_where_the_device_has_it(device_with_bfloat16):
     assert 1e-4 < error < 0.05 if device_with_bfloat16 else error < 1e-5
 
 
+@pytest.mark.parametrize('amx, avx512', [(True, False), (False, True), (True, True), (False, False)])
+def test_a_cpu_with_either_kind_of_instructions_has_bfloat16(monkeypatch, amx, avx512):
+    monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: amx)
+    monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: avx512)
+    assert fast_forward.has_bfloat16('cpu') == (amx or avx512)
+    assert not fast_forward.has_bfloat16('mps')
+
+
 @pytest.mark.parametrize('choice, dtype', [('exact', torch.float32), (True, torch.float64)])
 def test_the_networks_own_type_where_that_is_asked_for(monkeypatch, choice, dtype):
     monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: True)
