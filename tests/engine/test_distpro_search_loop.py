@@ -78,6 +78,7 @@ def test_a_round_is_an_ordinary_training_with_its_weights(make_config):
     cfg = make_config('whole_run', train_cfg__rounds=1, train_cfg__initial_bump=0)
     searched = trained(cfg)
     cfg = make_config('equal', model__distiller__logits=cfg.model.distiller.logits,
+                      model__distiller__map_size=cfg.model.distiller.map_size,
                       model__distiller__weighting=cfg.model.distiller.weighting)
     cfg.train_dataloader.dataset = dict(type='HeldOutSplit', part='train', dataset=cfg.train_dataloader.dataset)
     plain = trained(cfg)

@@ -37,7 +37,7 @@ def test_weights_of_a_search_that_go_to_zero(make_config):
 
 
 def test_the_held_out_loss_of_a_search_that_rises(make_config):
-    cfg = make_config('search', train_cfg__max_epochs=6, optim_wrapper__optimizer__lr=0.05,
+    cfg = make_config('search', train_cfg__max_epochs=6, optim_wrapper__optimizer__lr=0.2, model__fast_teacher='exact',
                       custom_hooks=[dict(type='mmrazor.TrainingWatchHook', must_learn=False)])
     cfg.param_scheduler = dict(type='ExponentialLR', gamma=3., by_epoch=True)
     _, said = warnings_of(cfg)
