@@ -3,7 +3,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -116,7 +116,7 @@ class Distillation(nn.Module):
                  distance: Distance | Mapping[str, Distance] | None = None,
                  logits: dict[str, nn.Module | Callable[[Tensor, Tensor], Tensor]] | None = None,
                  weighting: Weighting | str | dict | None = None,
-                 map_size: int | str | None = 'auto',
+                 map_size: int | Literal['auto'] | None = 'auto',
                  process: ProcessLike | None = None,
                  transfer: bool = False,
                  steps: int | None = None,

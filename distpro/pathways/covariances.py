@@ -22,7 +22,7 @@ from torch import Tensor
 from .affine import update_running
 from .hcl_loss import HCLLoss
 from .linear import LinearLayers, LinearTensors, kind
-from .moments import Moments, TeacherMap, TeacherMoments, gradient_of_map, measure, measure_with_graph, single
+from .map_statistics import Statistics, TeacherMap, TeacherStatistics, gradient_of_map, measure, measure_with_graph, single
 from .pooling import Pooling
 from .quadratic_form import gradient_of_form, quadratic_form
 
@@ -47,7 +47,7 @@ class LinearPathways:
         Args:
             index (int): Its index in :meth:`losses`.
             layers (LinearLayers): The layers of its transform.
-            feature (Tensor): The student's map [B, C, h, w]. Pathways that share the object share its moments.
+            feature (Tensor): The student's map [B, C, h, w]. Pathways that share the object share its statistics.
             target (Tensor): The teacher's map [B, C_t, H, W], shared too; H and W are multiples of h and w.
             divisor (Tensor, optional): A number that the teacher's map is divided by. None: 1.
         """
@@ -77,7 +77,7 @@ class _Group(NamedTuple):
     """Pathways to one map of the student that differ in transform and teacher alone."""
     indices: list[int]
     layers: list[LinearLayers]
-    teachers: list[TeacherMoments]
+    teachers: list[TeacherStatistics]
 
 
 class _Receiver:
@@ -91,7 +91,7 @@ class _Receiver:
         self.feature = feature  # as long as it lives, no other feature has its id
         self._groups: dict[tuple, _Group] = {}
 
-    def add(self, index: int, layers: LinearLayers, teacher: TeacherMoments) -> None:
+    def add(self, index: int, layers: LinearLayers, teacher: TeacherStatistics) -> None:
         """Add a pathway."""
         key = teacher.pooling, teacher.share, teacher.uneven, kind(layers)
         group = self._groups.setdefault(key, _Group([], [], []))
@@ -110,8 +110,8 @@ class _Receiver:
         return [index for group in self.groups for index in group.indices]
 
     @property
-    def teachers(self) -> list[TeacherMoments]:
-        """list[TeacherMoments]: What the map is compared with, each once."""
+    def teachers(self) -> list[TeacherStatistics]:
+        """list[TeacherStatistics]: What the map is compared with, each once."""
         return list(dict.fromkeys(teacher for group in self.groups for teacher in group.teachers))
 
     @property
@@ -142,11 +142,11 @@ class _Losses(torch.autograd.Function):
     def forward(ctx, receiver: _Receiver, feature: Tensor, *parameters: Tensor | None) -> Tensor:
         ctx.save_for_backward(feature, *parameters)
         ctx.receiver, ctx.forms = receiver, []
-        ctx.moments = measure(feature, receiver.teachers, receiver.poolings)
+        ctx.statistics = measure(feature, receiver.teachers, receiver.poolings)
         count, images = feature.numel() // feature.size(1), len(feature)
         for group, tensors in receiver.by_group(parameters):
-            form = quadratic_form(group.layers, tensors, group.teachers, ctx.moments, images)
-            update_running(group.layers, tensors, form.affine, ctx.moments.mean, count)
+            form = quadratic_form(group.layers, tensors, group.teachers, ctx.statistics, images)
+            update_running(group.layers, tensors, form.affine, ctx.statistics.mean, count)
             ctx.forms.append(form)
         return torch.cat([form.losses for form in ctx.forms])
 
@@ -157,19 +157,19 @@ class _Losses(torch.autograd.Function):
             if torch.is_grad_enabled():
                 return None, *_gradient_with_graph(receiver, feature, parameters, given, ctx.needs_input_grad[1:])
             parts = given.split([len(group.indices) for group in receiver.groups])
-            found = [gradient_of_form(form, tensors, group.teachers, ctx.moments, len(feature), part)
+            found = [gradient_of_form(form, tensors, group.teachers, ctx.statistics, len(feature), part)
                      for (group, tensors), form, part in zip(receiver.by_group(parameters), ctx.forms, parts)]
             of_feature = None
             if ctx.needs_input_grad[1]:
-                of_feature = gradient_of_map(feature, functools.reduce(Moments.plus, [moments for _, moments in found]))
+                of_feature = gradient_of_map(feature, functools.reduce(Statistics.plus, [part for _, part in found]))
             return None, of_feature, *(tensor for rows, _ in found for row in rows for tensor in row)
 
 
 def _gradient_with_graph(receiver: _Receiver, feature: Tensor, parameters: Sequence[Tensor | None], given: Tensor,
                          needed: Sequence[bool]) -> list[Tensor | None]:
     """The gradient of the losses with respect to the map and the parameters, which can be differentiated again."""
-    moments = measure_with_graph(feature, receiver.teachers, receiver.poolings)
-    losses = torch.cat([quadratic_form(group.layers, tensors, group.teachers, moments, len(feature)).losses
+    statistics = measure_with_graph(feature, receiver.teachers, receiver.poolings)
+    losses = torch.cat([quadratic_form(group.layers, tensors, group.teachers, statistics, len(feature)).losses
                         for group, tensors in receiver.by_group(parameters)])
     for teacher in receiver.teachers:
         teacher.free()

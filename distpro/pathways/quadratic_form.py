@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .affine import Affine, gradient_of_affine, stacked_affine
 from .linear import LinearLayers, LinearTensors
-from .moments import Moments, TeacherMoments
+from .map_statistics import Statistics, TeacherStatistics
 
 
 class Form(NamedTuple):
@@ -27,24 +27,24 @@ class Form(NamedTuple):
     by_level: Tensor | None
 
 
-def quadratic_form(layers: Sequence[LinearLayers], tensors: Sequence[LinearTensors], teachers: Sequence[TeacherMoments],
-                   moments: Moments, images: int) -> Form:
+def quadratic_form(layers: Sequence[LinearLayers], tensors: Sequence[LinearTensors], teachers: Sequence[TeacherStatistics],
+                   statistics: Statistics, images: int) -> Form:
     """The squared distances of n pathways to a map of the student.
 
     Args:
         layers (Sequence[LinearLayers]): Layers of the transforms [n].
         tensors (Sequence[LinearTensors]): Their parameters [n].
-        teachers (Sequence[TeacherMoments]): What the transformed maps are compared with [n], all with one pooling.
-        moments (Moments): Moments of the student's map.
+        teachers (Sequence[TeacherStatistics]): What the transformed maps are compared with [n], all with one pooling.
+        statistics (Statistics): Statistics of the student's map.
         images (int): Number B of images.
     """
     first = teachers[0]
-    covariance, averaged = moments.covariance, moments.averages[first.pooling]
-    affine = stacked_affine(layers, tensors, moments.mean, covariance)
+    covariance, averaged = statistics.covariance, statistics.averages[first.pooling]
+    affine = stacked_affine(layers, tensors, statistics.mean, covariance)
     own = torch.addmm(covariance, averaged, averaged.t(), beta=first.share)
     # The teacher's pixels have mean 0, so it does not matter where the student's are centred.
     # One product for each teacher's map: maps of several teachers side by side would be copies.
-    each = {teacher: torch.addmm(moments.cross[teacher], teacher.averaged, averaged.t(), beta=first.share)
+    each = {teacher: torch.addmm(statistics.cross[teacher], teacher.averaged, averaged.t(), beta=first.share)
             for teacher in dict.fromkeys(teachers)}
     cross = torch.cat([each[teacher] for teacher in teachers])
     half = torch.addmm(cross, affine.matrix, own, beta=-1)
@@ -60,26 +60,26 @@ def quadratic_form(layers: Sequence[LinearLayers], tensors: Sequence[LinearTenso
     return Form(means + constants, affine, half, offset, by_level)
 
 
-def gradient_of_form(form: Form, tensors: Sequence[LinearTensors], teachers: Sequence[TeacherMoments], moments: Moments,
-                     images: int, given: Tensor) -> tuple[list[LinearTensors], Moments]:
+def gradient_of_form(form: Form, tensors: Sequence[LinearTensors], teachers: Sequence[TeacherStatistics],
+                     statistics: Statistics, images: int, given: Tensor) -> tuple[list[LinearTensors], Statistics]:
     """The gradient of the losses times the numbers ``given`` [n], without a graph.
 
     Args:
         form (Form): The result of :func:`quadratic_form`.
-        tensors, teachers, moments, images: As given to it.
+        tensors, teachers, statistics, images: As given to it.
         given (Tensor): The numbers [n].
 
     Returns:
-        tuple[list[LinearTensors], Moments]: With respect to the parameters of each transform, and to the moments.
+        tuple[list[LinearTensors], Statistics]: With respect to the parameters of each transform, and to the statistics.
     """
     first, matrix = teachers[0], form.affine.matrix
-    averaged, widths = moments.averages[first.pooling], [len(teacher.mean) for teacher in teachers]
+    averaged, widths = statistics.averages[first.pooling], [len(teacher.mean) for teacher in teachers]
     rows = torch.cat([(2 / width * part).expand(width) for part, width in zip(given.unbind(), widths)])
     weighted = rows[:, None] * matrix
     by_matrix, by_offset = rows[:, None] * form.half, rows * form.offset
     of_own = matrix.t() @ weighted  # twice the gradient, which is symmetric
     averages = of_own @ averaged
-    cross: dict[TeacherMoments, Tensor] = {}
+    cross: dict[TeacherStatistics, Tensor] = {}
     for part, teacher in zip(weighted.split(widths), teachers):
         averages = torch.addmm(averages, part.t(), teacher.averaged, alpha=-1)
         cross[teacher] = cross[teacher] - first.share * part if teacher in cross else -first.share * part
@@ -88,11 +88,11 @@ def gradient_of_form(form: Form, tensors: Sequence[LinearTensors], teachers: Seq
         by_matrix = torch.addr(by_matrix, by_offset, averaged @ columns)
         averages = torch.addr(averages, matrix.t() @ by_offset, columns)
         by_offset = torch.addcmul(by_offset, rows, form.by_level)
-    affine = gradient_of_affine(form.affine, tensors, moments.mean, moments.covariance, by_matrix, by_offset)
+    affine = gradient_of_affine(form.affine, tensors, statistics.mean, statistics.covariance, by_matrix, by_offset)
     mean = -(averages @ columns)  # the averaged pixels are less the mean
     if affine.mean is not None:
         mean = mean + affine.mean
     products = first.share / 2 * of_own
     if affine.covariance is not None:
         products = products + affine.covariance
-    return affine.tensors, Moments(mean, moments.centre, products, cross, {first.pooling: averages})
+    return affine.tensors, Statistics(mean, statistics.centre, products, cross, {first.pooling: averages})

@@ -83,7 +83,7 @@ class FeatureTap:
 
 
 def halvings(sides: Sequence[int], map_size: int | None) -> int:
-    """How many pixels of a side become one if a map is halved as often as both sides remain whole and ``map_size`` or more.
+    """How many pixels of a side become one if both sides are halved as often as ``map_size`` pixels or more are left.
 
     Layers of one network often differ by powers of two, so that most of them get one size: with 4, maps of 56, 28, 14 and 7
     pixels a side become maps of 7, and those of 32, 16, 8 and 4 become maps of 4.

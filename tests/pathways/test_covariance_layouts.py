@@ -6,7 +6,7 @@ import torch
 from both_ways import FIXED, all_derivatives, by_covariances, error, features, grids
 from torch import nn
 
-from distpro.pathways import HCLLoss, PointwiseTransform, covariances, linear, moments
+from distpro.pathways import HCLLoss, PointwiseTransform, covariances, linear, map_statistics
 from distpro.tracing import Layout
 
 
@@ -31,7 +31,7 @@ def test_tokens_and_other_layouts_are_read_in_place(arrange, monkeypatch):
     assert not before or not found[0][1][:, 0].any()
 
 
-def test_moments_are_in_single_precision_under_autocast():
+def test_statistics_are_in_single_precision_under_autocast():
     torch.manual_seed(8)
     receivers, transmitters = FIXED[0]
     both = [grid.float() for grid in grids(receivers, transmitters)]
@@ -70,16 +70,16 @@ def test_no_map_of_the_teachers_width_has_a_graph():
 def test_what_receivers_share_is_computed_once(monkeypatch):
     receivers, transmitters = [(4, 8, 8), (6, 8, 8), (5, 4, 4)], [(7, 16, 16), (3, 8, 8)]
     made = []
-    for part in (moments.TeacherMap, moments.TeacherMoments):
+    for part in (map_statistics.TeacherMap, map_statistics.TeacherStatistics):
         make = part.__init__
         monkeypatch.setattr(part, '__init__', lambda self, *args, make=make, part=part: made.append(part.__name__) or make(
             self, *args))
-    measured, measure = [], moments.measure
+    measured, measure = [], map_statistics.measure
     monkeypatch.setattr(covariances, 'measure', lambda *args: measured.append(args) or measure(*args))
     grid, _ = grids(receivers, transmitters)
     received, transmitted = features(receivers, 's', 2), features(transmitters, 't', 2)
     grid.pathway_losses(received, transmitted)
-    assert [made.count(name) for name in ('TeacherMap', 'TeacherMoments')] == [2, 4]
+    assert [made.count(name) for name in ('TeacherMap', 'TeacherStatistics')] == [2, 4]
     # Each map of the student once, with each teacher's map once, though two transforms compare it with each.
     assert [(feature.shape[1:], len(teachers)) for feature, teachers, _ in measured] == [
         ((4, 8, 8), 2), ((6, 8, 8), 2), ((5, 4, 4), 2)]

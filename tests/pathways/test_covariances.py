@@ -7,7 +7,7 @@ import torch
 from both_ways import FIXED, all_derivatives, by_covariances, error, features, grids
 from torch import nn
 
-from distpro.pathways import HCLLoss, PointwiseTransform, affine, covariances, moments, quadratic_form
+from distpro.pathways import HCLLoss, PointwiseTransform, affine, covariances, map_statistics, quadratic_form
 from distpro.weighting import Weighting
 
 
@@ -47,11 +47,11 @@ def worst_error():
     return worst
 
 
-def half_products(feature, given, right=moments.gradient_of_map):
+def half_products(feature, given, right=map_statistics.gradient_of_map):
     return right(feature, given._replace(products=given.products / 2))
 
 
-def uncentred(feature, given, right=moments.gradient_of_map):
+def uncentred(feature, given, right=map_statistics.gradient_of_map):
     return right(feature, given._replace(centre=0 * given.centre))
 
 
@@ -96,14 +96,14 @@ def full_weight(distance, height, width, right=HCLLoss.levels_of):
 
 
 FAULTS = {
-    'gradient of the covariance': (moments, 'gradient_of_map', half_products),
-    'gradient of maps that are not centred': (moments, 'gradient_of_map', uncentred),
-    'constant mean in the covariance': (moments.Moments, 'covariance', property(lambda found: found.products)),
+    'gradient of the covariance': (map_statistics, 'gradient_of_map', half_products),
+    'gradient of maps that are not centred': (map_statistics, 'gradient_of_map', uncentred),
+    'constant mean in the covariance': (map_statistics.Statistics, 'covariance', property(lambda found: found.products)),
     'constant batch statistics': (quadratic_form, 'stacked_affine', constant_statistics),
     'another variance in the output': (quadratic_form, 'stacked_affine', unbiased_output),
     'biased running variance': (covariances, 'update_running', biased_running),
-    'bins of one size': (moments.Pooling, 'uneven', property(lambda pooling: False)),
-    'every bin of entire pixels': (moments.Pooling, 'aligned', property(lambda pooling: True)),
+    'bins of one size': (map_statistics.Pooling, 'uneven', property(lambda pooling: False)),
+    'every bin of entire pixels': (map_statistics.Pooling, 'aligned', property(lambda pooling: True)),
     'levels of twice the weight': (HCLLoss, 'levels_of', full_weight),
 }
 IN_THE_FIRST_GRADIENT = {

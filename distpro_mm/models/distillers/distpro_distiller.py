@@ -58,8 +58,8 @@ class DistProDistiller(TapDistiller):
         compare_at (str): Size at which maps are compared. 'teacher': the student's map is resized to the teacher's size.
             'smaller': the larger map is resized to the smaller size, a teacher's map by averaging; cheaper. Defaults to
             'teacher'.
-        map_size (int, optional): Maps are read at a lower resolution: halved as often as both sides remain whole and of this
-            many pixels or more. Cheaper, and as good for classifiers. Defaults to None: as they are.
+        map_size (int, optional): Maps are read at a lower resolution: halved as often as both sides can be halved and this
+            many pixels or more are left. Cheaper, and as good for classifiers. Defaults to None: as they are.
         compile_transforms (bool): Compile the transforms with ``torch.compile``, but not those whose pathways are computed
             from covariances. Compilation slows the first steps. Defaults to False.
         from_covariances (bool): Compute pathways with a linear transform and HCL from covariances where this is possible;

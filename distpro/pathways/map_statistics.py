@@ -28,14 +28,14 @@ class TeacherMap:
             self.scale = self.map.new_ones(()) if deviation is None else 1 / deviation.to(self.map.dtype)
             self.centre = self.map.mean((0, 2, 3))
             self.mean = self.centre * self.scale
-        self._at: dict[tuple[int, ...], TeacherMoments] = {}
+        self._at: dict[tuple[int, ...], TeacherStatistics] = {}
         self._variances: dict[tuple[int, ...], Tensor] = {}
 
-    def at(self, size: tuple[int, ...], levels: list[tuple[tuple[int, int], float]]) -> 'TeacherMoments':
-        """TeacherMoments: What is compared with student's maps of a size [h, w]."""
+    def at(self, size: tuple[int, ...], levels: list[tuple[tuple[int, int], float]]) -> 'TeacherStatistics':
+        """TeacherStatistics: What is compared with student's maps of a size [h, w]."""
         if size not in self._at:
             with torch.no_grad(), torch.autocast(self.map.device.type, enabled=False):
-                self._at[size] = TeacherMoments(self, size, levels)
+                self._at[size] = TeacherStatistics(self, size, levels)
         return self._at[size]
 
     def variance(self, size: tuple[int, int]) -> Tensor:
@@ -47,7 +47,7 @@ class TeacherMap:
         return self._variances[size]
 
 
-class TeacherMoments:
+class TeacherStatistics:
     """The teacher's side of the quadratic forms, for student's maps of one size.
 
     Args:
@@ -109,25 +109,25 @@ class TeacherMoments:
         return found
 
 
-class Moments(NamedTuple):
-    """Moments of a student's map, and of it and the teacher's maps.
+class Statistics(NamedTuple):
+    """Statistics of a student's map, and of it and the teacher's maps.
 
     Args:
         mean (Tensor): Mean of the pixels [C].
         centre (Tensor): The same values as constants [C]; the pixels of all that follows are less this centre.
         products (Tensor): Mean products of two channels [C, C].
-        cross (dict[TeacherMoments, Tensor]): Mean products of a channel of a teacher and one of the student [C_t, C].
+        cross (dict[TeacherStatistics, Tensor]): Mean products of a channel of a teacher and one of the student [C_t, C].
         averages (dict[Pooling, Tensor]): The pixels of the averaged maps [C, B K].
     """
     mean: Tensor
     centre: Tensor
     products: Tensor
-    cross: dict[TeacherMoments, Tensor]
+    cross: dict[TeacherStatistics, Tensor]
     averages: dict[Pooling, Tensor]
 
-    def plus(self, other: 'Moments') -> 'Moments':
-        """Moments: The sum of two gradients with respect to moments of one map."""
-        return Moments(self.mean + other.mean, self.centre, self.products + other.products,
+    def plus(self, other: 'Statistics') -> 'Statistics':
+        """Statistics: The sum of two gradients with respect to statistics of one map."""
+        return Statistics(self.mean + other.mean, self.centre, self.products + other.products,
                        _added(self.cross, other.cross), _added(self.averages, other.averages))
 
     @property
@@ -140,12 +140,12 @@ def _added(first: dict, second: dict) -> dict:
     return {**first, **{key: first[key] + value if key in first else value for key, value in second.items()}}
 
 
-def measure(feature: Tensor, teachers: Sequence[TeacherMoments], poolings: Sequence[Pooling]) -> Moments:
-    """Moments of a student's map, without a graph.
+def measure(feature: Tensor, teachers: Sequence[TeacherStatistics], poolings: Sequence[Pooling]) -> Statistics:
+    """Statistics of a student's map, without a graph.
 
     Args:
         feature (Tensor): The map [B, C, h, w].
-        teachers (Sequence[TeacherMoments]): What it is compared with.
+        teachers (Sequence[TeacherStatistics]): What it is compared with.
         poolings (Sequence[Pooling]): The averages.
     """
     centre = feature.mean((0, 2, 3))
@@ -153,10 +153,11 @@ def measure(feature: Tensor, teachers: Sequence[TeacherMoments], poolings: Seque
     flat = pixels.flatten(1)
     other, count = flat.t(), flat.size(1)
     cross = {teacher: teacher.pixels.flatten(1) @ other / count for teacher in teachers}
-    return Moments(centre.clone(), centre, flat @ other / count, cross, {pooling: pooling(pixels) for pooling in poolings})
+    averages = {pooling: pooling(pixels) for pooling in poolings}
+    return Statistics(centre.clone(), centre, flat @ other / count, cross, averages)
 
 
-def gradient_of_map(feature: Tensor, given: Moments) -> Tensor:
+def gradient_of_map(feature: Tensor, given: Statistics) -> Tensor:
     """The gradient with respect to a student's map.
 
     Products of small matrices with the maps as they are, in their own layout, and added in place: one map of the student's
@@ -164,7 +165,7 @@ def gradient_of_map(feature: Tensor, given: Moments) -> Tensor:
 
     Args:
         feature (Tensor): The map [B, C, h, w].
-        given (Moments): The gradients with respect to the moments, and the centre.
+        given (Statistics): The gradients with respect to the statistics, and the centre.
 
     Returns:
         Tensor: The gradient [B, C, h, w].
@@ -192,7 +193,8 @@ class _Measured(torch.autograd.Function):
     """:func:`measure`, to be differentiated twice."""
 
     @staticmethod
-    def forward(ctx, feature: Tensor, teachers: Sequence[TeacherMoments], poolings: Sequence[Pooling]) -> tuple[Tensor, ...]:
+    def forward(ctx, feature: Tensor, teachers: Sequence[TeacherStatistics],
+                poolings: Sequence[Pooling]) -> tuple[Tensor, ...]:
         found = measure(feature, teachers, poolings)
         ctx.save_for_backward(feature, found.centre)
         ctx.teachers, ctx.poolings = teachers, poolings
@@ -207,7 +209,7 @@ class _Measured(torch.autograd.Function):
             return gradient_of_map(feature, given), None, None
 
 
-def measure_with_graph(feature: Tensor, teachers: Sequence[TeacherMoments], poolings: Sequence[Pooling]) -> Moments:
+def measure_with_graph(feature: Tensor, teachers: Sequence[TeacherStatistics], poolings: Sequence[Pooling]) -> Statistics:
     """As :func:`measure`, with a graph that can be differentiated twice.
 
     The pixels are centred at a constant, which has the value of the mean; differences from it matter to second derivatives
@@ -220,9 +222,9 @@ def measure_with_graph(feature: Tensor, teachers: Sequence[TeacherMoments], pool
         for pooling, averages in found.averages.items()})
 
 
-def _named(teachers: Sequence[TeacherMoments], poolings: Sequence[Pooling], mean: Tensor, centre: Tensor, products: Tensor,
-           *others: Tensor) -> Moments:
-    return Moments(mean, centre, products, dict(zip(teachers, others)), dict(zip(poolings, others[len(teachers):])))
+def _named(teachers: Sequence[TeacherStatistics], poolings: Sequence[Pooling], mean: Tensor, centre: Tensor,
+           products: Tensor, *others: Tensor) -> Statistics:
+    return Statistics(mean, centre, products, dict(zip(teachers, others)), dict(zip(poolings, others[len(teachers):])))
 
 
 def centred(x: Tensor, centre: Tensor) -> Tensor:
