@@ -115,25 +115,20 @@ class Statistics(NamedTuple):
     Args:
         mean (Tensor): Mean of the pixels [C].
         centre (Tensor): The same values as constants [C]; the pixels of all that follows are less this centre.
-        products (Tensor): Mean products of two channels [C, C].
+        covariance (Tensor): Mean products of two channels [C, C].
         cross (dict[TeacherStatistics, Tensor]): Mean products of a channel of a teacher and one of the student [C_t, C].
         averages (dict[Pooling, Tensor]): The pixels of the averaged maps [C, B K].
     """
     mean: Tensor
     centre: Tensor
-    products: Tensor
+    covariance: Tensor
     cross: dict[TeacherStatistics, Tensor]
     averages: dict[Pooling, Tensor]
 
     def plus(self, other: 'Statistics') -> 'Statistics':
         """Statistics: The sum of two gradients with respect to statistics of one map."""
-        return Statistics(self.mean + other.mean, self.centre, self.products + other.products,
+        return Statistics(self.mean + other.mean, self.centre, self.covariance + other.covariance,
                        _added(self.cross, other.cross), _added(self.averages, other.averages))
-
-    @property
-    def covariance(self) -> Tensor:
-        """Tensor: The covariance of the pixels [C, C]."""
-        return self.products - torch.outer(self.mean - self.centre, self.mean - self.centre)
 
 
 def _added(first: dict, second: dict) -> dict:
@@ -173,7 +168,7 @@ def gradient_of_map(feature: Tensor, given: Statistics) -> Tensor:
     images, channels = feature.shape[:2]
     count = feature.numel() // channels
     add = Tensor.baddbmm if torch.is_grad_enabled() else Tensor.baddbmm_
-    matrix = (given.products + given.products.t()) / count
+    matrix = (given.covariance + given.covariance.t()) / count
     # Not matmul, which multiplies in another way, with other last bits, where a gradient is to be differentiated.
     found, shift = torch.bmm(matrix.expand(images, -1, -1), feature.flatten(2)), matrix @ given.centre
     for teacher, products in given.cross.items():
@@ -199,32 +194,32 @@ class _Measured(torch.autograd.Function):
         ctx.save_for_backward(feature, found.centre)
         ctx.teachers, ctx.poolings = teachers, poolings
         ctx.mark_non_differentiable(found.centre)
-        return found.mean, found.centre, found.products, *found.cross.values(), *found.averages.values()
+        return found.mean, found.centre, found.covariance, *found.cross.values(), *found.averages.values()
 
     @staticmethod
-    def backward(ctx, mean: Tensor, _: Tensor, products: Tensor, *others: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, mean: Tensor, _: Tensor, covariance: Tensor, *others: Tensor) -> tuple[Tensor, None, None]:
         feature, centre = ctx.saved_tensors
-        with torch.autocast(products.device.type, enabled=False):
-            given = _named(ctx.teachers, ctx.poolings, mean, centre, products, *others)
+        with torch.autocast(covariance.device.type, enabled=False):
+            given = _named(ctx.teachers, ctx.poolings, mean, centre, covariance, *others)
             return gradient_of_map(feature, given), None, None
 
 
 def measure_with_graph(feature: Tensor, teachers: Sequence[TeacherStatistics], poolings: Sequence[Pooling]) -> Statistics:
     """As :func:`measure`, with a graph that can be differentiated twice.
 
-    The pixels are centred at a constant, which has the value of the mean; differences from it matter to second derivatives
-    only, but for the averages.
+    The pixels are centred at a constant, which has the value of the mean. The difference is 0 and has a derivative: it
+    matters to the first derivative of the averages, and to the second one of the covariance.
     """
     found = _named(teachers, poolings, *_Measured.apply(feature, teachers, poolings))
-    shift, images = found.mean - found.centre, len(feature)  # 0, with a derivative
-    return found._replace(averages={
+    shift, images = found.mean - found.centre, len(feature)
+    return found._replace(covariance=found.covariance - torch.outer(shift, shift), averages={
         pooling: averages - torch.outer(shift, pooling.columns(averages, images))
         for pooling, averages in found.averages.items()})
 
 
 def _named(teachers: Sequence[TeacherStatistics], poolings: Sequence[Pooling], mean: Tensor, centre: Tensor,
-           products: Tensor, *others: Tensor) -> Statistics:
-    return Statistics(mean, centre, products, dict(zip(teachers, others)), dict(zip(poolings, others[len(teachers):])))
+           covariance: Tensor, *others: Tensor) -> Statistics:
+    return Statistics(mean, centre, covariance, dict(zip(teachers, others)), dict(zip(poolings, others[len(teachers):])))
 
 
 def centred(x: Tensor, centre: Tensor) -> Tensor:

@@ -92,7 +92,7 @@ def gradient_of_form(form: Form, tensors: Sequence[LinearTensors], teachers: Seq
     mean = -(averages @ columns)  # the averaged pixels are less the mean
     if affine.mean is not None:
         mean = mean + affine.mean
-    products = first.share / 2 * of_own
+    covariance = first.share / 2 * of_own
     if affine.covariance is not None:
-        products = products + affine.covariance
-    return affine.tensors, Statistics(mean, statistics.centre, products, cross, {first.pooling: averages})
+        covariance = covariance + affine.covariance
+    return affine.tensors, Statistics(mean, statistics.centre, covariance, cross, {first.pooling: averages})

@@ -48,11 +48,17 @@ def worst_error():
 
 
 def half_products(feature, given, right=map_statistics.gradient_of_map):
-    return right(feature, given._replace(products=given.products / 2))
+    return right(feature, given._replace(covariance=given.covariance / 2))
 
 
 def uncentred(feature, given, right=map_statistics.gradient_of_map):
     return right(feature, given._replace(centre=0 * given.centre))
+
+
+def constant_mean(*args, right=map_statistics.measure_with_graph):
+    found = right(*args)
+    shift = found.mean - found.centre
+    return found._replace(covariance=found.covariance + torch.outer(shift, shift))
 
 
 def constant_statistics(transforms, tensors, mean, covariance, right=affine.stacked_affine):
@@ -98,7 +104,7 @@ def full_weight(distance, height, width, right=HCLLoss.levels_of):
 FAULTS = {
     'gradient of the covariance': (map_statistics, 'gradient_of_map', half_products),
     'gradient of maps that are not centred': (map_statistics, 'gradient_of_map', uncentred),
-    'constant mean in the covariance': (map_statistics.Statistics, 'covariance', property(lambda found: found.products)),
+    'constant mean in the covariance': (covariances, 'measure_with_graph', constant_mean),
     'constant batch statistics': (quadratic_form, 'stacked_affine', constant_statistics),
     'another variance in the output': (quadratic_form, 'stacked_affine', unbiased_output),
     'biased running variance': (covariances, 'update_running', biased_running),
