@@ -121,7 +121,7 @@ class Bench:
     @property
     def tuned(self) -> tuple[float, float]:
         """tuple[float, float]: The constant weights that :meth:`tune` found."""
-        with open(os.path.join(self.folder, f'tuning_{self.seeds[0]}.json')) as file:
+        with open(self.result_file('tuning', self.seeds[0])) as file:
             return tuple(json.load(file)['origin']['best'])
 
     def tune(self) -> dict:
@@ -135,13 +135,17 @@ class Bench:
 
         return climb(accuracy, (100.0, 3.0))
 
+    def result_file(self, method: str, seed: int) -> str:
+        """str: File of the result of a run."""
+        return os.path.join(self.folder, f'{method}_{seed}.json')
+
     def key(self, method: str, seed: int, needs: str) -> str:
         """Hash of a run's config and of the results that it depends on."""
         return hashlib.sha256((self.config(method, seed).pretty_text + needs).encode()).hexdigest()[:16]
 
     def done(self, method: str, seed: int, needs: str) -> dict | None:
         """Result of a run, None if it does not exist or is of a different config."""
-        path = os.path.join(self.folder, f'{method}_{seed}.json')
+        path = self.result_file(method, seed)
         if not os.path.exists(path):
             return None
         with open(path) as file:
@@ -164,7 +168,7 @@ class Bench:
         if result is not None:
             return result
         cfg, key = self.config(method, seed), self.key(method, seed, needs)
-        path = os.path.join(self.folder, f'{method}_{seed}.json')
+        path = self.result_file(method, seed)
         started, accuracy, failed, tuned = time.time(), None, None, None
         try:
             if method == 'tuning':
