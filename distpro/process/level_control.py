@@ -9,7 +9,8 @@ WORSE = 1.25  # times the loss of guessing
 DIVISOR = 4  # a search of the level takes the same steps
 WINDOW = 0.05  # share of the training, and the fewest steps, of a mean
 LEAST = 20
-END = 0.3  # share of the training after which there is no first new start
+END = 0.3  # share of the training after which being worse than guessing is no reason for the first new start
+LAST = 0.5  # the same for a loss that is not finite, which ends a training
 MOST = 3  # new starts
 STATE = ('factor', '_from', '_steps', '_sums', '_initial', '_begun')
 
@@ -24,7 +25,8 @@ class LevelControl:
     once it has started again, until its end, since the lower weights may be too high too. If it is 25% higher or more, the
     training starts again: the student and the transforms get back their initial weights, the optimiser forgets its momentum,
     and all weights of the process are divided by 4. Learning rate and process continue from where they are. The next 5%, in
-    which a student starts anew, do not count. There are at most three new starts.
+    which a student starts anew, do not count. There are at most three new starts. A loss that is not finite is a reason
+    until half of the training, because nothing else is left to do then.
 
     Args:
         modules (Sequence[nn.Module]): What is trained: the student, the transforms, losses with parameters.
@@ -56,7 +58,7 @@ class LevelControl:
 
     def is_over(self, progress: float) -> bool:
         """Whether nothing is changed from this share of the training on."""
-        return progress >= END and self.factor == 1
+        return progress >= LAST and self.factor == 1
 
     def observe(self, progress: float, own: Tensor, guess: Tensor | float, optimizers: Sequence[torch.optim.Optimizer] = (),
                 mean: Callable[[Tensor], Tensor] = lambda losses: losses) -> str | None:
@@ -82,7 +84,8 @@ class LevelControl:
             return None
         found, expected = (mean(self._sums) / self._steps).tolist()
         self._from, self._steps, self._sums = progress, 0, None
-        if math.isfinite(found) and found < WORSE * expected:
+        too_late = progress >= END and self.factor == 1
+        if math.isfinite(found) and (too_late or found < WORSE * expected):
             return None
         return self.restart(progress, f"the student's cross-entropy of {found:.4g} is worse than guessing, {expected:.4g}",
                             optimizers)
@@ -96,7 +99,7 @@ class LevelControl:
             optimizers (Sequence[torch.optim.Optimizer]): Those of the training. Defaults to none.
 
         Returns:
-            str, optional: A warning if the training starts again; None after 30% of the training without a new start, and
+            str, optional: A warning if the training starts again; None after half of the training without a new start, and
             after three new starts.
         """
         if self._initial is None or self.is_over(progress) or self.factor <= DIVISOR**-MOST:

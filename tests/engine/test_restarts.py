@@ -16,13 +16,22 @@ EPOCHS = 24  # of 5 iterations
 WEIGHT = 1e3  # the toy student diverges with it
 
 
+def process_file(folder, progress, weights):
+    """A process file of other networks with the same weight of both pathways."""
+    names, path = ['a>x:pointwise', 'b>y:pointwise'], str(folder / f'{weights[0]:g}.json')
+    DistillationProcess(names, Weighting('absolute', unit='variance'), progress, [[w] * 2 for w in weights]).save(path)
+    return path
+
+
+def rises_at(share, folder):
+    """A process of other networks with which a training diverges within some steps after a share of it."""
+    return process_file(folder, [0, share, share + 0.01, 1], [0.01, 0.01, 100 * WEIGHT, 100 * WEIGHT])
+
+
 @pytest.fixture
 def too_high(tmp_path):
     """A process of other networks with which a training diverges within some steps."""
-    names = ['a>x:pointwise', 'b>y:pointwise']
-    path = str(tmp_path / 'too_high.json')
-    DistillationProcess(names, Weighting('absolute', unit='variance'), [0, 1], [[WEIGHT, WEIGHT]] * 2).save(path)
-    return path
+    return process_file(tmp_path, [0, 1], [WEIGHT, WEIGHT])
 
 
 def config(make_config, process, name='level', **hook):
@@ -58,6 +67,21 @@ def test_a_student_that_does_not_learn_starts_again(make_config, too_high):
     for change in changes:
         assert all(torch.equal(value, students[0][name]) for name, value in students[change].items())
     assert runner.iter == 5 * EPOCHS
+
+
+def test_a_training_that_diverges_before_its_half_starts_again(make_config, tmp_path):
+    runner, totals, students, said = distilled(config(make_config, rises_at(0.35, tmp_path)))
+    change = np.flatnonzero(np.diff(totals) < 0)[0] + 1
+    assert 'the training loss is not finite' in said[0] and 0.35 < change / len(totals) < 0.5
+    assert all(torch.equal(value, students[0][name]) for name, value in students[change].items())
+    assert runner.iter == 5 * EPOCHS
+
+
+def test_a_training_that_diverges_after_its_half_says_how_to_find_the_level(make_config, tmp_path):
+    process = rises_at(0.6, tmp_path)
+    with pytest.raises(TrainingError, match='search for the level of the weights, which are those of other networks: '
+                       f"configs/distpro/search.py with train_cfg.initial='{process}' and train_cfg.rounds=0"):
+        distilled(config(make_config, process))
 
 
 @pytest.mark.long

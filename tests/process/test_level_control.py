@@ -54,6 +54,13 @@ def test_a_later_twentieth_counts_until_30_percent():
     assert training(lambda progress: 50.0 if progress > 0.3 else 0.5) == []
 
 
+@pytest.mark.parametrize('loss', [math.nan, math.inf])
+def test_a_loss_that_is_not_finite_counts_until_half(loss):
+    (progress, factor), = training(lambda progress: loss if 0.38 < progress < 0.42 else 0.5)
+    assert 0.4 <= progress <= 0.45 + TOLERANCE and factor == 1 / 4
+    assert training(lambda progress: loss if progress > 0.5 else 0.5) == []
+
+
 def test_the_lower_weights_are_watched_until_the_end():
     """After a new start, a later one is possible at any time, also by a loss that is not finite."""
     starts = training(lambda progress: 50.0 if progress < 0.12 or progress > 0.6 else 0.5)
@@ -96,7 +103,8 @@ def test_a_diverged_training_starts_again_at_once_at_most_three_times():
     assert factors == [1 / 4, 1 / 16, 1 / 64]
     late = LevelControl([nn.Linear(1, 1)])
     late.begin(0)
-    assert late.restart(0.3, 'it diverged') is None and late.factor == 1
+    assert late.restart(0.5, 'it diverged') is None and late.factor == 1
+    assert late.restart(0.49, 'it diverged') and late.factor == 1 / 4
 
 
 @pytest.mark.parametrize('stop', [30, 50, 70, 200])

@@ -62,6 +62,7 @@ class ProcessReplayHook(Hook):
 
     Attributes:
         restarted (int, optional): The iteration after which the training has last started again.
+        mapped (bool): Whether the process is mapped from other networks; known once the training begins.
 
     Raises:
         ConfigError: If the file cannot be read or does not fit the pathways of the config.
@@ -99,6 +100,7 @@ class ProcessReplayHook(Hook):
         self.fit_length, self.control_level = fit_length, control_level
         self.interval = interval
         self.restarted: int | None = None
+        self.mapped = False
         self._level: LevelControl | None = None
         self._guessing: GuessingBaseline | None = None
         self.schedule: np.ndarray | None = None
@@ -123,7 +125,7 @@ class ProcessReplayHook(Hook):
         if not process.origin.get('complete', True):
             runner.logger.warning(f"The process '{osp.basename(self.process)}' ends at {process.progress[-1]:.0%} of its "
                                   'search, which was interrupted: its last weights are used from there on')
-        self.unit = process.weighting.unit
+        self.unit, self.mapped = process.weighting.unit, 'transfer' in process.origin
         self._replayed = dict(process=self._fingerprint(process), iterations=runner.max_iters)
         self._check_resumed()
         if self.fit_length and is_of_short_rounds(process, runner.max_iters):
@@ -139,7 +141,7 @@ class ProcessReplayHook(Hook):
         model = unwrap(runner.model)
         loss = single_label_loss(model.student)
         started = self._resumed_level is not None or runner.iter == 0
-        if self.control_level and 'transfer' in process.origin and loss is not None and started:
+        if self.control_level and self.mapped and loss is not None and started:
             self._level = LevelControl([model.student, *grid.trained])
             self._guessing = GuessingBaseline(loss, window=1)
             if self._resumed_level is not None:
