@@ -1,6 +1,8 @@
 """Cost of pathways, counted instead of timed, so that it is the same on every machine."""
 import contextlib
 import copy
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +26,7 @@ OPERATIONS_A_NUMBER = 200
 # A pathway is too expensive if it costs more than the student's own step. Pathways of common pairs of CNNs cost 0.1 to
 # 0.8 of a step.
 OUT_OF_PROPORTION = 1.0
+MAP_SIZE = 4  # that of configs/distpro
 
 
 class _Written(TorchDispatchMode):
@@ -103,18 +106,22 @@ def changed_costs(grid: PathwayGrid, pathway: Pathway) -> dict[tuple[str, ...], 
 
     Returns:
         dict[tuple[str], float]: Costs as in :func:`pathway_costs`, by changed settings. 'transform': a
-        :class:`PointwiseTransform`; 'compare_at': 'smaller'.
+        :class:`PointwiseTransform`; 'compare_at': 'smaller'; 'map_size': :data:`MAP_SIZE`, if a map is larger.
     """
     changed = {}
+    maps = [(pathway, ())]
+    low = dataclasses.replace(pathway, transmitter=pathway.transmitter.at(MAP_SIZE), receiver=pathway.receiver.at(MAP_SIZE))
+    if (low.transmitter.shape, low.receiver.shape) != (pathway.transmitter.shape, pathway.receiver.shape):
+        maps.append((low, ('map_size', )))
     simpler = PointwiseTransform(pathway.receiver.shape[0], pathway.transmitter.shape[0]).to(grid.alpha)
     own = grid.compare_at
     with _copies(grid):
         for transform, change in ((grid.transforms[pathway.name], ()), (simpler, ('transform', ))):
-            for grid.compare_at in dict.fromkeys((own, 'smaller')):
-                changes = change + ('compare_at', ) * (grid.compare_at != own)
+            for (read, size), grid.compare_at in itertools.product(maps, dict.fromkeys((own, 'smaller'))):
+                changes = change + ('compare_at', ) * (grid.compare_at != own) + size
                 if changes:
                     grid.transforms[pathway.name] = copy.deepcopy(transform)  # adding to a gradient costs too
-                    changed[changes] = _cost(grid, pathway)
+                    changed[changes] = _cost(grid, read)
     return changed
 
 

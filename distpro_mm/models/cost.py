@@ -7,14 +7,15 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from distpro.pathways import OUT_OF_PROPORTION, Pathway, changed_costs, cost
-from distpro.pathways.cost import forward_cost, pathway_costs as costs_of_grid
+from distpro.pathways.cost import MAP_SIZE, forward_cost, pathway_costs as costs_of_grid
 from distpro.random_state import preserve_random_states
 
 from .algorithms import DistPro, TapDistill
 from .probing import probe
 
 LISTED = 5  # maximum number of pathways in the advice
-SETTINGS = dict(transform="transforms=[dict(type='PointwiseTransform')]", compare_at="compare_at='smaller'")
+SETTINGS = dict(transform="transforms=[dict(type='PointwiseTransform')]", compare_at="compare_at='smaller'",
+                map_size=f'map_size={MAP_SIZE}')
 
 
 def pathway_costs(model: DistPro) -> Tensor:

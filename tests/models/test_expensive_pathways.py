@@ -1,5 +1,6 @@
 """Warnings about expensive pathways, and what a cost counts."""
 import copy
+import itertools
 
 import pytest
 import torch
@@ -10,9 +11,11 @@ from distpro_mm.models import cost as cost_report
 from distpro_mm.models.cost import cost_advice, pathway_costs
 
 
-def expensive(pairs, transform='ConvAttentionTransform', compare_at='teacher', from_covariances=True, **kwargs):
+def expensive(pairs, transform='ConvAttentionTransform', from_covariances=True, compare_at='teacher', map_size=None,
+              **kwargs):
     return build(student=classifier(8), teacher=classifier(64), distiller=dict(
-        connections=pairs, compare_at=compare_at, from_covariances=from_covariances,
+        connections=pairs, compare_at=compare_at, map_size=map_size,
+        from_covariances=from_covariances,
         transforms=[dict(type=transform, name='it')]), **kwargs)
 
 
@@ -23,13 +26,13 @@ def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_
     state, random_state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
     sentence, = cost_advice(model)
     assert torch.equal(torch.get_rng_state(), random_state) and model.distiller.grid.compare_at == 'teacher'
-    cost, smaller, pointwise = (pathway_costs(expensive(pair, **change)).item() for change in (
-        {}, dict(compare_at='smaller'), dict(transform='PointwiseTransform')))
-    assert 0 < pointwise < smaller < 0.9 * cost
+    cost, smaller, low, pointwise = (pathway_costs(expensive(pair, **change)).item() for change in (
+        {}, dict(compare_at='smaller'), dict(map_size=4), dict(transform='PointwiseTransform')))
+    assert 0 < pointwise < smaller < low < 0.9 * cost
     assert sentence == (
         f"model.distiller: pathway 'stem>layer3:it' costs {cost:.2f} training steps of the student alone (estimated): "
         f"transforms=[dict(type='PointwiseTransform')] makes it {pointwise:.2f}; compare_at='smaller' makes it "
-        f"{smaller:.2f}; removing ('stem', 'layer3') from connections saves the full cost")
+        f"{smaller:.2f}; map_size=4 makes it {low:.2f}; removing ('stem', 'layer3') from connections saves the full cost")
     assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(state[key])) for key, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
 
@@ -39,17 +42,21 @@ def test_what_does_not_help_is_not_advised():
     assert 'PointwiseTransform' in sentence and 'compare_at' not in sentence
     assert cost_advice(expensive([('layer1', 'layer1')], transform='PointwiseTransform')) == []
     sentence, = cost_advice(expensive([('layer1', 'layer1')], transform='PointwiseTransform', from_covariances=False))
-    assert sentence.endswith("(estimated): removing ('layer1', 'layer1') from connections saves the full cost")
+    assert '(estimated): map_size=4 makes it 0.' in sentence and 'Pointwise' not in sentence and 'smaller' not in sentence
     assert cost_advice(build()) == []
 
 
 def test_the_cost_after_changes_is_that_of_a_model_with_them():
     pair = [('stem', 'layer3')]
     grid = expensive(pair).distiller.grid
-    pointwise, smaller = dict(transform='PointwiseTransform'), dict(compare_at='smaller')
-    changes = smaller, pointwise, {**pointwise, **smaller}
-    costs = [costs_of_grid(expensive(pair, **change).distiller.grid)[0] for change in changes]
-    assert list(changed_costs(grid, grid.pathways[0]).values()) == costs
+    values = dict(transform='PointwiseTransform', compare_at='smaller', map_size=4)
+    changed = changed_costs(grid, grid.pathways[0])
+    assert set(changed) == {tuple(key for key in values if key in keys) for count in (1, 2, 3)
+                            for keys in itertools.combinations(values, count)}
+    for keys, counted in changed.items():
+        assert counted == costs_of_grid(expensive(pair, **{key: values[key] for key in keys}).distiller.grid)[0], keys
+    low = expensive(pair, map_size=4).distiller.grid
+    assert not any('map_size' in keys for keys in changed_costs(low, low.pathways[0]))
 
 
 def test_two_changes_together_are_advised_where_none_alone_does_enough():

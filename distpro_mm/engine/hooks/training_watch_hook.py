@@ -201,8 +201,8 @@ def _advice(runner, diverged: bool) -> str:
     if replays and isinstance(replays[0].process, dict):
         weights = 'the weights of ProcessReplayHook.process in custom_hooks'
     elif replays and replays[0].mapped:
-        return ('lower optim_wrapper.optimizer.lr, or search for the level of the weights, which are those of other networks: '
-                f"configs/distpro/search.py with train_cfg.initial='{replays[0].process}' and train_cfg.rounds=0")
+        return ('lower optim_wrapper.optimizer.lr, or search for the level of the weights, which are those of other '
+                f"networks: configs/distpro/search.py with train_cfg.initial='{replays[0].process}' and train_cfg.rounds=0")
     elif isinstance(distiller, DistProDistiller):
         weights = f'model.distiller.weighting.kd_weight={distiller.grid.weighting.kd_weight:g}'
         weights += ' in the search and search again' * bool(replays)
