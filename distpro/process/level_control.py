@@ -1,5 +1,4 @@
 """Starts a distillation again with lower weights if the student is worse than guessing."""
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -9,8 +8,8 @@ WORSE = 1.25  # times the loss of guessing
 DIVISOR = 4  # a search of the level takes the same steps
 WINDOW = 0.05  # share of the training, and the fewest steps, of a mean
 LEAST = 20
-END = 0.3  # share of the training after which being worse than guessing is no reason for the first new start
-LAST = 0.5  # the same for a loss that is not finite, which ends a training
+EARLY = 0.3  # share of the training until which a student may be a little worse than guessing
+END = 0.6  # share of the training after which there is no first new start
 MOST = 3  # new starts
 STATE = ('factor', '_from', '_steps', '_sums', '_initial', '_begun')
 
@@ -20,13 +19,13 @@ class LevelControl:
 
     The level of the weights that a student endures differs by two orders of magnitude between networks, so a process of
     another pair may be too high. Then the student's cross-entropy does not fall below that of guessing, log(number of
-    classes), from the beginning on; and a student that has trained so does not recover. So the mean cross-entropy over 5% to
-    10% of the training is compared with that of guessing, and again after every further 5%: until 30% of the training, or,
-    once it has started again, until its end, since the lower weights may be too high too. If it is 25% higher or more, the
-    training starts again: the student and the transforms get back their initial weights, the optimiser forgets its momentum,
-    and all weights of the process are divided by 4. Learning rate and process continue from where they are. The next 5%, in
-    which a student starts anew, do not count. There are at most three new starts. A loss that is not finite is a reason
-    until half of the training, because nothing else is left to do then.
+    classes), or rises to it again, where a process has its highest weights; and a student that has trained so does not recover.
+    So the mean cross-entropy over 5% to 10% of the training is compared with that of guessing, and again after every further
+    5%: until 60% of the training, or, once it has started again, until its end, since the lower weights may be too high too.
+    If it is 25% higher or more (in a first start after 30% of the training: no lower) or not finite, it starts again: the student
+    and the transforms get back their initial weights, the optimiser forgets its momentum, and all weights of the process are
+    divided by 4. Learning rate and process continue from where they are. The next 5%, in which a student starts anew, do not
+    count. There are at most three new starts.
 
     Args:
         modules (Sequence[nn.Module]): What is trained: the student, the transforms, losses with parameters.
@@ -58,7 +57,7 @@ class LevelControl:
 
     def is_over(self, progress: float) -> bool:
         """Whether nothing is changed from this share of the training on."""
-        return progress >= LAST and self.factor == 1
+        return progress >= END and self.factor == 1
 
     def observe(self, progress: float, own: Tensor, guess: Tensor | float, optimizers: Sequence[torch.optim.Optimizer] = (),
                 mean: Callable[[Tensor], Tensor] = lambda losses: losses) -> str | None:
@@ -83,9 +82,9 @@ class LevelControl:
         if self._steps < LEAST or progress < self._from + WINDOW:
             return None
         found, expected = (mean(self._sums) / self._steps).tolist()
+        limit = WORSE if self._from < EARLY or self.factor < 1 else 1
         self._from, self._steps, self._sums = progress, 0, None
-        too_late = progress >= END and self.factor == 1
-        if math.isfinite(found) and (too_late or found < WORSE * expected):
+        if found < limit * expected:
             return None
         return self.restart(progress, f"the student's cross-entropy of {found:.4g} is worse than guessing, {expected:.4g}",
                             optimizers)
@@ -99,7 +98,7 @@ class LevelControl:
             optimizers (Sequence[torch.optim.Optimizer]): Those of the training. Defaults to none.
 
         Returns:
-            str, optional: A warning if the training starts again; None after half of the training without a new start, and
+            str, optional: A warning if the training starts again; None after 60% of the training without a new start, and
             after three new starts.
         """
         if self._initial is None or self.is_over(progress) or self.factor <= DIVISOR**-MOST:
