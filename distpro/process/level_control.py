@@ -19,13 +19,13 @@ class LevelControl:
 
     The level of the weights that a student endures differs by two orders of magnitude between networks, so a process of
     another pair may be too high. Then the student's cross-entropy does not fall below that of guessing, log(number of
-    classes), or rises to it again, where a process has its highest weights; and a student that has trained so does not recover.
-    So the mean cross-entropy over 5% to 10% of the training is compared with that of guessing, and again after every further
-    5%: until 60% of the training, or, once it has started again, until its end, since the lower weights may be too high too.
-    If it is 25% higher or more (in a first start after 30% of the training: no lower) or not finite, it starts again: the student
-    and the transforms get back their initial weights, the optimiser forgets its momentum, and all weights of the process are
-    divided by 4. Learning rate and process continue from where they are. The next 5%, in which a student starts anew, do not
-    count. There are at most three new starts.
+    classes), or it returns to it, where a process has its highest weights; and a student that has trained so does not
+    recover. So the mean cross-entropy over 5% to 10% of the training is compared with that of guessing, and again after
+    every further 5%: until 60% of the training, or, once it has started again, until its end, since the lower weights may be
+    too high too. It starts again if the mean is not finite, or 25% higher or more, or, from 30% of a first start on, no
+    lower: the student and the transforms get back their initial weights, the optimiser forgets its momentum, and all weights
+    of the process are divided by 4. Learning rate and process continue from where they are. The next 5%, in which a student
+    starts anew, do not count. There are at most three new starts.
 
     Args:
         modules (Sequence[nn.Module]): What is trained: the student, the transforms, losses with parameters.
