@@ -74,7 +74,8 @@ def search(student: Network,
             Defaults to None: 'RpropSearcher'.
         references (Sequence[str]): References that are trained: 'student', 'kd'. Defaults to both.
         max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
-        max_growth (float): Bound on the gradient's growth on its way back through a round, > 0. Defaults to 2.
+        max_growth (float): Growth of the gradient on its way back through a round, > 0, from where it is not followed
+            further, and earlier weights stay as they are. Defaults to 2.
         memory (float): GiB for stored steps, > 0. Defaults to 4.
         memory_on (str): Where they are stored: 'device' or 'host', main memory. Defaults to 'device'.
         seed (int): Seed of the rounds' random numbers. Defaults to 0.

@@ -66,8 +66,9 @@ class Round:
         iterations (int): Steps of a round, >= 1.
         differentiates (bool): Whether rounds may be differentiated. If not, nothing is stored.
         memory (float): GiB for stored steps, > 0, and as much main memory for states, see :class:`Footprint`. Defaults to 4.
-        max_growth (float): Bound on the gradient's growth on its way back, relative to its length at the end of the round,
-            > 0: where training is chaotic, the effect of early weights cannot be known. Defaults to 2.
+        max_growth (float): Growth of the gradient on its way back, relative to its length at the end of the round, > 0, from
+            where it is not followed further: where training is chaotic, the effect of earlier weights cannot be known, and
+            counts as 0. Defaults to 2.
         memory_on (str): Where steps are stored: 'device', that of the training, or 'host', main memory (pinned if the device
             is a GPU). Defaults to 'device'.
 
@@ -185,6 +186,8 @@ class Round:
                     derivatives[taken] = self._stored.sweep(self._training_loss, bound).to(derivatives)
                 self._states.pop(part, None)
                 last = first
+                if self._stored.ended:
+                    break
         if end is not None:
             self.training.set_state(copy.deepcopy(end))
         return derivatives

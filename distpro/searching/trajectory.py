@@ -67,6 +67,7 @@ class Trajectory:
         self.average = average or (lambda tensors: None)
         self.steps: list[Step] = []
         self.swept = 0  # steps that were differentiated so far
+        self.ended = False  # whether the derivative has become longer than the bound on its way back
         self._next: tuple[Any, Tensor] | None = None  # batch and weights of the next step
         self._handle = optimizer.register_step_pre_hook(self._before_step)
 
@@ -93,6 +94,7 @@ class Trajectory:
         Returns:
             float: J.
         """
+        self.ended = False
         self.a = [torch.zeros_like(p) for p in self.parameters.values()]
         self.b: Sequence[State] = [{} for _ in self.a]
         total = torch.zeros_like(self.a[0].flatten()[0])
@@ -116,19 +118,19 @@ class Trajectory:
         Args:
             training_loss (Callable): The loss of a step, a scalar with a graph, as a function of the parameters by name,
                 the weights [N] and the batch. The same function as in the step: same images, same random numbers.
-            bound (float): A derivative by the parameters that is longer is shortened to this length. Defaults to infinity.
+            bound (float): Where the derivative by the parameters is longer, the way back ends: the derivatives of all steps
+                before are 0. Defaults to infinity.
 
         Returns:
             Tensor: dJ/dw of each stored step [K, N].
         """
-        derivatives = []
-        while self.steps:
-            derivatives.append(self._back(self.steps.pop(), training_loss))
-            length = self.length()
-            if length > bound:
-                self.a = [a * (bound / length) for a in self.a]
-                self.b = [{key: value * (bound / length) for key, value in state.items()} for state in self.b]
-        return torch.stack(derivatives[::-1])
+        derivatives = [torch.zeros_like(step.weights) for step in self.steps]
+        while self.steps and not self.ended:
+            step = self.steps.pop()
+            derivatives[len(self.steps)] = self._back(step, training_loss)
+            self.ended = self.length() > bound
+        self.steps.clear()
+        return torch.stack(derivatives)
 
     def _back(self, step: Step, training_loss: Callable) -> Tensor:
         """From after a step to before it; dJ/dw [N]."""

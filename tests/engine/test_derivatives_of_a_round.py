@@ -176,6 +176,21 @@ def test_a_step_that_was_skipped_counts_nothing(make_config, derivatives, monkey
     assert torch.equal(derivatives[0], derivatives[1]) and torch.equal(derivatives[0], derivatives[2])
 
 
+@pytest.mark.parametrize('memory', [4.0, 3e-4, 1e-6])
+def test_where_the_derivative_grows_it_is_not_followed(make_config, derivatives, monkeypatch, memory):
+    """Nor are steps taken again for it, whether all are stored, some, or one."""
+    taken, take = [], Round._take
+
+    def counting(current, iteration, *args):
+        taken.append(iteration)
+        return take(current, iteration, *args)
+
+    monkeypatch.setattr(Round, '_take', counting)
+    trained(make_config('whole_run', train_cfg__rounds=3, train_cfg__memory=memory, train_cfg__max_growth=1e-9))
+    assert len(derivatives) == 2 and all((found[:-1] == 0).all() and (found[-1] != 0).all() for found in derivatives)
+    assert taken == [0, *range(ITERATIONS), *range(ITERATIONS), *range(ITERATIONS)]  # one that is tried, and the rounds
+
+
 def test_alpha_goes_down_the_derivative(make_config, derivatives):
     runner = trained(make_config('whole_run', train_cfg__rounds=2, train_cfg__knots=2))
     share, lengths = torch.linspace(0, 1, ITERATIONS)[:, None], []

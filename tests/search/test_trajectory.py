@@ -1,5 +1,6 @@
 """dJ/dw of every step of a run against autograd through the complete run, in float64."""
 import copy
+import math
 
 import pytest
 import torch
@@ -68,8 +69,8 @@ class Problem:
         self.training_loss(dict(self.model.named_parameters()), self.weights[index], self.batches[index]).backward()
         self.optimizer.step()
 
-    def measured(self, parts=1):
-        """dJ/dw [STEPS, 2], with all steps stored or with recomputed parts."""
+    def measured(self, parts=1, bound=math.inf):
+        """dJ/dw [STEPS, 2], with all steps stored or with recomputed parts; self.lengths: of dJ/dtheta after each part."""
         trajectory = Trajectory(dict(self.model.named_parameters()), self.optimizer)
         states = {}
         length = STEPS // parts
@@ -81,14 +82,15 @@ class Problem:
             self.step(index)
         with without_side_effects(self.model):
             self.loss = trajectory.start([self.held_out_loss(dict(self.model.named_parameters()))])
-            found = [trajectory.sweep(self.training_loss)]
+            found, self.lengths = [trajectory.sweep(self.training_loss, bound)], [trajectory.length()]
             for begin in sorted(states)[-2::-1]:
                 self.model.load_state_dict(states[begin][0])
                 self.optimizer.load_state_dict(states[begin][1])
                 for index in range(begin, begin + length):
                     trajectory.store(self.batches[index], self.weights[index])
                     self.step(index)
-                found.insert(0, trajectory.sweep(self.training_loss))
+                found.insert(0, trajectory.sweep(self.training_loss, bound))
+                self.lengths.append(trajectory.length())
         trajectory.close()
         return torch.cat(found)
 
@@ -168,6 +170,19 @@ def test_adaptive_optimisers_equal_differences_of_whole_runs(name, before):
 @pytest.mark.parametrize('make', [sgd(**SGD['nesterov']), ADAPTIVE['adamw']])
 def test_a_run_in_parts_is_the_run(make):
     torch.testing.assert_close(Problem(make).measured(parts=2), Problem(make).measured(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize('parts', [1, 2])
+@pytest.mark.parametrize('last', range(1, STEPS))
+def test_before_the_derivative_has_grown_beyond_the_bound_it_counts_as_0(last, parts):
+    problem = Problem(sgd(**SGD['momentum']))
+    exact = problem.measured(parts=STEPS)
+    lengths = problem.lengths[:last]  # after each of the last steps
+    bound = max(lengths) * (1 - 1e-6)
+    followed = 1 + next(index for index, length in enumerate(lengths) if length > bound)
+    found = Problem(sgd(**SGD['momentum'])).measured(parts, bound)
+    torch.testing.assert_close(found[-followed:], exact[-followed:], rtol=1e-12, atol=1e-14)
+    assert (found[:-followed] == 0).all() and (exact[:-followed] != 0).all() and followed < STEPS
 
 
 def test_a_sweep_changes_neither_parameters_nor_statistics():

@@ -75,8 +75,9 @@ class DistProSearchLoop(SearchLoop):
             has no pathway between logits. Defaults to both.
         max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. 0: the initial process is taken as
             it is. Defaults to 5.
-        max_growth (float): Bound on the gradient's growth on its way back, relative to its length at the end of the round,
-            > 0: where training is chaotic, the effect of early weights cannot be known. Defaults to 2.
+        max_growth (float): Growth of the gradient on its way back, relative to its length at the end of the round, > 0, from
+            where it is not followed further: where training is chaotic, the effect of earlier weights cannot be known, and
+            they stay as they are. Defaults to 2.
         memory (float): GiB for stored steps, > 0. Defaults to 4.
         memory_on (str): Where they are stored: 'device' or 'host', main memory. Defaults to 'device'.
         held_out (dict, optional): How held-out images are split off, as in :class:`SearchLoop`.

@@ -1,0 +1,79 @@
+"""How alike the derivatives of two searches are, and what a refinement gains by them.
+
+The process of ``--initial`` is trained in a round, the held-out loss at its end is differentiated by the weights, and the
+process is refined once, with several seeds. The gradient is followed until it has grown by a factor (``max_growth``); 1e9
+follows it to the start of the round.
+
+    python benchmarks/derivatives.py --teacher TEACHER.pth --out derivatives.csv    # prints two tables
+"""
+import argparse
+import csv
+import itertools
+import os
+
+import distpro_mm  # noqa: F401  first: makes the others importable
+
+# isort: split
+import torch
+from mmrazor.registry import LOOPS
+
+from distpro_mm.engine import DistProSearchLoop
+from distpro_mm.engine.config_file import load_config
+from distpro_mm.engine.launch import build_trainer
+from distpro_mm.reporting.table import markdown
+from machine import ROOT, describe
+
+
+@LOOPS.register_module()
+class DerivativeLoop(DistProSearchLoop):
+    """A search that keeps the gradient of its first trial, [knots, N]."""
+
+    def end_epoch(self) -> None:
+        """Keep the gradient."""
+        super().end_epoch()
+        if self.search.gradient is not None:
+            self.gradient = self.search.gradient
+
+
+def run(args: argparse.Namespace, seed: int, growth: float) -> tuple[list[float], torch.Tensor]:
+    """Held-out losses before and after the refinement, and the gradient by alpha [knots, N]."""
+    cfg = load_config(str(ROOT / 'configs/distpro/search.py'), pair=args.pair)
+    cfg.update(work_dir=os.path.join(args.work_dir, f'{seed}_{growth:g}'), log_level='ERROR', randomness=dict(seed=seed))
+    cfg.model.teacher_ckpt = args.teacher
+    cfg.train_cfg.update(type='mmrazor.DerivativeLoop', initial=args.initial, rounds=2, references=[], max_divisions=0,
+                         max_growth=growth, searcher=dict(type='RpropSearcher', confirmations=0))
+    runner = build_trainer(cfg, report=False)
+    runner.train()
+    loop = runner.train_loop
+    return [trial.loss for trial in loop.searcher.history], loop.gradient
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--teacher', required=True, help="the teacher's checkpoint")
+    parser.add_argument('--pair', default='resnet20_resnet8_cifar100-small')
+    parser.add_argument('--initial', default='configs/benchmarks/cifar100_frontier_process.json')
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--growth', type=float, nargs='+', default=[1e9, 2])
+    parser.add_argument('--work-dir', default='work_dirs/derivatives')
+    parser.add_argument('--out', required=True, help='file of the losses')
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    rows, alike = [['max_growth', 'seed', 'held-out loss before', 'after']], [['max_growth', 'seeds', 'cosine at each knot']]
+    for growth in args.growth:
+        gradients = {}
+        for seed in args.seeds:
+            losses, gradients[seed] = run(args, seed, growth)
+            rows.append([f'{growth:g}', str(seed), *(f'{loss:.3f}' for loss in losses)])
+            print(*rows[-1], flush=True)
+        for pair in itertools.combinations(args.seeds, 2):
+            cosines = torch.cosine_similarity(*(gradients[seed] for seed in pair), dim=1)
+            alike.append([f'{growth:g}', f'{pair[0]}, {pair[1]}', ', '.join(f'{value:.3f}' for value in cosines)])
+    with open(args.out, 'w', newline='') as file:
+        csv.writer(file).writerows(rows)
+    print(describe(), markdown(rows), markdown(alike), sep='\n\n')
+
+
+if __name__ == '__main__':
+    main()
