@@ -26,10 +26,10 @@ from machine import ROOT, describe
 
 @LOOPS.register_module()
 class DerivativeLoop(DistProSearchLoop):
-    """A search that keeps the gradient of its first trial, [knots, N]."""
+    """A search that stores the gradient of its first trial, [knots, N]."""
 
     def end_epoch(self) -> None:
-        """Keep the gradient."""
+        """Store the gradient."""
         super().end_epoch()
         if self.search.gradient is not None:
             self.gradient = self.search.gradient

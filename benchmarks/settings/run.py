@@ -1,6 +1,6 @@
 """Student, KD, equal weights, ramp and DistPro at their defaults, on different settings.
 
-'general' replays the average of the package's other processes; 'refined' a search that starts from it, with one refinement.
+'general' replays the average of the package's other processes; 'refined' a search that starts from it.
 'constant' has one weight of all features and one of the logits, chosen on the validation images; its pathways are those of
 'general'.
 
@@ -93,7 +93,7 @@ class Bench:
         elif method in ('search', 'refinement'):
             train_cfg = dict(type='mmrazor.DistProSearchLoop', max_epochs=epochs)
             if method == 'refinement':
-                train_cfg.update(initial=self.general, rounds=2)
+                train_cfg.update(initial=self.general)
             if self.scheduled:
                 train_cfg['scheduled'] = self.scheduled
         known.schedule(cfg, optimizer, epochs, train_cfg)
