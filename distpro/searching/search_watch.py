@@ -46,8 +46,8 @@ class RoundWatch:
             return None
         return (f'The refinement has changed no weight by more than {math.expm1(change):.2g} times its value in '
                 f'{len(refined)} trials: the search does not move. Raise {self._prefix}searcher.step_size or '
-                f'{self._prefix}max_growth, or give longer rounds ({self._prefix}min_iterations), in which the weights have an '
-                'effect')
+                f'{self._prefix}max_growth, or give longer rounds ({self._prefix}min_iterations), in which the weights '
+                'have an effect')
 
     def _nothing(self, searcher: Searcher) -> str | None:
         best = searcher.best_level
