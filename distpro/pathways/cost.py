@@ -109,7 +109,7 @@ def changed_costs(grid: PathwayGrid, pathway: Pathway) -> dict[tuple[str, ...], 
         :class:`PointwiseTransform`; 'compare_at': 'smaller'; 'map_size': :data:`MAP_SIZE`, if a map is larger.
     """
     changed = {}
-    maps = [(pathway, ())]
+    maps: list[tuple[Pathway, tuple[str, ...]]] = [(pathway, ())]
     low = dataclasses.replace(pathway, transmitter=pathway.transmitter.at(MAP_SIZE), receiver=pathway.receiver.at(MAP_SIZE))
     if (low.transmitter.shape, low.receiver.shape) != (pathway.transmitter.shape, pathway.receiver.shape):
         maps.append((low, ('map_size', )))
