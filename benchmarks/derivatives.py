@@ -59,6 +59,8 @@ def main() -> None:
     parser.add_argument('--work-dir', default='work_dirs/derivatives')
     parser.add_argument('--out', required=True, help='file of the losses')
     args = parser.parse_args()
+    if not os.path.isdir(os.path.dirname(args.out) or '.'):
+        parser.error(f'--out {args.out}: there is no folder {os.path.dirname(args.out)}')
     torch.set_num_threads(1)
     rows, alike = [['max_growth', 'seed', 'held-out loss before', 'after']], [['max_growth', 'seeds', 'cosine at each knot']]
     for growth in args.growth:
