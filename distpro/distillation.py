@@ -15,7 +15,7 @@ from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .pathways.parts import Distance, try_logits
 from .process import DistillationProcess, LevelControl, ProcessLike, fit_length, fit_process, is_of_short_rounds
 from .teachers import Network, Teachers, build_pair, classifies_images, inner, logit_tap, read_features, teacher_taps
-from .tracing import FAST_CHOICES, find_logits, in_place_off, in_place_on, resolve_taps, trace_example
+from .tracing import FAST_CHOICES, MAP_SIZE, find_logits, in_place_off, in_place_on, resolve_taps, trace_example
 from .weighting import Weighting
 
 OF_THE_GRID = ('compare_at', 'from_covariances', 'cuda_graph', 'compile_transforms')
@@ -153,7 +153,7 @@ class Distillation(nn.Module):
             logit_losses = {}
         transforms = dict(pointwise=PointwiseTransform) if transforms is None else transforms
         if map_size == 'auto':
-            map_size = 4 if classifies_images(self.get_logits, traced) else None
+            map_size = MAP_SIZE if classifies_images(self.get_logits, traced) else None
         self.grid = PathwayGrid(transmitting, receiving, transforms, connections, distance, logit_taps or None, logit_losses,
                                 weighting, map_size=map_size, **kwargs)
         if self.grid.logit_taps:

@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..tracing import MAP_SIZE
 from .covariances import LinearPathways
 from .grid import PathwayGrid
 from .hcl_loss import HCLLoss
@@ -26,7 +27,6 @@ OPERATIONS_A_NUMBER = 200
 # A pathway is too expensive if it costs more than the student's own step. Pathways of common pairs of CNNs cost 0.1 to
 # 0.8 of a step.
 OUT_OF_PROPORTION = 1.0
-MAP_SIZE = 4  # that of configs/distpro
 
 
 class _Written(TorchDispatchMode):
@@ -106,7 +106,8 @@ def changed_costs(grid: PathwayGrid, pathway: Pathway) -> dict[tuple[str, ...], 
 
     Returns:
         dict[tuple[str], float]: Costs as in :func:`pathway_costs`, by changed settings. 'transform': a
-        :class:`PointwiseTransform`; 'compare_at': 'smaller'; 'map_size': :data:`MAP_SIZE`, if a map is larger.
+        :class:`PointwiseTransform`; 'compare_at': 'smaller'; 'map_size': :data:`distpro.tracing.MAP_SIZE`, if a map is
+        larger.
     """
     changed = {}
     maps: list[tuple[Pathway, tuple[str, ...]]] = [(pathway, ())]

@@ -67,7 +67,6 @@ class Trajectory:
         self.average = average or (lambda tensors: None)
         self.steps: list[Step] = []
         self.swept = 0  # steps that were differentiated so far
-        self.ended = False  # whether the derivative has become longer than the bound on its way back
         self._next: tuple[Any, Tensor] | None = None  # batch and weights of the next step
         self._handle = optimizer.register_step_pre_hook(self._before_step)
 
@@ -94,7 +93,7 @@ class Trajectory:
         Returns:
             float: J.
         """
-        self.ended = False
+        self.ended = False  # whether the derivative has become longer than the bound on its way back
         self.a = [torch.zeros_like(p) for p in self.parameters.values()]
         self.b: Sequence[State] = [{} for _ in self.a]
         total = torch.zeros_like(self.a[0].flatten()[0])

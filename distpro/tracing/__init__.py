@@ -9,11 +9,11 @@ from .reader import FeatureReader
 from .resolve import resolve_taps
 from .rest import NetworkRest
 from .stages import find_stages
-from .tap import FeatureTap
+from .tap import MAP_SIZE, FeatureTap
 from .trace import Call, Trace, tensors_in, trace, trace_example
 
 __all__ = [
-    'FAST_CHOICES', 'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector', 'NetworkRest', 'Trace',
-    'find_blocks', 'find_logits', 'find_stages', 'in_place_off', 'in_place_on', 'is_headless', 'probe_input',
-    'resolve_logits', 'resolve_taps', 'tensors_in', 'trace', 'trace_example'
+    'FAST_CHOICES', 'MAP_SIZE', 'Call', 'FastForward', 'FeatureReader', 'FeatureTap', 'Layout', 'LayoutDetector',
+    'NetworkRest', 'Trace', 'find_blocks', 'find_logits', 'find_stages', 'in_place_off', 'in_place_on', 'is_headless',
+    'probe_input', 'resolve_logits', 'resolve_taps', 'tensors_in', 'trace', 'trace_example'
 ]

@@ -82,6 +82,9 @@ class FeatureTap:
         return type(output)(*parts) if hasattr(output, '_fields') else type(output)(parts)
 
 
+MAP_SIZE = 4  # at which classifiers are as accurate as at full size
+
+
 def halvings(sides: Sequence[int], map_size: int | None) -> int:
     """How many pixels of a side become one if both sides are halved as often as ``map_size`` pixels or more are left.
 

@@ -7,8 +7,9 @@ from mmpretrain.structures import DataSample
 from torch import Tensor
 
 from distpro.pathways import OUT_OF_PROPORTION, Pathway, changed_costs, cost
-from distpro.pathways.cost import MAP_SIZE, forward_cost, pathway_costs as costs_of_grid
+from distpro.pathways.cost import forward_cost, pathway_costs as costs_of_grid
 from distpro.random_state import preserve_random_states
+from distpro.tracing import MAP_SIZE
 
 from .algorithms import DistPro, TapDistill
 from .probing import probe

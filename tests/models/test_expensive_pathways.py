@@ -11,11 +11,10 @@ from distpro_mm.models import cost as cost_report
 from distpro_mm.models.cost import cost_advice, pathway_costs
 
 
-def expensive(pairs, transform='ConvAttentionTransform', from_covariances=True, compare_at='teacher', map_size=None,
+def expensive(pairs, transform='ConvAttentionTransform', compare_at='teacher', map_size=None, from_covariances=True,
               **kwargs):
     return build(student=classifier(8), teacher=classifier(64), distiller=dict(
-        connections=pairs, compare_at=compare_at, map_size=map_size,
-        from_covariances=from_covariances,
+        connections=pairs, compare_at=compare_at, map_size=map_size, from_covariances=from_covariances,
         transforms=[dict(type=transform, name='it')]), **kwargs)
 
 
