@@ -37,6 +37,7 @@ def search(student: Network,
            references: Sequence[str] = REFERENCES,
            max_divisions: int = 5,
            max_growth: float = 2.0,
+           batch_share: float = 0.25,
            memory: float = 4.0,
            memory_on: str = 'device',
            seed: int = 0,
@@ -76,6 +77,8 @@ def search(student: Network,
         max_divisions (int): How often the initial weights are divided by 4 at most, >= 0. Defaults to 5.
         max_growth (float): Growth of the gradient on its way back through a round, > 0, from where it is not followed
             further, and earlier weights stay as they are. Defaults to 2.
+        batch_share (float): Share of each batch, in (0, 1], that the gradient is computed of on its way back, at least 16
+            images. 1: the exact gradient, for up to four times the cost. Defaults to 0.25.
         memory (float): GiB for stored steps, > 0. Defaults to 4.
         memory_on (str): Where they are stored: 'device' or 'host', main memory. Defaults to 'device'.
         seed (int): Seed of the rounds' random numbers. Defaults to 0.
@@ -91,7 +94,7 @@ def search(student: Network,
     """
     check_references(references)
     check_numbers(epochs=epochs, rounds=rounds, knots=knots, min_iterations=min_iterations, round_share=round_share,
-                  max_divisions=max_divisions, max_growth=max_growth, memory=memory, seed=seed)
+                  max_divisions=max_divisions, max_growth=max_growth, batch_share=batch_share, memory=memory, seed=seed)
     check_functions(criterion, optimizer, scheduler, report)
     if 'process' in distillation or 'example' in distillation:
         raise ArgumentError('process and example are not arguments of a search: it finds the process, and takes the example '
@@ -99,7 +102,7 @@ def search(student: Network,
     student, teacher = build_pair(student, teacher)
     with preserve_random_states(next(student.parameters()).device):
         training = PlainTraining(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
-                                 distillation)
+                                 distillation, batch_share)
         try:
             length = round_epochs(epochs, training.epoch_iterations, round_share, min_iterations)
             training.start(length * training.epoch_iterations)

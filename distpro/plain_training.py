@@ -14,7 +14,7 @@ from .guessing import TeacherCheck
 from .pathways.names import split_teacher
 from .random_state import preserve_random_states
 from .searching.round import copied
-from .searching.training_parts import check_loaders, pair_of, try_criterion
+from .searching.training_parts import check_loaders, images_of_a_share, pair_of, try_criterion
 from .teachers import Network
 
 Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -28,10 +28,11 @@ class PlainTraining(nn.Module):
 
     def __init__(self, student: nn.Module, teacher: Network, train_loader: Iterable, held_out_loader: Iterable,
                  criterion: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizers, scheduler: Schedulers | None,
-                 seed: int, distillation: dict[str, Any]) -> None:
+                 seed: int, distillation: dict[str, Any], batch_share: float = 1.0) -> None:
         super().__init__()
         self._was = copied(student.state_dict()), student.training
         self.train_loader, self.held_out_loader, self.criterion = train_loader, held_out_loader, criterion
+        self.batch_share = batch_share
         self.make_scheduler, self.seed, self.iterations, self.round = scheduler or _cosine, seed, 1, 0
         try:
             self.epoch_iterations = len(train_loader)  # type: ignore[arg-type]  # has one, or else the error
@@ -141,8 +142,9 @@ class PlainTraining(nn.Module):
 
     def training_loss(self, parameters: dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
         self._seed(iteration)
+        count = images_of_a_share(len(batch[0]), self.batch_share)
         with self.kd.grid.using_weights(weights):
-            return torch.func.functional_call(self, parameters, (batch, ))
+            return torch.func.functional_call(self, parameters, ([part[:count] for part in batch], ))
 
     def held_out_losses(self) -> Iterator[Tensor]:
         self._seed(-2)

@@ -6,6 +6,7 @@ from ..errors import ArgumentError, is_number
 from .first_process import REFERENCES
 
 LEAST = dict(rounds=0, knots=2, max_epochs=1, epochs=1, min_iterations=1, max_divisions=0, seed=0)  # of whole numbers
+SHARES = ('round_share', 'batch_share')
 POSITIVE = ('max_growth', 'memory', 'feature_weight')
 
 
@@ -26,7 +27,7 @@ def check_numbers(**values: Any) -> None:
     """Refuse numbers that are out of range.
 
     Args:
-        **values (Any): Arguments of a search by name: some of :data:`LEAST` and :data:`POSITIVE`, ``round_share`` and
+        **values (Any): Arguments of a search by name: some of :data:`LEAST`, :data:`POSITIVE` and :data:`SHARES`, and
             ``initial_bump``.
 
     Raises:
@@ -37,7 +38,7 @@ def check_numbers(**values: Any) -> None:
             check_whole(name, value, LEAST[name])
         if name in POSITIVE:
             check_number(name, value, above=0)
-        if name == 'round_share':
+        if name in SHARES:
             check_number(name, value, above=0, most=1)
         if name == 'initial_bump' and not is_number(value):
             raise ArgumentError(f'initial_bump={value!r} must be a finite number, such as 0 for constant weights at first')

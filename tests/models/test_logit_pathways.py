@@ -38,6 +38,16 @@ def test_a_share_of_the_held_out_loss_is_the_distance_to_the_teacher(teacher_kl_
     assert torch.autograd.grad(found, model.teacher.head.fc.weight, allow_unused=True) == (None, )
 
 
+@pytest.mark.parametrize('share, used', [(1.0, 40), (0.5, 20), (0.1, 16)])
+def test_a_share_of_a_batch_is_its_first_images(share, used):
+    model = build()
+    images, samples = batch(40)
+    parameters, weights = dict(model.named_parameters()), torch.rand(len(model.distiller.grid.names))
+    found = model.training_loss(dict(inputs=images, data_samples=samples), parameters, weights, share)
+    wanted = model.training_loss(dict(inputs=images[:used], data_samples=samples[:used]), parameters, weights)
+    torch.testing.assert_close(found, wanted)
+
+
 def test_a_held_out_batch_delivers_nothing_to_the_next_step():
     pooled = 'mmpretrain.models.necks.gap.GlobalAveragePooling.forward'
     model = build(student=6, distill_deliveries=dict(pooled=dict(type='MethodOutputs', max_keep_data=1, method_path=pooled)))

@@ -67,7 +67,9 @@ def test_a_search_starts_from_a_process_of_the_library(data, teacher):
     student = network()
     process = search(data, teacher, student, initial='general', rounds=2, max_divisions=1, references=['student'],
                      searcher=dict(type='RpropSearcher', confirmations=0))
-    assert [trial['kind'] for trial in process.origin['trials']][:3] == ['student', 'level', 'level']
+    first, second, third = process.origin['trials'][:3]
+    below = second['loss'] is not None and second['loss'] < first['loss']  # then the level is that of the library
+    assert [first['kind'], second['kind'], third['kind']] == ['student', 'level', 'step' if below else 'level']
     known = distpro.Distillation(student, teacher, next(iter(data[0]))[0][:2], process='general').process
     by_hand = search(data, teacher, network(), rounds=2, max_divisions=1, references=['student'], initial=known,
                      searcher=dict(type='RpropSearcher', confirmations=0))
@@ -165,7 +167,7 @@ def test_the_gradient_is_what_a_change_of_the_weights_does_to_the_held_out_loss(
         with monkeypatch.context() as patch:
             patch.setattr(distpro.searching.RoundSearch, 'weights', lambda *args: weights(*args).double() + change)
             return search(double, copy.deepcopy(teacher).double(), student, rounds=rounds, references=[], max_divisions=0,
-                          min_iterations=1, epochs=1, max_growth=1e9,
+                          min_iterations=1, epochs=1, max_growth=1e9, batch_share=1,
                           weighting=distpro.Weighting('exponential', kd_weight=0.01)).origin['trials'][0]['loss']
 
     run(0.0, rounds=2)

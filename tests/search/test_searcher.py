@@ -53,6 +53,20 @@ def test_weights_are_divided_until_the_loss_rises_below_the_references():
     assert searcher.bar == 1.0 and searcher.best.loss == 0.7
 
 
+def test_a_known_process_below_the_references_is_refined_at_its_own_level():
+    searcher = make(known=True)
+    kinds = run(searcher, scripted(student=[2.0], kd=[1.0], level=[0.7], step=[0.7] * 3), no_gradient)
+    assert kinds == ['student', 'kd', 'level', 'step', 'step', 'step'] and searcher.best.loss == 0.7
+    assert torch.equal(searcher.of_kind('step')[0].alpha, INITIAL)
+
+
+@pytest.mark.parametrize('first', [1.0, 4.0, math.nan])
+def test_a_known_process_that_is_not_below_the_references_is_divided_like_another(first):
+    losses = dict(student=[2.0], kd=[1.0], level=[first, 0.7, 0.8], logits=[0.9], step=[0.7] * 3)
+    kinds = [run(make(known=known), scripted(**losses), no_gradient) for known in (True, False)]
+    assert kinds[0] == kinds[1] and kinds[0].count('level') == 3 and 'logits' in kinds[0]
+
+
 @pytest.mark.parametrize('student, kd, column', [(1.0, 0.9, 0.0), (0.9, 1.0, OFF)])
 def test_the_logits_are_tried_as_the_better_reference_has_them(student, kd, column):
     searcher = make()

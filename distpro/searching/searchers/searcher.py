@@ -31,7 +31,7 @@ class Searcher(AskTell[Trial]):
        ``guessing`` is the bar that a process must beat.
     2. 'level': the initial process is tried, and then the same process with all weights divided by ``factor``, again and
        again: until the loss rises while the lowest is below the bar, or rises twice. At least one division is tried, at
-       most ``max_divisions``.
+       most ``max_divisions``. If the initial process is ``known`` and below the bar, 2 to 4 end with that trial.
     3. 'logits': the best level is tried with the logits as plain KD has them if that was better than the student alone, and
        without logits if not. While that is the best so far, the other weights are divided further.
     4. 'shape': the best of these is tried with the course over time of ``other_shape``. While that is the best so far, the
@@ -62,9 +62,11 @@ class Searcher(AskTell[Trial]):
         off (float): alpha of a pathway that stays switched off. Defaults to minus infinity.
         confirmations (int): See above, >= 0. Defaults to 3.
         other_shape (Tensor, optional): See above, alpha [knots, N] of another initial process. Defaults to None.
+        known (bool): Whether the initial process was searched, so that its level is right if it is below the bar. Defaults
+            to False.
 
     Raises:
-        ArgumentError: If ``confirmations`` or ``has_level`` is out of range.
+        ArgumentError: If ``confirmations``, ``has_level`` or ``known`` is out of range.
     """
     differentiates = False
     minimum_rounds = 1
@@ -73,13 +75,14 @@ class Searcher(AskTell[Trial]):
     def __init__(self, initial: Tensor, references: dict[str, Tensor], rounds: int, logits: Sequence[int] = (),
                  others: int = 0, guessing: float = math.inf, has_level: bool = True, factor: float = 4.0,
                  max_divisions: int = 5, seed: int = 0, off: float = -math.inf, confirmations: int = 3,
-                 other_shape: Tensor | None = None) -> None:
+                 other_shape: Tensor | None = None, known: bool = False) -> None:
         super().__init__()
         check_whole('confirmations', confirmations, least=0)
         check_choice('has_level', has_level, FLAG)
+        check_choice('known', known, FLAG)
         if not rounds:
             self.differentiates = False
-        self.off, self.confirmations, self.other_shape = off, confirmations, other_shape
+        self.off, self.confirmations, self.other_shape, self.known = off, confirmations, other_shape, known
         self.initial, self.references, self.rounds = initial.detach().clone(), references, rounds
         self.logits, self.guessing, self.factor, self.seed = list(logits), guessing, factor, seed
         self.others = list(range(initial.shape[1] - others, initial.shape[1]))
@@ -242,7 +245,15 @@ class Searcher(AskTell[Trial]):
 
     def _explore(self) -> Trial | None:
         """The next trial of the references and the levels; None if these are over."""
-        return self._independent(self._tried) or self._next_level() or self._next_logits() or self._next_shape()
+        independent = self._independent(self._tried)
+        if independent is not None or self._good_already:
+            return independent
+        return self._next_level() or self._next_logits() or self._next_shape()
+
+    @property
+    def _good_already(self) -> bool:
+        """Whether the initial process is known and has a loss below the bar."""
+        return self.known and any(trial.result < self.bar for trial in self.of_kind('level')[:1])
 
     @property
     def _refines(self) -> bool:

@@ -78,6 +78,8 @@ class DistProSearchLoop(SearchLoop):
         max_growth (float): Growth of the gradient on its way back, relative to its length at the end of the round, > 0, from
             where it is not followed further: where training is chaotic, the effect of earlier weights cannot be known, and
             they stay as they are. Defaults to 2.
+        batch_share (float): Share of each batch, in (0, 1], that the gradient is computed of on its way back, at least 16
+            images. 1: the exact gradient, for up to four times the cost. Defaults to 0.25.
         memory (float): GiB for stored steps, > 0. Defaults to 4.
         memory_on (str): Where they are stored: 'device' or 'host', main memory. Defaults to 'device'.
         held_out (dict, optional): How held-out images are split off, as in :class:`SearchLoop`.
@@ -106,6 +108,7 @@ class DistProSearchLoop(SearchLoop):
                  references: Sequence[str] = REFERENCES,
                  max_divisions: int = 5,
                  max_growth: float = 2.0,
+                 batch_share: float = 0.25,
                  memory: float = 4.0,
                  memory_on: str = 'device',
                  held_out: dict | None = None,
@@ -117,7 +120,7 @@ class DistProSearchLoop(SearchLoop):
                            max_divisions=max_divisions)
         with argument_prefix('train_cfg.', ConfigError):
             check_numbers(max_epochs=max_epochs, round_share=round_share, min_iterations=min_iterations,
-                          max_growth=max_growth, memory=memory, **of_searcher)
+                          max_growth=max_growth, batch_share=batch_share, memory=memory, **of_searcher)
             check_references(references)
         kind = check_searcher(searcher, rounds)
         check_runner(runner)
@@ -132,7 +135,7 @@ class DistProSearchLoop(SearchLoop):
             references=list(references), teacher_kl_share=teacher_kl_share, cost_penalty=cost_penalty)
         if initial is not None:  # a file may have changed when the search is resumed
             self.settings['initial'] = hashlib.sha256(self.searcher.initial.numpy().tobytes()).hexdigest()[:16]
-        self.training = LoopTraining(self)
+        self.training = LoopTraining(self, batch_share)
         with argument_prefix('train_cfg.', ConfigError):
             current = Round(self.training, self.iterations, self.differentiates, memory, max_growth, memory_on)
         self.search = RoundSearch(self.model.distiller.grid, current, self.searcher, self.repeats)

@@ -13,12 +13,16 @@ from .search_loop import SearchLoop
 class LoopTraining:
     """The loop's training, as :class:`distpro.searching.Training` wants it.
 
+    Args:
+        loop (SearchLoop): The loop.
+        batch_share (float): Share of each batch, in (0, 1], that :meth:`training_loss` is computed of.
+
     Attributes:
         outputs (dict): Losses of the last step by name.
     """
 
-    def __init__(self, loop: SearchLoop) -> None:
-        self.loop = loop
+    def __init__(self, loop: SearchLoop, batch_share: float) -> None:
+        self.loop, self.batch_share = loop, batch_share
         self.outputs: dict = {}
 
     @property
@@ -57,7 +61,7 @@ class LoopTraining:
 
     def training_loss(self, parameters: dict[str, Tensor], weights: Tensor, iteration: int, batch: dict) -> Tensor:
         self._seed(iteration)
-        return self.model.training_loss(batch, parameters, weights)
+        return self.model.training_loss(batch, parameters, weights, self.batch_share)
 
     def held_out_losses(self) -> Iterator[Tensor]:
         return self.loop.held_out_losses()

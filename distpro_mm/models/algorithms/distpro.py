@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from distpro.pathways.names import split_teacher
 from distpro.random_state import random_states, set_random_states
+from distpro.searching.training_parts import images_of_a_share
 from distpro.tracing import FeatureReader
 
 from ...errors import ConfigError
@@ -74,18 +75,23 @@ class DistPro(TapDistill):
             student(batch_inputs, data_samples, mode='tensor')
         return reader.features
 
-    def training_loss(self, data: dict, parameters: dict[str, Tensor], weights: Tensor) -> Tensor:
+    def training_loss(self, data: dict, parameters: dict[str, Tensor], weights: Tensor,
+                      share: float = 1.0) -> Tensor:
         """The loss of a training step, as a function of parameters and weights.
 
         Args:
             data (dict): A batch of a dataloader.
             parameters (dict[str, Tensor]): Parameters by name, in place of the model's own.
             weights (Tensor): The pathways' weights [N].
+            share (float): Share of the batch's images, in (0, 1], that it is the loss of; see
+                :func:`~distpro.searching.training_parts.images_of_a_share`. Defaults to 1.
 
         Returns:
             Tensor: The loss, a scalar with a graph to parameters and weights.
         """
         data = self.data_preprocessor(data, True)
+        count = images_of_a_share(len(data['inputs']), share)
+        data = dict(data, inputs=data['inputs'][:count], data_samples=data['data_samples'][:count])
         with self.distiller.grid.using_weights(weights):
             losses = torch.func.functional_call(self, parameters, kwargs=dict(data, mode='loss'), args=())
         return self.parse_losses(losses)[0]
