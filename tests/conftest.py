@@ -36,7 +36,8 @@ PAIR = 'resnet20_resnet8-half_digits'
 SAVE_FIGURE = figures.save_figure
 INSTANCES = {kind: kind._instance_dict.copy() for kind in (DefaultScope, MMLogger, MessageHub, Visualizer)}
 PLOTLY = page.plotly
-KINDS = dict(search='distpro/published_search', distill='distpro/published_distill', whole_run='distpro/search')
+KINDS = dict(search='distpro/published_search', distill='distpro/published_distill', whole_run='distpro/search',
+             refine='distpro/refine', search_from_general='distpro/search', distill_refined='distpro/distill_refined')
 
 
 @pytest.fixture(autouse=True)

@@ -82,7 +82,7 @@ def test_a_method_is_one_config_for_every_pair(path, pair):
         assert cfg.model.get('input_shape', cfg.input_shape) == cfg.input_shape
     for hook in cfg.get('custom_hooks', []):
         if isinstance(hook.get('process'), str):
-            searched = {'distill_searched': 'search', 'published_distill': 'published_search'}
+            searched = dict(distill_searched='search', distill_refined='refine', published_distill='published_search')
             assert hook.process == (os.path.join('work_dirs', pair, searched[name], 'process.json') if name in searched
                                     else 'general')
     # A second stage starts from its first stage's checkpoint. No network starts from anything else.

@@ -106,7 +106,7 @@ def test_maps_of_classifiers_alone_are_halved_by_default(images, given, size):
 
 def test_the_shipped_configs_of_distpro_read_small_maps():
     root = pathlib.Path(__file__).parents[2] / 'configs'
-    for name in ('distill', 'search', 'equal', 'distill_searched'):
+    for name in ('distill', 'search', 'refine', 'equal', 'distill_searched', 'distill_refined'):
         assert Config.fromfile(root / f'distpro/{name}.py').model.distiller.map_size == 4
     for name in ('published_search', 'published_distill'):
         assert 'map_size' not in Config.fromfile(root / f'distpro/{name}.py').model.distiller

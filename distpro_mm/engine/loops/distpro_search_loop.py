@@ -34,9 +34,9 @@ class DistProSearchLoop(SearchLoop):
     :class:`~distpro.searching.Searcher` proposes the process of the next round:
 
     1. The references: the student alone (all weights 0) and plain KD (the logits alone, at weight 1).
-    2. The level of the weights: the initial process, and the same with all weights divided by 4 again and again, until
-       the held-out loss rises; then the best with the logits' weight taken from the references, and with weights that
-       increase over the run.
+    2. The level of the weights: the initial process. If it was given and is below the references, 3 follows. Otherwise
+       all weights are divided by 4 again and again, until the held-out loss rises; then the best is tried with the logits'
+       weight taken from the references, and with weights that increase over the run.
     3. ``rounds`` refinements of the best level. By default the held-out loss is differentiated back through every step of
        the round (see :class:`distpro.searching.Trajectory`), and alpha at each knot takes a step of Rprop.
     4. Processes that are too close to tell are trained again, up to three times, and these rounds decide.
@@ -44,7 +44,7 @@ class DistProSearchLoop(SearchLoop):
     Otherwise the process of the round with the lowest held-out loss is the result. If no process is better than the
     references, or than guessing, the best reference is written in its place, with a warning.
 
-    A round costs its training, and one that is differentiated about four. Steps that do not fit in memory are taken again in
+    A round costs its training, and one that is differentiated about one and a half. Steps that do not fit in memory are taken again in
     parts, which costs one more training. A resumed search continues at the beginning of the interrupted round.
 
     Args:
