@@ -50,7 +50,8 @@ def run(args: argparse.Namespace, seed: int, growth: float, share: float
         ) -> tuple[list[float], torch.Tensor, float]:
     """Held-out losses before and after the refinement, the gradient by alpha [knots, N], and its seconds."""
     cfg = load_config(str(ROOT / 'configs/distpro/search.py'), pair=args.pair)
-    cfg.update(work_dir=os.path.join(args.work_dir, f'{seed}_{growth:g}_{share:g}'), log_level='ERROR', randomness=dict(seed=seed))
+    folder = os.path.join(args.work_dir, f'{seed}_{growth:g}_{share:g}')
+    cfg.update(work_dir=folder, log_level='ERROR', randomness=dict(seed=seed))
     cfg.model.teacher_ckpt = args.teacher
     cfg.train_cfg.update(type='mmrazor.DerivativeLoop', initial=args.initial, rounds=2, references=[], max_divisions=0,
                          max_growth=growth, batch_share=share, searcher=dict(type='RpropSearcher', confirmations=0))

@@ -42,7 +42,7 @@ class Training(Protocol):
         """The round's batches again, from an iteration on."""
 
     def training_loss(self, parameters: dict[str, Tensor], weights: Tensor, iteration: int, batch: Any) -> Tensor:
-        """The loss of a step as a function of parameters and weights; images (or a part) and random numbers as in the step."""
+        """The loss of a step as a function of parameters and weights, of its images or the first of them."""
 
     def held_out_losses(self) -> Iterator[Tensor]:
         """Scalars with a graph, whose sum, averaged over processes, is the held-out loss."""

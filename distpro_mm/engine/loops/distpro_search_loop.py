@@ -44,8 +44,9 @@ class DistProSearchLoop(SearchLoop):
     Otherwise the process of the round with the lowest held-out loss is the result. If no process is better than the
     references, or than guessing, the best reference is written in its place, with a warning.
 
-    A round costs its training, and one that is differentiated about one and a half. Steps that do not fit in memory are taken again in
-    parts, which costs one more training. A resumed search continues at the beginning of the interrupted round.
+    A round costs its training, and one that is differentiated about one and a half. Steps that do not fit in memory are
+    taken again in parts, which costs one more training. A resumed search continues at the beginning of the interrupted
+    round.
 
     Args:
         runner (Runner): The runner; ``optim_wrapper`` and ``param_scheduler`` are those of the training that is to be
