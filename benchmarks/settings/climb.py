@@ -1,20 +1,19 @@
-"""The best of two constant weights."""
+"""The best of a few constant weights."""
 import math
 from collections.abc import Callable
 
-Weights = tuple[float, float]
+Weights = tuple[float, ...]
 
 
 def climb(accuracy: Callable[[Weights], float | None], start: Weights) -> dict:
     """Go to the best neighbour by factors of three, one weight at a time, until there is none that is better.
 
     Args:
-        accuracy (Callable): Accuracy in % with weights of features and logits; None if the training failed. Called once for
-            each pair of weights.
-        start (tuple[float, float]): The first pair.
+        accuracy (Callable): Accuracy in % with some weights; None if the training failed. Called once for each.
+        start (tuple[float, ...]): The first weights.
 
     Returns:
-        dict: The ``best`` pair, and all ``trials`` [features, logits, accuracy].
+        dict: The ``best`` weights, and all ``trials`` [*weights, accuracy].
     """
     found: dict[Weights, float | None] = {}
 
@@ -27,7 +26,6 @@ def climb(accuracy: Callable[[Weights], float | None], start: Weights) -> dict:
     best, before = start, None
     while best != before:
         before = best
-        features, logits = best
-        best = max([best, (features * 3, logits), (features / 3, logits), (features, logits * 3), (features, logits / 3)],
-                   key=value)
+        best = max([best, *((*best[:place], change(best[place]), *best[place + 1:]) for place in range(len(best))
+                            for change in (lambda weight: weight * 3, lambda weight: weight / 3))], key=value)
     return dict(best=best, trials=[[*weights, value] for weights, value in found.items()])

@@ -1,8 +1,8 @@
 """Student, KD, equal weights, ramp and DistPro at their defaults, on different settings.
 
-'general' replays the average of the package's other processes; 'refined' a search that starts from it.
+'general' replays the average of the package's other processes; 'refined' the result of configs/distpro/refine.py.
 'constant' has one weight of all features and one of the logits, chosen on the validation images; its pathways are those of
-'general'.
+'general'. 'kd_tuned' and 'pursuhint' are baselines whose weights are chosen in the same way.
 
 ``python benchmarks/settings/run.py`` trains all unfinished runs and prints the table. Settings for choosing defaults are
 measured on images of neither the training nor the test set. The other settings are measured on their test set.
@@ -34,8 +34,10 @@ from distpro.process import DistillationProcess, average_processes, load_process
 from distpro_mm.errors import NotLearnedError, TrainingError  # noqa: E402
 from table import table  # noqa: E402
 
-METHODS = ('student', 'kd', 'equal', 'constant', 'ramp', 'general', 'refined', 'distpro')
-SEARCHES = dict(distpro='search', refined='refinement', constant='tuning')  # methods that use the result of a search
+METHODS = ('student', 'kd', 'equal', 'kd_tuned', 'pursuhint', 'constant', 'ramp', 'general', 'refined', 'distpro')
+TUNINGS = dict(constant='tuning', kd_tuned='kd_tuning', pursuhint='pursuhint_tuning')
+START = dict(tuning=(100.0, 3.0), kd_tuning=(0.9, ), pursuhint_tuning=(33.0, 0.9))  # weights that are tried first
+SEARCHES = dict(distpro='search', refined='refinement', **TUNINGS)  # methods that use the result of a search
 TUNING_SEED = 100
 SEEDS = (0, 1, 2)
 
@@ -80,10 +82,14 @@ class Bench:
         process.save(file)
         return file
 
-    def config(self, method: str, seed: int, weights: tuple[float, float] = (100, 3)) -> Config:
-        """The config of a run; 'tuning' has constant weights of features and logits."""
+    def config(self, method: str, seed: int, weights: tuple[float, ...] = ()) -> Config:
+        """The config of a run; a tuning has the given weights, or the first ones."""
         setting = self.setting
-        part = 'val' if method == 'tuning' else self.part
+        if method in START:
+            weights = weights or START[method]
+        elif method in TUNINGS:
+            weights = self.tuned(TUNINGS[method])
+        part = 'val' if method in START else self.part
         cfg = known.base_config(setting, self.file, os.path.join(self.folder, f'{method}_{seed}'), seed, part,
                                 setting.teacher_part if method == 'teacher' else 'train')
         optimizer, epochs, train_cfg = setting.optimizer, setting.epochs, None
@@ -93,14 +99,17 @@ class Bench:
         elif method in ('search', 'refinement'):
             train_cfg = dict(type='mmrazor.DistProSearchLoop', max_epochs=epochs)
             if method == 'refinement':
-                train_cfg.update(initial=self.general)
+                own = Config.fromfile(os.path.join(known.ROOT, 'configs/distpro/refine.py')).train_cfg
+                train_cfg = dict(own, max_epochs=epochs, initial=self.general)
             if self.scheduled:
                 train_cfg['scheduled'] = self.scheduled
         known.schedule(cfg, optimizer, epochs, train_cfg)
         if method in ('student', 'teacher'):
             cfg.model = known.with_classes(getattr(setting, method), setting.classes)
-        elif method == 'kd':
-            cfg.model = known.plain_kd(setting, self.teacher_ckpt)
+        elif method in ('kd', 'kd_tuned', 'kd_tuning'):
+            cfg.model = known.plain_kd(setting, self.teacher_ckpt, *weights)
+        elif method in ('pursuhint', 'pursuhint_tuning'):
+            cfg.model = known.pursuhint(setting, self.teacher_ckpt, *weights)
         else:
             cfg.model = known.distilled(setting, self.teacher_ckpt)
             if method not in ('equal', 'ramp', 'search', 'distpro'):  # as in configs/distpro/distill.py
@@ -108,7 +117,7 @@ class Bench:
         replay = dict(
             ramp=lambda: dict(process=known.RAMP), general=lambda: dict(process=self.general, transfer='by_depth'),
             tuning=lambda: dict(process=known.constant(*weights)),
-            constant=lambda: dict(process=known.constant(*self.tuned)),
+            constant=lambda: dict(process=known.constant(*weights)),
             distpro=lambda: dict(process=self.process('search')), refined=lambda: dict(process=self.process('refinement')))
         if method in replay:
             cfg.custom_hooks = [dict(type='mmrazor.ProcessReplayHook', **replay[method]())]
@@ -118,22 +127,21 @@ class Bench:
         """str: File of the process of a search."""
         return os.path.join(self.folder, 'process.json' if search == 'search' else f'{search}.json')
 
-    @property
-    def tuned(self) -> tuple[float, float]:
-        """tuple[float, float]: The constant weights that :meth:`tune` found."""
-        with open(self.result_file('tuning', self.seeds[0])) as file:
+    def tuned(self, tuning: str) -> tuple[float, ...]:
+        """The weights that :meth:`tune` found."""
+        with open(self.result_file(tuning, self.seeds[0])) as file:
             return tuple(json.load(file)['origin']['best'])
 
-    def tune(self) -> dict:
-        """The constant weights with the best validation accuracy, see :func:`climb.climb`."""
-        def accuracy(weights: tuple[float, float]) -> float | None:
+    def tune(self, tuning: str) -> dict:
+        """The weights with the best validation accuracy, see :func:`climb.climb`."""
+        def accuracy(weights: tuple[float, ...]) -> float | None:
             try:
-                return train(self.config('tuning', TUNING_SEED, weights))
+                return train(self.config(tuning, TUNING_SEED, weights))
             except TrainingError as error:
-                print(f'{self.name} tuning {weights}: {error}')
+                print(f'{self.name} {tuning} {weights}: {error}')
                 return None
 
-        return climb(accuracy, (100.0, 3.0))
+        return climb(accuracy, START[tuning])
 
     def result_file(self, method: str, seed: int) -> str:
         """str: File of the result of a run."""
@@ -171,8 +179,8 @@ class Bench:
         path = self.result_file(method, seed)
         started, accuracy, failed, tuned = time.time(), None, None, None
         try:
-            if method == 'tuning':
-                tuned = self.tune()
+            if method in START:
+                tuned = self.tune(method)
             else:
                 accuracy = train(cfg)
         except TrainingError as error:

@@ -9,6 +9,7 @@ from mmengine.config import Config
 
 from data import make_cifar, make_digits, make_shapes
 
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CIFAR = os.environ.get('CIFAR100_FOLDER', 'data/cifar100')
 SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4)
 SGD_HIGH = dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -213,14 +214,23 @@ def distilled(setting: Setting, teacher_ckpt: str) -> dict:
                 distiller={**distiller, **setting.distiller})
 
 
-def plain_kd(setting: Setting, teacher_ckpt: str) -> dict:
+def pursuhint(setting: Setting, teacher_ckpt: str, hints: float = 33.0, logits: float = 0.9) -> dict:
+    """The baseline PURSUhInT, with the weights of its three hints and of KD."""
+    distiller = Config.fromfile(os.path.join(ROOT, 'configs/_base_/distillers/pursuhint.py')).pursuhint
+    distiller.loss.loss_weight, distiller.distill_losses.loss_kl.loss_weight = hints, logits
+    return dict(_scope_='mmrazor', type='TapDistill', architecture=with_classes(setting.student, setting.classes),
+                teacher=with_classes(setting.teacher, setting.classes), teacher_ckpt=teacher_ckpt, input_shape=setting.size,
+                distiller=distiller)
+
+
+def plain_kd(setting: Setting, teacher_ckpt: str, weight: float = 0.9) -> dict:
     """mmrazor's own knowledge distillation of logits."""
     head = dict(type='ModuleOutputs', source='head.fc')
     return dict(_scope_='mmrazor', type='SingleTeacherDistill', architecture=with_classes(setting.student, setting.classes),
                 teacher=with_classes(setting.teacher, setting.classes), teacher_ckpt=teacher_ckpt,
                 distiller=dict(
                     type='ConfigurableDistiller', student_recorders=dict(head=head), teacher_recorders=dict(head=head),
-                    distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=4, loss_weight=0.9)),
+                    distill_losses=dict(loss_kl=dict(type='KLDivergence', tau=4, loss_weight=weight)),
                     loss_forward_mappings=dict(loss_kl=dict(
                         preds_S=dict(from_student=True, recorder='head'),
                         preds_T=dict(from_student=False, recorder='head')))))
