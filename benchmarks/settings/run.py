@@ -36,7 +36,7 @@ from table import table  # noqa: E402
 
 METHODS = ('student', 'kd', 'equal', 'kd_tuned', 'pursuhint', 'constant', 'ramp', 'general', 'refined', 'distpro')
 TUNINGS = dict(constant='tuning', kd_tuned='kd_tuning', pursuhint='pursuhint_tuning')
-START = dict(tuning=(100.0, 3.0), kd_tuning=(0.9, ), pursuhint_tuning=(33.0, 0.9))  # weights that are tried first
+START = dict(tuning=(100, 3), kd_tuning=(0.9, ), pursuhint_tuning=(33.0, 0.9))  # weights that are tried first
 SEARCHES = dict(distpro='search', refined='refinement', **TUNINGS)  # methods that use the result of a search
 TUNING_SEED = 100
 SEEDS = (0, 1, 2)
