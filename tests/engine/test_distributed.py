@@ -19,6 +19,7 @@ from distpro.pathways.transforms import resize
 from distpro.process import DistillationProcess
 from distpro.searching import Round
 from distpro.weighting import Weighting
+from distpro_mm.engine.hooks import ProcessReplayHook
 from distpro_mm.engine.launch import build_trainer
 from distpro_mm.errors import TrainingError
 
@@ -232,6 +233,28 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_both(make_config, tmp_pa
     together(2, train)
     assert 'stopped at iteration 5 of 10: the training loss is not finite' in (tmp_path / '1.txt').read_text()
     assert (tmp_path / '0.txt').exists() and not list((tmp_path / 'equal').glob('*.pth'))
+
+
+def test_a_process_of_other_networks_starts_again_in_both_after_a_loss_that_is_not_finite_in_one(make_config, tmp_path):
+    """As in one process, although the watch hook would stop both at once."""
+    DistillationProcess(['a>x:pointwise', 'b>y:pointwise'], Weighting('absolute', unit='variance'), [0, 1],
+                        [[0.01, 0.01]] * 2).save(tmp_path / 'given.json')
+    cfg = make_config('distill', train_dataloader__batch_size=10, train_cfg__max_epochs=4, custom_hooks=[
+        dict(type='mmrazor.ProcessReplayHook', process=str(tmp_path / 'given.json'), transfer='by_depth'),
+        dict(type='mmrazor.TrainingWatchHook', must_learn=False, interval=1)])
+
+    def distil(rank):
+        runner = build_trainer(cfg, 'pytorch')
+        runner.register_hook(BadBatch())
+        runner.train()
+        hook = next(hook for hook in runner.hooks if isinstance(hook, ProcessReplayHook))
+        torch.save((hook.restarted, hook._level.factor, [p.detach() for p in runner.model.module.parameters()]),
+                   tmp_path / f'{rank}.pth')
+
+    together(2, distil)
+    (*first, weights), (*second, others) = (torch.load(tmp_path / f'{rank}.pth') for rank in (0, 1))
+    assert first == second == [4, 0.25]
+    assert all(torch.equal(a, b) and a.isfinite().all() for a, b in zip(weights, others))
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import os.path as osp
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce
 from mmengine.hooks import EMAHook, Hook
 from mmrazor.registry import HOOKS
 
@@ -169,8 +169,7 @@ class ProcessReplayHook(Hook):
             return
         optimizers = [wrapper.optimizer for wrapper in wrappers_of(runner.optim_wrapper).values()]
         losses = [value for name, value in (outputs or {}).items() if 'loss' in name]
-        # In several processes the losses may differ; their mean is compared with that of guessing.
-        if get_world_size() == 1 and not all(torch.as_tensor(loss).isfinite().all() for loss in losses):
+        if _in_any_process(not all(torch.as_tensor(loss).isfinite().all() for loss in losses)):
             warning = self._level.restart(progress, 'the training loss is not finite', optimizers)
         else:
             warning = self._level.observe(progress, *self._guessing.latest(), optimizers, _mean_of_processes)
@@ -236,6 +235,13 @@ class ProcessReplayHook(Hook):
                 f'{side} {", ".join(before["layers"][side])} to {", ".join(now[side])}' for side in now)
                 + unused)
         return process
+
+
+def _in_any_process(condition: bool) -> bool:
+    """Whether a condition holds in any process, so that all start again together."""
+    found = torch.tensor(float(condition))
+    all_reduce(found, op='max')
+    return bool(found)
 
 
 def _mean_of_processes(losses: torch.Tensor) -> torch.Tensor:
