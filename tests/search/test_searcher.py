@@ -127,6 +127,18 @@ def test_processes_that_single_trials_do_not_tell_apart_are_tried_again(student,
     assert resumed.finished and resumed.best.kind == best
 
 
+@pytest.mark.parametrize('again, passes', [([0.51, 0.52], 1), ([0.51, 0.6, 0.52, 0.53, 0.51, 0.54], 3)])
+def test_close_processes_are_tried_once_more_if_trainings_of_one_hardly_differ(again, passes):
+    """Two trainings of the best level end at 0.5 and 0.51; one of the others at 0.52 and, in the second case, at 0.6."""
+    searcher = make(rounds=2)
+    kinds = run(searcher, scripted(student=[2.0], kd=[2.0], level=[0.5, 0.7, *again[::2]], logits=[0.8],
+                                   step=[0.52, 0.507, *again[1::2]]), lambda trial: torch.ones(KNOTS, PATHWAYS))
+    assert len(kinds) == 7 + 2 * passes and all(trial.confirms for trial in searcher.history[7:])
+    resumed = make(rounds=2)
+    resumed.load_state_dict(copy.deepcopy(searcher.state_dict()))
+    assert resumed.finished and torch.equal(resumed.best.alpha, searcher.best.alpha)
+
+
 def test_a_reference_that_is_close_to_what_a_lucky_process_comes_to_joins_the_race():
     """The refinements end at 0.5 and 0.51, far below the student's 0.9, and at about 0.85 when they are repeated."""
     searcher = make(rounds=3)

@@ -13,6 +13,7 @@ from .trial import Trial, lowest, refined
 
 SCATTER = 2.0  # factor between held-out losses of two trainings of one process above which a refinement is blind
 NEAR_REFERENCE = 1.25  # a reference whose loss is within this factor of the best process's is tried again
+CLEAR = 1.1  # factor between all trainings of one process below which one confirmation is enough
 CONTENDERS = 3  # processes that are tried again at most
 EXPLORED = ('level', 'logits', 'shape')  # kinds of trials of processes before the refinement
 SEARCHERS: dict[str, type] = {}
@@ -40,7 +41,8 @@ class Searcher(AskTell[Trial]):
        bar, from where it does not come down. It ends if two trials of one process differ by more than this factor.
     6. The lowest of many losses is partly luck. Processes and a reference that are as close to the best one as two trials
        of one process are to each other are tried up to ``confirmations`` times more, ``CONTENDERS`` at most, and these
-       trials decide; see :class:`Confirmation`. Between a reference and the best process the factor is the square of
+       trials decide; see :class:`Confirmation`. One time more is enough while no two trials of one process differ by
+       ``CLEAR`` or more. Between a reference and the best process the factor is the square of
        that, at least ``NEAR_REFERENCE``; a reference that comes as close to the winner joins later.
 
     See :class:`AskTell` for its use; :meth:`tell` gets the gradient too where :meth:`wants_gradient` returns True. Open may
@@ -158,7 +160,11 @@ class Searcher(AskTell[Trial]):
     def _race(self, trials: Sequence[Trial]) -> Confirmation | None:
         """The race of some processes; None if there are fewer than two."""
         contenders = [Contender(trial, self._losses_of(trial, confirms=True)) for trial in trials]
-        return Confirmation(contenders, self.confirmations) if len(contenders) > 1 else None
+        ratios = [ratio_of([*contender.losses, *self._losses_of(contender.trial, confirms=False)])
+                  for contender in contenders]
+        clear = all(ratio is None or ratio < CLEAR for ratio in [self.scatter, *ratios])
+        passes = min(self.confirmations, 1) if clear else self.confirmations
+        return Confirmation(contenders, passes) if len(contenders) > 1 else None
 
     @property
     def best_level(self) -> Trial | None:
