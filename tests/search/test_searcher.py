@@ -5,42 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from searcher_runs import INITIAL, KD, KNOTS, LOG4, PATHWAYS, STUDENT, make, no_gradient, run, scripted
 
 from distpro.searching import SEARCHERS
 from distpro.weighting import OFF
-
-KNOTS, PATHWAYS = 3, 4  # the last pathway is between logits
-INITIAL = torch.full((KNOTS, PATHWAYS), 3.0)
-STUDENT = torch.full((KNOTS, PATHWAYS), OFF)
-KD = STUDENT.clone()
-KD[:, -1] = 0
-LOG4 = math.log(4)
-
-
-def make(name='RpropSearcher', **kwargs):
-    arguments = dict(references=dict(student=STUDENT, kd=KD), rounds=3, logits=[PATHWAYS - 1], guessing=5.0)
-    return SEARCHERS[name](INITIAL, **{**arguments, **kwargs})
-
-
-def run(searcher, loss, gradient=None, limit=60):
-    """Run a search whose held-out loss is a function of the trial. Returns the kinds of all trials."""
-    while not searcher.finished:
-        trial = searcher.ask()
-        found = loss(trial)
-        wanted = searcher.wants_gradient(trial, found)
-        searcher.tell(trial, found, gradient(trial) if wanted else None)
-        assert len(searcher.history) < limit
-    return [trial.kind for trial in searcher.history]
-
-
-def scripted(**losses):
-    """A loss function that returns the values of a list for each kind of trial."""
-    queues = {kind: iter(found) for kind, found in losses.items()}
-    return lambda trial: next(queues[trial.kind])
-
-
-def no_gradient(trial):
-    return torch.zeros(KNOTS, PATHWAYS)
 
 
 def test_weights_are_divided_until_the_loss_rises_below_the_references():
@@ -108,49 +76,6 @@ def test_a_level_near_the_bar_is_refined_too_and_wins_if_it_gets_below():
         assert kinds[-3:] == ['step'] * 3 and searcher.best.kind == best
 
 
-@pytest.mark.parametrize('student, step, level, passes, best', [
-    ([0.6, 0.6], [0.9, 1.0], [0.9, 0.95], 2, 'student'),
-    ([0.6, 0.62], [0.3, 0.31], [0.9, 0.9], 2, 'step'),
-    ([0.6, 1.2, 0.6], [0.5, 0.9, 0.4], [1.2, 0.5, 1.3], 3, 'step'),
-])
-def test_processes_that_single_trials_do_not_tell_apart_are_tried_again(student, step, level, passes, best):
-    """Two trainings of the best level end at 0.5 and 0.9, so 0.62 in one training is not clearly worse than 0.6."""
-    searcher = make(rounds=2)
-    kinds = run(searcher, scripted(student=[0.6, *student], kd=[2.0], level=[0.5, 0.7, *level], logits=[0.8],
-                                   step=[0.9, 0.62, *step]), lambda trial: torch.ones(KNOTS, PATHWAYS))
-    assert searcher.scatter == pytest.approx(0.9 / 0.5)
-    assert kinds[7:] == ['student', 'step', 'level'] * passes
-    assert [trial.confirms for trial in searcher.history] == [False] * 7 + [True] * 3 * passes
-    assert searcher.best.kind == best and searcher.best.loss == dict(student=0.6, step=0.62)[best]
-    resumed = make(rounds=2)
-    resumed.load_state_dict(copy.deepcopy(searcher.state_dict()))
-    assert resumed.finished and resumed.best.kind == best
-
-
-@pytest.mark.parametrize('again, passes', [([0.51, 0.52], 1), ([0.51, 0.6, 0.52, 0.53, 0.51, 0.54], 3)])
-def test_close_processes_are_tried_once_more_if_trainings_of_one_hardly_differ(again, passes):
-    """Two trainings of the best level end at 0.5 and 0.51; one of the others at 0.52 and, in the second case, at 0.6."""
-    searcher = make(rounds=2)
-    kinds = run(searcher, scripted(student=[2.0], kd=[2.0], level=[0.5, 0.7, *again[::2]], logits=[0.8],
-                                   step=[0.52, 0.507, *again[1::2]]), lambda trial: torch.ones(KNOTS, PATHWAYS))
-    assert len(kinds) == 7 + 2 * passes and all(trial.confirms for trial in searcher.history[7:])
-    resumed = make(rounds=2)
-    resumed.load_state_dict(copy.deepcopy(searcher.state_dict()))
-    assert resumed.finished and torch.equal(resumed.best.alpha, searcher.best.alpha)
-
-
-def test_a_reference_that_is_close_to_what_a_lucky_process_comes_to_joins_the_race():
-    """The refinements end at 0.5 and 0.51, far below the student's 0.9, and at about 0.85 when they are repeated."""
-    searcher = make(rounds=3)
-    kinds = run(searcher, scripted(student=[0.9, 0.8, 0.8], kd=[2.0], level=[0.6, 0.7], logits=[0.8],
-                                   step=[0.62, 0.5, 0.51, 0.85, 0.86, 0.87, 0.84, 0.86, 0.85]),
-                lambda trial: torch.ones(KNOTS, PATHWAYS))
-    assert kinds[8:] == ['step'] * 6 + ['student'] * 2 and searcher.best.kind == 'student'
-    resumed = make(rounds=3)
-    resumed.load_state_dict(copy.deepcopy(searcher.state_dict()))
-    assert resumed.finished and resumed.best.kind == 'student'
-
-
 def test_there_is_no_best_process_while_the_only_one_has_diverged_in_one_of_two_trials():
     searcher = make(references={}, max_divisions=0)
     run(searcher, scripted(step=[1.0, math.nan, math.nan]), lambda trial: torch.full((KNOTS, PATHWAYS), math.nan))
@@ -177,23 +102,6 @@ def test_another_schedule_is_tried_at_the_best_level_and_divided_while_it_is_the
             expected = rising - (1 + place) * LOG4
             assert torch.allclose(trial.alpha[:, :-1], expected[:, :-1])
             assert torch.allclose(trial.alpha[:, -1], STUDENT[:, -1] if apart else expected[:, -1])
-
-
-def test_a_clear_result_and_one_without_references_are_not_tried_again():
-    searcher = make()
-    run(searcher, scripted(student=[1.0], kd=[2.0], level=[0.5, 0.7], logits=[0.8], step=[0.51, 0.45, 0.5]),
-        lambda trial: torch.ones(KNOTS, PATHWAYS))
-    assert searcher.best.kind == 'step' and not any(trial.confirms for trial in searcher.history)
-    searcher = make(confirmations=0)
-    run(searcher, scripted(student=[0.6], kd=[2.0], level=[0.5, 0.7], logits=[0.8], step=[0.9, 0.45, 1.0]), no_gradient)
-    assert not any(trial.confirms for trial in searcher.history)
-
-
-def test_where_all_that_confirms_diverges_the_lowest_mean_is_the_result():
-    searcher = make(rounds=2)
-    run(searcher, scripted(student=[0.6, math.nan], kd=[2.0], level=[0.5, 0.7, math.nan], logits=[0.8],
-                           step=[0.9, 0.45, math.nan]), lambda trial: torch.ones(KNOTS, PATHWAYS))
-    assert searcher.finished and searcher.best.loss == 0.45
 
 
 def test_a_student_that_only_guesses_does_not_end_the_division():

@@ -5,7 +5,12 @@ import statistics
 from collections.abc import Sequence
 
 from .trial import Trial
+from .trial_losses import TrialLosses
 
+SCATTER = 2.0  # factor between held-out losses of two trainings of one process above which a refinement is blind
+NEAR_REFERENCE = 1.25  # a reference whose loss is within this factor of the best process's is tried again
+CLEAR = 1.1  # factor between all trainings of one process below which one confirmation is enough
+CONTENDERS = 3  # processes that are tried again at most
 LEAST_PASSES = 2  # before a process is dropped
 ERRORS = 2.0  # standard errors of a difference that drop a process
 TINY = 1e-12  # a loss of 0 has no logarithm
@@ -80,3 +85,34 @@ def _not_clearly_worse(contenders: list[Contender], passes: int) -> list[Contend
         margin = ERRORS * math.sqrt(2 / passes * statistics.fmean(map(statistics.variance, finite)))
     return [contender for contender, values in zip(contenders, logs)
             if values in finite and statistics.fmean(values) - lowest <= margin]
+
+
+def confirmation_of(losses: TrialLosses, references: Sequence[str], passes: int) -> Confirmation | None:
+    """The race of the processes and the reference that are close to the best one.
+
+    Args:
+        losses (TrialLosses): Losses of all trials.
+        references (Sequence[str]): Kinds of trials that are references.
+        passes (int): Trials of each process at most, >= 1.
+
+    Returns:
+        Confirmation, optional: None where the result is clear.
+    """
+    processes = losses.lowest_means([trial for trial in losses.first if trial.kind not in references], CONTENDERS - 1)
+    reference = losses.lowest_means([trial for trial in losses.first if trial.kind in references], 1)
+    ranked, scatter = sorted(processes + reference, key=losses.mean), losses.scatter()
+    # Luck between the best process and a reference does most harm, and the lowest of many losses is a lucky one.
+    narrow, wide = (1.0, SCATTER) if scatter is None else (scatter, max(scatter**2, NEAR_REFERENCE))
+    near = ranked[:1] + [trial for trial in ranked[1:] if losses.mean(trial) < losses.mean(ranked[0]) * (
+        wide if trial in processes[:1] + reference else narrow)]
+    race = _race(losses, near, passes)
+    missed = race is not None and race.asks is None and race.winner is not None and reference and \
+        reference[0] not in near and losses.mean(reference[0]) <= race.winner.mean * wide
+    return _race(losses, near + reference, passes) if missed else race
+
+
+def _race(losses: TrialLosses, trials: Sequence[Trial], passes: int) -> Confirmation | None:
+    """The race of some processes; None if there are fewer than two."""
+    scatter = losses.scatter(confirms=True)
+    contenders = [Contender(trial, losses.of(trial, confirms=True)) for trial in trials]
+    return Confirmation(contenders, 1 if scatter is not None and scatter < CLEAR else passes) if len(trials) > 1 else None

@@ -6,8 +6,10 @@ import torch
 from torch import Tensor
 
 from ...checks import check_number
-from .searcher import SCATTER, Searcher, ratio_of, register_searcher
+from .confirmation import SCATTER
+from .searcher import Searcher, register_searcher
 from .trial import Trial
+from .trial_losses import ratio_of
 
 HALF_STEP_AT = 0.25  # of the median absolute gradient
 TINY = torch.finfo(torch.float32).tiny
@@ -56,7 +58,7 @@ class RpropSearcher(Searcher):
         """Whether a trial is one to follow; the last one is not, nor one after which the refinement ends."""
         if trial.kind != 'step' or self.steps_left <= 1 or not self._near(loss):
             return False
-        ratio = ratio_of([*self._losses_of(trial, confirms=False), loss])
+        ratio = ratio_of([*self._losses.of(trial, confirms=False), loss])
         return ratio is None or ratio <= SCATTER
 
     def tell(self, trial: Trial, loss: float, gradient: Tensor | None = None) -> None:

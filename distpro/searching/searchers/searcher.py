@@ -8,13 +8,10 @@ from torch import Tensor
 from ...checks import FLAG, check_choice, check_whole, register
 from ...errors import SearchError
 from .ask_tell import AskTell
-from .confirmation import Confirmation, Contender
+from .confirmation import SCATTER, Confirmation, confirmation_of
 from .trial import Trial, lowest, refined
+from .trial_losses import TrialLosses
 
-SCATTER = 2.0  # factor between held-out losses of two trainings of one process above which a refinement is blind
-NEAR_REFERENCE = 1.25  # a reference whose loss is within this factor of the best process's is tried again
-CLEAR = 1.1  # factor between all trainings of one process below which one confirmation is enough
-CONTENDERS = 3  # processes that are tried again at most
 EXPLORED = ('level', 'logits', 'shape')  # kinds of trials of processes before the refinement
 SEARCHERS: dict[str, type] = {}
 
@@ -37,13 +34,13 @@ class Searcher(AskTell[Trial]):
        without logits if not. While that is the best so far, the other weights are divided further.
     4. 'shape': the best of these is tried with the course over time of ``other_shape``. While that is the best so far, the
        weights are divided further.
-    5. 'step': the best of these is refined in ``rounds`` trials by :meth:`refine`, unless it is above ``SCATTER`` times the
-       bar, from where it does not come down. It ends if two trials of one process differ by more than this factor.
+    5. 'step': the best of these is refined in ``rounds`` trials by :meth:`refine`, unless it is above twice the bar, from
+       where it does not come down. It ends if two trials of one process differ by more than this factor.
     6. The lowest of many losses is partly luck. Processes and a reference that are as close to the best one as two trials
-       of one process are to each other are tried up to ``confirmations`` times more, ``CONTENDERS`` at most, and these
-       trials decide; see :class:`Confirmation`. One time more is enough while no two trials of one process differ by
-       ``CLEAR`` or more. Between a reference and the best process the factor is the square of
-       that, at least ``NEAR_REFERENCE``; a reference that comes as close to the winner joins later.
+       of one process are to each other are tried up to ``confirmations`` times more, three at most, and these trials
+       decide; see :func:`.confirmation_of`. One time more is enough while no two trials of one process differ by 10% or
+       more. Between a reference and the best process the factor is the square of that of two trials, at least 1.25; a
+       reference that comes as close to the winner joins later.
 
     See :class:`AskTell` for its use; :meth:`tell` gets the gradient too where :meth:`wants_gradient` returns True. Open may
     be the references, the first level, and as many refinements as permitted. A new strategy overrides :meth:`refine`.
@@ -105,15 +102,19 @@ class Searcher(AskTell[Trial]):
         reference = lowest([trial for name in self.references for trial in self.of_kind(name)])
         return min(self.guessing, math.inf if reference is None else reference.result)
 
-    def mean_loss(self, trial: Trial) -> float:
-        """float: Mean loss of all trials of the same process: trainings scatter, and a lucky one must not win by that."""
-        losses = self._losses_of(trial, confirms=False)
-        return sum(losses) / len(losses)
+    @property
+    def _losses(self) -> TrialLosses:
+        """TrialLosses: Of all finished trials."""
+        return TrialLosses(self.history)
 
-    def _losses_of(self, trial: Trial, confirms: bool) -> list[float]:
-        """Losses of all trials of the same process; those that confirm the result, or the others."""
-        return [other.result for other in self.history
-                if other.confirms == confirms and torch.equal(other.alpha, trial.alpha)]
+    def mean_loss(self, trial: Trial) -> float:
+        """float: Mean loss of all trials of the same process that do not confirm a result."""
+        return self._losses.mean(trial)
+
+    @property
+    def scatter(self) -> float | None:
+        """float: Largest ratio of the losses of two trials of one process; None if none was tried twice."""
+        return self._losses.scatter()
 
     @property
     def best(self) -> Trial | None:
@@ -124,47 +125,13 @@ class Searcher(AskTell[Trial]):
         confirmation = self._confirmation()
         if confirmation is not None and confirmation.asks is None and confirmation.winner is not None:
             return confirmation.winner.trial
-        return next(iter(self._lowest_means(self._tried, 1)), None)
-
-    def _lowest_means(self, trials: Sequence[Trial], count: int) -> list[Trial]:
-        """The first trials of different processes, lowest mean loss first, without those that diverged."""
-        different: list[Trial] = []
-        for trial in sorted((trial for trial in trials if math.isfinite(self.mean_loss(trial))), key=self.mean_loss):
-            if not any(torch.equal(trial.alpha, other.alpha) for other in different):
-                different.append(trial)
-        return different[:count]
-
-    @property
-    def scatter(self) -> float | None:
-        """float: Largest ratio of the losses of two trials of one process; None if none was tried twice."""
-        ratios = [ratio_of(self._losses_of(trial, confirms=False)) for trial in self._tried]
-        return max((ratio for ratio in ratios if ratio is not None), default=None)
+        return next(iter(self._losses.lowest_means(self._tried, 1)), None)
 
     def _confirmation(self) -> Confirmation | None:
         """How the result is confirmed; None before the refinement is over, and where the result is clear."""
         if not self.confirmations or self._explore() is not None or self._refines:
             return None
-        of_processes = [trial for trial in self._tried if trial.kind not in self.references]
-        processes = self._lowest_means(of_processes, CONTENDERS - 1)
-        reference = self._lowest_means([trial for trial in self._tried if trial.kind in self.references], 1)
-        ranked = sorted(processes + reference, key=self.mean_loss)
-        # Luck between the best process and a reference does most harm, and the lowest of many losses is a lucky one.
-        narrow, wide = (1.0, SCATTER) if self.scatter is None else (self.scatter, max(self.scatter**2, NEAR_REFERENCE))
-        near = ranked[:1] + [trial for trial in ranked[1:] if self.mean_loss(trial) < self.mean_loss(ranked[0]) * (
-            wide if trial in processes[:1] + reference else narrow)]
-        race = self._race(near)
-        missed = race is not None and race.asks is None and race.winner is not None and reference and \
-            reference[0] not in near and self.mean_loss(reference[0]) <= race.winner.mean * wide
-        return self._race(near + reference) if missed else race
-
-    def _race(self, trials: Sequence[Trial]) -> Confirmation | None:
-        """The race of some processes; None if there are fewer than two."""
-        contenders = [Contender(trial, self._losses_of(trial, confirms=True)) for trial in trials]
-        ratios = [ratio_of([*contender.losses, *self._losses_of(contender.trial, confirms=False)])
-                  for contender in contenders]
-        clear = all(ratio is None or ratio < CLEAR for ratio in [self.scatter, *ratios])
-        passes = min(self.confirmations, 1) if clear else self.confirmations
-        return Confirmation(contenders, passes) if len(contenders) > 1 else None
+        return confirmation_of(self._losses, list(self.references), self.confirmations)
 
     @property
     def best_level(self) -> Trial | None:
@@ -309,9 +276,3 @@ class Searcher(AskTell[Trial]):
             gradient (Tensor, optional): The loss's gradient with respect to alpha [knots, N].
         """
         super().tell(trial, loss)
-
-
-def ratio_of(losses: Sequence[float]) -> float | None:
-    """Ratio of the highest and the lowest loss, of those that are finite and above 0; None if there are less than two."""
-    known = [loss for loss in losses if math.isfinite(loss) and loss > 0]
-    return max(known) / min(known) if len(known) > 1 else None
