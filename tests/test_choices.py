@@ -85,6 +85,7 @@ FLAGS = {  # by class or function and argument: the name in the message, and a c
     'StepSnapshot.on_host': ('on_host', lambda value: StepSnapshot(sgd(), [], value)),
     'Trajectory.on_host': ('on_host', lambda value: Trajectory({}, sgd(), on_host=value)),
     'Searcher.has_level': ('has_level', lambda value: RandomSearcher(torch.zeros(2, 1), {}, 1, has_level=value)),
+    'Searcher.known': ('known', lambda value: RandomSearcher(torch.zeros(2, 1), {}, 1, known=value)),
     'EvolutionSearcher.shrink': ('shrink', lambda value: EvolutionSearcher(dict(a=[1, 2]), 2, shrink=value)),
     'TrainingWatchHook.must_learn': ('custom_hooks: TrainingWatchHook.must_learn',
                                      lambda value: hooks.TrainingWatchHook(must_learn=value)),

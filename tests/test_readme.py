@@ -107,13 +107,13 @@ def test_a_pair_is_trained_from_configs(checkout, tool, monkeypatch):
     monkeypatch.chdir(checkout)
     for _, script, config, *flags in commands('OpenMMLab configs', 'python tools/train.py'):
         options = ['model.backbone.depth=10', *ONE_EPOCH] if 'teachers/' in config else list(TINY)
-        if config.endswith('search.py'):
-            options += ['train_cfg.min_iterations=1', 'train_cfg.rounds=2', 'train_cfg.max_divisions=1']
+        if config.endswith('refine.py'):
+            options += ['train_cfg.min_iterations=1']
             options.remove('train_cfg.val_interval=1')
         done = tool(pathlib.Path(script).stem, config, *flags, '--cfg-options', *options)
         assert done.returncode == 0, f'{config}: {done.stderr[-2000:]}'
     made = checkout / 'work_dirs' / 'wrn-40-2_wrn-16-2_cifar100'
-    assert sorted(os.listdir(made)) == ['distill', 'dkd', 'search'] and (made / 'search' / 'process.json').exists()
+    assert sorted(os.listdir(made)) == ['distill', 'dkd', 'refine'] and (made / 'refine' / 'process.json').exists()
     assert all((made / name / 'report.html').exists() for name in os.listdir(made))
 
 
