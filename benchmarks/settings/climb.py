@@ -26,6 +26,11 @@ def climb(accuracy: Callable[[Weights], float | None], start: Weights) -> dict:
     best, before = start, None
     while best != before:
         before = best
-        best = max([best, *((*best[:place], change(best[place]), *best[place + 1:]) for place in range(len(best))
-                            for change in (lambda weight: weight * 3, lambda weight: weight / 3))], key=value)
+        best = max([best, *neighbours(best)], key=value)
     return dict(best=best, trials=[[*weights, value] for weights, value in found.items()])
+
+
+def neighbours(weights: Weights) -> list[Weights]:
+    """The weights with one of them changed, rounded so that there and back is the same number."""
+    return [(*weights[:place], float(f'{weights[place] * factor:.6g}'), *weights[place + 1:])
+            for place in range(len(weights)) for factor in (3, 1 / 3)]
