@@ -16,7 +16,7 @@ from .probing import probe
 
 LISTED = 5  # maximum number of pathways in the advice
 SETTINGS = dict(transform="transforms=[dict(type='PointwiseTransform')]", compare_at="compare_at='smaller'",
-                map_size=f'map_size={MAP_SIZE}')
+                map_size=f'map_size={MAP_SIZE} (for classifiers)')
 
 
 def pathway_costs(model: DistPro) -> Tensor:
