@@ -2,4 +2,4 @@
 # again. The better of the two on held-out images is the result. Nothing else is tried: for a pair that 'general' does not suit,
 # use search.py.
 _base_ = './search.py'
-train_cfg = dict(rounds=2, references=[], max_divisions=0, searcher=dict(confirmations=0))
+train_cfg = dict(rounds=2, references=[], max_divisions=0)
