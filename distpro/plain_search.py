@@ -68,7 +68,8 @@ def search(student: Network,
             Defaults to 3.
         knots (int): Points of the training at which the weights are free, >= 2. Defaults to 4.
         initial (str, dict or DistillationProcess, optional): The process that is tried first, such as 'general'; another
-            pair's is mapped by depth. Defaults to None: 16 for features and 1 for logits, 20 times as much in the middle.
+            pair's is mapped by depth. Other levels of it are tried only if it is no better than the references, or with
+            ``rounds=0``. Defaults to None: 16 for features and 1 for logits, 20 times as much in the middle.
         scheduled (Sequence[str]): What is searched for beside the weights: 'temperature', a factor of that of the losses of
             logits, and 'cross_entropy', a factor of ``criterion`` in the training. They start at 1. Defaults to none.
         searcher (str, type or dict, optional): Strategy of the refinement: its name, its class, or ``type`` and arguments.
