@@ -31,7 +31,8 @@ def test_a_refinement_trains_twice_and_the_result_is_replayed(make_config, deriv
     trained(replay)
 
 
-@pytest.mark.parametrize('options, used', [({}, 16), (dict(train_cfg__batch_share=0.9), 18), (dict(train_cfg__batch_share=1), 20)])
+@pytest.mark.parametrize('options, used', [
+    ({}, 16), (dict(train_cfg__batch_share=0.9), 18), (dict(train_cfg__batch_share=1), 20)])
 def test_a_share_of_each_batch_of_20_images_is_differentiated(make_config, monkeypatch, options, used):
     sizes, plain = set(), Round.derivatives
 

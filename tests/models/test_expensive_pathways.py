@@ -31,7 +31,8 @@ def test_a_pathway_out_of_proportion_is_named_with_what_makes_it_cheaper_and_by_
     assert sentence == (
         f"model.distiller: pathway 'stem>layer3:it' costs {cost:.2f} training steps of the student alone (estimated): "
         f"transforms=[dict(type='PointwiseTransform')] makes it {pointwise:.2f}; compare_at='smaller' makes it "
-        f"{smaller:.2f}; map_size=4 (for classifiers) makes it {low:.2f}; removing ('stem', 'layer3') from connections saves the full cost")
+        f"{smaller:.2f}; map_size=4 (for classifiers) makes it {low:.2f}; removing ('stem', 'layer3') from connections "
+        'saves the full cost')
     assert all(torch.equal(torch.as_tensor(value), torch.as_tensor(state[key])) for key, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
 
@@ -41,7 +42,8 @@ def test_what_does_not_help_is_not_advised():
     assert 'PointwiseTransform' in sentence and 'compare_at' not in sentence
     assert cost_advice(expensive([('layer1', 'layer1')], transform='PointwiseTransform')) == []
     sentence, = cost_advice(expensive([('layer1', 'layer1')], transform='PointwiseTransform', from_covariances=False))
-    assert '(estimated): map_size=4 (for classifiers) makes it 0.' in sentence and 'Pointwise' not in sentence and 'smaller' not in sentence
+    assert '(estimated): map_size=4 (for classifiers) makes it 0.' in sentence
+    assert 'Pointwise' not in sentence and 'smaller' not in sentence
     assert cost_advice(build()) == []
 
 
