@@ -44,8 +44,7 @@ class HorizonLoop(DistProSearchLoop):
 
     def __init__(self, runner, dataloader, max_epochs: int, marks: list[int], **kwargs) -> None:
         super().__init__(runner, dataloader, max_epochs, rounds=2, initial_bump=0, feature_weight=1, max_divisions=0,
-                         references=[], round_share=1, min_iterations=1, max_growth=1e9, batch_share=1, memory=1e3,
-                         **kwargs)
+                         references=[], round_share=1, min_iterations=1, max_growth=1e9, memory=1e3, **kwargs)
         self.marks = marks
         self.found: dict[tuple[int, int], np.ndarray] = {}  # by mark and K: dJ / d log w [N]
         self.changed: dict[tuple[int, int], float] = {}  # by mark and pathway: the same by a real change

@@ -61,8 +61,8 @@ def test_the_derivative_is_what_a_change_of_the_weights_does_to_the_held_out_los
         with monkeypatch.context() as patch:
             patch.setattr(RoundSearch, 'weights', lambda loop, *args: plain(loop, *args).double() + torch.as_tensor(
                 change, device=loop.grid.alpha.device))
-            cfg = make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9, train_cfg__batch_share=1,
-                              train_cfg__max_epochs=1, **options)
+            cfg = make_config('whole_run', train_cfg__rounds=rounds, train_cfg__max_growth=1e9, train_cfg__max_epochs=1,
+                              **options)
             return trained(cfg, InDoublePrecision()).train_loop.searcher.history[0].loss
 
     run(rounds=2)

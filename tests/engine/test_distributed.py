@@ -152,8 +152,7 @@ def test_two_processes_differentiate_a_round_as_one_does(make_config, tmp_path, 
 
     def search(name, batch_size, rank=0, launcher='none'):
         cfg = make_config('whole_run', name, train_cfg__rounds=2, train_cfg__initial_bump=0, train_cfg__max_growth=1e9,
-                          train_cfg__batch_share=1, train_cfg__memory=1e-4, train_cfg__scheduled=scheduled,
-                          train_dataloader__batch_size=batch_size,
+                          train_cfg__memory=1e-4, train_dataloader__batch_size=batch_size, train_cfg__scheduled=scheduled,
                           model__distiller__transforms=[dict(type='mmrazor.ConvolutionTransform')])
         if teachers == 2:
             cfg.model.teacher = dict(large=cfg.model.teacher, small=cfg.model.architecture.copy())

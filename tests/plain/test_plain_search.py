@@ -167,7 +167,7 @@ def test_the_gradient_is_what_a_change_of_the_weights_does_to_the_held_out_loss(
         with monkeypatch.context() as patch:
             patch.setattr(distpro.searching.RoundSearch, 'weights', lambda *args: weights(*args).double() + change)
             return search(double, copy.deepcopy(teacher).double(), student, rounds=rounds, references=[], max_divisions=0,
-                          min_iterations=1, epochs=1, max_growth=1e9, batch_share=1,
+                          min_iterations=1, epochs=1, max_growth=1e9,
                           weighting=distpro.Weighting('exponential', kd_weight=0.01)).origin['trials'][0]['loss']
 
     run(0.0, rounds=2)

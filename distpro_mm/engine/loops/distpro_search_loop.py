@@ -44,9 +44,9 @@ class DistProSearchLoop(SearchLoop):
     Otherwise the process of the round with the lowest held-out loss is the result. If no process is better than the
     references, or than guessing, the best reference is written in its place, with a warning.
 
-    A round costs its training, and one that is differentiated about one and a half. Steps that do not fit in memory are
-    taken again in parts, which costs one more training. A resumed search continues at the beginning of the interrupted
-    round.
+    A round costs its training, and one that is differentiated about three, or half of that with a quarter of each batch.
+    Steps that do not fit in memory are taken again in parts, which costs one more training. A resumed search continues at
+    the beginning of the interrupted round.
 
     Args:
         runner (Runner): The runner; ``optim_wrapper`` and ``param_scheduler`` are those of the training that is to be
@@ -81,7 +81,7 @@ class DistProSearchLoop(SearchLoop):
             where it is not followed further: where training is chaotic, the effect of earlier weights cannot be known, and
             they stay as they are. Defaults to 2.
         batch_share (float): Share of each batch, in (0, 1], that the gradient is computed of on its way back, at least 16
-            images. 1: the exact gradient, for up to four times the cost. Defaults to 0.25.
+            images: less than 1 is cheaper and noisier. Defaults to 1, the exact gradient.
         memory (float): GiB for stored steps, > 0. Defaults to 4.
         memory_on (str): Where they are stored: 'device' or 'host', main memory. Defaults to 'device'.
         held_out (dict, optional): How held-out images are split off, as in :class:`SearchLoop`.
@@ -110,7 +110,7 @@ class DistProSearchLoop(SearchLoop):
                  references: Sequence[str] = REFERENCES,
                  max_divisions: int = 5,
                  max_growth: float = 2.0,
-                 batch_share: float = 0.25,
+                 batch_share: float = 1.0,
                  memory: float = 4.0,
                  memory_on: str = 'device',
                  held_out: dict | None = None,
