@@ -32,8 +32,13 @@ def constant(features, logits):
 benchmark = dict(
     pair='resnet20_resnet8_cifar100-small',
     teacher='../teachers/resnet20_cifar100-16px.py',
+    stages=dict(refine=dict(  # of trainings of ten epochs, in rounds of three
+        config='../distpro/refine.py', seeds=[0],
+        options={'train_cfg.initial': _base_.general_process['custom_hooks.0.process']})),
     methods=dict(
         general=general,
+        refined=dict(config='../distpro/distill_refined.py', options={
+            **schedule, 'custom_hooks.0.process': 'stage://refine/process'}),
         simkd=tuned('simkd', weights=[10]),
         kd=kd,
         reviewkd=tuned('reviewkd', loss__loss_weight=3.0),
