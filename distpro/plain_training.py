@@ -13,8 +13,8 @@ from .errors import ArgumentError
 from .guessing import TeacherCheck
 from .pathways.names import split_teacher
 from .random_state import preserve_random_states
-from .searching.round import copied
-from .searching.training_parts import check_loaders, images_of_a_share, pair_of, try_criterion
+from .searching.round import copied, images_of_a_share
+from .searching.training_parts import check_loaders, pair_of, try_criterion
 from .teachers import Network
 
 Optimizers = Callable[[list[nn.Parameter]], torch.optim.Optimizer]

@@ -26,6 +26,7 @@ from plain_configs import plain_text
 from processes import deterministic
 
 import distpro_mm  # noqa: F401  registers everything
+from distpro.searching import Round
 from distpro_mm.engine.config_file import load_config
 from distpro_mm.engine.launch import build_model
 from distpro_mm.reporting import figures, page
@@ -130,6 +131,23 @@ def real_plotly(monkeypatch):
 def real_pictures(monkeypatch):
     """For tests of the pictures themselves."""
     monkeypatch.setattr(figures, 'save_figure', SAVE_FIGURE)
+
+
+@pytest.fixture
+def differentiated(monkeypatch):
+    """set: Numbers of images in the student's forwards while a search differentiates a round."""
+    sizes, plain = set(), Round.derivatives
+
+    def watched(current):
+        student = current.training.model.student
+        handle = student.register_forward_pre_hook(lambda module, inputs: sizes.add(len(inputs[0])))
+        try:
+            return plain(current)
+        finally:
+            handle.remove()
+
+    monkeypatch.setattr(Round, 'derivatives', watched)
+    return sizes
 
 
 def small_config(folder, kind, name=None, **options):

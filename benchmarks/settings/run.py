@@ -99,8 +99,8 @@ class Bench:
         elif method in ('search', 'refinement'):
             train_cfg = dict(type='mmrazor.DistProSearchLoop', max_epochs=epochs)
             if method == 'refinement':
-                own = Config.fromfile(os.path.join(known.ROOT, 'configs/distpro/refine.py')).train_cfg
-                train_cfg = dict(own, max_epochs=epochs, initial=self.general)
+                own = Config.fromfile(machine.ROOT / 'configs/distpro/refine.py').train_cfg
+                train_cfg = {**own, **train_cfg, 'initial': self.general}
             if self.scheduled:
                 train_cfg['scheduled'] = self.scheduled
         known.schedule(cfg, optimizer, epochs, train_cfg)

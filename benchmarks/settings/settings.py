@@ -8,8 +8,8 @@ from typing import Any
 from mmengine.config import Config
 
 from data import make_cifar, make_digits, make_shapes
+from machine import ROOT
 
-ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CIFAR = os.environ.get('CIFAR100_FOLDER', 'data/cifar100')
 SGD = dict(type='SGD', lr=0.05, momentum=0.9, weight_decay=1e-4)
 SGD_HIGH = dict(type='SGD', lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -216,7 +216,7 @@ def distilled(setting: Setting, teacher_ckpt: str) -> dict:
 
 def pursuhint(setting: Setting, teacher_ckpt: str, hints: float = 33.0, logits: float = 0.9) -> dict:
     """The baseline PURSUhInT, with the weights of its three hints and of KD."""
-    distiller = Config.fromfile(os.path.join(ROOT, 'configs/_base_/distillers/pursuhint.py')).pursuhint
+    distiller = Config.fromfile(ROOT / 'configs/_base_/distillers/pursuhint.py').pursuhint
     distiller.loss.loss_weight, distiller.distill_losses.loss_kl.loss_weight = hints, logits
     return dict(_scope_='mmrazor', type='TapDistill', architecture=with_classes(setting.student, setting.classes),
                 teacher=with_classes(setting.teacher, setting.classes), teacher_ckpt=teacher_ckpt, input_shape=setting.size,

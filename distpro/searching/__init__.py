@@ -2,7 +2,7 @@
 from .first_process import REFERENCES, build_searcher, round_epochs
 from .footprint import Footprint
 from .hypergradient import METHODS, Hypergradient
-from .round import Round, Training
+from .round import Round, Training, images_of_a_share
 from .round_search import RoundSearch
 from .search_watch import RoundWatch, StepWatch
 from .searchers import (
@@ -27,5 +27,5 @@ __all__ = [
     'METHODS', 'REFERENCES', 'SEARCHERS', 'AskTell', 'CMAESSearcher', 'EvolutionSearcher', 'Footprint', 'GridSearcher',
     'Hypergradient', 'RandomSearcher', 'Round', 'RoundSearch', 'RoundWatch', 'RpropSearcher', 'Searcher',
     'SettingsTrial', 'Step', 'StepWatch', 'Training', 'Trajectory', 'TreeSearcher', 'Trial', 'build_searcher',
-    'register_searcher', 'round_epochs', 'twice_differentiable', 'unrolled'
+    'images_of_a_share', 'register_searcher', 'round_epochs', 'twice_differentiable', 'unrolled'
 ]

@@ -12,6 +12,7 @@ from ..random_state import without_side_effects
 from .footprint import Footprint
 from .trajectory import Step, Trajectory
 
+LEAST_IMAGES = 16  # of a batch in a derivative: batch statistics of fewer say little
 MEMORIES = ('device', 'host')
 
 
@@ -251,6 +252,11 @@ class Round:
         if self.trajectory is not None:
             self.trajectory.close()
             self.trajectory = None
+
+
+def images_of_a_share(images: int, share: float) -> int:
+    """int: The images of a batch that a derivative is computed of: a share in (0, 1], at least :data:`LEAST_IMAGES`."""
+    return min(images, max(LEAST_IMAGES, math.ceil(share * images)))
 
 
 def copied(state: Any) -> Any:

@@ -1,5 +1,4 @@
 """Checks of the loaders, the loss and the optimiser that a search is given for a training loop of a user."""
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -11,7 +10,6 @@ from ..checks import brief, check_that, is_function
 from ..errors import ArgumentError, first_line
 from ..random_state import without_side_effects
 
-LEAST_IMAGES = 16  # of a batch in a derivative: batch statistics of fewer say little
 LOADER = 'a DataLoader, or what else gives its batches (images, labels) anew in each pass, one or more'
 
 
@@ -70,11 +68,6 @@ def pair_of(batch: Any, loader: str) -> Sequence[Tensor]:
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ArgumentError(f'{loader}: a batch must be a pair (images, labels), got {type(batch).__name__}')
     return batch
-
-
-def images_of_a_share(images: int, share: float) -> int:
-    """int: The images of a batch that a derivative is computed of: a share in (0, 1], at least :data:`LEAST_IMAGES`."""
-    return min(images, max(LEAST_IMAGES, math.ceil(share * images)))
 
 
 def _reads_all(loader: Any) -> bool:

@@ -33,20 +33,9 @@ def test_a_refinement_trains_twice_and_the_result_is_replayed(make_config, deriv
 
 @pytest.mark.parametrize('options, used', [
     ({}, 16), (dict(train_cfg__batch_share=0.9), 18), (dict(train_cfg__batch_share=1), 20)])
-def test_a_share_of_each_batch_of_20_images_is_differentiated(make_config, monkeypatch, options, used):
-    sizes, plain = set(), Round.derivatives
-
-    def watched(current):
-        student = current.training.model.student
-        handle = student.register_forward_pre_hook(lambda module, inputs: sizes.add(len(inputs[0])))
-        try:
-            return plain(current)
-        finally:
-            handle.remove()
-
-    monkeypatch.setattr(Round, 'derivatives', watched)
+def test_a_share_of_each_batch_of_20_images_is_differentiated(make_config, differentiated, options, used):
     trained(make_config('refine', **SHORT, **options))
-    assert sizes == {used}
+    assert differentiated == {used}
 
 
 @pytest.mark.parametrize('first, levels', [(1.0, 1), (1.6, 3)])

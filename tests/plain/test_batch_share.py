@@ -6,8 +6,7 @@ from toys import network
 
 import distpro
 from distpro.plain_training import PlainTraining
-from distpro.searching import Round
-from distpro.searching.training_parts import images_of_a_share
+from distpro.searching import images_of_a_share
 
 
 def sgd(parameters):
@@ -34,20 +33,10 @@ def test_the_loss_is_that_of_the_first_images(data, teacher):
 
 
 @pytest.mark.parametrize('share, used', [(1, 32), (0.75, 24), (0.25, 16)])
-def test_a_search_differentiates_that_many_images_of_each_batch(data, teacher, monkeypatch, share, used):
-    student, sizes, plain = network(), set(), Round.derivatives
-
-    def watched(current):
-        handle = student.register_forward_pre_hook(lambda module, inputs: sizes.add(len(inputs[0])))
-        try:
-            return plain(current)
-        finally:
-            handle.remove()
-
-    monkeypatch.setattr(Round, 'derivatives', watched)
-    distpro.search(student, teacher, *data, functional.cross_entropy, sgd, epochs=1, min_iterations=5, rounds=2,
+def test_a_search_differentiates_that_many_images_of_each_batch(data, teacher, differentiated, share, used):
+    distpro.search(network(), teacher, *data, functional.cross_entropy, sgd, epochs=1, min_iterations=5, rounds=2,
                    references=[], max_divisions=0, batch_share=share, report=lambda line: None)
-    assert sizes == {used}
+    assert differentiated == {used}
 
 
 @pytest.mark.parametrize('share', [0, 1.5, 'half', None])

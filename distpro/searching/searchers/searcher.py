@@ -94,7 +94,7 @@ class Searcher(AskTell[Trial]):
     @property
     def _tried(self) -> list[Trial]:
         """The finished trials without those that confirm a result."""
-        return [trial for trial in self.history if not trial.confirms]
+        return self._losses.first
 
     @property
     def bar(self) -> float:

@@ -25,6 +25,7 @@ from distpro.process import (
 
 from ...errors import ConfigError
 from ...models.guessing import GuessingBaseline, single_label_loss
+from ..processes import in_any_process
 from ..search import Search
 from ..unwrap import grid_of, unwrap, wrappers_of
 from ..weight_log import log_weights
@@ -169,7 +170,7 @@ class ProcessReplayHook(Hook):
             return
         optimizers = [wrapper.optimizer for wrapper in wrappers_of(runner.optim_wrapper).values()]
         losses = [value for name, value in (outputs or {}).items() if 'loss' in name]
-        if _in_any_process(not all(torch.as_tensor(loss).isfinite().all() for loss in losses)):
+        if in_any_process(torch.tensor(not all(torch.as_tensor(loss).isfinite().all() for loss in losses))):
             warning = self._level.restart(progress, 'the training loss is not finite', optimizers)
         else:
             warning = self._level.observe(progress, *self._guessing.latest(), optimizers, _mean_of_processes)
@@ -235,13 +236,6 @@ class ProcessReplayHook(Hook):
                 f'{side} {", ".join(before["layers"][side])} to {", ".join(now[side])}' for side in now)
                 + unused)
         return process
-
-
-def _in_any_process(condition: bool) -> bool:
-    """Whether a condition holds in any process, so that all start again together."""
-    found = torch.tensor(float(condition))
-    all_reduce(found, op='max')
-    return bool(found)
 
 
 def _mean_of_processes(losses: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,7 @@ from distpro.checks import FLAG, check_choice, check_whole
 from ...errors import ConfigError, NotLearnedError, TrainingError
 from ...models import DistProDistiller
 from ...models.guessing import GuessingBaseline, single_label_loss
+from ..processes import in_any_process
 from ..search import Search
 from ..unwrap import unwrap
 from .process_replay_hook import ProcessReplayHook
@@ -153,9 +154,7 @@ class TrainingWatchHook(Hook):
             weights = [weight for weight in runner.model.parameters() if weight.requires_grad]
             if weights and not torch.stack([weight.detach().isfinite().all() for weight in weights]).all():
                 fault = f'stopped in epoch {runner.epoch + 1}, before a checkpoint: weights of the model are not finite'
-        diverged = torch.tensor(float(fault is not None))
-        all_reduce(diverged, op='max')
-        if diverged:
+        if in_any_process(torch.tensor(fault is not None)):
             fault = fault or 'stopped: the training loss of another process is not finite'
             raise TrainingError(f'{fault}; {_advice(runner, diverged=True)}. {_last_checkpoint(runner)}')
 

@@ -2,10 +2,11 @@
 from collections.abc import Iterator
 
 import torch
-from mmengine.dist import all_reduce, all_reduce_params, get_rank
+from mmengine.dist import all_reduce_params, get_rank
 from torch import Tensor
 
 from ...datasets import seed_all
+from ..processes import in_any_process
 from .reproducible_train_loop import endless
 from .search_loop import SearchLoop
 
@@ -67,9 +68,7 @@ class LoopTraining:
         return self.loop.held_out_losses()
 
     def any_process(self, flag: Tensor) -> bool:
-        flag = flag.float()
-        all_reduce(flag, op='max')  # processes skip the rest of a round together
-        return bool(flag)
+        return in_any_process(flag)  # processes skip the rest of a round together
 
     def average(self, tensors: list[Tensor]) -> None:
         all_reduce_params(tensors, op='mean')

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from distpro.pathways.names import split_teacher
 from distpro.random_state import random_states, set_random_states
-from distpro.searching.training_parts import images_of_a_share
+from distpro.searching import images_of_a_share
 from distpro.tracing import FeatureReader
 
 from ...errors import ConfigError
@@ -84,7 +84,7 @@ class DistPro(TapDistill):
             parameters (dict[str, Tensor]): Parameters by name, in place of the model's own.
             weights (Tensor): The pathways' weights [N].
             share (float): Share of the batch's images, in (0, 1], that it is the loss of; see
-                :func:`~distpro.searching.training_parts.images_of_a_share`. Defaults to 1.
+                :func:`~distpro.searching.images_of_a_share`. Defaults to 1.
 
         Returns:
             Tensor: The loss, a scalar with a graph to parameters and weights.
