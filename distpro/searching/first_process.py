@@ -64,7 +64,7 @@ def build_searcher(grid: PathwayGrid, searcher: str | type | dict, rounds: int =
         return kind(first, {name: with_scheduled(known[name], grid) for name in references if name in known}, rounds,
                     grid.logit_indices, len(grid.scheduled), guessing, has_level=free, max_divisions=max_divisions,
                     seed=seed, off=OFF, other_shape=None if rising is None else with_scheduled(rising, grid),
-                    known=initial is not None and rounds > 0, **arguments)
+                    known=initial is not None, **arguments)
 
 
 def with_scheduled(numbers: Tensor, grid: PathwayGrid) -> Tensor:

@@ -14,7 +14,7 @@ from ..random_state import without_side_effects
 from ..weighting import Weighting
 from .first_process import reference_weighting, with_scheduled
 from .round import Round, copied
-from .searchers import Searcher, Trial
+from .searchers import BETTER, Searcher, Trial
 
 
 class RoundSearch:
@@ -134,7 +134,8 @@ class RoundSearch:
             return None
         knots = len(best.alpha)
         origin = dict(
-            iterations=self.round.iterations, trials=[trial.to_dict() for trial in searcher.history], best=best.kind,
+            iterations=self.round.iterations, trials=[trial.to_dict() for trial in searcher.history],
+            best='initial' if searcher.is_initial(best) else best.kind,
             guessing=searcher.guessing if math.isfinite(searcher.guessing) else None, complete=searcher.finished)
         count = len(self.grid.pathways)
         scheduled = dict(zip(self.grid.scheduled, best.alpha[:, count:].exp().T.tolist()))
@@ -168,6 +169,16 @@ class RoundSearch:
         if math.isfinite(self.searcher.guessing):
             others += f', guessing {self.searcher.guessing:.4f}'
         return others
+
+    def result(self) -> str:
+        """What was found, in words; nothing before a trial has a finite held-out loss."""
+        searcher, best = self.searcher, self.searcher.best
+        if best is None:
+            return ''
+        found = f'The best process has a held-out loss of {searcher.mean_loss(best):.4f}'
+        if searcher.is_initial(best):
+            found += f', and is the initial one: another must be {1 - BETTER:.0%} below it'
+        return f'{found} ({others})' if (others := self.summary()) else found
 
     def warning(self) -> str | None:
         """What is wrong with the result, if it is no better than what needs no search; None if nothing, or without one."""

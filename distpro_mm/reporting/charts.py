@@ -14,7 +14,7 @@ COLOURS = ('#2f7fd0', '#d9741a', '#2a9d6f', '#c2559d', '#8a7a00', '#7a68d6', '#c
 DASHES = ('solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot', 'solid', 'dash')
 SYMBOLS = ('circle', 'square', 'diamond', 'cross', 'triangle-up', 'x', 'star', 'hexagon')
 KINDS = dict(student='student alone', kd='plain KD', level='level of the weights', logits='weight of the logits',
-             shape='rising weights', step='refinement')  # of trials
+             shape='rising weights', step='refinement', initial='initial process')  # of trials
 OTHERS = '#9aa0a6'
 NAMED = len(COLOURS)
 POINTS = 101  # of a curve or a map over the training

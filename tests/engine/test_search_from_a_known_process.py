@@ -1,5 +1,6 @@
 """Searches that begin from the process 'general', as the shipped configs do."""
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -24,11 +25,21 @@ def test_a_refinement_trains_twice_and_the_result_is_replayed(make_config, deriv
     assert np.allclose(np.exp(trials[0].alpha), general(process)), 'the first is general as it is'
     changed = (trials[1].alpha - trials[0].alpha).abs()
     assert 0 < changed.max() <= 0.7 + 1e-6
-    best = min(trials, key=lambda trial: trial.loss)
-    assert np.allclose(process.alpha, best.alpha) and process.origin['complete']
+    assert np.allclose(process.alpha, runner.train_loop.searcher.best.alpha) and process.origin['complete']
     replay = make_config('distill_refined', custom_hooks=[dict(
         type='mmrazor.ProcessReplayHook', process=os.path.join(runner.work_dir, 'process.json'))])
     trained(replay)
+
+
+@pytest.mark.parametrize('loss, kind', [(0.985, 'initial'), (0.975, 'step'), (1.02, 'initial')])
+def test_general_stays_unless_the_refinement_is_two_percent_better(make_config, monkeypatch, loss, kind):
+    monkeypatch.setattr(Round, 'measure', with_losses(iter([1.0, loss])))
+    runner = trained(make_config('refine', **SHORT, log_level='INFO'))
+    process = written_process(runner)
+    assert process.origin['best'] == kind
+    assert np.allclose(process.weights_at(process.progress), general(process)) == (kind == 'initial')
+    log, = pathlib.Path(runner.work_dir).glob('*/*.log')
+    assert ('and is the initial one: another must be 2% below it' in log.read_text()) == (kind == 'initial')
 
 
 @pytest.mark.parametrize('options, used', [

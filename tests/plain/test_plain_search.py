@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 from toys import Once, network
 
 import distpro
+from distpro.searching import Round
 
 
 def sgd(parameters):
@@ -36,6 +37,15 @@ def test_a_search_finds_a_process_and_leaves_the_student_as_it_was(data, teacher
     assert kinds[:3] == ['student', 'kd', 'level'] and process.origin['complete'] and len(lines) >= len(kinds)
     kd = distpro.Distillation(student, teacher, next(iter(data[0]))[0][:2], process=process)
     assert kd(next(iter(data[0]))[0], progress=0.5).loss.isfinite()
+
+
+@pytest.mark.parametrize('loss, kind', [(0.985, 'initial'), (0.975, 'step')])
+def test_the_last_line_says_what_was_found(data, teacher, monkeypatch, loss, kind):
+    lines, losses, measure = [], iter([1.0, loss]), Round.measure
+    monkeypatch.setattr(Round, 'measure', lambda current: (measure(current), next(losses))[1])
+    process = search(data, teacher, initial='general', references=[], max_divisions=0, report=lines.append)
+    assert lines[-1].startswith(f'The best process has a held-out loss of {1.0 if kind == "initial" else loss:.4f}')
+    assert process.origin['best'] == kind and ('is the initial one' in lines[-1]) == (kind == 'initial')
 
 
 @pytest.mark.long

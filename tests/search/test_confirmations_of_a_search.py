@@ -65,3 +65,40 @@ def test_where_all_that_confirms_diverges_the_lowest_mean_is_the_result():
     run(searcher, scripted(student=[0.6, math.nan], kd=[2.0], level=[0.5, 0.7, math.nan], logits=[0.8],
                            step=[0.9, 0.45, math.nan]), lambda trial: torch.ones(KNOTS, PATHWAYS))
     assert searcher.finished and searcher.best.loss == 0.45
+
+
+@pytest.mark.parametrize('known, second, left', [
+    (True, 0.72, False), (True, 0.69, False), (True, 0.687, False), (True, 0.685, True), (False, 0.699, True),
+    (True, math.nan, False),
+])
+def test_a_known_process_is_left_for_one_that_is_two_percent_better(known, second, left):
+    """The known process has a loss of 0.7, of which 0.98 are 0.686; then one change of it is tried."""
+    searcher = make(known=known, rounds=2, references={}, max_divisions=0)
+    run(searcher, scripted(step=[0.7, second]), lambda trial: torch.ones(KNOTS, PATHWAYS))
+    assert searcher.best is searcher.history[int(left)] and searcher.is_initial(searcher.best) == (known and not left)
+    resumed = make(known=known, rounds=2, references={}, max_divisions=0)
+    resumed.load_state_dict(copy.deepcopy(searcher.state_dict()))
+    assert torch.equal(resumed.best.alpha, searcher.best.alpha)
+
+
+@pytest.mark.parametrize('again, left', [(0.695, False), (0.685, True)])
+def test_trials_that_confirm_decide_whether_a_known_process_is_left(again, left):
+    searcher = make(known=True, rounds=2)
+    run(searcher, scripted(student=[2.0], kd=[2.0], level=[0.7, 0.705], step=[0.705, 0.699, again]),
+        lambda trial: torch.ones(KNOTS, PATHWAYS))
+    assert len(searcher.history) == 7 and searcher.best.kind == ('step' if left else 'level')
+
+
+@pytest.mark.parametrize('kd, level, step, best', [(0.695, 0.7, 0.72, 'kd'), (0.7, 0.705, 0.695, 'step')])
+def test_a_known_process_that_is_not_below_a_reference_does_not_stay_for_two_percent(kd, level, step, best):
+    searcher = make(known=True, rounds=2, confirmations=0)
+    run(searcher, scripted(student=[2.0], kd=[kd], level=[level, 0.9, 0.95], logits=[0.9], step=[level, step]),
+        lambda trial: torch.ones(KNOTS, PATHWAYS))
+    assert searcher.best.kind == best
+
+
+def test_a_search_for_the_level_alone_divides_a_known_process_and_leaves_it_for_two_percent():
+    for divided, left in ((0.69, False), (0.68, True)):
+        searcher = make(known=True, rounds=0, confirmations=0)
+        run(searcher, scripted(student=[2.0], kd=[2.0], level=[0.7, divided, 0.9], logits=[0.9]))
+        assert len(searcher.of_kind('level')) > 1 and (searcher.best is not searcher.of_kind('level')[0]) == left

@@ -1,6 +1,7 @@
 """Strategies that propose processes (ask) and learn from their held-out losses (tell)."""
 from .ask_tell import AskTell
 from .cma_es import CMAESSearcher
+from .confirmation import BETTER
 from .evolution import EvolutionSearcher
 from .grid import GridSearcher
 from .random_search import RandomSearcher
@@ -11,6 +12,6 @@ from .tree_search import TreeSearcher
 from .trial import Candidate, SettingsTrial, Trial
 
 __all__ = [
-    'SEARCHERS', 'AskTell', 'CMAESSearcher', 'Candidate', 'EvolutionSearcher', 'GridSearcher', 'RandomSearcher',
+    'BETTER', 'SEARCHERS', 'AskTell', 'CMAESSearcher', 'Candidate', 'EvolutionSearcher', 'GridSearcher', 'RandomSearcher',
     'RpropSearcher', 'Searcher', 'SettingsTrial', 'TreeSearcher', 'Trial', 'register_searcher', 'strategy_of'
 ]

@@ -10,6 +10,7 @@ from .trial_losses import TrialLosses
 SCATTER = 2.0  # factor between held-out losses of two trainings of one process above which a refinement is blind
 NEAR_REFERENCE = 1.25  # a reference whose loss is within this factor of the best process's is tried again
 CLEAR = 1.1  # factor between all trainings of one process below which one confirmation is enough
+BETTER = 0.98  # of the loss of a known process, at which another is no longer luck
 CONTENDERS = 3  # processes that are tried again at most
 LEAST_PASSES = 2  # before a process is dropped
 ERRORS = 2.0  # standard errors of a difference that drop a process
@@ -109,6 +110,19 @@ def confirmation_of(losses: TrialLosses, references: Sequence[str], passes: int)
     missed = race is not None and race.asks is None and race.winner is not None and reference and \
         reference[0] not in near and losses.mean(reference[0]) <= race.winner.mean * wide
     return _race(losses, near + reference, passes) if missed else race
+
+
+def known_stays(losses: TrialLosses, initial: Trial, winner: Trial) -> bool:
+    """Whether a search that began from a known process ends with it: no other has a loss that is 2% lower.
+
+    Two trainings of one process differ by 2% to 3% or more, and a known process was right for other pairs.
+
+    Args:
+        losses (TrialLosses): Losses of all trials.
+        initial (Trial): The first trial of the known process.
+        winner (Trial): The process with the lowest loss.
+    """
+    return math.isfinite(losses.mean(initial)) and losses.decisive(winner) > BETTER * losses.decisive(initial)
 
 
 def _race(losses: TrialLosses, trials: Sequence[Trial], passes: int) -> Confirmation | None:

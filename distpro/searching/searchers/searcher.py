@@ -8,7 +8,7 @@ from torch import Tensor
 from ...checks import FLAG, check_choice, check_whole, register
 from ...errors import SearchError
 from .ask_tell import AskTell
-from .confirmation import SCATTER, Confirmation, confirmation_of
+from .confirmation import SCATTER, Confirmation, confirmation_of, known_stays
 from .trial import Trial, lowest, refined
 from .trial_losses import TrialLosses
 
@@ -29,7 +29,8 @@ class Searcher(AskTell[Trial]):
        ``guessing`` is the bar that a process must beat.
     2. 'level': the initial process is tried, and then the same process with all weights divided by ``factor``, again and
        again: until the loss rises while the lowest is below the bar, or rises twice. At least one division is tried, at
-       most ``max_divisions``. If the initial process is ``known`` and below the bar, 2 to 4 end with that trial.
+       most ``max_divisions``. If the initial process is ``known`` and below the bar, 2 to 4 end with that trial, unless
+       ``rounds`` is 0.
     3. 'logits': the best level is tried with the logits as plain KD has them if that was better than the student alone, and
        without logits if not. While that is the best so far, the other weights are divided further.
     4. 'shape': the best of these is tried with the course over time of ``other_shape``. While that is the best so far, the
@@ -41,6 +42,8 @@ class Searcher(AskTell[Trial]):
        decide; see :func:`.confirmation_of`. One time more is enough while no two trials of one process differ by 10% or
        more. Between a reference and the best process the factor is the square of that of two trials, at least 1.25; a
        reference that comes as close to the winner joins later.
+    7. A ``known`` initial process that is below the bar is the result unless another is 2% below it; see
+       :func:`.known_stays`.
 
     See :class:`AskTell` for its use; :meth:`tell` gets the gradient too where :meth:`wants_gradient` returns True. Open may
     be the references, the first level, and as many refinements as permitted. A new strategy overrides :meth:`refine`.
@@ -61,8 +64,8 @@ class Searcher(AskTell[Trial]):
         off (float): alpha of a pathway that stays switched off. Defaults to minus infinity.
         confirmations (int): See above, >= 0. Defaults to 3.
         other_shape (Tensor, optional): See above, alpha [knots, N] of another initial process. Defaults to None.
-        known (bool): Whether the initial process was searched, so that its level is right if it is below the bar. Defaults
-            to False.
+        known (bool): Whether the initial process was searched, so that its level is right if it is below the bar, and it
+            needs more than luck to leave it. Defaults to False.
 
     Raises:
         ArgumentError: If ``confirmations``, ``has_level`` or ``known`` is out of range.
@@ -120,12 +123,21 @@ class Searcher(AskTell[Trial]):
     def best(self) -> Trial | None:
         """Trial: The process with the lowest mean loss, references included; None if none is finite.
 
-        If the result was confirmed, the trials for that decide among the processes that were repeated.
+        If the result was confirmed, the trials for that decide among the processes that were repeated. A known initial
+        process stays unless another is clearly better.
         """
         confirmation = self._confirmation()
+        winner = next(iter(self._losses.lowest_means(self._tried, 1)), None)
         if confirmation is not None and confirmation.asks is None and confirmation.winner is not None:
-            return confirmation.winner.trial
-        return next(iter(self._losses.lowest_means(self._tried, 1)), None)
+            winner = confirmation.winner.trial
+        initial = next((trial for trial in self._tried if self.is_initial(trial)), None)
+        if winner is None or winner.kind in self.references or initial is None or self.mean_loss(initial) >= self.bar:
+            return winner
+        return initial if known_stays(self._losses, initial, winner) else winner
+
+    def is_initial(self, trial: Trial) -> bool:
+        """Whether a trial is of the initial process, and that is known."""
+        return self.known and torch.equal(trial.alpha, self.initial)
 
     def _confirmation(self) -> Confirmation | None:
         """How the result is confirmed; None before the refinement is over, and where the result is clear."""
@@ -226,7 +238,7 @@ class Searcher(AskTell[Trial]):
     @property
     def _good_already(self) -> bool:
         """Whether the initial process is known and has a loss below the bar."""
-        return self.known and any(trial.result < self.bar for trial in self.of_kind('level')[:1])
+        return self.known and self.rounds > 0 and any(trial.result < self.bar for trial in self.of_kind('level')[:1])
 
     @property
     def _refines(self) -> bool:

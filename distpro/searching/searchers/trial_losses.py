@@ -30,6 +30,11 @@ class TrialLosses:
         losses = self.of(trial, confirms=False)
         return sum(losses) / len(losses)
 
+    def decisive(self, trial: Trial) -> float:
+        """float: Mean loss of the trials that confirm a process, or of the others if none does."""
+        losses = self.of(trial, confirms=True) or self.of(trial, confirms=False)
+        return sum(losses) / len(losses)
+
     def lowest_means(self, trials: Sequence[Trial], count: int) -> list[Trial]:
         """list[Trial]: The first trials of different processes, lowest mean loss first, without those that diverged."""
         different: list[Trial] = []

@@ -66,7 +66,8 @@ class DistProSearchLoop(SearchLoop):
         initial (str or dict, optional): The process that is tried first: a name in the library, such as 'general', a process
             file, or a schedule as of ``ProcessReplayHook``; another pair's is mapped by depth. ``initial_bump`` and
             ``feature_weight`` do not apply then, and rising weights are not tried, nor, if it is better than the
-            references and ``rounds`` is not 0, other levels. Defaults to None: these two.
+            references and ``rounds`` is not 0, other levels. It is the result unless another process has a held-out loss
+            that is 2% lower. Defaults to None: these two.
         scheduled (Sequence[str]): What is searched for beside the weights: 'temperature' and 'cross_entropy', factors of the
             temperature of logits and of the student's own losses. They start at 1. Defaults to none.
         searcher (dict): Strategy that refines the best level: ``type`` and its arguments. 'RpropSearcher'

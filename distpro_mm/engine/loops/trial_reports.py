@@ -25,8 +25,8 @@ class TrialReports:
     def after_trial(self) -> None:
         """Log the last trial, and what has gone wrong."""
         search = self._search
-        is_lowest = not search.trial.confirms and search.searcher.best is search.trial
-        self._logger.info(search.report(search.trial) + ', the lowest so far' * is_lowest)
+        is_best = not search.trial.confirms and search.searcher.best is search.trial
+        self._logger.info(search.report(search.trial) + ', the best so far' * is_best)
         for warning in self._watch.after_trial():
             self._logger.warning(warning)
 
@@ -44,5 +44,4 @@ class TrialReports:
         if warning:
             self._logger.warning(warning)
         else:
-            self._logger.info(f'The best process has a held-out loss of {searcher.mean_loss(searcher.best):.4f} '
-                              f'({search.summary()})')
+            self._logger.info(search.result())
