@@ -11,6 +11,7 @@ from .distillation import OF_THE_GRID, Distillation
 from .errors import ArgumentError, SearchError, first_line
 from .plain_training import Optimizers, PlainTraining, Schedulers
 from .process import DistillationProcess, ProcessLike
+from .processes import alone
 from .random_state import preserve_random_states
 from .searching import REFERENCES, Round, RoundSearch, RoundWatch, Searcher, build_searcher, round_epochs
 from .searching.arguments import check_numbers, check_references
@@ -102,7 +103,7 @@ def search(student: Network,
         raise ArgumentError('process and example are not arguments of a search: it finds the process, and takes the example '
                             'from train_loader')
     student, teacher = build_pair(student, teacher)
-    with preserve_random_states(next(student.parameters()).device):
+    with alone(), preserve_random_states(next(student.parameters()).device):
         training = PlainTraining(student, teacher, train_loader, held_out_loader, criterion, optimizer, scheduler, seed,
                                  distillation, batch_share)
         try:
@@ -130,7 +131,7 @@ def _searched(training: PlainTraining, current: Round, strategy: Searcher, repea
     try:
         _try(found, training)
         while not found.finished:
-            training.begin(found.rounds)
+            training.begin(found.number)
             found.begin()
             trial = found.trial
             for batch in training.batches(0):

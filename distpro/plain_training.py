@@ -12,7 +12,7 @@ from .distillation import Distillation
 from .errors import ArgumentError
 from .guessing import TeacherCheck
 from .pathways.names import split_teacher
-from .random_state import preserve_random_states
+from .random_state import preserve_random_states, seed_all
 from .searching.round import copied, images_of_a_share
 from .searching.training_parts import check_loaders, pair_of, try_criterion
 from .teachers import Network
@@ -30,7 +30,8 @@ class PlainTraining(nn.Module):
                  criterion: Callable[[Tensor, Tensor], Tensor], optimizer: Optimizers, scheduler: Schedulers | None,
                  seed: int, distillation: dict[str, Any], batch_share: float = 1.0) -> None:
         super().__init__()
-        self._was = copied(student.state_dict()), student.training
+        self._was = copied(student.state_dict()), {module: module.training for module in student.modules()}
+        self._generators = {generator: generator.get_state() for generator in _generators(train_loader)}
         self.train_loader, self.held_out_loader, self.criterion = train_loader, held_out_loader, criterion
         self.batch_share = batch_share
         self.make_scheduler, self.seed, self.iterations, self.round = scheduler or _cosine, seed, 1, 0
@@ -67,10 +68,14 @@ class PlainTraining(nn.Module):
         self.student.train()
 
     def close(self) -> None:
-        """Give the student back as it was."""
+        """Give the student and the loader back as they were; the student has no gradients."""
         self.kd.close()
         self.student.load_state_dict(self._was[0])
-        self.student.train(self._was[1])
+        for module, training in self._was[1].items():
+            module.training = training
+        self.optimizer.zero_grad()
+        for generator, state in self._generators.items():
+            generator.set_state(state)
 
     def check_teachers(self) -> list[str]:
         """A warning for each teacher with logits that is no better than guessing; none if that cannot be known."""
@@ -103,7 +108,9 @@ class PlainTraining(nn.Module):
         number = self.seed
         for part in (self.round, *place):
             number = (number * 1000003 + part + 1) % 2**63
-        torch.manual_seed(number)
+        seed_all(number)
+        for generator in self._generators:
+            generator.manual_seed(number)
 
     def state(self) -> dict:
         return dict(model=self.state_dict(), optimizer=self.optimizer.state_dict(),
@@ -164,6 +171,15 @@ class PlainTraining(nn.Module):
 
     def average(self, tensors: list[Tensor]) -> None:
         """Nothing: a search runs in one process."""
+
+
+def _generators(loader: Any) -> set[torch.Generator]:
+    """The random generators that a loader draws from in place of torch's global one."""
+    sampler = getattr(loader, 'sampler', None)
+    batch_sampler = getattr(loader, 'batch_sampler', None)
+    parts = loader, sampler, batch_sampler, getattr(batch_sampler, 'sampler', None)
+    found = (getattr(part, 'generator', None) for part in parts)
+    return {generator for generator in found if isinstance(generator, torch.Generator)}
 
 
 def _several_labels(labels: Tensor) -> bool:

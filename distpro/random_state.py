@@ -1,7 +1,9 @@
 """Save and restore random states and buffers."""
 import contextlib
+import random
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -36,16 +38,18 @@ def without_side_effects(*modules: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def preserve_random_states(device: torch.device) -> Iterator[None]:
-    """Restore the random states of the CPU and of a device on exit."""
-    states = random_states(device)
+    """Restore the random states of Python, numpy and torch, on the CPU and on a device, on exit."""
+    states, others = random_states(device), (random.getstate(), np.random.get_state())
     try:
         yield
     finally:
         set_random_states(states, device)
+        random.setstate(others[0])
+        np.random.set_state(others[1])
 
 
 def random_states(device: torch.device) -> tuple:
-    """tuple: The random states of the CPU and of a GPU."""
+    """tuple: The random states of torch on the CPU and on a GPU."""
     return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == 'cuda' else None
 
 
@@ -54,3 +58,14 @@ def set_random_states(states: tuple, device: torch.device) -> None:
     torch.set_rng_state(states[0])
     if states[1] is not None:
         torch.cuda.set_rng_state(states[1], device)
+
+
+def seed_all(seed: int) -> None:
+    """Seed Python, numpy and torch.
+
+    Args:
+        seed (int): In [0, 2**63).
+    """
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)

@@ -21,6 +21,11 @@ def simkd(weight, **more):
     return {f'{distiller}.weights': [weight], **more}
 
 
+def with_warm_ups(key, weight):
+    one, more = {f'{distiller}.{key}': weight}, {f'{distiller}.{key}': 3 * weight}
+    return [one, {**one, **third}, {**more, **third}, {**one, **third, **fast}]
+
+
 benchmark = dict(
     pair='resnet20_resnet8_cifar100-small',
     teacher='../teachers/resnet20_cifar100-16px.py',
@@ -35,6 +40,9 @@ benchmark = dict(
             simkd(10, **third, **faster), simkd(100, **third, **fast)]),
         pursuhint=dict(config='../baselines/pursuhint.py', grid=[
             hints(33.0, 8.1), hints(33.0, 8.1, **third), hints(33.0, 8.1, **third, **fast), hints(33.0, 24.0, **third)]),
+        reviewkd=dict(config='../baselines/reviewkd.py', grid=with_warm_ups('loss.loss_weight', 3.0)),
+        dkd=dict(config='../baselines/dkd.py', grid=with_warm_ups('distill_losses.loss_dkd.beta', 8 / 3)),
+        wkd_f=dict(config='../baselines/wkd_f.py', grid=with_warm_ups('loss.loss_weight', 0.08)),
         kd=dict(config='../baselines/kd.py', grid=[
             {kd_weight: 9.0}, {kd_weight: 9.0, **third}, {kd_weight: 30.0, **third}, {kd_weight: 9.0, **third, **fast}]),
         kd_schedule=dict(

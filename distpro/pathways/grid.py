@@ -56,7 +56,6 @@ class PathwayGrid(PathwayWeights):
             transformed and compared in any case; also on a GPU outside of a CUDA graph, where covariances take longer.
             Defaults to True.
         cuda_graph (bool): On a GPU, record the loss of all pathways and its gradients as a CUDA graph. Defaults to True.
-        average (Callable, optional): Averages a tensor over processes in place. Defaults to None: one process.
 
     Attributes:
         pathways (list[Pathway]): The pathways [N], in the order of alpha and the weights.
@@ -80,8 +79,7 @@ class PathwayGrid(PathwayWeights):
                  map_size: int | None = None,
                  compile_transforms: bool = False,
                  from_covariances: bool = True,
-                 cuda_graph: bool = True,
-                 average: Callable[[Tensor], object] | None = None) -> None:
+                 cuda_graph: bool = True) -> None:
         super().__init__(as_weighting(weighting))
         check_transforms(transforms)
         check_labels('logits', logit_losses or {}, 0, 'dict(mse=torch.nn.MSELoss())')
@@ -113,7 +111,7 @@ class PathwayGrid(PathwayWeights):
                 raise ArgumentError("logits: a different layer is called 'logits' too: rename it with name=")
             self.pathways += logit_pathways(self.logit_taps or (), list(logit_losses or ()))
         self._start_weights(len(self.pathways))
-        self._variances = TeacherVariances(self.layer_names['transmitters'], average)
+        self._variances = TeacherVariances(self.layer_names['transmitters'])
         self.record_sensitivities(False)
 
     @property

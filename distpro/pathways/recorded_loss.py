@@ -38,7 +38,9 @@ class RecordedLoss:
     """Computes a grid's weighted loss and its first derivatives at once, by a CUDA graph.
 
     The pathways of a grid are many small operations, and on a GPU most of their time is the launching of kernels. The loss
-    can be differentiated once; where it may be differentiated twice, use the grid itself.
+    can be differentiated once; where it may be differentiated twice, use the grid itself. A recording holds the numbers of
+    the losses and the transforms, such as a temperature or the weight of a loss; while one of them is changed, it is not
+    used.
 
     Args:
         grid (PathwayGrid): The pathways.
@@ -47,6 +49,7 @@ class RecordedLoss:
     def __init__(self, grid: Grid) -> None:
         self.grid = grid
         self._recorder = Recorder('the loss of the pathways')
+        self._numbers: list | None = None  # in the recordings
 
     def __call__(self, received: dict[str, Tensor], transmitted: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
         """The loss, if it can be recorded.
@@ -64,6 +67,11 @@ class RecordedLoss:
         sides = [[tap.name for tap in grid.taps(side)] for side in ('receiver', 'transmitter')]
         features, targets = ([given[name] for name in names] for given, names in zip((received, transmitted), sides))
         if weights.requires_grad or not torch.is_grad_enabled() or not can_record([*features, *targets, weights]):
+            return None
+        numbers = _numbers(grid)
+        if self._numbers is None:
+            self._numbers = numbers
+        if numbers != self._numbers:
             return None
         parameters = [p for p in grid.parameters() if p.requires_grad]
         inputs = [*features, *targets, weights]
@@ -83,6 +91,12 @@ class RecordedLoss:
         if recorded is None:
             return None
         return _Replay.apply(recorded, inputs, *features, *parameters)
+
+
+def _numbers(grid: Grid) -> list:
+    """The numbers that the parts of a grid compute with, and that are no tensors."""
+    return [(name, value) for module in grid.modules() if module is not grid
+            for name, value in vars(module).items() if isinstance(value, (int, float)) and name != 'training']
 
 
 @contextlib.contextmanager

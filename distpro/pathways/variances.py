@@ -1,10 +1,12 @@
 """The variances of the teacher's features, which features are divided by in the unit 'variance'."""
 import math
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
+
+from ..processes import mean_of_processes
 
 
 class TeacherVariances:
@@ -12,14 +14,12 @@ class TeacherVariances:
 
     Args:
         layers (Sequence[str]): Names of the transmitting layers.
-        average (Callable, optional): Averages a tensor over processes in place. None: one process.
 
     Attributes:
         values (Tensor): Variance of each layer; 0 if not measured, infinite if the feature is constant.
     """
 
-    def __init__(self, layers: Sequence[str], average: Callable[[Tensor], object] | None) -> None:
-        self.average = average
+    def __init__(self, layers: Sequence[str]) -> None:
         self.values = torch.zeros(len(layers))
         self._index = {name: index for index, name in enumerate(layers)}
         self._constant: dict[str, bool] = {}  # by measured layer; on the host, where the losses are put together
@@ -33,7 +33,7 @@ class TeacherVariances:
         """
         new = [name for name in dict.fromkeys(names) if name in self._index and name not in self._constant]
         for name in new:
-            self.values[self._index[name]] = variance = variance_of(features[name], self.average)
+            self.values[self._index[name]] = variance = variance_of(features[name])
             self._constant[name] = bool(variance.isinf())
         constant = [name for name in new if self._constant[name]]
         if constant:
@@ -57,7 +57,7 @@ class TeacherVariances:
 
 
 @torch.no_grad()
-def variance_of(feature: Tensor, average: Callable[[Tensor], object] | None) -> Tensor:
+def variance_of(feature: Tensor) -> Tensor:
     """Mean variance of the channels of maps [B, C, H, W], over all processes.
 
     Infinite for a constant map, whose standard deviation is at most 1e-6 or a thousandth of its root mean square: its
@@ -65,9 +65,7 @@ def variance_of(feature: Tensor, average: Callable[[Tensor], object] | None) -> 
     """
     feature = feature.float() if feature.dtype in (torch.float16, torch.bfloat16) else feature
     mean, square = feature.mean((0, 2, 3)), feature.square().mean((0, 2, 3))
-    if average is not None:
-        for statistic in (mean, square):
-            average(statistic)
+    mean, square = mean_of_processes(mean), mean_of_processes(square)
     variance, square = (square - mean.square()).mean(), square.mean()
     variance = torch.where(variance <= (1e-6 * square).clamp(min=1e-12), torch.inf, variance)
     return torch.where(square.isfinite(), variance, torch.nan)

@@ -67,7 +67,8 @@ def is_of_short_rounds(process: DistillationProcess, steps: int) -> bool:
 
 
 def _of_first_layer(process: DistillationProcess) -> list[int]:
-    """Indices of the pathways to the student's first layer; none if it has no other, or the layers are unknown."""
-    receivers = process.layers['receivers'] if process.layers else []
-    parts = [parse_name(name) for name in process.names]
-    return [index for index, part in enumerate(parts) if len(receivers) > 1 and part and part.receiver == receivers[0]]
+    """Indices of the pathways to the student's first layer; none if no other has pathways, or the layers are unknown."""
+    first = process.layers['receivers'][0] if process.layers else None
+    parts = [None if is_logits(name) else parse_name(name) for name in process.names]
+    found = [index for index, part in enumerate(parts) if part and part.receiver == first]
+    return found if len(found) < sum(part is not None for part in parts) else []

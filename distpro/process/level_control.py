@@ -1,8 +1,12 @@
 """Starts a distillation again with lower weights if the student is worse than guessing."""
+import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..processes import mean_of_processes
 
 WORSE = 1.25  # times the loss of guessing
 DIVISOR = 4  # a search of the level takes the same steps
@@ -39,7 +43,7 @@ class LevelControl:
         self._modules = tuple(modules)
         self._from, self._steps = WINDOW, 0
         self._sums: Tensor | None = None  # stay on the device between checks
-        self._initial: list[dict[str, Tensor]] | None = None
+        self._initial: list[dict[str, Any]] | None = None
         self._begun = False
 
     def begin(self, progress: float) -> None:
@@ -51,8 +55,7 @@ class LevelControl:
         if self.is_over(progress):
             self._initial = None
         elif not self._begun:
-            self._initial = [{key: value.detach().clone() for key, value in module.state_dict().items()}
-                             for module in self._modules]
+            self._initial = [copy.deepcopy(module.state_dict()) for module in self._modules]
         self._begun = True
 
     def is_over(self, progress: float) -> bool:
@@ -60,7 +63,7 @@ class LevelControl:
         return progress >= END and self.factor == 1
 
     def observe(self, progress: float, own: Tensor, guess: Tensor | float, optimizers: Sequence[torch.optim.Optimizer] = (),
-                mean: Callable[[Tensor], Tensor] = lambda losses: losses) -> str | None:
+                mean: Callable[[Tensor], Tensor] = mean_of_processes) -> str | None:
         """Note the losses of a step, and start again with a lower factor if that is due.
 
         Args:
@@ -68,7 +71,7 @@ class LevelControl:
             own (Tensor): The student's cross-entropy of this step, a scalar.
             guess (Tensor or float): That of a student that gives all classes the same probability.
             optimizers (Sequence[torch.optim.Optimizer]): Those of the training. Defaults to none.
-            mean (Callable): Mean of a tensor over all processes. Defaults to one process.
+            mean (Callable): Mean of a tensor over all processes. Defaults to those of ``torch.distributed``.
 
         Returns:
             str, optional: A warning if the training starts again, else None.
@@ -77,7 +80,7 @@ class LevelControl:
             return None
         own = own.detach().float()
         losses = torch.stack([own, torch.as_tensor(guess, dtype=own.dtype, device=own.device)])
-        self._sums = losses if self._sums is None else self._sums + losses
+        self._sums = losses if self._sums is None else self._sums.to(losses) + losses
         self._steps += 1
         if self._steps < LEAST or progress < self._from + WINDOW:
             return None
@@ -109,6 +112,7 @@ class LevelControl:
             module.load_state_dict(state)
         for optimizer in optimizers:
             optimizer.state.clear()
+            optimizer.zero_grad()  # with accumulated gradients, those of the steps before would be added to the next
         return (f'{progress:.0%} of the training is done, and {why}: the weights of the process are too high for this '
                 'student. It starts again from its initial weights, and those of the process are multiplied by '
                 f'{self.factor:g} from here on')

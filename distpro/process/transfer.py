@@ -50,7 +50,8 @@ def map_process(process: DistillationProcess, names: Sequence[str],
 
     Args:
         process (DistillationProcess): The process, with at least one knot.
-        names (Sequence[str]): Names of the new pathways [N]. If they are those of the process, it is only reordered.
+        names (Sequence[str]): Names of the new pathways [N]. If these and the layers are those of the process, its pathways
+            are only reordered.
         layers (dict[str, list[str]], optional): All 'transmitters' and 'receivers' of the new pair, connected or not, from
             shallow to deep. Defaults to None: the layers in ``names``, in the order of their first appearance.
             The same holds for a process without layers.
@@ -69,8 +70,11 @@ def map_process(process: DistillationProcess, names: Sequence[str],
     check_that('process', process, isinstance(process, DistillationProcess), 'a DistillationProcess', ProcessError)
     check_that('names', names, not isinstance(names, str) and all(isinstance(name, str) for name in names),
                'the list of the names of the new pathways', ProcessError)
-    if set(names) == set(process.names):
-        return process.reorder(names, 'the new pair')
+    known = process.layers
+    if set(names) == set(process.names) and (layers is None or known is None or known == layers):
+        mapped = process.reorder(names, 'the new pair')
+        mapped.origin = _origin(process, known or layers or {side: [] for side in SIDES})
+        return mapped
     weights = np.zeros((len(process), len(names)))
     listed: dict[str, list[str]] = {side: [] for side in SIDES}  # layers of the process
     for part in parts_by_teacher(process, names, layers):
@@ -79,10 +83,15 @@ def map_process(process: DistillationProcess, names: Sequence[str],
         for side, names_of_layers in source.layers.items():
             own = [of_teacher(part.teacher, layer) if side == 'transmitters' else layer for layer in names_of_layers]
             listed[side] = list(dict.fromkeys([*listed[side], *own]))
-    origin = dict(process.origin, transfer=dict(pathways=process.names, layers=listed,
-                                                layers_are_listed=process.layers is not None))
     weighting = Weighting('absolute', unit=process.weighting.unit)
-    return DistillationProcess(names, weighting, process.progress, weights, origin, layers, process.scheduled)
+    return DistillationProcess(names, weighting, process.progress, weights, _origin(process, listed), layers,
+                               process.scheduled)
+
+
+def _origin(process: DistillationProcess, layers: dict[str, list[str]]) -> dict:
+    """The origin of a mapped process, which so counts as one of other networks, whatever their layers are called."""
+    return dict(process.origin, transfer=dict(pathways=process.names, layers=layers,
+                                              layers_are_listed=process.layers is not None))
 
 
 def _mapped(process: DistillationProcess, source: 'PathwayDepths', names: Sequence[str],

@@ -2,6 +2,9 @@
 import dataclasses
 import math
 import os
+from typing import Any
+
+from ..tracing import tensors_in
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,3 +74,8 @@ class Footprint:
         if self.group > 1:
             text += f', with memory={self.enough:g} twice'
         return text
+
+
+def bytes_of(values: Any) -> int:
+    """int: Bytes of all tensors in nested tuples, lists and dicts."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors_in(values))

@@ -60,6 +60,7 @@ class StepSnapshot:
         self.theta = [_stored(p, on_host) for p in parameters]
         self.groups = [{k: value for k, value in group_of[id(p)].items() if k != 'params'} for p in parameters]
         self.had_buffer = [optimizer.state.get(p, {}).get('momentum_buffer') is not None for p in parameters]
+        self.skipped = [p.grad is None for p in parameters]  # the step leaves them and their states as they are
         self.gradients: list[Tensor | None] = []
         self.states: list[dict] = []
         if not isinstance(optimizer, torch.optim.SGD):  # whose derivative depends on neither
@@ -122,8 +123,14 @@ def transposed(optimizer: torch.optim.Optimizer, before: StepSnapshot, a: Sequen
     if isinstance(optimizer, torch.optim.SGD):
         parts = [_sgd(group, had_buffer, *adjoints)
                  for group, had_buffer, *adjoints in zip(before.groups, before.had_buffer, a, b)]
-        return Transposed(*(list(part) for part in zip(*parts)))
-    return _replayed(optimizer, before, a, b)
+        found = Transposed(*(list(part) for part in zip(*parts)))
+    else:
+        found = _replayed(optimizer, before, a, b)
+    for place, skipped in enumerate(before.skipped):
+        if skipped:
+            found.gradients[place] = torch.zeros_like(a[place])
+            found.parameters[place], found.states[place] = a[place], b[place]
+    return found
 
 
 def _sgd(group: dict, had_buffer: bool, a: Tensor, b: State) -> tuple:

@@ -1,15 +1,17 @@
 """One short training with given weights, which can be differentiated from its end to its start."""
 import copy
 import math
-from collections.abc import Callable, Iterable, Iterator, ValuesView
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from ..checks import FLAG, check_choice
+from ..errors import SearchError
 from ..random_state import without_side_effects
-from .footprint import Footprint
+from ..tracing import tensors_in
+from .footprint import Footprint, bytes_of
 from .trajectory import Step, Trajectory
 
 LEAST_IMAGES = 16  # of a batch in a derivative: batch statistics of fewer say little
@@ -108,6 +110,7 @@ class Round:
         self._starts: list[int] = []  # first iterations of the parts
         self._states: dict[int, dict] = {}  # before some of the parts, by their place among all
         self._settings: list[list[dict]] = []  # of the optimiser, by iteration
+        self._sums: list[list[Tensor]] = []  # of the batches, by iteration
         if self.trajectory is not None:
             self.trajectory.steps.clear()
 
@@ -131,6 +134,7 @@ class Round:
                 self._starts.append(iteration)
             self._settings.append([{key: value for key, value in group.items() if key != 'params'}
                                    for group in self.training.optimizer.param_groups])
+            self._sums.append(_sums_of(batch))
         loss = self._take(iteration, batch, self.store)
         if self.store and self.footprint is None and self._stored.steps:
             self.footprint = self._measured(self._stored.steps[-1])
@@ -147,10 +151,10 @@ class Round:
 
     def _measured(self, step: Step) -> Footprint:
         """What a round stores, by its first step, before which most optimisers have no state yet."""
-        stored, optimizer = _bytes(step), self.training.optimizer
-        if not isinstance(optimizer, torch.optim.SGD):
-            stored += _size(optimizer.state.values()) - _size(step.before.states)
-        return Footprint(self.iterations, stored, _size(self.training.state()), self.memory)
+        before, optimizer = step.before, self.training.optimizer
+        states = before.states if isinstance(optimizer, torch.optim.SGD) else list(optimizer.state.values())
+        stored = bytes_of([before.theta, before.gradients, states, step.batch])
+        return Footprint(self.iterations, stored, bytes_of(self.training.state()), self.memory)
 
     @property
     def _group(self) -> int:
@@ -207,7 +211,12 @@ class Round:
         for iteration in range(first, last):
             for group, settings in zip(self.training.optimizer.param_groups, self._settings[iteration]):
                 group.update(settings)
-            self._take(iteration, next(batches), store)
+            batch = next(batches)
+            if not all(map(torch.equal, _sums_of(batch), self._sums[iteration])):
+                raise SearchError('the derivative of a round takes its steps again, and now its batches are others: let '
+                                  'their order and their augmentation depend on the global random state alone, or store '
+                                  'all steps with a higher memory')
+            self._take(iteration, batch, store)
             if not store and iteration + 1 in further:
                 self._states[further[iteration + 1]] = copied(self.training.state())
 
@@ -270,24 +279,6 @@ def copied(state: Any) -> Any:
     return copy.deepcopy(state)
 
 
-def _bytes(step: Step) -> int:
-    """Memory of a stored step."""
-    before = step.before
-    return _size([before.theta, before.gradients, before.states, step.batch])
-
-
-def _size(values: Any) -> int:
-    """Bytes of all tensors in tuples, lists and dicts."""
-    return sum(tensor.numel() * tensor.element_size() for tensor in _tensors(values))
-
-
-def _tensors(batch: Any) -> Iterator[Tensor]:
-    """All tensors in a batch of tuples, lists and dicts."""
-    if isinstance(batch, Tensor):
-        yield batch
-    elif isinstance(batch, dict):
-        for value in batch.values():
-            yield from _tensors(value)
-    elif isinstance(batch, (list, tuple, ValuesView)):
-        for value in batch:
-            yield from _tensors(value)
+def _sums_of(batch: Any) -> list[Tensor]:
+    """The sum of each tensor of a batch, by which another batch is known."""
+    return [tensor.sum() for tensor in tensors_in(batch)]

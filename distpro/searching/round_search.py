@@ -63,6 +63,11 @@ class RoundSearch:
         return (len(self.searcher.history) + (not self.finished)) * self.repeats
 
     @property
+    def number(self) -> int:
+        """int: The number of the next round, or of the present one before its end, from 1; repeats count."""
+        return len(self.searcher.history) * self.repeats + len(self._losses) + 1
+
+    @property
     def stores(self) -> bool:
         """bool: Whether the present round may be differentiated at its end."""
         return self.searcher.differentiates and self.trial.kind == 'step' and self.searcher.steps_left > 1
@@ -164,11 +169,10 @@ class RoundSearch:
 
     def summary(self) -> str:
         """The references' held-out losses, in words."""
-        others = ', '.join(f'{name} {trial.loss:.4f}' for name in self.searcher.references
-                           for trial in self.searcher.of_kind(name))
+        others = [f'{name} {trial.loss:.4f}' for name in self.searcher.references for trial in self.searcher.of_kind(name)]
         if math.isfinite(self.searcher.guessing):
-            others += f', guessing {self.searcher.guessing:.4f}'
-        return others
+            others.append(f'guessing {self.searcher.guessing:.4f}')
+        return ', '.join(others)
 
     def result(self) -> str:
         """What was found, in words; nothing before a trial has a finite held-out loss."""

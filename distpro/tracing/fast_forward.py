@@ -181,8 +181,9 @@ def relative_error(found: Any, exact: Any) -> float:
     """Norm of the difference of two features as a share of the norm; the largest one of nested features."""
     errors = []
     for one, other in zip(tensors_in(found), tensors_in(exact)):
-        other = other.double()
-        errors.append(((one.double() - other).norm() / other.norm().clamp_min(1e-30)).item())
+        wide = torch.float32 if other.device.type == 'mps' else torch.float64  # which MPS has not
+        one, other = one.to(wide), other.to(wide)
+        errors.append(((one - other).norm() / other.norm().clamp_min(1e-30)).item())
     return max(errors, default=0.0)
 
 
@@ -203,10 +204,10 @@ def _norms_to_fold(traced: Trace) -> dict[nn.Module, nn.Module]:
 
 def _fold(layer: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
     """Weight and bias of the convolution that is a convolution with a batch norm in eval mode after it."""
-    double = [None if tensor is None else tensor.double() for tensor in (
+    double = [None if tensor is None else tensor.cpu().double() for tensor in (
         layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)]
     weight, bias = fuse_conv_bn_weights(*double[:4], norm.eps, *double[4:])
-    return weight.to(layer.weight.dtype), bias.to(layer.weight.dtype)
+    return weight.to(layer.weight), bias.to(layer.weight)
 
 
 def _is_read(module: nn.Module) -> bool:

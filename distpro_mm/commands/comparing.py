@@ -63,7 +63,7 @@ def _names(benchmark: Benchmark) -> list[str]:
 
 def _write_report(benchmark: Benchmark, done: dict) -> None:
     """Write the report of a benchmark that has been run."""
-    with open(os.path.join(benchmark.folder, f'{benchmark.name}.py')) as file:
+    with open(benchmark.path) as file:
         config = file.read()
     write_comparison(benchmark.work_dir, done['results'], done['choices'], name=benchmark.name, methods=_names(benchmark),
                      reference=benchmark.reference, failed=done['failed'], command=command(), versions=versions(),

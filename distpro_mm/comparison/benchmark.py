@@ -103,7 +103,7 @@ class Benchmark:
             raise ConfigError(f"'{path}' is not a benchmark: it needs benchmark=dict(...) with {sorted(REQUIRED)} and may "
                               f'have {sorted(OPTIONAL)}, got {sorted(settings or [])}')
         self.name = os.path.splitext(os.path.basename(path))[0]
-        self.folder = os.path.dirname(path)
+        self.path, self.folder = path, os.path.dirname(path)
         self.work_dir = work_dir or os.path.join('work_dirs', f'benchmark_{self.name}')
         self.pair: str | None = settings.get('pair')
         self.teacher = self._existing(settings.teacher)

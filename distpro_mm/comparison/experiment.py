@@ -123,7 +123,7 @@ def _extended(benchmark: Benchmark, maker: JobMaker, scheduler: Scheduler, runs:
     compute = (np.nanmedian(scheduler.values(own, 'compute'))
                + np.nanmedian(scheduler.values(stages, 'compute') or [0]))
     share = round(float(compute / np.nanmedian(scheduler.values(full[best], 'compute'))), 2)
-    if share <= 1:
+    if not share > 1:  # nor if it is not known, after a stage that was interrupted
         return []
     method = benchmark.methods[best]
     tuned = method.ablation_of or best

@@ -218,7 +218,7 @@ def lock_work_dir(work_dir: str, cores: int) -> Iterator[list[dict]]:
         with contextlib.suppress(OSError):
             path = os.path.join(folder, f'{os.getpid()}_{time.time_ns()}.lock')
             entry, _ = _lock(path, note)
-            stack.callback(os.unlink, path)
+            stack.callback(pathlib.Path(path).unlink, missing_ok=True)  # what cleans the folder may have been here
             stack.enter_context(entry)
         yield others
 

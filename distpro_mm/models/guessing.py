@@ -80,6 +80,12 @@ def single_label_loss(classifier: nn.Module) -> nn.Module | None:
     return loss if softmax and loss.reduction == 'mean' and not isinstance(head, ArcFaceClsHead) else None
 
 
+def trained_loss(model: nn.Module) -> nn.Module | None:
+    """The single-label loss that a classifier, or the student of a distillation, is trained with; None if there is none."""
+    trained = getattr(model, 'calculate_student_loss', True) and getattr(model, 'student_trainable', True)
+    return single_label_loss(getattr(model, 'architecture', model)) if trained else None
+
+
 def guessing_loss(classifier: nn.Module) -> float:
     """Loss of the same probability for all classes, by the classifier's loss module; infinity where it is not defined."""
     classes = getattr(getattr(classifier, 'head', None), 'num_classes', None)

@@ -180,6 +180,14 @@ def _wait_until(condition, seconds, process=None):
         time.sleep(0.1)
 
 
+def test_a_comparison_ends_well_though_its_note_for_others_is_gone(tmp_path, monkeypatch):
+    """What cleans the folder of temporary files may remove it during a long comparison."""
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path))
+    with lock_work_dir(str(tmp_path / 'work'), 1):
+        note, = tmp_path.glob('distpro_mm_comparisons/*.lock')
+        note.unlink()
+
+
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_comparison_that_ends_leaves_nothing_running_and_is_alone_until_then(folder):

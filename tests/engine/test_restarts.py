@@ -69,6 +69,23 @@ def test_a_student_that_does_not_learn_starts_again(make_config, too_high):
     assert runner.iter == 5 * EPOCHS
 
 
+def test_a_new_start_in_the_middle_of_accumulated_gradients_forgets_them(make_config, tmp_path):
+    cfg = config(make_config, process_file(tmp_path, [0, 1], [10 * WEIGHT] * 2))
+    cfg.optim_wrapper.accumulative_counts = 2
+    runner, _, students, said = distilled(cfg)
+    assert said and runner.iter == 5 * EPOCHS
+    assert all(value.isfinite().all() for value in runner.model.student.state_dict().values())
+
+
+@pytest.mark.parametrize('judged', [True, False])
+def test_a_student_that_no_labels_train_is_not_judged_by_them(make_config, tmp_path, judged):
+    """With so low a weight it learns nothing, and with labels it would, were its learning rate not that low."""
+    cfg = config(make_config, process_file(tmp_path, [0, 1], [1e-6, 1e-6]))
+    cfg.model.calculate_student_loss = judged
+    cfg.optim_wrapper.optimizer.lr = 1e-9
+    assert bool(distilled(cfg)[3]) == judged
+
+
 def test_a_training_that_fails_in_its_middle_starts_again(make_config, tmp_path):
     runner, totals, students, said = distilled(config(make_config, rises_at(0.35, tmp_path)))
     change = np.flatnonzero(np.diff(totals) < 0)[0] + 1

@@ -220,3 +220,26 @@ def test_autocast_is_not_recorded(graphs):
     with torch.autocast('cpu', torch.bfloat16):
         kd(torch.randn(6, 3, 16, 16))
     assert not graphs
+
+
+@pytest.mark.parametrize('change', ['distance', 'temperature'])
+def test_a_recording_is_used_while_the_numbers_of_the_losses_are_those_that_it_has(graphs, monkeypatch, change):
+    """As LossScheduleHook changes the weight of a loss. The stand-in computes with the present numbers, a graph does not."""
+    replay, replays = StandIn.__call__, []
+    monkeypatch.setattr(StandIn, '__call__', lambda graph, inputs: (replays.append(graph), replay(graph, inputs))[1])
+
+    def trained_with(record):
+        torch.manual_seed(0)
+        student, teacher = network(), network(8)
+        images, losses = torch.randn(6, 3, 16, 16), []
+        kd = distpro.Distillation(student, teacher, images[:2], process=MANUAL, fast_teacher=False, cuda_graph=record)
+        part = next(iter((kd.grid.distances if change == 'distance' else kd.grid.logit_losses).values()))
+        name = 'loss_weight' if change == 'distance' else 'tau'
+        for factor in (1.0, 1.0, 0.5, 2.0, 1.0):
+            setattr(part, name, factor * 4)
+            losses.append(kd(images, progress=0.5).loss.item())
+        return losses
+
+    with_graphs = trained_with(True)
+    assert len(graphs) == 1 and len(replays) == 3, 'of five steps, two have other numbers'
+    assert with_graphs == pytest.approx(trained_with(False), rel=1e-5)

@@ -1,7 +1,9 @@
 """distpro.Distillation with a process of other networks whose weights are too high, in a plain training loop."""
 import copy
+import math
 import warnings
 
+import processes
 import pytest
 import torch
 import torch.nn.functional as functional
@@ -69,3 +71,42 @@ def test_features_end_if_the_number_of_steps_is_known():
     assert set(unknown(images, progress=0.4).pathways) - set(known(images, progress=0.4).pathways) == {first.name}
     assert list(known(images, progress=0.7).pathways) == names
     assert len(unknown(images, progress=0.7).pathways) > len(names)
+
+
+def test_a_library_process_is_controlled_though_the_layers_have_the_same_names():
+    torch.manual_seed(0)
+    student, teacher, example = network(), network(8), torch.randn(2, 3, 16, 16)
+    names = distpro.Distillation(student, teacher, example).grid.names
+    process = distpro.DistillationProcess(names, distpro.Weighting('absolute'), [0, 1], [[1.0] * len(names)] * 2)
+    kd = [distpro.Distillation(student, teacher, example, process=process, transfer=transfer) for transfer in (True, False)]
+    assert kd[0].level is not None and kd[1].level is None
+    assert kd[0].process.weights.tolist() == kd[1].process.weights.tolist()
+
+
+def _train_in_process(rank, folder):
+    """The student's cross-entropy is worse than guessing in one of two processes, and in the mean."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group('gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2)
+    torch.manual_seed(0)
+    student, teacher, example = network(), network(8), torch.randn(2, 3, 16, 16)
+    kd = distpro.Distillation(student, teacher, example, process='general')
+    model = torch.nn.parallel.DistributedDataParallel(kd.with_student(), find_unused_parameters=True)
+    optimizer = torch.optim.SGD(model.parameters(), 0.01)
+    images = torch.randn(6, 3, 16, 16) * (1 + rank)
+    for step in range(STEPS // 2):
+        out = model(images, progress=0.3 + step / (2 * STEPS))
+        optimizer.zero_grad()
+        out.loss.backward()
+        optimizer.step()
+        kd.control_level(torch.tensor((0.9, 1.2)[rank] * math.log(5)), optimizer)  # of guessing
+    torch.save([kd.level.factor, kd.grid.variances, [p.detach() for p in student.parameters()]], f'{folder}/{rank}.pth')
+    torch.distributed.barrier()  # gloo may hang if a process leaves while the other one still communicates
+    torch.distributed.destroy_process_group()
+
+
+def test_processes_measure_and_start_again_together(tmp_path):
+    torch.multiprocessing.start_processes(_train_in_process, (str(tmp_path), ), nprocs=2, start_method=processes.method())
+    one, other = (torch.load(tmp_path / f'{rank}.pth') for rank in range(2))
+    assert one[0] == other[0] == 0.25
+    assert torch.equal(one[1], other[1]) and (one[1] > 0).any()
+    assert all(map(torch.equal, one[2], other[2]))

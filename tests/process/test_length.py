@@ -88,3 +88,10 @@ def test_what_is_no_number_of_steps_is_refused(process, steps):
 def test_a_process_is_of_short_rounds_if_a_search_found_it_in_fewer_steps(process, origin, short):
     process.origin = origin
     assert is_of_short_rounds(process, 1000) is short
+
+
+def test_the_first_layer_keeps_its_weight_if_no_other_has_a_pathway():
+    names = ['a>b:pointwise', 'c>b:pointwise', 'logits>logits:kl', 'logits>logits:dkd']
+    layers = dict(transmitters=['a', 'c'], receivers=['b', 'c'])
+    process = DistillationProcess(names, Weighting('exponential'), np.linspace(0, 1, 4), log_weights(WEIGHTS), layers=layers)
+    assert (fit_length(process, 1000).weights_at([0.4])[:, :2] > 0).all()

@@ -133,3 +133,33 @@ def test_a_resumed_training_continues_with_the_same_starts(stop):
     resumed = LevelControl([model])
     resumed.load_state_dict(torch.load(file))
     assert first + training(lambda progress: 5.0, control=resumed, start=stop, model=model) == THREE
+
+
+def test_a_new_start_has_no_gradients_of_the_steps_before():
+    """With accumulated gradients, the NaN of the step that diverged would otherwise reach the new weights."""
+    model = nn.Linear(1, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 1.0)
+    control = LevelControl([model])
+    control.begin(0)
+    (model(torch.ones(1, 1)).sum() * math.nan).backward()
+    assert control.restart(0.1, 'it diverged', [optimizer])
+    model(torch.ones(1, 1)).sum().backward()
+    optimizer.step()
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
+def test_a_module_may_have_a_state_that_is_no_tensor():
+    class Counting(nn.Linear):
+        count = 0
+
+        def get_extra_state(self):
+            return dict(count=[self.count])
+
+        def set_extra_state(self, state):
+            self.count, = state['count']
+
+    model = Counting(1, 1)
+    control = LevelControl([model])
+    control.begin(0)
+    model.count = 7
+    assert control.restart(0.1, 'it diverged') and model.count == 0

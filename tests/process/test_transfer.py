@@ -13,9 +13,30 @@ def test_the_same_pathways_have_the_same_weights_exactly():
     names, layers = pair(3, 4, NOT_SHALLOWER, ('wide', 'narrow'))
     process = drawn([*names, 'logits>logits:kl'], layers)
     order = np.random.RandomState(1).permutation(len(process.names))
-    mapped = map_process(process, [process.names[i] for i in order], dict(layers, receivers=layers['receivers'][::-1]))
+    mapped = map_process(process, [process.names[i] for i in order], layers)
     assert mapped.weights.tobytes() == process.weights[:, order].tobytes()
-    assert mapped.weighting.to_dict() == process.weighting.to_dict() and mapped.origin == process.origin
+    assert mapped.weighting.to_dict() == process.weighting.to_dict() and process.origin.items() <= mapped.origin.items()
+
+
+@pytest.mark.parametrize('listed', [True, False])
+def test_a_mapped_process_is_of_other_networks_whatever_their_layers_are_called(listed):
+    names, layers = pair(3, 4, NOT_SHALLOWER)
+    process = drawn(names, layers if listed else None)
+    found = [map_process(process, asked, layers).origin['transfer'] for asked in (names, names[:-1])]
+    assert found[0]['pathways'] == found[1]['pathways'] == process.names
+    assert found[0]['layers_are_listed'] == found[1]['layers_are_listed'] == listed
+
+
+def test_the_same_pathways_of_networks_with_more_layers_are_mapped_by_depth():
+    """The second of three layers is in the middle; the second of five is at a quarter."""
+    names = [f'{layer}>{layer}:pointwise' for layer in 'abc']
+    weights = np.array([[1.0, 5.0, 9.0], [2.0, 4.0, 12.0]])
+    process = make(names, weights, dict(transmitters=[*'abc'], receivers=[*'abc']))
+    five = [*'abxyc']
+    mapped = map_process(process, names, dict(transmitters=five, receivers=five))
+    depths = np.array([[np.interp(depth, [0, 0.5, 1], row) for depth in (0, 0.25, 1)] for row in weights])
+    expected = depths * (weights.sum(1) / depths.sum(1))[:, None]
+    assert np.allclose(mapped.weights, expected)
 
 
 @pytest.mark.parametrize('teachers, students, keep', [(4, 4, NOT_SHALLOWER), (3, 5, ALL), (7, 3, SAME), (1, 3, ALL)])

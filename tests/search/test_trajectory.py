@@ -214,3 +214,31 @@ def test_a_step_that_is_skipped_is_not_stored():
 def test_an_optimiser_that_cannot_be_differentiated_is_refused():
     with pytest.raises(ArgumentError, match="LBFGS.*use torch's SGD"):
         Problem(lambda p: torch.optim.LBFGS(p)).measured()
+
+
+@pytest.mark.parametrize('name', [*SGD, *ADAPTIVE])
+def test_a_parameter_without_a_gradient_is_left_out_of_a_step(name):
+    """A transform in steps in which its pathway has no weight: torch leaves it and its momentum as they are."""
+    def problem(change=0.0):
+        made = Problem(ADAPTIVE.get(name) or sgd(**SGD[name]))
+        made.weights[1:3, 0] = 0
+        made.weights[0, 0] += change
+        plain = made.training_loss
+
+        def without_transform(parameters, weights, batch):
+            if float(weights[0]):
+                return plain(parameters, weights, batch)
+            torch.manual_seed(batch[4])
+            logits = made.call(parameters, batch[0])[1]
+            return F.cross_entropy(logits, batch[1]) + weights[1] * F.mse_loss(logits, batch[3])
+
+        made.training_loss = without_transform
+        return made
+
+    measured = problem().measured()
+    ends = []
+    for change in (1e-5, -1e-5):
+        other = problem(change)
+        other.measured()
+        ends.append(other.loss)
+    assert measured[0, 0].item() == pytest.approx((ends[0] - ends[1]) / 2e-5, rel=1e-4, abs=1e-9)

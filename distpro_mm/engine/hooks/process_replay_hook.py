@@ -4,7 +4,6 @@ import os.path as osp
 
 import numpy as np
 import torch
-from mmengine.dist import all_reduce
 from mmengine.hooks import EMAHook, Hook
 from mmrazor.registry import HOOKS
 
@@ -24,7 +23,7 @@ from distpro.process import (
 )
 
 from ...errors import ConfigError
-from ...models.guessing import GuessingBaseline, single_label_loss
+from ...models.guessing import GuessingBaseline, trained_loss
 from ..processes import in_any_process
 from ..search import Search
 from ..unwrap import grid_of, unwrap, wrappers_of
@@ -140,7 +139,7 @@ class ProcessReplayHook(Hook):
         runner.logger.info(f'Replaying {self.ablation} of {len(process)} steps over {runner.max_iters} iterations; '
                            f'{skipped:.0%} of the pathways are skipped (skip_below={self.skip_below})')
         model = unwrap(runner.model)
-        loss = single_label_loss(model.student)
+        loss = trained_loss(model)
         started = self._resumed_level is not None or runner.iter == 0
         if self.control_level and self.mapped and loss is not None and started:
             self._level = LevelControl([model.student, *grid.trained])
@@ -173,7 +172,7 @@ class ProcessReplayHook(Hook):
         if in_any_process(torch.tensor(not all(torch.as_tensor(loss).isfinite().all() for loss in losses))):
             warning = self._level.restart(progress, 'the training loss is not finite', optimizers)
         else:
-            warning = self._level.observe(progress, *self._guessing.latest(), optimizers, _mean_of_processes)
+            warning = self._level.observe(progress, *self._guessing.latest(), optimizers)
         if warning:
             self.restarted = runner.iter
             runner.logger.warning(warning)
@@ -236,8 +235,3 @@ class ProcessReplayHook(Hook):
                 f'{side} {", ".join(before["layers"][side])} to {", ".join(now[side])}' for side in now)
                 + unused)
         return process
-
-
-def _mean_of_processes(losses: torch.Tensor) -> torch.Tensor:
-    all_reduce(losses, op='mean')
-    return losses

@@ -10,7 +10,7 @@ from distpro.checks import FLAG, check_choice, check_whole
 
 from ...errors import ConfigError, NotLearnedError, TrainingError
 from ...models import DistProDistiller
-from ...models.guessing import GuessingBaseline, single_label_loss
+from ...models.guessing import GuessingBaseline, trained_loss
 from ..processes import in_any_process
 from ..search import Search
 from ..unwrap import unwrap
@@ -72,10 +72,9 @@ class TrainingWatchHook(Hook):
         window = min(max(runner.max_iters // 20, WINDOW[0]), WINDOW[1])
         self._losses: collections.deque = collections.deque(maxlen=window)  # of the student, and of distillation
         model = unwrap(runner.model)
-        trained = getattr(model, 'calculate_student_loss', True) and getattr(model, 'student_trainable', True)
-        loss = single_label_loss(getattr(model, 'architecture', model))
+        loss = trained_loss(model)
         self._guessing: GuessingBaseline | None = None
-        if trained and loss is not None and not runner.cfg.get('compile'):  # compiled steps skip the hooks of modules
+        if loss is not None and not runner.cfg.get('compile'):  # compiled steps skip the hooks of modules
             self._guessing = GuessingBaseline(loss, window)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:

@@ -3,7 +3,6 @@ import logging
 import re
 from collections.abc import Sequence
 
-from mmengine.dist import all_reduce
 from mmengine.logging import print_log
 from mmrazor.registry import MODELS
 from torch import Tensor
@@ -107,8 +106,7 @@ class DistProDistiller(TapDistiller):
                         for label, cfg in transform_cfgs.items()},
             connections=connections, distance=distances,
             logit_losses=self.logit_losses, weighting=weighting, compare_at=compare_at, map_size=map_size,
-            compile_transforms=compile_transforms, from_covariances=from_covariances, cuda_graph=cuda_graph,
-            average=functools.partial(all_reduce, op='mean'))
+            compile_transforms=compile_transforms, from_covariances=from_covariances, cuda_graph=cuda_graph)
 
     def prepare(self, teacher: Trace | dict[str, Trace], student: Trace) -> None:
         """Find the layers, and the logits if there are logit pathways."""
