@@ -28,7 +28,7 @@ SMALL = {  # of a benchmark on the digits: by file, what is replaced
     '_base_/datasets/digits.py': [('images_per_class=30', 'images_per_class=10'), ('batch_size=50', 'batch_size=20')],
     '_base_/schedules/digits_20e.py': [('T_max=20', 'T_max=2'), ('max_epochs=20', 'max_epochs=2')],
     'teachers/resnet20_digits.py': [('60', '2')],
-    'distpro/search.py': [('min_iterations=200', 'min_iterations=4'), ('rounds=3', 'rounds=2')],
+    'distpro/search.py': [('min_iterations=200', 'min_iterations=4')],
     'benchmarks/digits.py': [('seeds=[0, 1, 2, 3, 4]', 'seeds=[0]')],
 }
 

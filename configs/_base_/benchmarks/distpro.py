@@ -22,7 +22,7 @@ scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
 # The searches of benchmarks begin from constant weights of all pathways, and not from 'general', which is an average of
 # processes of some of these pairs; and their processes are replayed as they are.
 all_pathways = {'model.distiller.connections': 'student_not_shallower'}
-from_constants = {**all_pathways, 'train_cfg.initial': None}
+from_constants = {**all_pathways, 'train_cfg.initial': None, 'train_cfg.rounds': 3}
 as_it_is = {**all_pathways, 'custom_hooks.0.fit_length': False}
 searches = dict(
     search=dict(config='../distpro/search.py', options=from_constants, seeds=[0]),
