@@ -1,6 +1,8 @@
 """A comparison from start to end: which trainings are done when, and which settings are chosen."""
 import dataclasses
+import math
 import os
+import statistics
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -120,9 +122,8 @@ def _extended(benchmark: Benchmark, maker: JobMaker, scheduler: Scheduler, runs:
         return []
     best = max(rivals, key=lambda name: np.mean(scheduler.values(full[name])))
     stages = {job.needs[-1].key: job.needs[-1] for job in own if len(job.needs) > 1}.values()
-    compute = (np.nanmedian(scheduler.values(own, 'compute'))
-               + np.nanmedian(scheduler.values(stages, 'compute') or [0]))
-    share = round(float(compute / np.nanmedian(scheduler.values(full[best], 'compute'))), 2)
+    compute = _median(scheduler.values(own, 'compute')) + (_median(scheduler.values(stages, 'compute')) if stages else 0)
+    share = round(compute / _median(scheduler.values(full[best], 'compute')), 2)
     if not share > 1:  # nor if it is not known, after a stage that was interrupted
         return []
     method = benchmark.methods[best]
@@ -132,3 +133,9 @@ def _extended(benchmark: Benchmark, maker: JobMaker, scheduler: Scheduler, runs:
     extended = [maker.run(method, seed, share, chosen.get(tuned)) for seed in benchmark.seeds]
     scheduler.plan(extended)
     return extended
+
+
+def _median(compute: Sequence[float]) -> float:
+    """The median of those that are known; NaN if none is."""
+    known = [value for value in compute if math.isfinite(value)]
+    return statistics.median(known) if known else math.nan

@@ -174,13 +174,13 @@ def test_the_best_rival_gets_the_compute_of_search_and_distillation(done):
 
 def test_a_rival_is_not_trained_for_longer_where_the_compute_of_a_stage_is_unknown(done):
     """As after a search that was interrupted and resumed."""
-    path = done.write(('seeds=[0, 1]', "seeds=[0], extended_to=dict(compute_of='distpro', best_of=['student', 'kd'])"))
     done.run(done.write(('seeds=[0, 1]', 'seeds=[0]')))
     file, = done.path.glob('work/search/seed_*/result.json')
     result = json.loads(file.read_text())
     assert result['compute'] > 0
     file.write_text(json.dumps({**result, 'compute': math.nan}))
-    ran = done.run(path)
+    extended_to = "extended_to=dict(compute_of='distpro', best_of=['student', 'kd'])"
+    ran = done.run(done.write(('seeds=[0, 1]', f'seeds=[0], {extended_to}')))
     assert ran.failed == 0 and not any('_longer' in r['name'] for r in ran.results)
 
 
