@@ -1,4 +1,4 @@
-"""What a search repeats: rounds that are too short, with other batches, and the steps of a derivative, with the same ones."""
+"""What a search repeats: rounds that are too short, with other batches, and steps of a derivative, with the same ones."""
 import copy
 import random
 
