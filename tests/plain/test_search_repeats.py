@@ -86,7 +86,7 @@ def test_batches_that_cannot_be_repeated_are_refused():
     loader = DataLoader(Watched(drawn.rand), 32, shuffle=True)
     with pytest.raises(distpro.SearchError, match='takes its steps again, and now its batches are others: let their order'):
         search(loader, memory=1e-9, **REFINED)
-    search(loader, **REFINED)  # stored whole, they are not needed again
+    search(loader, **REFINED)  # all stored: none is taken again
 
 
 def test_the_generators_of_a_loader_and_all_random_states_are_left_as_they_were():
