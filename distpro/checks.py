@@ -2,6 +2,7 @@
 import difflib
 import functools
 import inspect
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
@@ -69,7 +70,8 @@ def check_whole(name: str, value: Any, least: int = 1, most: int | None = None, 
     Raises:
         ArgumentError: If it is no such number; of the class ``error``.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least or most is not None and value > most:
+    is_whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not is_whole or value < least or most is not None and value > most:
         raise error(f'{name}={value!r} must be a whole number from {least}' + (f' to {most}' if most is not None else ''))
 
 

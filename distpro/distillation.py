@@ -55,7 +55,7 @@ class Distillation(nn.Module):
             see :meth:`with_student`.
         teacher (nn.Module, str or dict): The teacher, likewise; or a dict of several by names of your own, such as
             ``dict(large=resnet50, small=resnet18)``. Each has pathways of its own, whose names begin with ``large:``. One
-            that has other classes than the student is compared by its features alone.
+            of several with other classes than the student is compared by its features alone.
         example (Tensor, tuple or dict): Two or more images [B, C, H, W], or all arguments of a forward, to find layers with.
         transmitters (str, Sequence or dict): The teacher's layers: 'auto' (stem and stages), or a list of names as in
             ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`); of several teachers also a dict of

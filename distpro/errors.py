@@ -1,6 +1,7 @@
 """Errors that name the argument to change, and helpers for their messages."""
 import contextlib
 import math
+import numbers
 from collections.abc import Iterator
 from typing import Any, TypeGuard
 
@@ -40,7 +41,7 @@ def argument_prefix(prefix: str, kind: type = ArgumentError) -> Iterator[None]:
 
 def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value is a finite number; True and False are none."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def first_line(error: BaseException) -> str:

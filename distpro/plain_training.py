@@ -60,7 +60,9 @@ class PlainTraining(nn.Module):
         """Set the number of iterations of a round."""
         self.iterations = iterations
         self.scheduler = self.make_scheduler(self.optimizer, iterations)
-        check_that('scheduler', self.scheduler, hasattr(self.scheduler, 'step'), 'one of torch')
+        by_metric = isinstance(self.scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+        check_that('scheduler', self.scheduler, hasattr(self.scheduler, 'step') and not by_metric,
+                   'one of torch that steps after each iteration, without a metric')
 
     def begin(self, round: int) -> None:
         """Prepare a round, counted from 1, each with its random numbers."""

@@ -50,6 +50,9 @@ def build_pair(student: Network, teacher: Network) -> tuple[nn.Module, nn.Module
     """
     with argument_prefix('student: '):
         built = build_network(student)
+    if isinstance(built, torch.jit.ScriptModule):
+        raise ArgumentError('student: the layers of a TorchScript network cannot be read: pass the network that it was made '
+                            'from')
     with argument_prefix('' if isinstance(teacher, dict) else 'teacher: '):
         teachers = build_teachers(teacher)
     if any(inner(built) is inner(one) for one in (teachers.values() if isinstance(teachers, dict) else [teachers])):
@@ -122,6 +125,8 @@ class Teachers:
         features: dict[str, Tensor] = {}
         for name, network in self.networks.items():
             own = taps_of(name, taps)
+            if network.training:  # by train() of a module that has it too
+                network.eval()
             if own:
                 def read(*given: Any, network: nn.Module = network, own: list[FeatureTap] = own) -> dict[str, Tensor]:
                     return read_features(network, own, given, kwargs, self.get_logits, 'teacher')[1]
@@ -186,6 +191,10 @@ def read_features(network: nn.Module, taps: Sequence[FeatureTap], args: tuple, k
         raise ArgumentError(f"{which}: layer '{missing[0]}' was not read in this forward: a compiled network skips the "
                             'hooks that read features, so pass the network uncompiled (compile_transforms=True compiles '
                             'the transforms); otherwise name a layer that every forward calls')
+    if torch.is_grad_enabled() and reader.without_gradients:
+        raise ArgumentError(f"{which}: layer '{reader.without_gradients[0].layer}' runs without gradients in training, so "
+                            'its pathways would teach nothing: set use_reentrant=False in activation checkpointing, or name '
+                            'layers outside of it')
     found = dict(reader.features)
     if output is not None:
         for tap in taps:

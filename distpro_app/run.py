@@ -159,7 +159,10 @@ def open_run(settings: FolderSettings, resume: bool) -> None:
             if before != now and field.name not in WITHOUT_EFFECT:
                 raise ArgumentError(f"{field.name}={now!r}: the run in '{settings.out}' has {before!r}, and a run continues "
                                     'with the settings that it started with; pass another --out')
-    os.makedirs(settings.out, exist_ok=True)
+    try:
+        os.makedirs(settings.out, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"out='{settings.out}' cannot be made a folder ({error.strerror}): pass another --out") from None
     settings.save(path)
 
 

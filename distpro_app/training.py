@@ -121,7 +121,7 @@ class Training:
                 return 0.
             raise ArgumentError(f'lr={max(self.rates):g}: the training loss is {value} in step {step + 1} of {steps}; pass '
                                 'a lower --lr, or a process of lower weights')
-        self._own += float(self.cross_entropy[0]) if self.cross_entropy is not None else 0.
+        self._own += float(self.cross_entropy[0].detach()) if self.cross_entropy is not None else 0.
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()

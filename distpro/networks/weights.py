@@ -43,12 +43,13 @@ def load_weights(network: nn.Module, path: str, key: str = 'checkpoint', new_cla
     load_state(network, state, named, new_classifier, report)
 
 
-def read_state(path: str, named: str) -> tuple[State, str]:
+def read_state(path: str | os.PathLike, named: str) -> tuple[State, str]:
     """The weights in a file by name, and the key that they are under; empty for the top level.
 
     Raises:
         ArgumentError: If the file cannot be read, or has no weights.
     """
+    path = os.fspath(path)
     if not os.path.isfile(path):
         raise ArgumentError(f'{named}: there is no such file{nearest_path(path)}')
     try:
@@ -79,6 +80,7 @@ def load_state(network: nn.Module, state: State, named: str, new_classifier: boo
     reshaped = [name for name, value in own.items() if name in state and state[name].shape != value.shape]
     if new_classifier:
         left_out = [name for name in reshaped if state[name].shape[1:] == own[name].shape[1:]]
+        left_out = left_out if len(left_out) == len(reshaped) else []  # of another network
         reshaped = [name for name in reshaped if name not in left_out]
         state = {name: value for name, value in state.items() if name not in left_out}
         if left_out:

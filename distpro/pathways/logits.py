@@ -31,7 +31,7 @@ def comparable(taps: Sequence[FeatureTap]) -> tuple[FeatureTap, ...]:
     if not left:
         counts = ', '.join(f"the teacher{f' {name!r}' * bool(name)} has {count} classes" for name, count in others.items())
         raise ArgumentError(f'logits: {counts} and the student {receiver.shape[0]}, so their logits cannot be compared; '
-                            'remove logits')
+                            'pass logits={} (in a config, leave out model.distiller.logits) to compare their features alone')
     for name, count in others.items():
         warnings.warn(f"logits: the teacher '{name}' has {count} classes and the student {receiver.shape[0]}, so only its "
                       'features are compared', stacklevel=3)

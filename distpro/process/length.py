@@ -45,8 +45,9 @@ def fit_length(process: DistillationProcess, steps: int) -> DistillationProcess:
     weights = np.where(after, weights.max(0), weights)
     weights[:, ~logits] *= np.clip((faded - knots) / (faded - end), 0, 1)[:, None]
     weights[:, _of_first_layer(process)] = 0
+    origin = {**process.origin, 'fit_length': dict(steps=int(steps))}
     return DistillationProcess(process.names, Weighting('exponential', unit=process.weighting.unit), knots,
-                               log_weights(weights), {**process.origin, 'fit_length': dict(steps=steps)}, process.layers,
+                               log_weights(weights), origin, process.layers,
                                dict(zip(process.scheduled, process.scheduled_at(knots).T.tolist())))
 
 

@@ -14,7 +14,7 @@ from .transfer import map_process
 SHIPPED = pathlib.Path(__file__).parent / 'shipped'
 OWN = 'DISTPRO_PROCESSES'  # environment variable: folders of a user's own processes, separated by os.pathsep
 
-ProcessLike = str | dict | DistillationProcess
+ProcessLike = str | os.PathLike | dict | DistillationProcess
 
 
 def library() -> dict[str, str]:
@@ -40,16 +40,17 @@ def library() -> dict[str, str]:
     return found
 
 
-def load_process(source: str) -> DistillationProcess:
+def load_process(source: str | os.PathLike) -> DistillationProcess:
     """Read a process by its name in the library or by the path of its file.
 
     Args:
-        source (str): A name in :func:`library`, or else a path. A file that has the name of a process is './NAME'.
+        source (str or os.PathLike): A name in :func:`library`, or else a path. A file that has the name of a process is
+            './NAME'.
 
     Raises:
         ProcessError: If there is none, or it cannot be read.
     """
-    return _load(source)[0]
+    return _load(os.fspath(source))[0]
 
 
 def _load(source: str) -> tuple[DistillationProcess, bool]:
@@ -68,8 +69,9 @@ def fit_process(source: ProcessLike, names: Sequence[str], layers: dict[str, lis
     """A process for the pathways of a pair.
 
     Args:
-        source (str, dict or DistillationProcess): A name in :func:`library`, which is always mapped to the pathways by
-            depth; the path of a process file, or a process; or the arguments of :meth:`DistillationProcess.by_hand`.
+        source (str, os.PathLike, dict or DistillationProcess): A name in :func:`library`, which is always mapped to the
+            pathways by depth; the path of a process file, or a process; or the arguments of
+            :meth:`DistillationProcess.by_hand`.
         names (Sequence[str]): Names of the pathways [N].
         layers (dict[str, list[str]], optional): As in :func:`map_process`.
         unit (str): Unit of weights that are given by hand without one. Defaults to 'variance'.
@@ -85,7 +87,7 @@ def fit_process(source: ProcessLike, names: Sequence[str], layers: dict[str, lis
                "'general', a file, a DistillationProcess, or dict(progress=..., weights=...)", ProcessError)
     if isinstance(source, dict):
         return DistillationProcess.by_hand(names, **{'unit': unit, **source})
-    process, known = _load(source) if isinstance(source, str) else (source, False)
+    process, known = (source, False) if isinstance(source, DistillationProcess) else _load(os.fspath(source))
     if known and _transforms(process.names, 'the process') != _transforms(names, where):
         process = one_transform(process)  # which serves all transforms of the pair
     if transfer or known:

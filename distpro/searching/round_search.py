@@ -179,7 +179,7 @@ class RoundSearch:
         searcher, best = self.searcher, self.searcher.best
         if best is None:
             return ''
-        found = f'The best process has a held-out loss of {searcher.mean_loss(best):.4f}'
+        found = f'The best process has a held-out loss of {searcher.decisive_loss(best):.4f}'
         if searcher.is_initial(best):
             found += f', and is the initial one: another must be {1 - BETTER:.0%} below it'
         return f'{found} ({others})' if (others := self.summary()) else found
@@ -193,8 +193,9 @@ class RoundSearch:
             held = 'the student alone, all weights 0' if best.kind == 'student' else 'plain KD'
             return (f'No process is better than {best.kind!r} on the held-out images ({self.summary()}): the process holds '
                     f'{held}. More images, a better teacher or longer rounds (min_iterations) may help')
-        if searcher.mean_loss(best) >= searcher.bar:
-            return (f'The best held-out loss, {searcher.mean_loss(best):.4f}, is not below guessing ({searcher.bar:.4f}): '
+        loss = searcher.decisive_loss(best)
+        if loss >= searcher.guessing:
+            return (f'The best held-out loss, {loss:.4f}, is not below guessing ({searcher.guessing:.4f}): '
                     'the student learns nothing in a round; give more epochs or check the learning rate')
         return None
 

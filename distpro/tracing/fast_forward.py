@@ -17,6 +17,8 @@ from .trace import Trace, tensors_in
 
 # Largest relative error of a feature, as the norm of the difference. What is worse is not used.
 BOUNDS = dict(bfloat16=0.05, exact=1e-3)
+MEANING = dict(bfloat16='bfloat16', exact='folding of batch norms')
+IN_AUTOCAST = 0.05  # of 'exact', where the network itself has the rounding of a type of 16 bits
 FAST_CHOICES = (True, 'exact', False)
 Features = dict[Any, Any]  # tensors, or nested tuples, lists and dicts of them, by name
 
@@ -32,7 +34,7 @@ class FastForward:
     convolution or batch norm with hooks, as for reading what it returns or gets, is not folded.
 
     The first time, the features are compared with those of the network as it is. bfloat16 is used only if each feature has a
-    relative error of at most 5%, and folding only if it is at most 0.1%; a warning says what is not used.
+    relative error of at most 5%, and folding only if it is at most 0.1%, or 5% in autocast; a warning says what is not used.
 
     Args:
         traced (Trace): A forward of the network.
@@ -50,7 +52,7 @@ class FastForward:
         self._layers = {module: self.norms.get(module) for module in self.network.modules()
                         if type(module) in (nn.Conv2d, nn.Linear)}
         self.ways = [] if fast is False else ['exact'] if fast == 'exact' else ['bfloat16', 'exact']
-        self._accepted: set[str] = set()
+        self._accepted: dict[tuple, bool] = {}  # by way, and type of autocast
         self.exact = fast == 'exact'
         self._recorder = Recorder('the teacher')
         self._weights: dict[tuple[nn.Module, str], tuple[tuple, Tensor, Tensor | None]] = {}
@@ -72,7 +74,10 @@ class FastForward:
         for way in list(self.ways):
             if way == 'bfloat16' and not self._has_bfloat16():
                 continue
-            if way in self._accepted or self._accepts(read, inputs, way):
+            kind = way, self._autocast()
+            if kind not in self._accepted:
+                self._accepted[kind] = self._accepts(read, inputs, way)
+            if self._accepted[kind]:
                 found = None if key is None or self.exact else self._replayed(read, inputs, key, way)
                 return self._run(read, inputs, way) if found is None else found
         return read(*inputs)
@@ -88,7 +93,8 @@ class FastForward:
         return None if recorded is None else _each(recorded(inputs), Tensor.clone)
 
     def _accepts(self, read: Callable[..., Features], inputs: Sequence, way: str) -> bool:
-        """Whether the features are right on these images; if not, the way is not used from then on."""
+        """Whether the features are right on these images; a warning says if not."""
+        bound = IN_AUTOCAST if self._autocast() is not None else BOUNDS[way]
         with torch.random.fork_rng(devices=gpus(self.network)):
             plain = read(*inputs)
             try:
@@ -98,21 +104,26 @@ class FastForward:
             else:
                 errors = {name: relative_error(found[name], plain[name]) for name in plain}
                 worst = max(errors, key=errors.__getitem__, default='')
-                if not errors or errors[worst] <= BOUNDS[way]:
-                    self._accepted.add(way)
+                if not errors or errors[worst] <= bound:
                     return True
                 problem = (f"layer '{worst}' of the teacher has a relative error of {errors[worst]:.2g} with it; at most "
-                           f'{BOUNDS[way]:g} is accepted')
-        self.ways.remove(way)
-        warnings.warn(f'fast_teacher: {way} is not used, because {problem}', stacklevel=3)
+                           f'{bound:g} is accepted')
+        warnings.warn(f'fast_teacher: {MEANING[way]} is not used, because {problem}', stacklevel=3)
         return False
 
     def _has_bfloat16(self) -> bool:
         """Whether the network is in float32 and its device has units for bfloat16 that are not in use by autocast."""
         parameter = next(self.network.parameters(), None)
-        if parameter is None or parameter.dtype != torch.float32 or torch.is_autocast_enabled(parameter.device.type):
+        if parameter is None or parameter.dtype != torch.float32 or self._autocast() is not None:
             return False
         return has_bfloat16(parameter.device.type)
+
+    def _autocast(self) -> torch.dtype | None:
+        """The type that autocast computes in on the network's device; None if it is off."""
+        parameter = next(self.network.parameters(), None)
+        if parameter is None or not torch.is_autocast_enabled(parameter.device.type):
+            return None
+        return torch.get_autocast_dtype(parameter.device.type)
 
     def _run(self, read: Callable[..., Features], inputs: Sequence, way: str) -> Features:
         if way == 'exact':

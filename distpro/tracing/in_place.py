@@ -5,6 +5,8 @@ from typing import Any
 
 from torch import nn
 
+from ..errors import ArgumentError
+
 # By activation that is switched off: for whom.
 _off: weakref.WeakKeyDictionary[nn.Module, weakref.WeakSet] = weakref.WeakKeyDictionary()
 
@@ -21,7 +23,11 @@ def in_place_off(model: nn.Module, owner: Any = None) -> list[nn.Module]:
     """
     found = [module for module in model.modules() if getattr(module, 'inplace', False) is True or module in _off]
     for module in found:
-        module.inplace = False
+        try:
+            module.inplace = False
+        except RuntimeError:
+            raise ArgumentError(f'{type(model).__name__} is TorchScript, whose activations cannot be changed: pass the '
+                                'network that it was made from') from None
         if owner is not None:
             _off.setdefault(module, weakref.WeakSet()).add(owner)
     return found

@@ -1,6 +1,8 @@
 """Read features during a forward."""
+import contextlib
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from .tap import FeatureTap
@@ -21,6 +23,10 @@ class FeatureReader:
         stop_early (bool): Stop the forward after the last tap. The forward then returns nothing. Defaults to
             False.
 
+    Attributes:
+        features (dict[str, Tensor]): The features by the names of the taps.
+        without_gradients (list[FeatureTap]): Taps whose layers ran without gradients, whatever holds outside of them.
+
     Example:
         >>> with FeatureReader(model, taps) as reader:
         ...     model(images)
@@ -32,9 +38,10 @@ class FeatureReader:
         self.taps = tuple(taps)
         self.stop_early = stop_early
         self.features: dict[str, Tensor] = {}
+        self.without_gradients: list[FeatureTap] = []
 
     def __enter__(self) -> 'FeatureReader':
-        self.features = {}
+        self.features, self.without_gradients = {}, []
         modules = dict(self.model.named_modules())
         hooks = {modules[name]: self._hook([tap for tap in self.taps if tap.module == name])
                  for name in dict.fromkeys(tap.module for tap in self.taps)}
@@ -48,7 +55,10 @@ class FeatureReader:
             nonlocal calls
             for tap in taps:
                 if tap.call == calls:
-                    self.features[tap.name] = tap.read(inputs, output)
+                    with _outside_of_checkpoints():
+                        self.features[tap.name] = tap.read(inputs, output)
+                    if not torch.is_grad_enabled():
+                        self.without_gradients.append(tap)
             calls += 1
             if self.stop_early and len(self.features) == len(self.taps):
                 raise _EverythingRead(self)
@@ -59,3 +69,14 @@ class FeatureReader:
         for handle in self._handles:
             handle.remove()
         return kind is _EverythingRead and error.args == (self, )
+
+
+def _outside_of_checkpoints() -> contextlib.AbstractContextManager:
+    """Where activation checkpointing with ``use_reentrant=False`` counts nothing.
+
+    It counts the tensors that are saved for the backward pass, and again when it runs a part once more, without hooks.
+    Inside the context, tensors are saved as they usually are.
+    """
+    if torch._C._autograd._top_saved_tensors_default_hooks(True) is None:
+        return contextlib.nullcontext()
+    return torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor)

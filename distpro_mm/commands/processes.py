@@ -7,7 +7,7 @@ from distpro.errors import ProcessError
 from distpro.process import DistillationProcess, average_processes, library, load_process, map_process
 
 from ..engine.launch import build_pathways
-from ..reporting.figures import draw_process
+from ..reporting.figures import check_picture, draw_process
 from ..reporting.processes import difference_rows, library_rows, origin_rows, weight_rows
 from ..reporting.table import markdown
 
@@ -26,7 +26,10 @@ def show(source: str, png: str | None = None) -> None:
 
     Raises:
         ProcessError: If it cannot be read.
+        ConfigError: If the file is of no kind of picture.
     """
+    if png:
+        check_picture(png)
     process = load_process(source)
     print(markdown(origin_rows(process)), markdown(weight_rows(process)), sep='\n\n')
     if png:

@@ -111,7 +111,7 @@ class Benchmark:
         if self.teacher_ckpt is not None and not os.path.isfile(self.teacher_ckpt):
             raise ConfigError(f"benchmark.teacher_ckpt='{self.teacher_ckpt}': there is no such file"
                               f'{nearest_path(self.teacher_ckpt)}; leave it out to train the teacher')
-        self.seeds: list[int] = list(settings.seeds)
+        self.seeds: list[int] = list(settings.seeds) if isinstance(settings.seeds, (list, tuple)) else []
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f'benchmark.seeds={settings.seeds} must be one or more different numbers')
         self.budgets = _budgets(settings.get('budgets', (1, )), 'benchmark.budgets')

@@ -187,6 +187,7 @@ def build_pathways(cfg: Config) -> DistPro:
     Raises:
         ConfigError: If its model has no pathways, or its parts do not fit.
     """
+    _check_model(cfg)
     cfg = copy.deepcopy(cfg)
     if 'teacher' in cfg.model:
         cfg.model.teacher_ckpt = None

@@ -1,4 +1,5 @@
 """Figures of finished runs."""
+import os
 from collections.abc import Sequence
 
 import matplotlib
@@ -8,6 +9,7 @@ from matplotlib.figure import Figure
 from distpro.files import atomic_write
 from distpro.process import DistillationProcess
 
+from ..errors import ConfigError
 from .table import budgets_of, compute, runs_of
 
 MAX_POINTS = 400  # points per line; more are slower to draw, without visible difference
@@ -41,6 +43,13 @@ def draw_process(process: DistillationProcess, path: str, title: str = '') -> No
                 title='pathways, heaviest first' + (f'\n(and {unlabelled} more)' if unlabelled > 0 else ''),
                 title_fontsize=8)
     save_figure(figure, path)
+
+
+def check_picture(path: str) -> None:
+    """Refuse a name whose ending is of no kind of picture."""
+    known = Figure().canvas.get_supported_filetypes()
+    if os.path.splitext(path)[1][1:].lower() not in known:
+        raise ConfigError(f"'{path}' is no name of a picture: end it with .png, or with one of {', '.join(known)}")
 
 
 def save_figure(figure, path: str) -> None:

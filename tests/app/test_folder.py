@@ -191,6 +191,13 @@ def test_wrong_input_is_one_line(photos, command, options, message):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+def test_a_folder_that_cannot_be_made_is_named(photos, command, tmp_path):
+    (tmp_path / 'file').write_text('')
+    done = command('distill', *PAIR, *FAST, '--out', 'file')
+    assert done.returncode == 1
+    assert done.stderr == "error: out='file' cannot be made a folder (File exists): pass another --out\n"
+
+
 def test_a_run_is_neither_overwritten_nor_continued_with_other_settings(photos, command, tmp_path):
     assert command('distill', *PAIR, *FAST).returncode == 0
     done = command('distill', *PAIR, *FAST)

@@ -33,6 +33,7 @@ def test_selected_methods_come_with_the_reference_and_the_methods_they_are_ablat
      r"benchmark.reference='best' is not one of \['student', 'kd', 'distpro'\]"),
     ('seeds=[0, 1]', 'seeds=[0, 0]', r'seeds=\[0, 0\] must be one or more different numbers'),
     ('seeds=[0, 1]', 'seeds=[]', r'seeds=\[\] must be'),
+    ('seeds=[0, 1]', 'seeds=0', 'seeds=0 must be one or more different numbers'),
     ('seeds=[0, 1]', 'seeds=[100]', r'tuning.seeds=\[100\] are among benchmark.seeds'),
     ('seeds=[0, 1]', 'seeds=[0], budgets=[0, 1]', r'benchmark.budgets=\[0, 1\] must be .* shares in \(0, 1\]'),
     ('seeds=[0, 1]', 'seeds=[0], tuning=dict(rate=1)', r"benchmark.tuning has no argument 'rate' \(nearest: ratio\)"),

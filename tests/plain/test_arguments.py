@@ -139,6 +139,8 @@ SEARCH = [
     (dict(optimizer=torch.optim.SGD(STUDENT.parameters(), 0.1)), 'optimizer=a SGD must be a function of the parameters'),
     (dict(optimizer=lambda parameters: None), 'optimizer=None must be one of torch'),
     (dict(scheduler=lambda optimizer, iterations: None), 'scheduler=None must be one of torch'),
+    (dict(scheduler=lambda optimizer, iterations: torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)),
+     'scheduler=a ReduceLROnPlateau must be one of torch that steps after each iteration, without a metric'),
     (dict(scheduler='cosine'), "scheduler='cosine' must be a function scheduler(optimizer, iterations), or None"),
     (dict(criterion='ce'), "criterion='ce' must be a function criterion(logits, labels)"),
     (dict(criterion=nn.CrossEntropyLoss), 'criterion=the class CrossEntropyLoss must be a function criterion(logits, lab'),

@@ -5,6 +5,7 @@ import torch.nn.functional as functional
 from toys import network
 
 import distpro
+from distpro.searching import Round
 
 
 def lines_of(data, teacher, **kwargs):
@@ -35,3 +36,14 @@ def test_a_refinement_that_does_not_move_is_named(data, teacher):
 def test_a_healthy_search_says_nothing(data, teacher):
     lines = lines_of(data, teacher, rounds=3, max_divisions=2)
     assert not [line for line in lines for text in ('does not move', 'misleading', 'rises from', 'hardly') if text in line]
+
+
+@pytest.mark.parametrize('losses, said', [
+    # student, the initial process, a refinement, and each once more; guessing has a loss of log(5) = 1.61
+    ([1.0, 0.7, 1.3, 0.72, 0.71, 0.6], False), ([2.0, 1.7, 1.75, 1.8, 1.8, 1.8], True)])
+def test_a_process_that_is_confirmed_is_compared_with_guessing_alone(data, teacher, monkeypatch, losses, said):
+    """Both trainings of the initial process together have a loss that is no lower than that of the student alone."""
+    given, measure = iter([*losses, *losses[-1:] * 20]), Round.measure
+    monkeypatch.setattr(Round, 'measure', lambda current: (measure(current), next(given))[1])
+    lines = lines_of(data, teacher, initial='general', rounds=2, max_divisions=1)
+    assert any('is not below guessing (1.6094)' in line for line in lines) == said

@@ -279,3 +279,15 @@ def test_layers_of_an_unknown_teacher_are_refused():
         distpro.Distillation(network(), network(), images(2), transmitters=dict(large='auto'))
     chosen = of_two(transmitters=dict(small=['1']))
     assert {name.split('>')[0] for name in chosen.grid.names if name.startswith('small')} == {'small:1', 'small:logits'}
+
+
+def test_a_teacher_that_another_module_sets_to_training_teaches_in_eval_mode():
+    """As a module does that has the teacher too, and calls train() of all that it has."""
+    torch.manual_seed(0)
+    student, teacher, images = network(), network(8), torch.randn(6, 3, 16, 16)
+    kd = distpro.Distillation(student, teacher, images[:2], fast_teacher=False)
+    before, statistics = kd(images).loss.item(), teacher[0][1].running_mean.clone()
+    module = torch.nn.ModuleDict(dict(kd=kd, teacher=teacher))
+    module.train()
+    assert kd(images).loss.item() == pytest.approx(before, rel=1e-6)
+    assert torch.equal(teacher[0][1].running_mean, statistics) and not teacher.training

@@ -114,6 +114,10 @@ class Searcher(AskTell[Trial]):
         """float: Mean loss of all trials of the same process that do not confirm a result."""
         return self._losses.mean(trial)
 
+    def decisive_loss(self, trial: Trial) -> float:
+        """float: Mean loss of the trials that confirm a process, or of the others if none does."""
+        return self._losses.decisive(trial)
+
     @property
     def scatter(self) -> float | None:
         """float: Largest ratio of the losses of two trials of one process; None if none was tried twice."""
