@@ -227,8 +227,11 @@ def test_batch_norms_are_folded_in_autocast_too(monkeypatch, recwarn):
     """The network itself has the rounding of bfloat16 then, so that what is folded may differ by more than in float32."""
     monkeypatch.setattr(fast_forward, 'has_bfloat16', lambda device: False)
     torch.manual_seed(0)
-    student, teacher, images = network(), network(8), torch.randn(6, 3, 16, 16)
-    kd = distpro.Distillation(student, teacher, images[:2])
+    layers = [part for place in range(8) for part in (
+        nn.Conv2d(8 if place else 3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Sequential(nn.ReLU()))]
+    teacher, images = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)), torch.randn(6, 3, 16, 16)
+    teacher(images)  # running statistics
+    kd = distpro.Distillation(network(), teacher, images[:2], transmitters=['23'], connections='all')
     with torch.autocast('cpu', torch.bfloat16):
         kd(images)
     kd(images)
