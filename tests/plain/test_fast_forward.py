@@ -229,7 +229,8 @@ def test_batch_norms_are_folded_in_autocast_too(monkeypatch, recwarn):
     torch.manual_seed(0)
     layers = [part for place in range(8) for part in (
         nn.Conv2d(8 if place else 3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Sequential(nn.ReLU()))]
-    teacher, images = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)), torch.randn(6, 3, 16, 16)
+    images = torch.randn(6, 3, 16, 16)
+    teacher = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5))
     teacher(images)  # running statistics
     kd = distpro.Distillation(network(), teacher, images[:2], transmitters=['23'], connections='all')
     with torch.autocast('cpu', torch.bfloat16):
