@@ -56,7 +56,7 @@ def test_the_plain_loop_trains_and_searches(tmp_path, monkeypatch):
     assert controlled != loop
     exec(compile(controlled, 'plain_loop.md', 'exec'), names)
     assert names['step'] == 4 and not torch.equal(student[0][0].weight, before) and names['loss'].isfinite()
-    short = search.replace('epochs=epochs,', 'epochs=epochs, min_iterations=2, rounds=2, max_divisions=1,')
+    short = search.replace('epochs=epochs,', 'epochs=epochs, min_iterations=2, max_divisions=1,')
     assert short != search
     exec(compile(short, 'plain_loop.md', 'exec'), names)
     assert names['kd'].process.names == names['kd'].grid.names

@@ -227,7 +227,7 @@ def test_a_cost_penalty_lowers_the_weight_of_expensive_pathways(make_config):
     (dict(train_cfg__searcher=dict(type='RpropSearcher', off=1)), 'train_cfg.searcher has off, which the search sets'),
     (dict(train_cfg__searcher='up'), "train_cfg.searcher='up' must be a dict with the key type"),
     (dict(train_cfg__searcher=dict(type='Rprop')), "searcher.type='Rprop' is not one of .*RpropSearcher.*nearest: Rprop"),
-    (dict(train_cfg__searcher=dict(type='CMAESSearcher')), "train_cfg.rounds=3 is too few .*'CMAESSearcher', which needs 8"),
+    (dict(train_cfg__searcher=dict(type='CMAESSearcher')), "train_cfg.rounds=2 is too few .*'CMAESSearcher', which needs 8"),
     (dict(train_cfg__max_growth=-1.0), 'train_cfg.max_growth=-1.0 must be a number above 0'),
     (dict(train_cfg__batch_share=1.5), 'train_cfg.batch_share=1.5 must be a number above 0'),
     (dict(train_cfg__memory=0), 'train_cfg.memory=0 must be a number above 0'),

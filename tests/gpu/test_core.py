@@ -11,7 +11,7 @@ import distpro
 from distpro.pathways import HCLLoss
 from distpro.random_state import preserve_random_states, without_side_effects
 from distpro.searching import Round
-from distpro.searching.round import _bytes
+from distpro.searching.footprint import bytes_of
 from distpro.searching.trajectory import Trajectory
 from distpro.tracing import FastForward, trace
 from distpro.tracing.fast_forward import has_bfloat16, relative_error
@@ -149,7 +149,8 @@ def test_stored_steps_take_the_memory_that_is_counted(device, kind):
     before = torch.cuda.memory_allocated()
     for number in range(1, 6):
         step(number)
-    counted = sum(map(_bytes, trajectory.steps[1:]))
+    counted = sum(bytes_of([one.before.theta, one.before.gradients, one.before.states, one.batch])
+                  for one in trajectory.steps[1:])
     assert counted >= 5 * 4 * (500500 + 100000)
     if device.type == 'cuda':
         assert counted <= torch.cuda.memory_allocated() - before <= 1.05 * counted + 2**20
