@@ -13,7 +13,7 @@ import torch
 from processes import free_port
 
 ROOT = pathlib.Path(__file__).parents[2]
-SEARCH = ['train_cfg.max_epochs=2', 'train_cfg.min_iterations=6', 'train_cfg.rounds=2', 'train_cfg.max_divisions=1',
+SEARCH = ['train_cfg.max_epochs=2', 'train_cfg.min_iterations=6', 'train_cfg.rounds=4', 'train_cfg.max_divisions=1',
           'train_dataloader.batch_size=20', 'model.teacher_ckpt=None', 'param_scheduler.T_max=2',
           'default_hooks.checkpoint.interval=1']
 
