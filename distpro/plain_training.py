@@ -82,7 +82,7 @@ class PlainTraining(nn.Module):
     def check_teachers(self) -> list[str]:
         """A warning for each teacher with logits that is no better than guessing; none if that cannot be known."""
         taps, check = (self.kd.grid.logit_taps or [])[:-1], TeacherCheck()
-        self._seed(-3)
+        self._seed_loading(-3)
         for images, labels in map(self._moved, self.train_loader if taps else ()):
             if labels.ndim != 1 or labels.is_floating_point():
                 return []
@@ -106,11 +106,16 @@ class PlainTraining(nn.Module):
     def _moved(self, batch: Any) -> Sequence[Tensor]:
         return [part.to(self.device) for part in pair_of(batch, 'train_loader')]
 
-    def _seed(self, *place: int) -> None:
+    def _seed(self, *place: int) -> int:
         number = self.seed
         for part in (self.round, *place):
             number = (number * 1000003 + part + 1) % 2**63
         seed_all(number)
+        return number
+
+    def _seed_loading(self, *place: int) -> None:
+        """Seed what the order and the augmentation of the images depend on."""
+        number = self._seed(*place)
         for generator in self._generators:
             generator.manual_seed(number)
 
@@ -128,7 +133,7 @@ class PlainTraining(nn.Module):
         for epoch in itertools.count(iteration // self.epoch_iterations):
             if epoch * self.epoch_iterations >= self.iterations:
                 return
-            self._seed(-1, epoch)
+            self._seed_loading(-1, epoch)
             start = max(iteration - epoch * self.epoch_iterations, 0)
             yield from itertools.islice(map(self._moved, self.train_loader), start, None)
 

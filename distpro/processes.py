@@ -10,18 +10,17 @@ _ALONE = contextvars.ContextVar('alone', default=False)
 
 
 def mean_of_processes(tensor: Tensor) -> Tensor:
-    """Average a tensor over the processes of ``torch.distributed`` in place; nothing where there is one.
+    """The mean of a tensor over the processes of ``torch.distributed``; the tensor itself where there is one.
 
     Args:
         tensor (Tensor): Of any shape, the same one in every process; all must ask at the same time.
-
-    Returns:
-        Tensor: The same tensor.
     """
-    if torch.distributed.is_available() and torch.distributed.is_initialized() and not _ALONE.get():
-        torch.distributed.all_reduce(tensor)
-        tensor /= torch.distributed.get_world_size()
-    return tensor
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()) or _ALONE.get():
+        return tensor
+    only_on_gpu = torch.distributed.get_backend() == 'nccl'
+    total = tensor.cuda() if only_on_gpu and not tensor.is_cuda else tensor.clone()
+    torch.distributed.all_reduce(total)
+    return (total / torch.distributed.get_world_size()).to(tensor.device)
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ def without_side_effects(*modules: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def preserve_random_states(device: torch.device) -> Iterator[None]:
+def preserve_random_states(device: torch.device = torch.device('cpu')) -> Iterator[None]:
     """Restore the random states of Python, numpy and torch, on the CPU and on a device, on exit."""
     states, others = random_states(device), (random.getstate(), np.random.get_state())
     try:

@@ -70,6 +70,7 @@ def is_of_short_rounds(process: DistillationProcess, steps: int) -> bool:
 def _of_first_layer(process: DistillationProcess) -> list[int]:
     """Indices of the pathways to the student's first layer; none if no other has pathways, or the layers are unknown."""
     first = process.layers['receivers'][0] if process.layers else None
-    parts = [None if is_logits(name) else parse_name(name) for name in process.names]
-    found = [index for index, part in enumerate(parts) if part and part.receiver == first]
-    return found if len(found) < sum(part is not None for part in parts) else []
+    parts = enumerate(map(parse_name, process.names))
+    receivers = {index: part.receiver for index, part in parts if part and not part.is_logits}
+    found = [index for index, receiver in receivers.items() if receiver == first]
+    return found if len(found) < len(receivers) else []

@@ -1,6 +1,6 @@
 """Starts a distillation again with lower weights if the student is worse than guessing."""
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -62,8 +62,8 @@ class LevelControl:
         """Whether nothing is changed from this share of the training on."""
         return progress >= END and self.factor == 1
 
-    def observe(self, progress: float, own: Tensor, guess: Tensor | float, optimizers: Sequence[torch.optim.Optimizer] = (),
-                mean: Callable[[Tensor], Tensor] = mean_of_processes) -> str | None:
+    def observe(self, progress: float, own: Tensor, guess: Tensor | float,
+                optimizers: Sequence[torch.optim.Optimizer] = ()) -> str | None:
         """Note the losses of a step, and start again with a lower factor if that is due.
 
         Args:
@@ -71,7 +71,6 @@ class LevelControl:
             own (Tensor): The student's cross-entropy of this step, a scalar.
             guess (Tensor or float): That of a student that gives all classes the same probability.
             optimizers (Sequence[torch.optim.Optimizer]): Those of the training. Defaults to none.
-            mean (Callable): Mean of a tensor over all processes. Defaults to those of ``torch.distributed``.
 
         Returns:
             str, optional: A warning if the training starts again, else None.
@@ -84,7 +83,7 @@ class LevelControl:
         self._steps += 1
         if self._steps < LEAST or progress < self._from + WINDOW:
             return None
-        found, expected = (mean(self._sums) / self._steps).tolist()
+        found, expected = (mean_of_processes(self._sums) / self._steps).tolist()
         limit = WORSE if self._from < EARLY or self.factor < 1 else 1
         self._from, self._steps, self._sums = progress, 0, None
         if found < limit * expected:

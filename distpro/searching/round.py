@@ -110,7 +110,7 @@ class Round:
         self._starts: list[int] = []  # first iterations of the parts
         self._states: dict[int, dict] = {}  # before some of the parts, by their place among all
         self._settings: list[list[dict]] = []  # of the optimiser, by iteration
-        self._sums: list[list[Tensor]] = []  # of the batches, by iteration
+        self._sums: dict[int, list[Tensor]] = {}  # of the batches that may be taken again, by iteration
         if self.trajectory is not None:
             self.trajectory.steps.clear()
 
@@ -134,7 +134,8 @@ class Round:
                 self._starts.append(iteration)
             self._settings.append([{key: value for key, value in group.items() if key != 'params'}
                                    for group in self.training.optimizer.param_groups])
-            self._sums.append(_sums_of(batch))
+            if self.footprint is None or self.footprint.parts > 1:
+                self._sums[iteration] = _sums_of(batch)
         loss = self._take(iteration, batch, self.store)
         if self.store and self.footprint is None and self._stored.steps:
             self.footprint = self._measured(self._stored.steps[-1])

@@ -71,7 +71,7 @@ class FastForward:
         """
         if torch.is_grad_enabled():
             return read(*inputs)
-        for way in list(self.ways):
+        for way in self.ways:
             if way == 'bfloat16' and not self._has_bfloat16():
                 continue
             kind = way, self._autocast()

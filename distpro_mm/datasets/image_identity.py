@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .loading import load_image, preserve_loading_state, seed_loading
+from distpro.random_state import preserve_random_states
+
+from .loading import load_image, seed_loading
 
 
 def image_ids(*datasets: Any) -> list[np.ndarray]:
@@ -78,7 +80,7 @@ def _key(dataset: Any, index: int) -> tuple:
         return ('file', *(os.fspath(path) for path in paths))
     if info.get('img') is not None:
         return 'pixels', digest(np.asarray(info['img']))
-    with preserve_loading_state():
+    with preserve_random_states():
         seed_loading(0)
         item = load_image(dataset, index)
     if isinstance(item, dict) and 'inputs' in item:

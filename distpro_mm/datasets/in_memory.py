@@ -9,9 +9,11 @@ from mmengine.registry import FUNCTIONS
 from mmpretrain.registry import BATCH_AUGMENTS, DATASETS
 from mmpretrain.structures import DataSample
 
+from distpro.random_state import preserve_random_states
+
 from ..errors import ConfigError
 from .image_identity import inside
-from .loading import load_image, preserve_loading_state, seed_loading, watch_random_state
+from .loading import load_image, seed_loading, watch_random_state
 
 TRIED = 32  # images that are loaded twice if loading draws no random numbers
 CACHED = 6  # data sets of a process that trains one job after another: training and test images, complete and in parts
@@ -131,7 +133,7 @@ class InMemoryDataset:
             ConfigError: If loading them is random.
         """
         count = len(self.dataset)
-        with preserve_loading_state():
+        with preserve_random_states():
             seed_loading(0)
             with watch_random_state() as drawn:
                 items = [load_image(self.dataset, index) for index in range(count)]

@@ -30,18 +30,6 @@ def seed_loading(*key: int) -> int:
 
 
 @contextlib.contextmanager
-def preserve_loading_state() -> Iterator[None]:
-    """Restore the global random state of Python, numpy and torch (CPU) at the end of the block."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
-@contextlib.contextmanager
 def watch_random_state() -> Iterator[Callable[[], bool]]:
     """Watch the global random state of Python, numpy and torch (CPU).
 

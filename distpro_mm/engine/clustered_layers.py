@@ -7,10 +7,10 @@ from mmengine.config import Config
 from mmengine.dataset import pseudo_collate
 from mmengine.logging import print_log
 
+from distpro.random_state import preserve_random_states
 from distpro.tracing import trace
 
 from ..datasets import evaluated_training_set
-from ..datasets.loading import preserve_loading_state
 from ..models import TapDistill
 from ..models.clustering import LayerClusters, check_clustered, cluster_layers, is_clustered
 from ..models.probing import probe
@@ -48,7 +48,7 @@ def _forwards(cfg: Config, model: TapDistill, images: int) -> Iterator[Callable[
     """Forwards of the teacher on batches of training images."""
     dataset = evaluated_training_set(cfg)
     chosen = np.unique(np.linspace(0, len(dataset) - 1, min(images, len(dataset)), dtype=int)).tolist()
-    with preserve_loading_state():
+    with preserve_random_states():
         for start in range(0, len(chosen), BATCH):
             batch = pseudo_collate([dataset[index] for index in chosen[start:start + BATCH]])
             data = model.data_preprocessor(batch, False)

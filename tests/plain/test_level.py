@@ -10,6 +10,7 @@ import torch.nn.functional as functional
 from toys import network
 
 import distpro
+from distpro.processes import mean_of_processes
 
 STEPS = 100
 
@@ -99,6 +100,8 @@ def _train_in_process(rank, folder):
         out.loss.backward()
         optimizer.step()
         kd.control_level(torch.tensor((0.9, 1.2)[rank] * math.log(5)), optimizer)  # of guessing
+    given = torch.tensor([float(rank), 4.0])
+    assert mean_of_processes(given).tolist() == [0.5, 4.0] and given[0] == rank
     torch.save([kd.level.factor, kd.grid.variances, [p.detach() for p in student.parameters()]], f'{folder}/{rank}.pth')
     torch.distributed.barrier()  # gloo may hang if a process leaves while the other one still communicates
     torch.distributed.destroy_process_group()

@@ -53,14 +53,15 @@ def test_every_round_has_batches_of_its_own(repeats, monkeypatch):
     assert all(sorted(order) == list(range(96)) for order in found)
 
 
-def own_sampler(data):
-    return DataLoader(data, 32, sampler=RandomSampler(data, generator=torch.Generator().manual_seed(3)))
+def own_sampler(data, **options):
+    return DataLoader(data, 32, sampler=RandomSampler(data, generator=torch.Generator().manual_seed(3), **options))
 
 
 LOADERS = {
     'plain': lambda: DataLoader(Watched(), 32, shuffle=True),
     'generator': lambda: DataLoader(Watched(), 32, shuffle=True, generator=torch.Generator().manual_seed(3)),
     'generator of a sampler': lambda: own_sampler(Watched()),
+    'generator that is drawn from again and again': lambda: own_sampler(Watched(), replacement=True),
     'numpy': lambda: DataLoader(Watched(lambda: float(np.random.rand() + 0.5)), 32, shuffle=True),
     'random': lambda: DataLoader(Watched(lambda: random.random() + 0.5), 32, shuffle=True),
 }

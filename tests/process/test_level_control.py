@@ -6,14 +6,14 @@ import pytest
 import torch
 from torch import nn
 
-from distpro.process import LevelControl
+from distpro.process import LevelControl, level_control
 
 STEPS = 400  # 20 steps are 5%
 TOLERANCE = 1.5 / STEPS
 THREE = [(0.1, 1 / 4), (0.2, 1 / 16), (0.3, 1 / 64)]
 
 
-def training(losses, guess=1.0, control=None, start=0, model=None, **more):
+def training(losses, guess=1.0, control=None, start=0, model=None):
     """Train a weight by a step of 1 each time; progress and factor at every new start."""
     model = model or nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), 1.0, momentum=0.9)
@@ -24,7 +24,7 @@ def training(losses, guess=1.0, control=None, start=0, model=None, **more):
         optimizer.zero_grad()
         model(torch.ones(1, 1)).sum().backward()
         optimizer.step()
-        said = control.observe(step / STEPS, torch.tensor(losses(step / STEPS)), guess, [optimizer], **more)
+        said = control.observe(step / STEPS, torch.tensor(losses(step / STEPS)), guess, [optimizer])
         if said:
             starts.append((step / STEPS, control.factor))
             assert f'{step / STEPS:.0%} of the training' in said and f'multiplied by {control.factor:g}' in said
@@ -96,13 +96,14 @@ def test_a_new_start_has_the_initial_weights():
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
-def test_a_mean_is_of_all_processes():
+def test_a_mean_is_of_all_processes(monkeypatch):
     """Another process whose student learns outweighs this one."""
     def with_other(losses):
         return (losses + torch.tensor([0.0, losses[1]])) / 2
 
-    assert training(lambda progress: 1.9, mean=with_other) == []
-    assert training(lambda progress: 3.0, mean=with_other) == THREE
+    monkeypatch.setattr(level_control, 'mean_of_processes', with_other)
+    assert training(lambda progress: 1.9) == []
+    assert training(lambda progress: 3.0) == THREE
 
 
 def test_a_diverged_training_starts_again_at_once_at_most_three_times():

@@ -11,10 +11,10 @@ from mmrazor.registry import HOOKS
 from torch import Tensor, nn
 
 from distpro.checks import check_whole
+from distpro.random_state import preserve_random_states
 
 from ...datasets import InMemoryDataset, as_evaluated, pipeline_of
 from ...datasets.image_identity import inside
-from ...datasets.loading import preserve_loading_state
 from ...errors import ConfigError
 from ...models.losses.class_features import LearnsFromTeacher
 from ..unwrap import unwrap
@@ -57,7 +57,7 @@ class TeacherClassesHook(Hook):
             raise ConfigError(f'model.teacher: TeacherClassesHook reads the input of the classifier, and '
                               f'{type(model.teacher).__name__} has no head with pre_logits: use a classifier of mmpretrain')
         print_log('the teacher runs once over the training set for its features of each class', 'current')
-        with torch.no_grad(), preserve_loading_state():
+        with torch.no_grad(), preserve_random_states():
             found = [self._features(model, head, batch) for batch in self._batches(runner)]
         features, labels, logits, indices = (torch.cat(part) for part in zip(*found))
         for loss in losses:
