@@ -29,7 +29,8 @@ def build_teachers(teacher: Network) -> nn.Module | dict[str, nn.Module]:
     if not isinstance(teacher, dict) or 'name' in teacher:
         return build_network(teacher)
     if len(teacher) < 2:
-        raise ArgumentError(f"teacher={teacher!r} must be the dict of a network, with the key name, such as "
+        keys = ', '.join(map(str, teacher)) or 'none'  # without the values, which may be networks of many lines
+        raise ArgumentError(f"teacher: a dict (keys: {keys}) must be the dict of a network, with the key name, such as "
                             "dict(name='timm:resnet18'), or have two or more teachers by name, such as dict(large=..., "
                             'small=...)')
     for name in teacher:

@@ -157,3 +157,8 @@ def test_frozen_layers_are_no_receivers():
     assert [tap.name for tap in resolve_taps('auto', found, KEY, trained=True)] == ['layer2', 'layer3', 'layer4']
     with pytest.raises(ArgumentError, match=f"^{KEY}: no parameter up to layer 'backbone.layer1' is trained"):
         resolve_taps(['backbone.layer1', 'backbone.layer2'], found, KEY, trained=True)
+    message = f"^{KEY}='auto' found 0 layer.s. in 'backbone' with trained parameters up to them: more .* requires_grad=True"
+    model.requires_grad_(False)
+    found = trace(model, lambda: model(images))
+    with pytest.raises(ArgumentError, match=message):
+        resolve_taps('auto', found, KEY, trained=True)
