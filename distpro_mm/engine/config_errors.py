@@ -9,7 +9,7 @@ from typing import Any
 
 from mmengine.config import Config
 from mmpretrain.registry import OPTIMIZERS
-from mmrazor.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS
+from mmrazor.registry import DATASETS, HOOKS, LOOPS, METRICS, MODELS, PARAM_SCHEDULERS, TRANSFORMS, VISUALIZERS
 
 from distpro.checks import arguments_of, check_number, check_whole, nearest
 from distpro.errors import ArgumentError, first_line
@@ -28,7 +28,7 @@ NUMERIC_PARTS = ('optim_wrapper', 'param_scheduler', 'train_cfg', 'default_hooks
 TYPELESS = "{} has no type: give {}"
 PREPROCESSORS = ("that of the student's toolbox, such as 'mmpretrain.ClsDataPreprocessor', 'mmseg.SegDataPreProcessor' or "
                  "'mmdet.DetDataPreprocessor'")
-REGISTRIES = (LOOPS, HOOKS, DATASETS, TRANSFORMS, PARAM_SCHEDULERS, METRICS)
+REGISTRIES = (LOOPS, HOOKS, DATASETS, TRANSFORMS, PARAM_SCHEDULERS, METRICS, VISUALIZERS)
 NUMBER = re.compile(r'\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*')
 
 
@@ -118,8 +118,11 @@ def _hint(error: BaseException, kind: Any) -> str:
     if isinstance(error, KeyError) and 'registry' in str(error):
         named = re.search(r'in the (\w+::)?([\w ]+?) registry', str(error))
         roots = {registry.root for registry in (MODELS, *REGISTRIES) if named is None or registry.name == named[2]}
-        known = [name for root in roots for part in (root, *root.children.values()) for name in part.module_dict]
-        return nearest(name_of(kind), known)
+        parts = [part for root in roots for part in (root, *root.children.values())]
+        scope = next((part.scope for part in parts if isinstance(kind, str) and kind in part.module_dict), None)
+        if scope is not None:
+            return f": it is {scope}'s, so write '{scope}.{kind}', or set default_scope='{scope}'"
+        return nearest(name_of(kind), [name for part in parts for name in part.module_dict])
     return ''
 
 

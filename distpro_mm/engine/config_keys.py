@@ -1,4 +1,4 @@
-"""Names in a config that are misspelt: refused before any data are read, with the nearest valid name."""
+"""Names in a config that are misspelt or missing: refused before any data are read."""
 import difflib
 import inspect
 from collections.abc import Iterable
@@ -42,6 +42,31 @@ def check_keys(cfg: Config, options: Iterable[str] = ()) -> None:
         if isinstance(value, dict) and name not in KEYS and similar and not name.startswith('_'):
             raise ConfigError(f"'{cfg.filename}' has '{name}', which nothing reads (nearest: {similar[0]}); if it is a "
                               f"variable of your own, begin its name with '_'")
+
+
+def require_model(cfg: Config) -> None:
+    """Refuse a config without a model.
+
+    Raises:
+        ConfigError: If it has none, or one without a type.
+    """
+    model = cfg.get('model')
+    if not isinstance(model, dict) or 'type' not in model:
+        lacks = 'has no model' if model is None else f'has model={model}, without a type'
+        raise ConfigError(f"the config '{cfg.filename}' {lacks}: give model=dict(type=..., ...), a network, or "
+                          "type='DistPro' with architecture, teacher and distiller")
+
+
+def require_keys(cfg: Config, keys: Iterable[str], purpose: str) -> None:
+    """Refuse a config without what a training or an evaluation needs.
+
+    Raises:
+        ConfigError: If a key is missing or None. The message has the missing ones.
+    """
+    missing = [key for key in keys if cfg.get(key) is None]
+    if missing:
+        raise ConfigError(f"the config '{cfg.filename}' has no {', '.join(missing)}, which {purpose} needs: add them, or "
+                          'give the config of a training')
 
 
 def check_late_parts(cfg: Config) -> None:

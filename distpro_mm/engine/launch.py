@@ -24,7 +24,7 @@ from ..models.clustering import LayerClusters
 from ..models.losses.one_label import refuse_recorded_one_label
 from .clustered_layers import cluster_on_training_images, has_clustered_layers
 from .config_errors import PREPROCESSORS, TYPELESS, check_numbers, check_optimizers, config_errors
-from .config_keys import check_late_parts
+from .config_keys import check_late_parts, require_keys, require_model
 from .hooks import ProcessReplayHook, ProgressHook, ReportHook, add_checks, add_once
 from .hub_models import expand_hub_models
 from .loops import DistProSearchLoop
@@ -66,6 +66,7 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     check_choice('amp', amp, FLAG, ConfigError)
     check_choice('report', report, FLAG, ConfigError)
     _check_model(cfg)
+    require_keys(cfg, ('train_dataloader', 'train_cfg', 'optim_wrapper'), 'a training')
     refuse_stage_references(cfg)
     check_numbers(cfg)
     check_optimizers(cfg)
@@ -126,11 +127,7 @@ def _check_model(cfg: Config) -> None:
     """Check the model's type and the preprocessor of its images; write out networks given by ``cfg_path``."""
     init_default_scope(cfg.get('default_scope') or 'mmengine')  # as the runner does; the checks look types up in it
     expand_hub_models(cfg)
-    kind = (cfg.get('model') or {}).get('type')
-    if kind is None:
-        lacks = 'has no model' if 'model' not in cfg else f'has model={dict(cfg.model)}, without a type'
-        raise ConfigError(f"the config '{cfg.filename}' {lacks}: give model=dict(type=..., ...), a network, or "
-                          "type='DistPro' with architecture, teacher and distiller")
+    require_model(cfg)
     _merge_preprocessor(cfg)
 
 
@@ -256,6 +253,7 @@ def student_config(cfg: Config) -> Config:
     """The student's config of a distillation; for other configs, a copy."""
     cfg = Config(cfg._cfg_dict.to_dict(), filename=cfg.filename)
     expand_hub_models(cfg)
+    require_model(cfg)
     if 'architecture' in cfg.model:
         student, preprocessor = cfg.model.architecture, cfg.model.get('data_preprocessor')
         if preprocessor:  # as in the training, where it wins over that of the config and of the student
@@ -280,6 +278,7 @@ def evaluate_student(cfg: Config, checkpoint: str, launcher: str = 'none') -> di
     """
     check_choice('launcher', launcher, LAUNCHERS, ConfigError)
     cfg = student_config(cfg)
+    require_keys(cfg, ('test_dataloader', 'test_evaluator', 'test_cfg'), 'an evaluation')
     cfg.launcher = launcher
     for key in ('train_dataloader', 'train_cfg', 'optim_wrapper', 'param_scheduler', 'custom_hooks'):
         cfg.pop(key, None)

@@ -6,7 +6,7 @@ import torch
 
 from distpro_mm.engine.config_errors import config_errors
 from distpro_mm.engine.config_file import load_config
-from distpro_mm.engine.launch import build_model, build_trainer
+from distpro_mm.engine.launch import build_model, build_trainer, evaluate_student
 from distpro_mm.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -67,6 +67,24 @@ def test_a_config_without_a_model_is_refused(tmp_path):
         (tmp_path / 'config.py').write_text(text)
         with pytest.raises(ConfigError, match="config.py' has .*model.*: give model=dict"):
             build_trainer(load_config(str(tmp_path / 'config.py')))
+        with pytest.raises(ConfigError, match="config.py' has .*model.*: give model=dict"):
+            evaluate_student(load_config(str(tmp_path / 'config.py')), 'nowhere.pth')
+
+
+def test_a_config_of_a_model_alone_is_neither_trained_nor_evaluated(tmp_path, make_config):
+    (tmp_path / 'config.py').write_text(f"model = {make_config('student').model.to_dict()!r}\nval_cfg = dict()")
+    with pytest.raises(ConfigError, match='has no train_dataloader, train_cfg, optim_wrapper, which a training needs'):
+        build_trainer(load_config(str(tmp_path / 'config.py')))
+    with pytest.raises(ConfigError, match='has no test_dataloader, test_evaluator, test_cfg, which an evaluation needs'):
+        evaluate_student(load_config(str(tmp_path / 'config.py')), 'nowhere.pth')
+
+
+def test_a_type_of_another_scope_is_named_with_its_scope(make_config):
+    cfg = make_config('student')
+    cfg.default_scope = 'mmengine'
+    message = f"it is mmpretrain's, so write 'mmpretrain.{cfg.visualizer.type}', or set default_scope='mmpretrain'"
+    with pytest.raises(ConfigError, match=message):
+        build_trainer(cfg)
 
 
 def test_delete_in_a_config_whose_base_has_no_model_is_harmless(tmp_path, make_config):

@@ -260,7 +260,7 @@ def test_a_search_weighs_the_teachers_and_its_process_is_replayed(data, teacher,
 
 
 @pytest.mark.parametrize('teachers, message', [
-    (dict(large='x'), '^teacher: a dict .keys: large. must be the dict of a network, with the key name, .*two or more teachers'),
+    (dict(large='x'), '^teacher: a dict .keys: large. must be the dict of a network, with the key name, .*two or more'),
     (dict(large=network(8)), '^teacher: a dict .keys: large. must be'), ({}, '^teacher: a dict .keys: none. must be'),
     ({'a:b': None, 'c': None}, "the name 'a:b' of a teacher must be a text without . : >"),
     ({'a': None, 3: None}, 'the name 3 of a teacher'),

@@ -42,11 +42,10 @@ class ProcessReplayHook(Hook):
             'general', which is always mapped by depth; or a hand-tuned schedule: ``progress``, shares of the training [K] in
             [0, 1]; ``weights``, >= 0, at these: [K] for all pathways, a dict of 'features' and 'logits' with [K] each, or
             [K, N] in the order of the pathways; and ``unit``, see :class:`distpro.Weighting`.
-        ablation (str): 'process', or an ablation: 'uniform' (one constant weight, the mean over pathways and progress),
-            'last' (constant, the last weights), 'mean' (constant, the mean of each pathway), 'mean_over_pathways' (at each
-            progress, the mean over pathways), 'shuffled' (random order of progress) or 'random' (at each progress, a random
-            division of the total weight).
-            Defaults to 'process'.
+        ablation (str): 'process', or an ablation of what ``fit_length`` makes of it: 'uniform' (one constant weight, the
+            mean over pathways and progress), 'last' (constant, the last weights), 'mean' (constant, the mean of each
+            pathway), 'mean_over_pathways' (at each progress, the mean over pathways), 'shuffled' (random order of progress)
+            or 'random' (at each progress, a random division of the total weight). Defaults to 'process'.
         skip_below (float): Pathways with a lower weight are not computed. The release uses 0.5 with its scaled
             weighting. Defaults to 0: only pathways of weight 0 are skipped.
         seed (int): Seed of 'shuffled' and 'random'. Defaults to 0.
