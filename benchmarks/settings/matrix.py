@@ -1,10 +1,11 @@
 """How far single processes hold: the process of each setting in each other setting.
 
-``python benchmarks/settings/matrix.py`` trains all unfinished runs and prints a table, and draws a figure with ``--png``. It
-needs the finished teachers and plain KD of ``benchmarks/settings/run.py``. By default these are the settings for choosing,
-measured on images of neither the training nor the test set.
+``python benchmarks/settings/matrix.py`` trains all unfinished runs and prints a table; ``--png`` draws it, ``--csv`` lists
+the runs. It needs the finished teachers and plain KD of ``benchmarks/settings/run.py``. By default these are the settings
+for choosing, measured on images of neither the training nor the test set.
 """
 import argparse
+import csv
 import json
 import os
 
@@ -70,12 +71,13 @@ def main() -> None:
     parser.add_argument('--seeds', nargs='+', type=int, default=[0])
     parser.add_argument('--work-dir', default='work_dirs/settings')
     parser.add_argument('--png', help='draw the matrix to this file')
+    parser.add_argument('--csv', help='write the accuracy of every run to this file')
     args = parser.parse_args()
     torch.set_num_threads(1)
     names = list(library())
     benches = [run.Bench(name, args.work_dir, tuple(args.seeds)) for name in args.settings]
     gains: list[list[float | None]] = [[] for _ in names]
-    kd = []
+    kd, runs = [], []
     for bench in benches:
         os.makedirs(os.path.join(bench.folder, 'matrix'), exist_ok=True)
         teacher = bench.needs('kd', bench.needed())
@@ -85,12 +87,17 @@ def main() -> None:
         kd.append(mean(plain))
         for row, name in zip(gains, names):
             values = [accuracy(bench, name, seed) for seed in args.seeds]
+            runs += [(bench.name, name, seed, 'failed' if value is None else f'{value:.2f}')
+                     for seed, value in zip(args.seeds, values)]
             row.append(None if None in values else mean(values) - kd[-1])
     table = [['process of', *(bench.name for bench in benches)], ['plain KD (%)', *(f'{value:.1f}' for value in kd)]]
     for name, row in zip(names, gains):
         own = [' (own)' * (bench.setting.library == name) for bench in benches]
         table.append([name, *('failed' if gain is None else f'{gain:+.1f}{mark}' for gain, mark in zip(row, own))])
     print(f'{machine.describe()}\n\n{markdown(table)}')
+    if args.csv:
+        with open(args.csv, 'w', newline='') as file:
+            csv.writer(file, lineterminator='\n').writerows([('setting', 'process', 'seed', 'accuracy'), *runs])
     if args.png:
         draw(names, [bench.name for bench in benches], gains, args.png)
 
