@@ -82,9 +82,9 @@ class Distillation(nn.Module):
             than 500 (:func:`distpro.process.fit_length`). Defaults to None: the process as it is.
         skip_below (float): Pathways of a weight below this are not computed, >= 0. Defaults to 0.
         fast_teacher (bool or str): True: batch norms of the teacher are folded into convolutions, and on devices with units
-            for bfloat16 it runs in this type (features differ by some 1%). 'exact': in its own type, which changes rounding
-            only. False: the teacher as it is. A compiled teacher runs as it is. Defaults to True. See
-            :class:`distpro.tracing.FastForward`.
+            for bfloat16 it runs in this type (features differ by some 1%), on a GPU as a CUDA graph. 'exact': in its own
+            type and without a graph, which changes rounding only. False, and of a compiled teacher: as it is. Defaults to
+            True. See :class:`distpro.tracing.FastForward`.
         get_logits (Callable, optional): Gives the logits [B, K] out of what a network returns. Defaults to None: a tensor
             as it is, an attribute or key ``logits``, or the first element of a tuple.
         **kwargs: ``compare_at``, ``from_covariances``, ``cuda_graph``, ``compile_transforms`` of :class:`.PathwayGrid`.
@@ -100,7 +100,7 @@ class Distillation(nn.Module):
     Example:
         >>> kd = distpro.Distillation(student, teacher, images[:2], process='process.json')
         >>> for step, (images, labels) in enumerate(loader):
-        ...     out = kd(images, progress=step / steps)
+        ...     out = kd(images, progress=step / (steps - 1))
         ...     loss = criterion(out.logits, labels) + out.loss
     """
 
@@ -265,7 +265,7 @@ class Distillation(nn.Module):
         For several processes, so that one wrapper sees all gradients:
 
         >>> model = DistributedDataParallel(kd.with_student())
-        >>> out = model(images, progress=step / steps)
+        >>> out = model(images, progress=step / (steps - 1))
         """
         return _WithStudent(self)
 

@@ -70,7 +70,8 @@ def search(student: Network,
         knots (int): Points of the training at which the weights are free, >= 2. Defaults to 4.
         initial (str, dict or DistillationProcess, optional): The process that is tried first, such as 'general'; another
             pair's is mapped by depth. Other levels of it are tried only if it is no better than the references, or with
-            ``rounds=0``. It is the result unless another process has a held-out loss that is 2% lower. Defaults to None: 16
+            ``rounds=0``. If it is better than these, it is the result unless another process has a held-out loss that is 2%
+            lower. Defaults to None: 16
             for features and 1 for logits, 20 times as much in the middle.
         scheduled (Sequence[str]): What is searched for beside the weights: 'temperature', a factor of that of the losses of
             logits, and 'cross_entropy', a factor of ``criterion`` in the training. They start at 1. Defaults to none.
@@ -93,7 +94,7 @@ def search(student: Network,
 
     Raises:
         ArgumentError: If an argument is out of range, or something has no second derivative.
-        SearchError: If the student alone does not learn, or no trial has a finite held-out loss.
+        SearchError: If the loss of the student alone is not finite, or no trial has a finite held-out loss.
     """
     check_references(references)
     check_numbers(epochs=epochs, rounds=rounds, knots=knots, min_iterations=min_iterations, round_share=round_share,

@@ -59,8 +59,8 @@ def is_of_short_rounds(process: DistillationProcess, steps: int) -> bool:
         steps (int): Steps of the training.
 
     Returns:
-        bool: True for a process of a search in rounds of fewer steps, for an average of searches, and for any process that
-        is mapped from other networks. False for a schedule by hand, and for a search one step ahead.
+        bool: True for a process of a search in rounds of fewer steps, also if it is mapped from other networks, and for an
+        average of searches. False for a schedule by hand, and for a search one step ahead.
     """
     origin = process.origin
     found = any(key in origin for key in ('trials', 'average_of', 'transfer'))

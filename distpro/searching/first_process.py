@@ -77,10 +77,10 @@ def _alpha_of(source: ProcessLike, grid: PathwayGrid, knots: int) -> Tensor:
     process = fit_process(source, grid.names, grid.layer_names, grid.weighting.unit, transfer=True)
     if grid.weighting.type != 'exponential':
         raise ArgumentError(f"a search can start from a process with weighting.type='exponential' only, got "
-                            f"'{grid.weighting.type}': set initial=None to begin from constant weights")
+                            f"'{grid.weighting.type}': set initial=None to begin without one")
     if process.weighting.unit != grid.weighting.unit:
         raise ArgumentError(f"the process has weights in the unit '{process.weighting.unit}', and weighting.unit="
-                            f"'{grid.weighting.unit}': set initial=None to begin from constant weights")
+                            f"'{grid.weighting.unit}': set initial=None to begin without one")
     dropped = [name for name in process.scheduled if name not in grid.scheduled]
     if dropped:
         raise ArgumentError(f'the process schedules {", ".join(dropped)} too, which the search would leave out: set '

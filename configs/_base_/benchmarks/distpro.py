@@ -19,7 +19,7 @@ schedule = {
     'custom_hooks.1.warm_up': dict(values=[0, 0.25, 0.5], limits=(0, 1))
 }
 scaled = {'model.distiller.weighting.scale': 'num_pathways'}  # the release's
-# The searches of benchmarks begin from constant weights of all pathways, and not from 'general', which is an average of
+# The searches of benchmarks begin from the default weights of all pathways, and not from 'general', which is an average of
 # processes of some of these pairs; and their processes are replayed as they are.
 all_pathways = {'model.distiller.connections': 'student_not_shallower'}
 from_constants = {**all_pathways, 'train_cfg.initial': None, 'train_cfg.rounds': 3}

@@ -63,10 +63,10 @@ class DistProSearchLoop(SearchLoop):
             starts with 1 at the ends of the run and 20 between. 0: constant weights. Defaults to 3.
         feature_weight (float): Factor of the feature pathways' initial weights exp(alpha), > 0. Defaults to 16: with the
             default bump they start with 16 at the ends of the run and 320 between, and the logits with 1 and 20.
-        initial (str or dict, optional): The process that is tried first: a name in the library, such as 'general', a process
-            file, or a schedule as of ``ProcessReplayHook``; another pair's is mapped by depth. ``initial_bump`` and
-            ``feature_weight`` do not apply then, and rising weights are not tried, nor, if it is better than the
-            references and ``rounds`` is not 0, other levels. It is the result unless another process has a held-out loss
+        initial (str or dict, optional): The process that is tried first: a name in the library, such as 'general', a
+            process file, or a schedule as of ``ProcessReplayHook``; another pair's is mapped by depth. ``initial_bump`` and
+            ``feature_weight`` do not apply then, and rising weights are not tried. If it is better than the references,
+            other levels are tried with ``rounds=0`` only, and it is the result unless another process has a held-out loss
             that is 2% lower. Defaults to None: these two.
         scheduled (Sequence[str]): What is searched for beside the weights: 'temperature' and 'cross_entropy', factors of the
             temperature of logits and of the student's own losses. They start at 1. Defaults to none.

@@ -51,8 +51,9 @@ class TapDistill(SingleTeacherDistill):
             ``mean``, ``std``, ``to_rgb`` and ``size`` [H, W]. Each batch is converted once. Defaults to None: the
             ``data_preprocessor`` of the teacher's config, or the images of a named teacher's published weights.
         fast_teacher (bool or str): True: batch norms of the teacher are folded into convolutions, and on devices with units
-            for bfloat16 it runs in this type (features differ by some 1%). 'exact': in its own type, which changes rounding
-            only. False: the teacher as it is. Defaults to True. See :class:`distpro.tracing.FastForward`.
+            for bfloat16 it runs in this type (features differ by some 1%), on a GPU as a CUDA graph. 'exact': in its own
+            type and without a graph, which changes rounding only. False: the teacher as it is. Defaults to True. See
+            :class:`distpro.tracing.FastForward`.
         **kwargs: Arguments of :class:`~mmrazor.models.SingleTeacherDistill`. Only :class:`ATSC` trains the teacher.
 
     Attributes:

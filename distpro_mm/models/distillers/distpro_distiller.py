@@ -33,9 +33,9 @@ class DistProDistiller(TapDistiller):
 
     Args:
         transmitters (str, Sequence or dict): The teacher's layers: 'auto' (stem and stages, found by probing), or a list of
-            names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). If a layer
-            ends with an activation, its feature is taken before this activation. With several teachers, also a dict of these
-            by teacher. Defaults to 'auto'.
+            names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). With
+            ``before_activation=True`` in its dict, a layer that ends with an activation is read before it. With several
+            teachers, also a dict of these by teacher. Defaults to 'auto'.
         receivers (str or Sequence): The student's layers, in the same format. Defaults to 'auto'.
         connections (str or Sequence): 'all', 'student_not_shallower', 'nearest_depth' or pairs of layer names. Defaults to
             'student_not_shallower'.

@@ -21,9 +21,9 @@ class TapDistiller(ConfigurableDistiller):
     models and calls :meth:`prepare` once. For every batch, it reads the features and calls :meth:`tap_losses`.
 
     Args:
-        transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages, found by probing), or a list of
-            names as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). If a layer
-            ends with an activation, its feature is taken before this activation. Or
+        transmitters (str or Sequence): The teacher's layers: 'auto' (stem and stages, found by probing), or a list of names
+            as in ``named_modules()`` or of dicts (see :func:`distpro.tracing.resolve_taps`). With
+            ``before_activation=True`` in its dict, a layer that ends with an activation is read before it. Or
             ``dict(type='clustered', k=3, metric='cka', images=512)``: the medoids of k clusters of the teacher's blocks,
             after their activations, see :func:`.cluster_layers`. :func:`.build_trainer` clusters them on training images,
             and a model that is built in another way on random ones. Defaults to 'auto'.
