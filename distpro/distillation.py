@@ -1,5 +1,4 @@
 """Distillation of any two torch modules, for a training loop of one's own."""
-import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 
 from .checks import FLAG, check_choice, check_number, check_that, check_whole, is_function, named_arguments
 from .errors import ArgumentError, argument_prefix, is_number
+from .output import DistillationOutput
 from .pathways import KLDivergence, PathwayGrid, PointwiseTransform
 from .pathways.parts import Distance, try_logits
 from .process import DistillationProcess, LevelControl, ProcessLike, fit_length, fit_process, is_of_short_rounds
@@ -18,26 +18,8 @@ from .teachers import Network, Teachers, build_pair, classifies_images, inner, l
 from .tracing import FAST_CHOICES, MAP_SIZE, find_logits, in_place_off, in_place_on, resolve_taps, trace_example
 from .weighting import Weighting
 
+BEYOND = 1.5  # progress that is taken for that of a training with a few more steps than expected
 OF_THE_GRID = ('compare_at', 'from_covariances', 'cuda_graph', 'compile_transforms')
-
-
-@dataclasses.dataclass
-class DistillationOutput:
-    """What :class:`Distillation` returns.
-
-    Args:
-        logits (Tensor): The student's logits [B, K].
-        loss (Tensor): Weighted sum of the pathways' losses, a scalar; 0 without gradients.
-        pathways (dict[str, Tensor]): Unweighted loss of each computed pathway by name, detached.
-        output (Any): What the student returned.
-        cross_entropy (Tensor or float): What the loop multiplies its own loss by. 1 unless the process has a weight of the
-            cross-entropy over time.
-    """
-    logits: Tensor
-    loss: Tensor
-    pathways: dict[str, Tensor]
-    output: Any
-    cross_entropy: Tensor | float = 1.0
 
 
 class Distillation(nn.Module):
@@ -183,14 +165,17 @@ class Distillation(nn.Module):
         return self._networks[1]
 
     def set_progress(self, progress: float) -> None:
-        """Set the process's weights at a share of the training, in [0, 1].
+        """Set the process's weights at a share of the training, in [0, 1]. Up to 1.5, more counts as 1, with a warning.
 
         Raises:
             ArgumentError: If ``progress`` is out of range.
         """
-        if not is_number(progress) or not 0 <= progress <= 1:
+        if not is_number(progress) or not 0 <= progress <= BEYOND:
             raise ArgumentError(f'progress={progress!r} must be a number from 0, the first step, to 1, the last')
-        self._progress = float(progress)
+        if progress > 1:  # the end of a long training is not the time to stop it
+            warnings.warn(f'progress={progress:.4g} counts as 1: the training has more steps than it was divided by',
+                          stacklevel=3)
+        self._progress = progress = min(float(progress), 1.0)
         if self.process is not None:
             weights = self.process.at(progress)
             if self.level:
@@ -199,7 +184,7 @@ class Distillation(nn.Module):
             weights = np.concatenate([weights, self.process.scheduled_at([progress])[0]])
             self.grid.set_weights(weights, self.skip_below, self.process.weighting.unit)
 
-    def control_level(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
+    def control_level(self, loss: Tensor, *optimizers: torch.optim.Optimizer) -> bool:
         """Start again with lower weights if those of a process of other networks are too high for this student.
 
         See :class:`distpro.process.LevelControl`. Call it at the end of every step. A new start comes with a warning. It
@@ -209,6 +194,9 @@ class Distillation(nn.Module):
             loss (Tensor): The student's mean cross-entropy on the labels of this batch, a scalar.
             *optimizers (torch.optim.Optimizer): The optimisers, whose momentum is forgotten at a new start.
 
+        Returns:
+            bool: Whether the student has started again, so that an average of its weights must start again too.
+
         Raises:
             ArgumentError: If an argument is of a wrong kind, or no forward with gradients was run before.
         """
@@ -217,9 +205,11 @@ class Distillation(nn.Module):
             check_that('optimizers', optimizer, isinstance(optimizer, torch.optim.Optimizer), 'a torch.optim.Optimizer')
         if self._classes is None:
             raise ArgumentError('control_level: there is no step yet: call it after kd(images, progress=...) with gradients')
-        warning = self.level.observe(self._progress, loss, math.log(self._classes), optimizers) if self.level else None
+        guess = math.log(max(self._classes, 2))  # one logit has two classes
+        warning = self.level.observe(self._progress, loss, guess, optimizers) if self.level else None
         if warning:
             warnings.warn(warning, stacklevel=2)
+        return warning is not None
 
     def forward(self, *args: Any, progress: float | None = None, **kwargs: Any) -> DistillationOutput:
         """Run the student and, if its gradient is wanted, the teacher and the pathways.
@@ -253,7 +243,7 @@ class Distillation(nn.Module):
         logits = received['logits'] if 'logits' in received else self.get_logits(output)
         self._classes, own = logits.shape[-1], grid.scheduled_value('cross_entropy')
         if not grid.active:
-            return DistillationOutput(logits, logits.new_zeros(()), {}, output, own)
+            return DistillationOutput(logits, 0 * logits.flatten()[0], {}, output, own)  # has a gradient, of 0
         transmitted = self.teachers.read(grid.taps('transmitter'), args, kwargs)
         loss, losses = grid.loss(received, transmitted)
         found = {grid.names[index]: loss for index, loss in zip(grid.active, losses)}

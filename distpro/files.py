@@ -1,12 +1,14 @@
-"""Files: atomic writes, and the nearest file in place of one that does not exist.
+"""Files: atomic writes, JSON, and the nearest file in place of one that does not exist.
 
 After an interruption, a file that is written atomically has the old or the new content, never a part of it.
 """
 import contextlib
 import difflib
+import json
 import os
 import tempfile
 from collections.abc import Iterator
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -34,6 +36,30 @@ def atomic_write(path: str) -> Iterator[str]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def write_json(path: str, value: Any, indent: int | None = None) -> None:
+    """Write a value as JSON atomically.
+
+    Args:
+        path (str): The file.
+        value (Any): Nested dicts and lists of texts and numbers, also of numpy and torch.
+        indent (int, optional): Spaces of each level. Defaults to None: one line.
+
+    Raises:
+        OSError: If it cannot be written.
+        TypeError: If it has something that JSON has not.
+    """
+    with atomic_write(path) as temporary, open(temporary, 'w', encoding='utf-8') as file:
+        json.dump(value, file, indent=indent, default=_plain)
+        file.write('\n' if indent else '')
+
+
+def _plain(value: Any) -> Any:
+    """A number or an array of numpy or torch as numbers of Python."""
+    if not hasattr(value, 'tolist'):
+        raise TypeError(f'{type(value).__name__} {value!r} is neither a number, a text, a list nor a dict')
+    return value.tolist()
 
 
 def nearest_path(path: str) -> str:

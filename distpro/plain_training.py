@@ -31,6 +31,7 @@ class PlainTraining(nn.Module):
                  seed: int, distillation: dict[str, Any], batch_share: float = 1.0) -> None:
         super().__init__()
         self._was = copied(student.state_dict()), {module: module.training for module in student.modules()}
+        self._held_out_images = 0  # counted once
         self._generators = {generator: generator.get_state() for generator in _generators(train_loader)}
         self.train_loader, self.held_out_loader, self.criterion = train_loader, held_out_loader, criterion
         self.batch_share = batch_share
@@ -50,7 +51,7 @@ class PlainTraining(nn.Module):
         try_criterion(criterion, student, self.kd.get_logits, images, labels)
         self.optimizer = optimizer([*student.parameters(), *self.kd.parameters()])
         check_that('optimizer', self.optimizer, isinstance(self.optimizer, torch.optim.Optimizer), 'one of torch')
-        student.train()
+        self._train()
 
     @property
     def model(self) -> nn.Module:
@@ -67,7 +68,14 @@ class PlainTraining(nn.Module):
     def begin(self, round: int) -> None:
         """Prepare a round, counted from 1, each with its random numbers."""
         self.round = round
+        self._train()
+
+    def _train(self) -> None:
+        """The student in training mode, with the parts in eval mode that were given so, such as frozen batch norms."""
+        modes = self._was[1]
         self.student.train()
+        for module, training in modes.items() if modes[self.student] else ():
+            module.training = training
 
     def close(self) -> None:
         """Give the student and the loader back as they were; the student has no gradients."""
@@ -134,8 +142,15 @@ class PlainTraining(nn.Module):
             if epoch * self.epoch_iterations >= self.iterations:
                 return
             self._seed_loading(-1, epoch)
-            start = max(iteration - epoch * self.epoch_iterations, 0)
-            yield from itertools.islice(map(self._moved, self.train_loader), start, None)
+            start, given = max(iteration - epoch * self.epoch_iterations, 0), -1
+            for given, batch in enumerate(self.train_loader):
+                if given == self.epoch_iterations:
+                    break
+                if given >= start:
+                    yield self._moved(batch)
+            if given + 1 < self.epoch_iterations:
+                raise ArgumentError(f'train_loader gives {given + 1} batches, and its length is {self.epoch_iterations}: a '
+                                    'search needs a loader that gives as many batches as its length')
 
     def take_step(self, iteration: int, batch: Any, weights: Tensor) -> Tensor:
         with preserve_random_states(self.device):  # the loader draws its order from them
@@ -162,11 +177,14 @@ class PlainTraining(nn.Module):
 
     def held_out_losses(self) -> Iterator[Tensor]:
         self._seed(-2)
-        batches = [pair_of(batch, 'held_out_loader') for batch in self.held_out_loader]
-        images = sum(len(batch[0]) for batch in batches)
-        for number, batch in enumerate(batches):
-            self._seed(-2, number)  # a loader with workers leaves the random state as it was
-            yield self._held_out_loss(batch, images)
+        if not self._held_out_images:
+            self._held_out_images = sum(len(pair_of(batch, 'held_out_loader')[0]) for batch in self.held_out_loader)
+            self._seed(-2)
+        for number, batch in enumerate(self.held_out_loader):
+            with preserve_random_states(self.device):  # from which the loader may draw
+                self._seed(-2, number)
+                loss = self._held_out_loss(pair_of(batch, 'held_out_loader'), self._held_out_images)
+            yield loss
 
     def _held_out_loss(self, batch: Sequence[Tensor], images: int) -> Tensor:
         """A batch's share of the held-out loss. Only this batch is on the device, and only as long as its loss is."""

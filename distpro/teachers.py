@@ -100,7 +100,7 @@ class Teachers:
 
         Args:
             traces (dict[str, Trace]): A forward of each.
-            optional (bool): Leave out teachers that return none, with a warning, instead of an error.
+            optional (bool): Leave out teachers that return none or a single one, with a warning, instead of an error.
 
         Raises:
             ArgumentError: If no logits are found where they are needed.
@@ -110,9 +110,13 @@ class Teachers:
             if optional and self._is_headless(traced):
                 whose = f"teacher '{name}'" if name else 'teacher'
                 warnings.warn(f'the {whose} returns no logits, so only features are compared', stacklevel=3)
-            else:
-                whose = f'teacher: {name}' if name else 'teacher'
-                found.append(named(logit_tap(self.get_logits, traced, whose), name))
+                continue
+            tap = logit_tap(self.get_logits, traced, f'teacher: {name}' if name else 'teacher')
+            if optional and tap.shape[0] == 1:
+                warnings.warn('logits: there is one logit, of which a softmax is always 1, so only features are compared; '
+                              'give another loss, such as logits=dict(mse=torch.nn.MSELoss())', stacklevel=3)
+                continue
+            found.append(named(tap, name))
         return found
 
     def _is_headless(self, traced: Trace) -> bool:
@@ -191,7 +195,8 @@ def read_features(network: nn.Module, taps: Sequence[FeatureTap], args: tuple, k
     if missing:
         raise ArgumentError(f"{which}: layer '{missing[0]}' was not read in this forward: a compiled network skips the "
                             'hooks that read features, so pass the network uncompiled (compile_transforms=True compiles '
-                            'the transforms); otherwise name a layer that every forward calls')
+                            'the transforms); otherwise name a layer that every forward calls, also where a training '
+                            'drops layers')
     if torch.is_grad_enabled() and reader.without_gradients:
         raise ArgumentError(f"{which}: layer '{reader.without_gradients[0].layer}' runs without gradients in training, so "
                             'its pathways would teach nothing: set use_reentrant=False in activation checkpointing, or name '

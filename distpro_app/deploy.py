@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distpro.errors import ArgumentError, first_line
-from distpro.files import atomic_write
+from distpro.files import atomic_write, write_json
 from distpro.networks import ModelInput
 from distpro.networks.library import import_library
 from distpro.tracing import find_logits
@@ -92,9 +92,7 @@ def write_formats(student: nn.Module, description: Description, examples: Tensor
     student.cpu().eval()
     paths = dict(description=os.path.join(out, 'student.json'))
     described = description.as_dict()
-    with atomic_write(paths['description']) as temporary, open(temporary, 'w') as file:
-        json.dump(described, file, indent=2)
-        file.write('\n')
+    write_json(paths['description'], described, indent=2)
     if not formats:
         return paths
     network, examples = LogitsOnly(student).eval(), examples.cpu()

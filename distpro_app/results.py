@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from distpro.errors import ArgumentError
-from distpro.files import atomic_write
+from distpro.files import write_json
 from distpro.networks import ModelInput, build_network, load_weights
 
 from .deploy import INSTALL, Description, deploy
@@ -70,9 +70,7 @@ def table(summary: dict[str, Any]) -> str:
 
 def write_summary(summary: dict[str, Any], out: str) -> None:
     """Write summary.json, atomically."""
-    with atomic_write(os.path.join(out, SUMMARY)) as temporary, open(temporary, 'w') as file:
-        json.dump(summary, file, indent=2)
-        file.write('\n')
+    write_json(os.path.join(out, SUMMARY), summary, indent=2)
 
 
 def describe(name: str, student: nn.Module, classes: list[str], given: ModelInput) -> Description:

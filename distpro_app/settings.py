@@ -9,7 +9,7 @@ from typing import Any
 
 from distpro.checks import FLAG, MAX_SEED, check_choice, check_number, check_whole
 from distpro.errors import ArgumentError, first_line
-from distpro.files import atomic_write, nearest_path
+from distpro.files import nearest_path, write_json
 
 METHODS = ('pathways', 'kd', 'student')
 WEIGHTS = ('published', 'random')
@@ -157,9 +157,7 @@ class FolderSettings:
 
     def save(self, path: str) -> None:
         """Write the settings as JSON, atomically."""
-        with atomic_write(path) as temporary, open(temporary, 'w') as file:
-            json.dump(dataclasses.asdict(self), file, indent=2)
-            file.write('\n')
+        write_json(path, dataclasses.asdict(self), indent=2)
 
 
 def read_settings(path: str) -> dict[str, Any]:
@@ -174,7 +172,7 @@ def read_settings(path: str) -> dict[str, Any]:
     if not os.path.isfile(path):
         raise ArgumentError(f"settings='{path}': there is no such file{nearest_path(path)}")
     try:
-        with open(path) as file:
+        with open(path, encoding='utf-8') as file:
             found = json.load(file)
     except (OSError, ValueError) as error:
         raise ArgumentError(f"settings='{path}' cannot be read as JSON ({first_line(error)})") from error

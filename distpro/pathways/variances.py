@@ -10,7 +10,7 @@ from ..processes import mean_of_processes
 
 
 class TeacherVariances:
-    """The variance of each transmitting layer's feature, measured on the first batch.
+    """The variance of each transmitting layer's feature, measured on the first batch on which it is a number.
 
     Args:
         layers (Sequence[str]): Names of the transmitting layers.
@@ -34,8 +34,9 @@ class TeacherVariances:
         new = [name for name in dict.fromkeys(names) if name in self._index and name not in self._constant]
         for name in new:
             self.values[self._index[name]] = variance = variance_of(features[name])
-            self._constant[name] = bool(variance.isinf())
-        constant = [name for name in new if self._constant[name]]
+            if not variance.isnan():  # else the batch is broken, and the next one is measured
+                self._constant[name] = bool(variance.isinf())
+        constant = [name for name in new if self.is_constant(name)]
         if constant:
             warnings.warn(f"transmitters: the teacher's feature is constant at {', '.join(constant)}, so the pathways from "
                           'there have no weight: choose other layers, or load the weights of a trained teacher',

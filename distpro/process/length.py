@@ -21,13 +21,15 @@ def fit_length(process: DistillationProcess, steps: int) -> DistillationProcess:
     * logits continue with their highest weight;
     * the student's first layer, mostly its stem, has weight 0 throughout if it has others.
 
+    A process without logits is not changed.
+
     Args:
         process (DistillationProcess): A process whose search had rounds of some hundred steps.
         steps (int): Steps of the training, >= 1.
 
     Returns:
-        DistillationProcess: The process for a training of this length, with the same pathways. For 500 steps or fewer, the
-        given one.
+        DistillationProcess: The process for a training of this length, with the same pathways. For 500 steps or fewer, and
+        without logits, the given one.
 
     Raises:
         ArgumentError: If ``steps`` is not a whole number >= 1.
@@ -37,6 +39,8 @@ def fit_length(process: DistillationProcess, steps: int) -> DistillationProcess:
     if end >= 1:
         return process
     logits = np.array([is_logits(name) for name in process.names])
+    if not process.weights[:, logits].any():  # nothing would be left at the end
+        return process
     highest = np.array(process.progress)[process.weights.argmax(0)]  # [N]
     faded = min(end + FADE, 1.0)
     knots = np.unique([*process.progress, end, faded])

@@ -1,5 +1,6 @@
 """Starts a distillation again with lower weights if the student is worse than guessing."""
 import copy
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,7 +45,7 @@ class LevelControl:
         self._from, self._steps = WINDOW, 0
         self._sums: Tensor | None = None  # stay on the device between checks
         self._initial: list[dict[str, Any]] | None = None
-        self._begun = False
+        self._begun = self._compared = False
 
     def begin(self, progress: float) -> None:
         """Remember the weights that a new start begins with, before the first step; later forget them.
@@ -75,6 +76,8 @@ class LevelControl:
         Returns:
             str, optional: A warning if the training starts again, else None.
         """
+        if not self._compared:
+            self._compare(optimizers)
         if self._initial is None or self.is_over(progress) or progress < self._from:
             return None
         own = own.detach().float()
@@ -90,6 +93,17 @@ class LevelControl:
             return None
         return self.restart(progress, f"the student's cross-entropy of {found:.4g} is worse than guessing, {expected:.4g}",
                             optimizers)
+
+    def _compare(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+        """Warn once if no optimiser has the parameters of a module."""
+        self._compared = True
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        given = {id(parameter) for group in groups for parameter in group['params']}
+        for module in self._modules if given else ():
+            trained = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
+            if trained and not trained & given:
+                warnings.warn(f'no optimizer has a parameter of the {type(module).__name__}, which is not trained: give it '
+                              '[*student.parameters(), *kd.parameters()]', stacklevel=4)
 
     def restart(self, progress: float, why: str, optimizers: Sequence[torch.optim.Optimizer] = ()) -> str | None:
         """Start again with a lower factor, if that may still happen.

@@ -8,7 +8,7 @@ import torch
 
 from ..checks import check_that, nearest
 from ..errors import ProcessError
-from ..files import atomic_write
+from ..files import write_json
 from ..pathways.names import is_logits
 from ..weighting import Weighting, as_weighting, log_weights
 from .scheduled import scheduled_values
@@ -245,11 +245,13 @@ class DistillationProcess:
     def save(self, path: str) -> None:
         """Write the process to a JSON file atomically.
 
-        Args:
-            path (str): The file.
+        Raises:
+            ProcessError: If it cannot be written, or ``origin`` has something that JSON has not.
         """
-        with atomic_write(path) as temporary, open(temporary, 'w') as file:
-            json.dump(self.to_dict(), file)
+        try:
+            write_json(path, self.to_dict())
+        except (OSError, TypeError) as error:
+            raise ProcessError(f"the process file '{path}' cannot be written: {error}") from error
 
     @classmethod
     def load(cls, path: str) -> 'DistillationProcess':
@@ -263,7 +265,7 @@ class DistillationProcess:
         """
         check_that('path', path, isinstance(path, (str, os.PathLike)), 'the path of a process file', ProcessError)
         try:
-            with open(path) as file:
+            with open(path, encoding='utf-8') as file:
                 data = json.load(file)
         except FileNotFoundError:
             raise ProcessError(f"there is no process file '{path}': run the search first (it writes process.json to its "

@@ -67,6 +67,8 @@ def pair_of(batch: Any, loader: str) -> Sequence[Tensor]:
     """The batch; refuses one that is no pair."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ArgumentError(f'{loader}: a batch must be a pair (images, labels), got {type(batch).__name__}')
+    for part, name in zip(batch, ('images', 'labels')):
+        check_that(f'{loader}: the {name} of a batch', part, hasattr(part, 'to'), 'a tensor')
     return batch
 
 

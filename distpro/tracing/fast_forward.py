@@ -14,6 +14,7 @@ from ..checks import check_choice
 from ..cuda_graph import Recorder, addresses, can_record, versions
 from ..random_state import gpus
 from .trace import Trace, tensors_in
+from .weight_watch import WeightWatch
 
 # Largest relative error of a feature, as the norm of the difference. What is worse is not used.
 BOUNDS = dict(bfloat16=0.05, exact=1e-3)
@@ -35,6 +36,8 @@ class FastForward:
 
     The first time, the features are compared with those of the network as it is. bfloat16 is used only if each feature has a
     relative error of at most 5%, and folding only if it is at most 0.1%, or 5% in autocast; a warning says what is not used.
+    Weights that change without torch's notice, as those of an average that is updated through ``.data``, are noticed in the
+    first runs or in every 100th; from then on the network runs as it is.
 
     Args:
         traced (Trace): A forward of the network.
@@ -54,6 +57,7 @@ class FastForward:
         self.ways = [] if fast is False else ['exact'] if fast == 'exact' else ['bfloat16', 'exact']
         self._accepted: dict[tuple, bool] = {}  # by way, and type of autocast
         self.exact = fast == 'exact'
+        self._watch = WeightWatch(self.network)
         self._recorder = Recorder('the teacher')
         self._weights: dict[tuple[nn.Module, str], tuple[tuple, Tensor, Tensor | None]] = {}
 
@@ -71,13 +75,20 @@ class FastForward:
         """
         if torch.is_grad_enabled():
             return read(*inputs)
+        if self.ways and self._watch.changed_unseen():
+            self.ways = []
+            warnings.warn("fast_teacher: the teacher's weights change through .data, which is not seen: from here on it "
+                          'runs as it is; change them under torch.no_grad(), without .data', stacklevel=2)
         for way in self.ways:
             if way == 'bfloat16' and not self._has_bfloat16():
                 continue
             kind = way, self._autocast()
-            if kind not in self._accepted:
-                self._accepted[kind] = self._accepts(read, inputs, way)
-            if self._accepted[kind]:
+            accepted = self._accepted.get(kind)
+            if accepted is None:
+                accepted = self._accepts(read, inputs, way)
+            if accepted is not None:
+                self._accepted[kind] = accepted
+            if accepted:
                 found = None if key is None or self.exact else self._replayed(read, inputs, key, way)
                 return self._run(read, inputs, way) if found is None else found
         return read(*inputs)
@@ -92,11 +103,13 @@ class FastForward:
         # Copies, since the next replay overwrites them.
         return None if recorded is None else _each(recorded(inputs), Tensor.clone)
 
-    def _accepts(self, read: Callable[..., Features], inputs: Sequence, way: str) -> bool:
-        """Whether the features are right on these images; a warning says if not."""
+    def _accepts(self, read: Callable[..., Features], inputs: Sequence, way: str) -> bool | None:
+        """Whether the features are right on these images; a warning says if not. None: they are NaN and say nothing."""
         bound = IN_AUTOCAST if self._autocast() is not None else BOUNDS[way]
         with torch.random.fork_rng(devices=gpus(self.network)):
             plain = read(*inputs)
+            if any(tensor.isnan().any() for tensor in tensors_in(plain)):
+                return None
             try:
                 found = self._run(read, inputs, way)
             except RuntimeError as error:

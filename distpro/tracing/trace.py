@@ -122,7 +122,8 @@ def trace(model: nn.Module, forward: Callable[[], Any]) -> Trace:
             handles += [module.register_forward_pre_hook(before), module.register_forward_hook(after(name))]
     try:
         model.eval()
-        with torch.enable_grad(), torch.random.fork_rng(devices=gpus(model)), _Uses() as uses:
+        with (torch.enable_grad(), torch.random.fork_rng(devices=gpus(model)), torch.compiler.set_stance('force_eager'),
+              _Uses() as uses):
             output = forward()
     finally:
         for handle in handles:
@@ -137,7 +138,8 @@ def trace_example(network: nn.Module, example: Any, which: str) -> Trace:
 
     Args:
         network (nn.Module): The network.
-        example (Tensor, tuple or dict): Two or more images [B, C, H, W], or all arguments of the forward.
+        example (Tensor, tuple or dict): Two or more images [B, C, H, W], or all arguments of the forward. Equal images, such
+            as ``torch.zeros(2, 3, 32, 32)``, are given noise.
         which (str): Name of the network, for errors.
 
     Raises:
@@ -149,6 +151,9 @@ def trace_example(network: nn.Module, example: Any, which: str) -> Trace:
         args = [example]
     if isinstance(args[0] if args else None, Tensor) and len(args[0]) < 2:
         raise ArgumentError(f'example: {len(args[0])} image is given, and layers are found by comparing two or more')
+    if args and isinstance(args[0], Tensor) and args[0].is_floating_point() and not (args[0] - args[0][:1]).any():
+        # Layers are found by how they differ between images.
+        args[0] = args[0] + torch.randn(args[0].shape, generator=torch.Generator().manual_seed(0)).to(args[0])
     try:
         return trace(network, lambda: network(*args, **kwargs))
     except Exception as error:

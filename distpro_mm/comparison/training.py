@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS, LOOPS
 
-from distpro.files import atomic_write
+from distpro.files import atomic_write, write_json
 
 from ..config_types import is_a
 from ..datasets import seed_all
@@ -132,7 +132,7 @@ def train_job(job: Job) -> dict:
             raise
         result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=job.tuning, **figures,
                       after=job.needs[-1].name if len(job.needs) > 1 else None, key=job.key)
-        _write(os.path.join(cfg.work_dir, RESULT), result)
+        write_json(os.path.join(cfg.work_dir, RESULT), result, indent=1)
         return result
 
 
@@ -168,7 +168,7 @@ def _train(cfg: Config, key: str, report: bool) -> dict:
     if resume is None:  # checkpoints of a different config must not be resumed from after a kill
         for checkpoint in glob.glob(os.path.join(glob.escape(cfg.work_dir), '*.pth')):
             os.unlink(checkpoint)
-    _write(started, dict(key=key))
+    write_json(started, dict(key=key), indent=1)
     seconds, compute = time.time(), time.process_time()
     runner = build_trainer(cfg, resume=resume, report=report)
     measure = MeasureHook()
@@ -198,11 +198,6 @@ def _evaluate(checkpoint: str, cfg: Config) -> dict:
     with atomic_write(os.path.join(cfg.work_dir, artefacts(cfg)['checkpoint'])) as temporary:
         shutil.copyfile(checkpoint, temporary)
     return dict(accuracy=float(accuracy), best=None, epochs=0, iterations=0, seconds=time.time() - seconds, compute=0.)
-
-
-def _write(path: str, content: dict) -> None:
-    with atomic_write(path) as temporary, open(temporary, 'w') as file:
-        json.dump(content, file, indent=1)
 
 
 def _read(path: str) -> dict:

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from distpro.files import write_json
+
 from .comparison_charts import differences, frontier
 from .parts import Cell, Code, Part, Report, Section, Table
-from .run_files import write_json
 from .table import accuracies, budgets_of, compute, paired_difference, runs_of
 from .words import number
 
@@ -27,7 +28,7 @@ def write_comparison(work_dir: str, results: Sequence[dict], choices: Sequence[d
         **facts: ``name`` of the benchmark, names of ``methods`` in order, ``reference``, number of ``failed`` trainings,
             ``command``, ``versions`` (dict) and ``config`` (text).
     """
-    write_json(dict(facts, results=list(results), choices=list(choices)), os.path.join(work_dir, COMPARISON))
+    write_json(os.path.join(work_dir, COMPARISON), dict(facts, results=list(results), choices=list(choices)), indent=1)
 
 
 def comparison_report(work_dir: str, found: dict) -> Report:

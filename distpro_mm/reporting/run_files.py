@@ -6,7 +6,6 @@ import math
 import os
 from typing import Any
 
-from distpro.files import atomic_write
 from distpro.process import DistillationProcess, ProcessError
 
 from ..errors import ConfigError
@@ -97,12 +96,6 @@ def read_json(path: str) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
-
-
-def write_json(content: dict[str, Any], path: str) -> None:
-    """Write a JSON file atomically."""
-    with atomic_write(path) as temporary, open(temporary, 'w') as file:
-        json.dump(content, file, indent=1)
 
 
 def _logs(work_dir: str) -> dict[str, str]:

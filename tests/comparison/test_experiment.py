@@ -9,6 +9,7 @@ import torch
 from mmengine.registry import DefaultScope
 from mmpretrain.registry import DATASETS
 
+from distpro.files import write_json
 from distpro.process import DistillationProcess
 from distpro_mm.comparison import Benchmark, JobMaker, scheduler, training
 
@@ -111,7 +112,7 @@ def made_up(monkeypatch):
             result = dict(name=job.name, seed=job.seed, budget=job.budget, tuning=True, accuracy=value, seconds=1,
                           key=job.key)
             os.makedirs(job.work_dir, exist_ok=True)
-            training._write(os.path.join(job.work_dir, training.RESULT), result)
+            write_json(os.path.join(job.work_dir, training.RESULT), result)
             return result
 
         monkeypatch.setattr(scheduler, 'train_job', train)

@@ -238,9 +238,14 @@ def test_wrong_arguments_are_named(kwargs, message):
 
 def test_progress_is_needed_and_checked():
     kd = distillation(process=MANUAL)
-    for progress, message in ((None, 'progress=None: pass the share'), (1.1, 'progress=1.1 must be a number from 0')):
+    for progress, message in ((None, 'progress=None: pass the share'), (2.0, 'progress=2.0 must be a number from 0')):
         with pytest.raises(distpro.ArgumentError, match=message):
             kd(images(), progress=progress)
+    kd(images(), progress=1.0)
+    last = kd.grid.weights().clone()
+    with pytest.warns(UserWarning, match='progress=1.2 counts as 1: the training has more steps'):
+        kd(images(), progress=1.2)
+    assert torch.equal(kd.grid.weights(), last)
 
 
 def test_one_image_is_no_example():

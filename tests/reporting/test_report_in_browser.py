@@ -5,11 +5,11 @@ import shutil
 import numpy as np
 import pytest
 
+from distpro.files import write_json
 from distpro.process import DistillationProcess
 from distpro.weighting import Weighting
 from distpro_mm.reporting.comparison_report import write_comparison
 from distpro_mm.reporting.report import write_report
-from distpro_mm.reporting.run_files import write_json
 
 pytest.importorskip('plotly')
 playwright = pytest.importorskip('playwright.sync_api')
@@ -63,9 +63,9 @@ def run_report(tmp_path, process, real_plotly):
     lines += [{'accuracy/top1': 70.0 + step, 'step': step} for step in (4, 8)]
     log.write_text('\n'.join(map(json.dumps, lines)))
     process.save(str(tmp_path / 'replayed.json'))
-    write_json(dict(kind='distillation', sessions=['1'], complete=True, teacher='Big', student='Small', seconds=12.0,
-                    iterations=80, epochs=8, costs=dict(teacher=1.5, pathways=dict.fromkeys(NAMES, 0.1))),
-               str(tmp_path / 'run.json'))
+    write_json(str(tmp_path / 'run.json'), dict(
+        kind='distillation', sessions=['1'], complete=True, teacher='Big', student='Small', seconds=12.0, iterations=80,
+        epochs=8, costs=dict(teacher=1.5, pathways=dict.fromkeys(NAMES, 0.1))))
     return write_report(str(tmp_path))
 
 

@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmrazor.registry import HOOKS
 
 from distpro.errors import first_line
+from distpro.files import write_json
 from distpro.process import DistillationProcess
 from distpro.weighting import Weighting
 
@@ -17,7 +18,7 @@ from ...config_types import name_of
 from ...models import DistPro, TapDistill
 from ...models.cost import pathway_costs, teacher_cost
 from ...reporting.report import ReportError, write_report
-from ...reporting.run_files import FACTS, REPLAYED, read_json, write_json
+from ...reporting.run_files import FACTS, REPLAYED, read_json
 from ..provenance import command, origin
 from ..search import Search
 from ..unwrap import unwrap
@@ -87,7 +88,7 @@ class ReportHook(Hook):
             runner.logger.info(f'The report is in {write_report(runner.work_dir)}')
 
     def _write(self, runner) -> None:
-        write_json(self._facts, osp.join(runner.work_dir, FACTS))
+        write_json(osp.join(runner.work_dir, FACTS), self._facts, indent=1)
 
 
 @contextlib.contextmanager
