@@ -1,4 +1,5 @@
 """The commands: of a folder of images, of configs, and of processes."""
+import os
 import sys
 from typing import Annotated, Literal
 
@@ -43,8 +44,11 @@ def _distill(**given) -> None:
     distpro distill --settings distilled/settings.json --resume
     """
     from .results import table
-    from .run import distill_folder
+    from .run import distill_folder, is_run
     resume, file = bool(given.pop('resume')), given.pop('settings')
+    folder = os.path.dirname(file or '') or '.'
+    if resume and file and given['out'] is None and is_run(folder):
+        given['out'] = folder  # which may have been moved
     settings = settings_of(given, file)
     try:
         summary = distill_folder(settings, resume, lambda line: print(line, flush=True))

@@ -1,9 +1,10 @@
 """Images in a folder: finding, checking, splitting and loading them."""
+import collections
 import concurrent.futures
 import hashlib
 import os
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -17,6 +18,10 @@ from distpro.networks.library import import_library
 INSTALL = "pip install 'distpro_mm[app]'"
 STORED_MARGIN = 1.25  # stored training images are at most this much larger than the crops
 NAMED = 5  # unreadable images in a message
+MOST = 65535  # of 16 bits
+LEVELS = 17  # 12 bits in 16 bits leave 16
+PARTS = dict(train=('train', 'training'), val=('val', 'valid', 'validation'), test=('test', 'testing'))  # names of folders
+SPLIT = 'held_out.txt'  # in the folder of a run
 Report = Callable[[str], Any]
 
 
@@ -37,7 +42,7 @@ class Images(NamedTuple):
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
-def find_images(data: str, labels: bool, held_out: float, seed: int) -> Images:
+def find_images(data: str, labels: bool, held_out: float, seed: int, report: Report = print) -> Images:
     """Find the images of a folder, and split them if the folder is not split.
 
     Args:
@@ -45,6 +50,7 @@ def find_images(data: str, labels: bool, held_out: float, seed: int) -> Images:
         labels (bool): Whether folders are classes.
         held_out (float): Share that is held out without a folder ``val``, of each class.
         seed (int): Seed of the split.
+        report (Callable): Is given a line about what is left out. Defaults to ``print``.
 
     Returns:
         Images: Sorted by path.
@@ -54,42 +60,82 @@ def find_images(data: str, labels: bool, held_out: float, seed: int) -> Images:
     """
     if not os.path.isdir(data):
         raise ArgumentError(f"data='{data}': there is no such folder{nearest_path(data)}")
-    folders = [os.path.join(data, name) for name in ('train', 'val')]
-    given = [os.path.isdir(folder) for folder in folders]
-    train = folders[0] if given[0] else data
+    train, val = _parts(data, report)
     classes = _classes(train) if labels else []
-    found = _listed(train, classes)
-    if not all(given):
+    found = _listed(train, classes, report)
+    if val is None:
         return Images(*_split(found, held_out, seed, classes, data), classes)
     if not labels:
-        return Images(found, _listed(folders[1], []), [])
-    present = _classes(folders[1], least=1)
+        return Images(found, _listed(val, [], report), [])
+    present = _classes(val, least=1)
     others = [name for name in present if name not in classes]
     if others:
-        raise ArgumentError(f"data='{data}': val has the class '{others[0]}', which train does not have; train has "
-                            f'{len(classes)}: {", ".join(classes[:NAMED])}{", ..." * (len(classes) > NAMED)}')
-    return Images(found, [(path, classes.index(present[label])) for path, label in _listed(folders[1], present)], classes)
+        raise ArgumentError(f"data='{data}': {os.path.basename(val)} has the class '{others[0]}', which "
+                            f'{os.path.basename(train)} does not have; it has {len(classes)}: '
+                            f'{", ".join(classes[:NAMED])}{", ..." * (len(classes) > NAMED)}')
+    return Images(found, [(path, classes.index(present[label])) for path, label in _listed(val, present, report)], classes)
+
+
+def _parts(data: str, report: Report) -> tuple[str, str | None]:
+    """The folder of the training images, and that of the held-out ones, if the data are split."""
+    folders = _folders(data)
+    parts = {part: next((name for name in folders if name.lower() in names), None) for part, names in PARTS.items()}
+    others = [name for name in folders if name not in parts.values()
+              and any(map(_is_image, _files(os.path.join(data, name))))]
+    train, val = parts['train'], parts['val']
+    if train is None or val is None and others:  # a class may have such a name
+        return data, None
+    if others:
+        report(f"data: of '{data}', '{train}' and '{val}' are used, and not {', '.join(map(repr, others[:NAMED]))}"
+               f'{", ..." * (len(others) > NAMED)}')
+    return os.path.join(data, train), None if val is None else os.path.join(data, val)
+
+
+def _folders(folder: str) -> list[str]:
+    """Names of the folders in a folder, without hidden ones and the results of runs."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith('.')
+                  and not os.path.exists(os.path.join(entry.path, SPLIT)))
 
 
 def _classes(folder: str, least: int = 2) -> list[str]:
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith('.'))
+    names = _folders(folder)
     if len(names) < least:
         raise ArgumentError(f"data: '{folder}' has {len(names)} class folders, and {least} or more are needed: "
                             'CLASS/IMAGE.jpg; for images without classes pass --no-labels')
     return names
 
 
-def _listed(folder: str, classes: Sequence[str]) -> list[tuple[str, int]]:
-    library = import_library('torchvision.datasets.folder', INSTALL, 'data')
-    found = []
+def _endings() -> tuple[str, ...]:
+    return import_library('torchvision.datasets.folder', INSTALL, 'data').IMG_EXTENSIONS
+
+
+def _is_image(path: str) -> bool:
+    return path.lower().endswith(_endings())
+
+
+def _listed(folder: str, classes: Sequence[str], report: Report) -> list[tuple[str, int]]:
+    found, others = [], collections.Counter[str]()
     for label, name in enumerate(classes or ['']):
-        paths = sorted(os.path.join(root, file) for root, _, files in os.walk(os.path.join(folder, name), followlinks=True)
-                       for file in files if file.lower().endswith(library.IMG_EXTENSIONS) and not file.startswith('.'))
+        files = sorted(_files(os.path.join(folder, name)))
+        paths = list(filter(_is_image, files))
+        others.update(os.path.splitext(path)[1].lower() or 'no ending' for path in set(files) - set(paths))
         if not paths:
             raise ArgumentError(f"data: '{os.path.join(folder, name)}' has no images, which end in one of "
-                                f'{" ".join(library.IMG_EXTENSIONS)}')
+                                f'{" ".join(_endings())}')
         found += [(path, label) for path in paths]
+    if others:
+        report(f"data: of '{folder}', {others.total()} files are no images that can be read: "
+               f'{", ".join(f"{count} {ending}" for ending, count in others.most_common(NAMED))}')
     return found
+
+
+def _files(folder: str) -> Iterator[str]:
+    """Paths of the files in a folder and below, without hidden ones; links are followed, but not to a folder above."""
+    for root, folders, files in os.walk(folder, followlinks=True):
+        above = os.path.join(os.path.realpath(root), '')
+        folders[:] = [name for name in folders if not name.startswith('.')
+                      and not above.startswith(os.path.join(os.path.realpath(os.path.join(root, name)), ''))]
+        yield from (os.path.join(root, file) for file in files if not file.startswith('.'))
 
 
 def _split(found: list[tuple[str, int]], share: float, seed: int, classes: Sequence[str], data: str
@@ -125,6 +171,9 @@ def read_image(path: str) -> Tensor:
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)
+            if upright.mode == 'F' or upright.mode.startswith('I') and upright.getextrema()[1] > MOST:
+                raise ValueError(f'its mode is {upright.mode}, whose numbers have no known range: convert it to 8 or 16 '
+                                 'bits')
             if upright.mode.startswith('I'):  # 16 bits, of which convert would cut the upper ones
                 upright = upright.point(lambda value: value * (1 / 256)).convert('L')
             return functional.pil_to_tensor(upright.convert('RGB'))
@@ -149,8 +198,12 @@ def check_readable(images: Images, skip: bool, report: Report) -> tuple[Images, 
     paths = [path for path, _ in images.train + images.held_out]
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:  # decoders work without the interpreter's lock
         sizes = list(pool.map(_side, paths))
-    sides = [size for size in sizes if isinstance(size, int)]
+    sides = [size[0] for size in sizes if isinstance(size, tuple)]
     broken = {path: size for path, size in zip(paths, sizes) if isinstance(size, str)}
+    flat = [path for path, size in zip(paths, sizes) if isinstance(size, tuple) and size[1] < LEVELS]
+    if 2 * len(flat) > len(paths):
+        report(f'warning: {len(flat)} of {len(paths)} images have fewer than {LEVELS} of 256 levels of brightness, such as '
+               f'{flat[0]}: images of 16 bits must use all of them')
     if broken:
         named = '; '.join(f'{path} ({why})' for path, why in list(broken.items())[:NAMED])
         message = f'{len(broken)} images cannot be read: {named}{"; ..." * (len(broken) > NAMED)}'
@@ -164,12 +217,13 @@ def check_readable(images: Images, skip: bool, report: Report) -> tuple[Images, 
     return Images(train, held_out, images.classes), int(statistics.median(sides))
 
 
-def _side(path: str) -> int | str:
-    """The shorter side of an image, or why it cannot be read."""
+def _side(path: str) -> tuple[int, int] | str:
+    """The shorter side of an image and the range of its values, or why it cannot be read."""
     try:
-        return min(read_image(path).shape[1:])
+        image = read_image(path)
     except OSError as error:
         return str(error)
+    return min(image.shape[1:]), int(image.max()) - int(image.min())
 
 
 class ImageSet(torch.utils.data.Dataset):

@@ -21,14 +21,14 @@ from distpro.process import load_process
 from distpro.tracing import find_logits
 
 from .evaluation import accuracy, teacher_distance
-from .images import Images, ImageSet, check_readable, find_images, loader
+from .images import SPLIT, Images, ImageSet, check_readable, find_images, loader
 from .networks import Report, Teacher, build_student, build_teacher, convert_for, count_outputs, image_input, side_of
 from .results import describe, summarise, write_student, write_summary
 from .settings import FolderSettings, read_settings
 from .teacher import adapt_teacher, check_teacher, percent
 from .training import Training, build_optimizer
 
-SETTINGS, SPLIT = 'settings.json', 'held_out.txt'
+SETTINGS = 'settings.json'
 WITHOUT_EFFECT = ('out', 'formats', 'workers', 'memory', 'device')  # settings that may change when a run continues
 KD = dict(progress=[0, 1], weights=dict(features=[0, 0], logits=[1, 1]))
 
@@ -143,6 +143,11 @@ def _report_of(name: str, report: Report) -> Report:
     return (lambda line: report(f'{name}: {line}')) if name else report
 
 
+def is_run(folder: str) -> bool:
+    """Whether a folder has the results of a run."""
+    return os.path.exists(os.path.join(folder, SPLIT))
+
+
 def open_run(settings: FolderSettings, resume: bool) -> None:
     """Write the settings to the folder of results, which must have no other run.
 
@@ -169,7 +174,7 @@ def open_run(settings: FolderSettings, resume: bool) -> None:
 def _prepared(settings: FolderSettings, resume: bool, report: Report) -> FolderRun:
     """Find the images and build the networks."""
     _check_names(settings)
-    found = find_images(settings.data, settings.labels, settings.held_out, settings.seed)
+    found = find_images(settings.data, settings.labels, settings.held_out, settings.seed, report)
     found, side = check_readable(found, settings.skip_unreadable, report)
     report(f'{len(found.train)} training images, {len(found.held_out)} held out, {len(found.classes) or "no"} classes')
     torch.manual_seed(settings.seed)
@@ -186,8 +191,11 @@ def _prepared(settings: FolderSettings, resume: bool, report: Report) -> FolderR
     for teacher in teachers.values():
         convert_for(teacher, given, settings.teacher_size)
         count_outputs(teacher.network, side_of(given) or side)  # an early error
+    if resume and not os.path.exists(os.path.join(settings.out, SETTINGS)):
+        report(f"out='{settings.out}' has no run to continue: it starts now")
     open_run(settings, resume)
-    with atomic_write(os.path.join(settings.out, SPLIT)) as temporary, open(temporary, 'w') as file:
+    with atomic_write(os.path.join(settings.out, SPLIT)) as temporary, open(
+            temporary, 'w', encoding='utf-8', errors='surrogateescape') as file:
         file.writelines(f'{os.path.relpath(path, settings.data)}\n' for path, _ in found.held_out)
     identity = hashlib.sha256(repr([found.fingerprint(), *(
         getattr(settings, field.name) for field in dataclasses.fields(settings)

@@ -232,3 +232,17 @@ def test_a_split_folder_is_taken_as_it_is(photos, command, tmp_path):
     (val / 'yellow').mkdir()
     done = command('distill', *PAIR, *FAST, '--data', 'split', '--out', 'other')
     assert done.returncode == 1 and "val has the class 'yellow', which train does not have" in done.stderr
+
+
+def test_a_run_in_its_own_data_continues_where_it_was_moved_with_names_of_any_bytes(photos, command, tmp_path, monkeypatch):
+    for path in list((photos / 'red').glob('*.png')):
+        os.rename(path, bytes(path.parent) + b'/caf\xe9' + path.name.encode())  # latin-1
+    arguments = ['distill', *PAIR[2:], *FAST, '--formats', 'none', '--data', photos, '--out', photos / 'distilled']
+    done = command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert b'caf\xe9' in (photos / 'distilled' / 'held_out.txt').read_bytes()
+    assert command(*arguments, '--resume').returncode == 0, 'its results are no class'
+    (photos / 'distilled').rename(tmp_path / 'moved')
+    done = command('distill', '--settings', 'moved/settings.json', '--resume')
+    assert done.returncode == 0 and 'moved/student.pth' in done.stdout and 'no run to continue' not in done.stdout
+    assert 'it starts now' in command(*arguments, '--resume').stdout

@@ -1,4 +1,4 @@
-"""Plain loops that do something unusual: what they lose must be said, and what can go on goes on."""
+"""Plain loops that do something unusual: they continue, or say what is lost."""
 import math
 import weakref
 
