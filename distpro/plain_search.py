@@ -1,6 +1,7 @@
 """The default search, for networks and loaders of one's own."""
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 from .checks import named_arguments
 from .distillation import OF_THE_GRID, Distillation
 from .errors import ArgumentError, SearchError, first_line
+from .plain_checkpoint import SearchCheckpoint
 from .plain_training import Optimizers, PlainTraining, Schedulers
 from .process import DistillationProcess, ProcessLike
 from .processes import alone
@@ -42,6 +44,7 @@ def search(student: Network,
            memory: float = 4.0,
            memory_on: str = 'device',
            seed: int = 0,
+           checkpoint: str | os.PathLike | None = None,
            report: Callable[[str], Any] = print,
            **distillation: Any) -> DistillationProcess:
     """Search the process with which a training ends best on held-out images.
@@ -86,6 +89,8 @@ def search(student: Network,
         memory (float): GiB for stored steps, > 0. Defaults to 4.
         memory_on (str): Where they are stored: 'device' or 'host', main memory. Defaults to 'device'.
         seed (int): Seed of the rounds' random numbers. Defaults to 0.
+        checkpoint (str, optional): File to store the rounds in that are done, and to continue from if it exists; the result
+            is then that of a search without a break. Defaults to None: a search that is stopped is lost.
         report (Callable): Is given a line after each trial. Defaults to ``print``.
         **distillation (Any): Of :class:`Distillation`, but ``process``.
 
@@ -117,20 +122,27 @@ def search(student: Network,
                 training.kd.grid, searcher or 'RpropSearcher', rounds, knots, references=references,
                 guessing=training.guessing(), max_divisions=max_divisions, seed=seed, initial=initial)
             current = Round(training, training.iterations, strategy.differentiates, memory, max_growth, memory_on)
-            process = _searched(training, current, strategy, math.ceil(min_iterations / training.iterations), report)
+            stored = SearchCheckpoint(checkpoint, dict(
+                epochs=epochs, iterations=training.iterations, rounds=rounds, knots=knots, seed=seed,
+                searcher=type(strategy).__name__, references=list(references), max_divisions=max_divisions,
+                max_growth=float(max_growth), batch_share=float(batch_share), pathways=training.kd.grid.names,
+                scheduled=list(scheduled), initial=strategy.initial.tolist()))
+            process = _searched(training, current, strategy, math.ceil(min_iterations / training.iterations), stored, report)
             process.origin.update(epochs=length, iterations=training.iterations, seed=seed)
             return process
         finally:
             training.close()
 
 
-def _searched(training: PlainTraining, current: Round, strategy: Searcher, repeats: int, report: Callable[[str], Any]
-              ) -> DistillationProcess:
+def _searched(training: PlainTraining, current: Round, strategy: Searcher, repeats: int, stored: SearchCheckpoint,
+              report: Callable[[str], Any]) -> DistillationProcess:
     found = RoundSearch(training.kd.grid, current, strategy, repeats)
     watch = RoundWatch(found)
     current.open()
     try:
         _try(found, training)
+        if done := stored.load(found):
+            report(f'continuing after {done} trials of {stored.path}')
         while not found.finished:
             training.begin(found.number)
             found.begin()
@@ -141,6 +153,7 @@ def _searched(training: PlainTraining, current: Round, strategy: Searcher, repea
                 if unknown and current.footprint and current.footprint.too_large:
                     report(f'warning: {current.footprint}')
             loss = found.end()
+            stored.save(found)
             if trial.kind == 'student' and current.diverged and not trial.confirms:
                 raise SearchError('the training loss of the student alone is not finite: lower the learning rate')
             if loss is not None:
