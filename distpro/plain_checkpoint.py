@@ -1,4 +1,4 @@
-"""The file that a search in a loop of one's own continues from."""
+"""The file that a search in a plain loop continues from."""
 import os
 import pickle
 from typing import Any

@@ -206,7 +206,7 @@ def test_a_save_that_fails_leaves_the_old_file_and_nothing_else(tmp_path, path, 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, function, fail)
-        with pytest.raises(type(error)):
+        with pytest.raises(ProcessError if isinstance(error, OSError) else type(error)):
             make(seed=15).save(path)
     with open(path, 'rb') as file:
         assert file.read() == before
@@ -219,7 +219,7 @@ def test_an_origin_that_is_no_json_leaves_the_old_file(tmp_path, path):
     make(seed=14).save(path)
     process = make(seed=15)
     process.origin['model'] = object()
-    with pytest.raises(TypeError):
+    with pytest.raises(ProcessError, match='cannot be written: object .* is neither a number, a text'):
         process.save(path)
     assert os.listdir(tmp_path) == ['process.json']
     assert np.array_equal(DistillationProcess.load(path).alpha, make(seed=14).alpha)
