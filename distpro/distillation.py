@@ -27,7 +27,8 @@ class Distillation(nn.Module):
 
     The parameters of this module are the transforms. The student and the teacher are not submodules: the student's
     ``state_dict`` has nothing of this module, and its parameters are given to the optimiser next to this module's. The
-    teacher is set to eval mode and runs without gradients. Without gradients (``torch.no_grad``) the student alone runs.
+    teacher is set to eval mode, moves with this module (``to``, ``double``) and runs without gradients. Without gradients
+    (``torch.no_grad``) the student alone runs.
 
     Hooks read features during a forward only. In-place activations of both networks are switched off, so that a feature is
     what it was when it was read; :meth:`close` switches them on again.
@@ -258,6 +259,12 @@ class Distillation(nn.Module):
         >>> out = model(images, progress=step / (steps - 1))
         """
         return _WithStudent(self)
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> 'Distillation':
+        """Move the teacher too, by ``to``, ``cuda``, ``double`` and the like: nothing else moves it."""
+        for network in self.teachers.networks.values():
+            network._apply(fn)
+        return super()._apply(fn, recurse)
 
     def train(self, mode: bool = True) -> 'Distillation':
         """Set the mode of the transforms; the student's mode is its own, and the teacher stays in eval mode."""

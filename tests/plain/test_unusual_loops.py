@@ -114,6 +114,14 @@ def test_an_average_without_data_is_followed_without_a_warning(recwarn):
     assert kd.teachers.fast[''].ways == ['exact'] and not [w for w in recwarn if 'fast_teacher' in str(w.message)]
 
 
+def test_the_teacher_moves_with_the_student():
+    kd = distpro.Distillation(network(), network(8), images(), process=MANUAL)
+    model = kd.with_student().double()
+    out = model(images().double(), progress=0.5)
+    assert out.loss.dtype == torch.float64 and next(kd.teacher.parameters()).dtype == torch.float64
+    out.loss.backward()
+
+
 def test_equal_images_are_an_example():
     kd = distpro.Distillation(network(), network(8), torch.zeros(2, 3, 16, 16))
     assert kd.grid.names == distpro.Distillation(network(), network(8), images()).grid.names
