@@ -122,9 +122,28 @@ def test_the_teacher_moves_with_the_student():
     out.loss.backward()
 
 
-def test_equal_images_are_an_example():
-    kd = distpro.Distillation(network(), network(8), torch.zeros(2, 3, 16, 16))
-    assert kd.grid.names == distpro.Distillation(network(), network(8), images()).grid.names
+class Tokens(torch.nn.Module):
+    """A small transformer with a class token, which is the same for all images before the first block."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = torch.nn.Conv2d(3, 8, 4, 4)
+        self.token = torch.nn.Parameter(torch.randn(1, 1, 8))
+        self.blocks = torch.nn.ModuleList(torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True) for _ in range(4))
+        self.head = torch.nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+        for block in self.blocks:
+            x = block(x)
+        return self.head(x[:, 0])
+
+
+@pytest.mark.parametrize('build', [network, Tokens])
+def test_equal_images_are_an_example(build):
+    kd = distpro.Distillation(build(), build(), torch.zeros(2, 3, 16, 16))
+    assert kd.grid.names == distpro.Distillation(build(), build(), images()).grid.names
 
 
 def test_a_compiled_student_may_have_run_before():
