@@ -14,6 +14,7 @@ from mmpretrain.registry import DATASETS, MODELS, TRANSFORMS
 from torch import nn
 
 from .config_types import is_a
+from .datasets import pipeline_of
 from .engine.launch import student_config
 from .errors import ConfigError
 from .models import BatchPreprocessor, NamedClassifier, backbones, necks
@@ -117,14 +118,19 @@ def _scope_in(kind: None | str | type) -> str:
 
 def testing_steps(cfg: Config, toolbox: str) -> list[dict]:
     """list[dict]: The test pipeline of a student's config, in plain names of its toolbox."""
+    return _plain(_named(list(_test_pipeline(cfg))), toolbox)
+
+
+def _test_pipeline(cfg: Config) -> list:
+    """The pipeline of the test set; without a test set, the config's variable of this name."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    return _plain(_named(list(cfg.get('test_pipeline', dataset.get('pipeline', [])))), toolbox)
+    return pipeline_of(dataset) or cfg.get('test_pipeline', [])
 
 
 def _testing(cfg: Config, toolbox: str) -> dict:
     """The test pipeline under the keys that the toolboxes' inference reads; without paths of this machine."""
     dataset = (cfg.get('test_dataloader') or {}).get('dataset') or {}
-    pipeline = cfg.get('test_pipeline', dataset.get('pipeline', []))
+    pipeline = _test_pipeline(cfg)
     if toolbox == 'mmpretrain':
         dataset = dict(type='CustomDataset')
     # mmdet reads the classes from the data set, and mmseg reads test_pipeline at the top level.

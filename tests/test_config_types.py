@@ -202,3 +202,16 @@ def test_transforms_are_not_loaded_into_those_of_other_layers():
     for name, transform in one.grid.transforms.items():
         for a, b in zip(transform.parameters(), other.grid.transforms[name].parameters()):
             assert torch.equal(a, b)
+
+
+def test_a_head_that_lacks_classes_is_named_where_the_data_set_names_none(make_config, tmp_path):
+    (tmp_path / 'train.txt').write_text(''.join(f'{index}.png {index % 3}\n' for index in range(6)))
+    for index in range(6):
+        (tmp_path / f'{index}.png').touch()
+    cfg = make_config('equal')
+    cfg.model.architecture.head.num_classes = 2
+    cfg.model.distiller.logits = []
+    cfg.train_dataloader.dataset = dict(type='CustomDataset', data_root=str(tmp_path), ann_file='train.txt', pipeline=[])
+    cfg.train_dataloader.collate_fn, cfg.train_dataloader.batch_size = dict(type='pseudo_collate'), 2
+    with pytest.raises(ConfigError, match='head.num_classes=2, and the training set has the label 2: set it to 3'):
+        build_trainer(cfg).train()

@@ -81,7 +81,8 @@ def test_the_tool_writes_all_formats_side_by_side(trained, tool, tmp_path):
     ([dict(type='PackInputs')], (1, 16, 16), dict(shape=(1, 16, 16), resize_shorter_side=None))])
 def test_the_size_is_that_of_the_test_pipeline_or_of_the_config(trained, pipeline, shape, expected):
     cfg, checkpoint, _ = trained
-    cfg.test_pipeline = pipeline
+    cfg.test_pipeline = [dict(type='LoadImageFromFile'), dict(type='Resize', scale=99)]  # a variable of the config, unused
+    cfg.test_dataloader.dataset.dataset.pipeline = pipeline
     if shape:
         cfg.model.input_shape = shape
     found = deployable_student(cfg, checkpoint)
@@ -95,7 +96,7 @@ def test_the_order_of_colours_is_what_the_network_gets(trained, tmp_path, to_rgb
     cfg, _, _ = trained
     cfg.model.architecture.backbone.in_channels = cfg.model.teacher.backbone.in_channels = 3
     cfg.data_preprocessor = dict(type='ClsDataPreprocessor', mean=[51, 102, 204], std=[51, 51, 51], to_rgb=to_rgb)
-    cfg.model.input_shape, cfg.test_pipeline = (3, 8, 8), pipeline
+    cfg.model.input_shape, cfg.test_dataloader.dataset.dataset.pipeline = (3, 8, 8), pipeline
     torch.save(dict(state_dict=build_model(cfg).state_dict()), tmp_path / 'coloured.pth')
     found = deployable_student(cfg, str(tmp_path / 'coloured.pth'))
     assert found.preparation['color'] == color and found.classes == []

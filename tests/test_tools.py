@@ -140,6 +140,7 @@ def test_a_training_that_fails_is_no_exit_code_0(tmp_path, tool, loop):
     (['process', 'show', 'general', '--png', 'general.xyz'], "error: 'general.xyz' is no name of a picture: end it with"),
     (['process', 'convert', 'general', 'configs/_base_/runtime/default.py', '--out', 'x.json'],
      "default.py' has no model: give model=dict(type="),
+    (['process', 'show', 'general', '--png', '/proc/nowhere/a.png'], "error: '/proc/nowhere"),
     (['test', 'configs/_base_/runtime/default.py', 'x.pth'], "default.py' has no model: give model=dict(type="),
     (['validate', 'nowhere'], "error: 'nowhere' is not a folder of configs: there is no 'nowhere/_base_/pairs'"),
     (['validate', '--pair', 'nonsense'], "error: --pair nonsense: there is no such pair in 'configs'; there are deit-small"),

@@ -9,12 +9,16 @@ from typing import Any
 
 from mmengine.config import Config
 from mmengine.runner import Runner
+from mmpretrain.evaluation import Accuracy
+from mmpretrain.registry import METRICS
 
+from ..config_types import class_of, is_a
 from ..engine.config_file import load_config
 from ..engine.hub_models import expand_hub_models
 from ..engine.launch import student_config
 from ..engine.stage_references import PREFIX, resolve_stage_references, stage_references
 from ..errors import ConfigError
+from ..models import NamedClassifier
 from .benchmark import TEACHER, Benchmark, Method
 from .grid import Axis, axes_of, with_lists
 from .job_config import evaluate, hold_out, scale_epochs
@@ -46,7 +50,7 @@ class JobMaker:
                    **{name: self.config(stage) for name, stage in benchmark.stages.items()}}
         self._usual_folders = {name: cfg.work_dir for name, cfg in configs.items()}
         self._references = {reference: name for name, cfg in configs.items() for reference in _published(name, cfg)}
-        self.teacher = self._job(TEACHER, configs[TEACHER], benchmark.seeds[0], TEACHER)
+        self.teacher = self._job(TEACHER, configs[TEACHER], min(benchmark.seeds), TEACHER)
         if benchmark.teacher_ckpt is not None:
             key = _digest([self.teacher.key, self._content(benchmark.teacher_ckpt)])
             self.teacher = dataclasses.replace(self.teacher, key=key, checkpoint=benchmark.teacher_ckpt)
@@ -143,6 +147,7 @@ class JobMaker:
             self._refuse_earlier_results(f'benchmark.{key}', cfg)
         if budget != 1:
             scale_epochs(cfg, budget)
+        _check_metric(cfg)
         evaluate(cfg, 1 if tuning or name in (TEACHER, *self.benchmark.stages) else self.benchmark.evaluations)
         if tuning:
             hold_out(cfg, self.benchmark.tuning['ratio'])
@@ -211,6 +216,18 @@ def _of_a_training(cfg: Config) -> dict:
     return {**entries, 'train_cfg': {**entries['train_cfg'], 'val_interval': entries['train_cfg']['max_epochs']}}
 
 
+def _check_metric(cfg: Config) -> None:
+    """Refuse an evaluation by mmpretrain's other metrics: results are compared by accuracy/top1."""
+    found = cfg.get('val_evaluator') or []
+    parts = found if isinstance(found, (list, tuple)) else [found]
+    kinds = [(class_of(part.get('type'), METRICS), part) for part in parts]
+    known = [kind is not None and kind.__module__.startswith('mmpretrain.') for kind, _ in kinds]
+    wanted = any(kind is Accuracy and 1 in part.get('topk', (1, )) for kind, part in kinds)
+    if kinds and all(known) and not wanted:
+        raise ConfigError(f"val_evaluator={found}: a comparison needs the metric accuracy/top1: add dict(type='Accuracy', "
+                          'topk=(1, )) to it')
+
+
 def _digest(settings: Any) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
@@ -222,8 +239,18 @@ def _shared(stage: Method, settings: dict) -> dict:
 
 def _is_pretrained(cfg: Config) -> bool:
     """Whether the student starts from weights that its config names."""
-    students = (cfg.model, cfg.model.get('architecture') or {})
-    return any('Pretrained' in str(student.get('init_cfg', '')) for student in students)
+    student = cfg.model.get('architecture') or cfg.model
+    return bool(cfg.get('load_from')) or _names_weights(dict(init_cfg=cfg.model.get('init_cfg'))) or _names_weights(student)
+
+
+def _names_weights(node: Any) -> bool:
+    """Whether a part of a network starts from a checkpoint: ``init_cfg``, ``pretrained`` or ``checkpoint``, at any depth."""
+    if isinstance(node, (list, tuple)):
+        return any(map(_names_weights, node))
+    if not isinstance(node, dict):
+        return False
+    return node.get('type') == 'Pretrained' or bool(node.get('pretrained')) or any(map(_names_weights, node.values())) or (
+        is_a(node.get('type'), NamedClassifier) and bool(node.get('checkpoint')))
 
 
 def _inside(file: str, folder: str) -> bool:

@@ -196,11 +196,12 @@ def _indices(dataset: Any, ratio: float, seed: int, stratified: bool | None, qui
 
 def _labels(dataset: Any) -> np.ndarray | None:
     """The class of each item [M]; None if an item has no single class."""
-    found = [_classes(dataset, index) for index in range(len(dataset))]
+    found = [item_classes(dataset, index) for index in range(len(dataset))]
     return np.array(found)[:, 0] if found and all(len(classes) == 1 for classes in found) else None
 
 
-def _classes(dataset: Any, index: int) -> tuple[int, ...]:
+def item_classes(dataset: Any, index: int) -> tuple[int, ...]:
+    """tuple[int, ...]: The classes of an item of a data set, wrapped at any depth; empty if they are not known."""
     try:
         classes = dataset.get_cat_ids(index)
     except (NotImplementedError, AttributeError, KeyError, TypeError):  # mmengine's RepeatDataset and ConcatDataset lack it

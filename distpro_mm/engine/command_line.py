@@ -79,6 +79,11 @@ def run(main: Callable[[], None]) -> int:
         message = re.sub(r'^(class `\w+` in [\w./]+: )+', '', str(error))
         print(f'error: {message}', file=sys.stderr)
         return 1
+    except OSError as error:  # a folder that cannot be written
+        if error.filename is None:
+            raise
+        print(f"error: '{error.filename}': {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print('interrupted: a training continues from its last checkpoint with --resume, a comparison with the same command',
               file=sys.stderr)

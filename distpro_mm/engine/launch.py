@@ -85,8 +85,10 @@ def build_trainer(cfg: Config, launcher: str = 'none', resume: str | None = None
     if resume is None and cfg.get('resume'):
         resume = cfg.get('load_from') or 'auto'
     if resume is not None:
-        cfg.load_from = checkpoint_to_resume(cfg, resume)
-        cfg.resume = cfg.load_from is not None
+        found = checkpoint_to_resume(cfg, resume)
+        cfg.resume = found is not None
+        if found is not None:  # else the training starts from the weights of load_from, if there are any
+            cfg.load_from = found
     if cfg.get('resume') and (cfg.get('randomness') or {}).get('seed') is None:
         cfg.randomness = dict(cfg.get('randomness') or {}, seed=seed_of(cfg.load_from))
     if amp:

@@ -179,8 +179,9 @@ def checkpoint_to_resume(cfg: Config, resume: str) -> str | None:
         latest, others = latest_training_checkpoint(folders)
         if latest is None:
             listed = ''.join(f"; '{path}': {reason}" for path, reason in list(others.items())[:3])
+            start = f"the weights of load_from='{cfg.load_from}'" if cfg.get('load_from') else 'the beginning'
             print_log(f"--resume: no checkpoint of a training is in {' or '.join(map(repr, folders))}{listed}: training "
-                      'starts from the beginning', 'current', 30)
+                      f'starts from {start}', 'current', 30)
         return latest
     latest, _ = latest_training_checkpoint([os.path.dirname(os.path.abspath(resume))])
     instead = f"the latest checkpoint of a training there is '{latest}'" if latest else 'there is no other in its folder'

@@ -1,6 +1,7 @@
 """Strict loading of a network's checkpoint."""
 import os
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from mmengine.logging import print_log
@@ -60,6 +61,27 @@ def weights_of(checkpoint: Any) -> dict[str, Tensor] | None:
     state = next((checkpoint[entry] for entry in ENTRIES if isinstance(checkpoint.get(entry), dict)), checkpoint)
     state = {re.sub(r'^module\.', '', name): value for name, value in state.items() if isinstance(value, Tensor)}
     return state or None
+
+
+def with_names_of(weights: dict[str, Tensor], own: Iterable[str]) -> dict[str, Tensor]:
+    """Weights under the names of a network, where these differ by the prefixes ``architecture.`` and ``module.`` alone.
+
+    Args:
+        weights (dict[str, Tensor]): Weights by name.
+        own (Iterable[str]): Names of the network's parameters and buffers.
+
+    Returns:
+        dict[str, Tensor]: The same weights; under their own names if some of these are the network's.
+    """
+    own = set(own)
+    if own & set(weights):
+        return weights
+    by_name = {_without_prefixes(name): name for name in own}
+    return {by_name.get(_without_prefixes(name), name): value for name, value in weights.items()}
+
+
+def _without_prefixes(name: str) -> str:
+    return re.sub(r'^(architecture\.)?(module\.)?', '', name)
 
 
 def load_strict(model: nn.Module, path: str, key: str) -> None:

@@ -271,3 +271,31 @@ def test_the_content_of_a_given_teacher_and_of_other_files_counts(folder):
     assert not set(keys()) & {*before, *after}, 'all that it taught is trained again'
     with pytest.raises(ConfigError, match="teacher_ckpt='nowhere.pth': there is no such file"):
         make(teacher_ckpt='nowhere.pth')
+
+
+NAMED = dict(_delete_=True, type='mmrazor.NamedClassifier', name='timm:resnet18')
+
+
+@pytest.mark.parametrize('entries', [
+    dict(load_from='student.pth'),
+    dict(model=dict(architecture=dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='a.pth'))))),
+    dict(model=dict(architecture=dict(NAMED, pretrained=True))),
+    dict(model=dict(architecture=dict(NAMED, checkpoint='a.pth')))])
+def test_a_student_keeps_the_weights_that_its_config_names(folder, entries):
+    for file in ('student.pth', 'a.pth'):
+        (folder.path / file).touch()
+    assert 'InitialStudentHook' not in str(config_of(folder, **entries)())
+    assert 'InitialStudentHook' in str(config_of(folder, 'student')())
+
+
+@pytest.mark.parametrize('evaluator', [
+    dict(_delete_=True, type='SingleLabelMetric'), dict(type='Accuracy', topk=(5, )), [dict(type='SingleLabelMetric')]])
+def test_a_comparison_without_its_metric_is_refused_before_the_teacher_is_trained(folder, evaluator):
+    folder.append('kd', f"val_evaluator = {evaluator!r}\n")
+    with pytest.raises(ConfigError, match="a comparison needs the metric accuracy/top1: add dict"):
+        maker = make(folder.write())
+        maker.run(maker.benchmark.methods['kd'], 0)
+
+
+def test_a_seed_at_the_front_keeps_the_teacher(folder):
+    assert make(folder.write()).teacher.key == make(folder.write(('seeds=[0, 1]', 'seeds=[2, 1, 0]'))).teacher.key

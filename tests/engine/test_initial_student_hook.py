@@ -63,3 +63,13 @@ def test_a_student_in_a_distillation_is_found_and_a_resumed_one_left(initial):
 def test_the_weights_of_another_network_are_refused(initial):
     with pytest.raises(ConfigError, match="InitialStudentHook.checkpoint='.*initial.pth' has the weights of a"):
         start(nn.ModuleDict(dict(backbone=nn.Linear(5, 7))), initial)
+
+
+def test_a_student_without_a_backbone_of_that_name_is_accepted(tmp_path):
+    student = nn.ModuleDict(dict(module=nn.Linear(5, 7)))
+    wanted = {name: torch.randn_like(value) for name, value in student.state_dict().items()}
+    torch.save(dict(state_dict=wanted), tmp_path / 'initial.pth')
+    start(student, str(tmp_path / 'initial.pth'))
+    assert all(torch.equal(value, wanted[name]) for name, value in student.state_dict().items())
+    with pytest.raises(ConfigError, match='has the weights of a network different'):
+        start(nn.ModuleDict(dict(other=nn.Linear(5, 7))), str(tmp_path / 'initial.pth'))

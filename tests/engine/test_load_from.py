@@ -1,10 +1,14 @@
 """load_from loads the weights of a file into a student, or raises an error."""
+import os
+
 import pytest
 import torch
 from mmengine.hooks import Hook
+from runs import trained
 
 from distpro_mm.engine.launch import build_model, build_trainer
 from distpro_mm.errors import ConfigError
+from distpro_mm.models.checkpoints import with_names_of
 
 
 class Begin(Hook):
@@ -80,3 +84,42 @@ def test_a_file_that_does_not_fit_is_refused_and_a_partial_fit_reported(make_con
     log, = (tmp_path / 'told').glob('*/*.log')
     assert torch.equal(begun['architecture.backbone.conv1.weight'], student['backbone.conv1.weight'])
     assert "54 of the 56 weights of the student are loaded, not ['architecture.head.fc.bias'," in log.read_text()
+
+
+def test_a_training_that_is_resumed_before_its_first_checkpoint_keeps_load_from(make_config, student, tmp_path):
+    torch.save(student, tmp_path / 'student.pth')
+    cfg, hook = make_config('student', load_from=str(tmp_path / 'student.pth')), Begin()
+    runner = build_trainer(cfg, resume='auto')
+    runner.register_hook(hook)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    assert all(torch.equal(hook.weights[name], value) for name, value in student.items())
+
+
+def test_a_named_students_checkpoint_is_loaded(make_config, tmp_path, monkeypatch):
+    (tmp_path / 'one_channel.py').write_text(
+        'from torch import nn\n\n\ndef small(num_classes=10):\n    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), '
+        'nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, num_classes))\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cfg = make_config('student')
+    cfg.model = dict(type='mmrazor.NamedClassifier', name='module:one_channel.small')
+    weights = build_model(cfg).state_dict()
+    torch.save(dict(state_dict=weights), tmp_path / 'student.pth')
+    begun = begin(cfg, tmp_path / 'student.pth')
+    assert all(torch.equal(begun[name], value) for name, value in weights.items())
+    cfg.train_cfg.max_epochs, cfg.load_from = 2, None
+    runner = trained(cfg)
+    wanted = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    cfg.train_cfg.max_epochs = 3
+    runner, hook = build_trainer(cfg, resume=os.path.join(cfg.work_dir, 'epoch_2.pth')), Begin()
+    runner.register_hook(hook)
+    with pytest.raises(KeyboardInterrupt):
+        runner.train()
+    assert all(torch.equal(hook.weights[name], value) for name, value in wanted.items()) and runner.iter
+
+
+@pytest.mark.parametrize('own', ['', 'architecture.', 'module.', 'architecture.module.'])
+@pytest.mark.parametrize('given', ['', 'architecture.', 'module.', 'architecture.module.'])
+def test_names_that_differ_by_prefixes_are_those_of_the_network(own, given):
+    found = with_names_of({f'{given}0.weight': 1, 'other': 2}, [f'{own}0.weight', f'{own}0.bias'])
+    assert found == {f'{own}0.weight': 1, 'other': 2}

@@ -117,3 +117,21 @@ def test_an_argument_out_of_range_is_refused(make_config, options, message):
 def test_what_has_no_such_number_or_two_schedules_is_refused(make_config, kind, hooks, message):
     with pytest.raises(ConfigError, match=message):
         trained(make_config(kind, custom_hooks=hooks))
+
+
+def test_epochs_are_counted_in_a_loop_by_iterations(make_config):
+    cfg = make_config('kd', custom_hooks=[schedule(warm_up_epochs=3)])
+    cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=EPOCHS * ITERATIONS, val_interval=100)
+    cfg.train_dataloader.sampler = dict(type='InfiniteSampler', shuffle=True)
+    cfg.param_scheduler = None
+    cfg.default_hooks.checkpoint = dict(type='mmrazor.AtomicCheckpointHook', by_epoch=False, interval=100)
+    assert seen(cfg) == pytest.approx([KD * min(1, (i // ITERATIONS + 1) / 3) for i in range(EPOCHS * ITERATIONS)])
+
+
+def test_a_loss_that_consists_of_others_is_scaled_once(make_config):
+    cfg = make_config('kd', train_cfg__max_epochs=1, custom_hooks=[schedule(of='student', warm_up=1.0)])
+    cfg.model.architecture.head.loss = dict(type='mmpretrain.LabelSmoothLoss', label_smooth_val=0.1, loss_weight=2.0)
+    weights = seen(cfg, lambda model: (model.architecture.head.loss_module.loss_weight,
+                                       model.architecture.head.loss_module.ce.loss_weight))
+    assert [outer for outer, _ in weights] == pytest.approx([2 * factor for factor in expected(1.0, 0.0, count=ITERATIONS)])
+    assert {inner for _, inner in weights} == {1.0}

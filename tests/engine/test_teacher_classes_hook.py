@@ -44,7 +44,14 @@ def augmented(cfg):
     return cfg
 
 
-@pytest.mark.parametrize('images', [in_memory, augmented])
+def repeated(cfg):
+    """The same images in wrappers that do not give their classes."""
+    part = dict(type='RepeatDataset', times=1, dataset=cfg.train_dataloader.dataset)
+    cfg.train_dataloader.dataset = dict(type='ConcatDataset', datasets=[part])
+    return cfg
+
+
+@pytest.mark.parametrize('images', [in_memory, augmented, repeated])
 def test_class_means_are_those_of_the_images_without_augmentation(make_config, images):
     runner = trained(images(make_config('kdpp')))
     loss, = runner.model.distiller.pair_losses.values()

@@ -129,7 +129,8 @@ class Tokens(torch.nn.Module):
         super().__init__()
         self.patches = torch.nn.Conv2d(3, 8, 4, 4)
         self.token = torch.nn.Parameter(torch.randn(1, 1, 8))
-        self.blocks = torch.nn.ModuleList(torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True) for _ in range(4))
+        self.blocks = torch.nn.ModuleList(
+            torch.nn.TransformerEncoderLayer(8, 2, 16, 0.0, batch_first=True) for _ in range(4))
         self.head = torch.nn.Linear(8, 5)
 
     def forward(self, x):

@@ -1,3 +1,4 @@
+import numpy as np
 from mmengine.hooks import Hook
 from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import HOOKS
@@ -22,10 +23,22 @@ class ClassCountHook(Hook):
         model = unwrap(runner.model)
         distilled = isinstance(model, BaseAlgorithm)
         count = getattr(getattr(model.architecture if distilled else model, 'head', None), 'num_classes', None)
-        classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
+        dataset = runner.train_dataloader.dataset
+        classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
         if isinstance(count, int) and classes is not None and count < len(classes):
             key = 'model.architecture.head' if distilled else 'model.head'
             named = ', '.join(map(str, list(classes)[:5])) + (', ...' if len(classes) > 5 else '')
             raise ConfigError(f'{key}.num_classes={count} is less than the {len(classes)} classes of the training set '
                               f'({named}): set it to {len(classes)}, or, if the pipeline maps the labels to fewer classes, '
                               'set metainfo=dict(classes=[...]) of the data set')
+        if isinstance(count, int) and classes is None and count <= (largest := _largest_label(dataset)):
+            raise ConfigError(f'{"model.architecture.head" if distilled else "model.head"}.num_classes={count}, and the '
+                              f'training set has the label {largest}: set it to {largest + 1} or more')
+
+
+def _largest_label(dataset) -> int:
+    """The largest label of a data set without names of classes; -1 if it cannot be known."""
+    try:
+        return int(np.max(dataset.get_gt_labels()))
+    except (AttributeError, KeyError, TypeError, ValueError):  # a wrapper, or no single label per image
+        return -1

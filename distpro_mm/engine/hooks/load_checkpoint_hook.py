@@ -1,14 +1,14 @@
+import functools
 
 import torch
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.runner import EpochBasedTrainLoop
-from mmrazor.models.algorithms import BaseAlgorithm
 from mmrazor.registry import HOOKS
 from torch import nn
 
 from ...errors import ConfigError
-from ...models.checkpoints import weights_of
+from ...models.checkpoints import weights_of, with_names_of
 from ..resume import changed_settings, is_followed, missing_parts
 from ..search import Search
 from ..unwrap import unwrap, wrappers_of
@@ -36,6 +36,10 @@ class LoadCheckpointHook(Hook):
 
     def __init__(self) -> None:
         self._options: dict[str, list[dict]] | None = None
+
+    def before_run(self, runner) -> None:
+        """Keep names that begin with ``module.``, those of a plain module, which mmengine would shorten when it loads them."""
+        runner.load_checkpoint = functools.partial(runner.load_checkpoint, revise_keys=[('^$', '')])  # of no name
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         """Check the checkpoint; rename the weights of a student."""
@@ -128,14 +132,9 @@ def _for_model(model: nn.Module, checkpoint: dict, path: str, cfg: dict) -> dict
     if weights is None:
         raise ConfigError(f"load_from='{path}' has no weights under 'state_dict', under 'model' or at the top level")
     student = {name for name in own if not name.startswith(('teacher.', 'distiller.'))}
-    prefix = 'architecture.'
-    found = student & set(weights)
-    if not found and isinstance(model, BaseAlgorithm):
-        weights = {prefix + name: value for name, value in weights.items()}
-    elif not found:
-        weights = {name[len(prefix):]: value for name, value in weights.items() if name.startswith(prefix)}
+    weights = with_names_of(weights, student)
     fitting = [name for name in student if getattr(weights.get(name), 'shape', None) == own[name].shape]
-    backbones = [name for name in student if name.startswith(('backbone.', f'{prefix}backbone.'))]
+    backbones = [name for name in student if name.startswith(('backbone.', 'architecture.backbone.'))]
     if not set(fitting) & set(backbones or student):
         raise ConfigError(f"load_from='{path}': none of the {len(student)} weights of the student fits, first "
                           f'{sorted(student)[:2]}, the file has {sorted(weights)[:2]}: give a checkpoint of this network')

@@ -2,6 +2,7 @@ import math
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
+from mmengine.runner import IterBasedTrainLoop
 from mmrazor.models.algorithms import SingleTeacherDistill
 from mmrazor.registry import HOOKS
 from torch import nn
@@ -76,8 +77,11 @@ class LossScheduleHook(Hook):
 
     def before_train(self, runner) -> None:
         """Store the values of the config."""
-        self.values = {module: getattr(module, self.attribute) for module in self._modules(unwrap(runner.model))
-                       if hasattr(module, self.attribute)}
+        chosen = [module for module in self._modules(unwrap(runner.model)) if hasattr(module, self.attribute)]
+        # A loss that consists of others multiplies their weights, so that theirs stay as they are.
+        inner = {part for module in chosen for part in module.modules() if part is not module}
+        self.values = {module: getattr(module, self.attribute) for module in chosen
+                       if self.attribute != 'loss_weight' or module not in inner}
         if not self.values:
             raise ConfigError(f"custom_hooks: LossScheduleHook finds no loss with '{self.attribute}' in model.{self.of}")
         for other in runner.hooks:
@@ -101,6 +105,9 @@ class LossScheduleHook(Hook):
 
     def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
         """Set the values of this iteration."""
-        factor = self.factor((runner.iter + 0.5) / runner.max_iters, runner.epoch + 1)
+        epoch = runner.epoch
+        if isinstance(runner.train_loop, IterBasedTrainLoop):  # which counts none
+            epoch = runner.iter // len(runner.train_dataloader)
+        factor = self.factor((runner.iter + 0.5) / runner.max_iters, epoch + 1)
         for module, value in self.values.items():
             setattr(module, self.attribute, value * factor)

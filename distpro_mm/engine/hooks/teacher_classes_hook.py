@@ -14,6 +14,7 @@ from distpro.checks import check_whole
 from distpro.random_state import preserve_random_states
 
 from ...datasets import InMemoryDataset, as_evaluated, pipeline_of
+from ...datasets.held_out_split import item_classes
 from ...datasets.image_identity import inside
 from ...errors import ConfigError
 from ...models.losses.class_features import LearnsFromTeacher
@@ -97,7 +98,7 @@ class TeacherClassesHook(Hook):
         counts: dict[int, int] = {}
         indices = []
         for index in range(len(dataset)):
-            labels = [int(dataset.labels[index])] if isinstance(dataset, InMemoryDataset) else dataset.get_cat_ids(index)
+            labels = [int(dataset.labels[index])] if isinstance(dataset, InMemoryDataset) else item_classes(dataset, index)
             label = labels[0] if labels else -1
             counts[label] = counts.get(label, 0) + 1
             if counts[label] <= self.images_per_class:
