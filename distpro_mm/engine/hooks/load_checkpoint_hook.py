@@ -38,7 +38,7 @@ class LoadCheckpointHook(Hook):
         self._options: dict[str, list[dict]] | None = None
 
     def before_run(self, runner) -> None:
-        """Keep names that begin with ``module.``, those of a plain module, which mmengine would shorten when it loads them."""
+        """Keep names that begin with ``module.``, those of a plain module, which mmengine would shorten."""
         runner.load_checkpoint = functools.partial(runner.load_checkpoint, revise_keys=[('^$', '')])  # of no name
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
