@@ -246,11 +246,11 @@ class DistillationProcess:
         """Write the process to a JSON file atomically.
 
         Raises:
-            ProcessError: If it cannot be written, or ``origin`` has something that JSON has not.
+            ProcessError: If ``origin`` has something that JSON has not.
         """
         try:
             write_json(path, self.to_dict())
-        except (OSError, TypeError) as error:
+        except TypeError as error:
             raise ProcessError(f"the process file '{path}' cannot be written: {error}") from error
 
     @classmethod

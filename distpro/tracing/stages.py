@@ -38,11 +38,11 @@ def find_stages(traced: Trace, root: str, key: str, trained: bool = False) -> li
         if len(found) < FEW:
             found = max(found, _layers(opened(parts, traced, least, few=True), trained), key=len)
     if len(found) < 2:
-        network = f"'{root}'" if root else 'the model'
+        network = root or 'the model'
         if trained and len(_layers(parts, trained=False)) > 1:
-            raise ArgumentError(f"{key}='auto' found {len(found)} layer(s) in {network} with trained parameters up to them: "
-                                'more of its parameters must have requires_grad=True (frozen_stages?)')
-        raise ArgumentError(f"{key}='auto' found {len(found)} layer(s) in {network}: list the layers, e.g. "
+            raise ArgumentError(f"{key}='auto' found {len(found)} layer(s) in '{network}' with trained parameters up to "
+                                'them: more of its parameters must have requires_grad=True (frozen_stages?)')
+        raise ArgumentError(f"{key}='auto' found {len(found)} layer(s) in '{network}': list the layers, e.g. "
                             f"{key}=['backbone.layer1', 'backbone.layer2']")
     if len(found) == 2:
         warnings.warn(f"{key}='auto' found only two layers, {' and '.join(layer['module'] for layer in found)}: list the "

@@ -282,8 +282,7 @@ NAMED = dict(_delete_=True, type='mmrazor.NamedClassifier', name='timm:resnet18'
     dict(model=dict(architecture=dict(NAMED, pretrained=True))),
     dict(model=dict(architecture=dict(NAMED, checkpoint='a.pth')))])
 def test_a_student_keeps_the_weights_that_its_config_names(folder, entries):
-    for file in ('student.pth', 'a.pth'):
-        (folder.path / file).touch()
+    (folder.path / 'student.pth').touch()
     assert 'InitialStudentHook' not in str(config_of(folder, **entries)())
     assert 'InitialStudentHook' in str(config_of(folder, 'student')())
 

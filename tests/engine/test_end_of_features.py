@@ -10,11 +10,13 @@ from runs import Watch, trained
 from distpro.process import load_process
 
 EPOCHS = 120  # of 5 iterations
+LOGITS = [dict(type='KLDivergence', tau=4, name='kl')]
 END, FADED = 5 / 6, 5 / 6 + 1 / 8  # features are lowered after 500 of 600 iterations
 
 
 def config(make_config, name='long', process='general', **hook):
     return make_config('distill', name, train_cfg__max_epochs=EPOCHS, log_level='WARNING',
+                       model__distiller__logits=LOGITS,
                        default_hooks__checkpoint__interval=29, default_hooks__checkpoint__max_keep_ckpts=-1,
                        custom_hooks=[dict(type='mmrazor.ProcessReplayHook', process=process, **hook)])
 
@@ -71,8 +73,8 @@ def test_it_can_be_switched_off(make_config):
 def test_it_holds_for_a_process_that_was_searched_with_this_pair_in_shorter_rounds(make_config):
     networks = make_config('distill').model
     searched = trained(make_config(
-        'whole_run', train_cfg__rounds=2, train_cfg__round_share=0.5, train_cfg__max_epochs=4, model__distiller__logits=[],
-        model__distiller__transforms=networks.distiller.transforms))
+        'whole_run', train_cfg__rounds=2, train_cfg__round_share=0.5, train_cfg__max_epochs=4,
+        model__distiller__logits=LOGITS, model__distiller__transforms=networks.distiller.transforms))
     path = os.path.join(searched.work_dir, 'process.json')
     check_ends(*(schedule(config(make_config, f'end_{end}', path, fit_length=end)) for end in (True, False)))
     process = load_process(path)

@@ -216,13 +216,11 @@ def test_batches_of_lists_are_refused(teacher, data, batch, what):
         search(([batch], data[1]), teacher)
 
 
-def test_a_process_with_numbers_of_numpy_is_saved_and_a_folder_is_refused(tmp_path):
+def test_a_process_with_numbers_of_numpy_is_saved(tmp_path):
     process = distpro.process.load_process('general')
     process.origin['mine'] = [np.float32(0.5), np.arange(2), torch.tensor(3)]
     process.save(tmp_path / 'process.json')
     assert distpro.process.load_process(tmp_path / 'process.json').origin['mine'] == [0.5, [0, 1], 3]
-    with pytest.raises(distpro.ProcessError, match='cannot be written: .*Is a directory'):
-        process.save(tmp_path)
     process.origin['mine'] = images
     with pytest.raises(distpro.ProcessError, match='cannot be written: function .* is neither a number, a text'):
         process.save(tmp_path / 'other.json')
