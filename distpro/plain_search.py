@@ -74,8 +74,7 @@ def search(student: Network,
         initial (str, dict or DistillationProcess, optional): The process that is tried first, such as 'general'; another
             pair's is mapped by depth. Other levels of it are tried only if it is no better than the references, or with
             ``rounds=0``. If it is better than these, it is the result unless another process has a held-out loss that is 2%
-            lower. Defaults to None: 16
-            for features and 1 for logits, 20 times as much in the middle.
+            lower. Defaults to None: 16 for features and 1 for logits, 20 times as much in the middle.
         scheduled (Sequence[str]): What is searched for beside the weights: 'temperature', a factor of that of the losses of
             logits, and 'cross_entropy', a factor of ``criterion`` in the training. They start at 1. Defaults to none.
         searcher (str, type or dict, optional): Strategy of the refinement: its name, its class, or ``type`` and arguments.
@@ -123,8 +122,8 @@ def search(student: Network,
                 guessing=training.guessing(), max_divisions=max_divisions, seed=seed, initial=initial)
             current = Round(training, training.iterations, strategy.differentiates, memory, max_growth, memory_on)
             stored = SearchCheckpoint(checkpoint, dict(
-                epochs=epochs, iterations=training.iterations, rounds=rounds, knots=knots, seed=seed,
-                searcher=type(strategy).__name__, references=list(references), max_divisions=max_divisions,
+                epochs=epochs, iterations=training.iterations, min_iterations=min_iterations, rounds=rounds, knots=knots,
+                seed=seed, searcher=type(strategy).__name__, references=list(references), max_divisions=max_divisions,
                 max_growth=float(max_growth), batch_share=float(batch_share), pathways=training.kd.grid.names,
                 scheduled=list(scheduled), initial=strategy.initial.tolist()))
             process = _searched(training, current, strategy, math.ceil(min_iterations / training.iterations), stored, report)
@@ -153,9 +152,9 @@ def _searched(training: PlainTraining, current: Round, strategy: Searcher, repea
                 if unknown and current.footprint and current.footprint.too_large:
                     report(f'warning: {current.footprint}')
             loss = found.end()
-            stored.save(found)
             if trial.kind == 'student' and current.diverged and not trial.confirms:
                 raise SearchError('the training loss of the student alone is not finite: lower the learning rate')
+            stored.save(found)
             if loss is not None:
                 report(found.report(trial))
                 for line in watch.after_trial():

@@ -38,6 +38,7 @@ def test_a_search_that_is_stopped_finds_what_one_without_a_break_finds(data, tea
 @pytest.mark.parametrize('change, message', [
     (dict(seed=1), 'is of a search with seed=0, and this one has 1: give the arguments of that search, or another file'),
     (dict(knots=5), 'is of a search with knots=4, and this one has 5'),
+    (dict(min_iterations=9), 'is of a search with min_iterations=10, and this one has 9'),
     (dict(connections='all'), 'is of a search with pathways=')])
 def test_the_file_of_another_search_is_refused(data, teacher, tmp_path, change, message):
     path = tmp_path / 'search.ckpt'
@@ -60,3 +61,11 @@ def test_a_damaged_file_is_named(data, teacher, tmp_path, content):
 def test_a_checkpoint_is_a_path(data, teacher):
     with pytest.raises(distpro.ArgumentError, match='checkpoint=True must be the path of a file, or None'):
         search(data, teacher, checkpoint=True)
+
+
+def test_a_search_whose_student_diverges_leaves_no_file_that_hides_it(data, teacher, tmp_path):
+    path = tmp_path / 'search.ckpt'
+    for _ in range(2):
+        with pytest.raises(distpro.SearchError, match='the student alone is not finite: lower the learning rate'):
+            search(data, teacher, rounds=0, checkpoint=path, criterion=lambda logits, labels: logits.mean() * float('nan'))
+    assert not path.exists()
