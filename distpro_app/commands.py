@@ -43,8 +43,9 @@ def _distill(**given) -> None:
     distpro distill --settings distilled/settings.json --epochs 100 --out longer
     distpro distill --settings distilled/settings.json --resume
     """
+    from .images import is_run
     from .results import table
-    from .run import distill_folder, is_run
+    from .run import distill_folder
     resume, file = bool(given.pop('resume')), given.pop('settings')
     folder = os.path.dirname(file or '') or '.'
     if resume and file and given['out'] is None and is_run(folder):

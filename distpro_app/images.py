@@ -1,6 +1,7 @@
 """Images in a folder: finding, checking, splitting and loading them."""
 import collections
 import concurrent.futures
+import functools
 import hashlib
 import os
 import statistics
@@ -80,10 +81,12 @@ def _parts(data: str, report: Report) -> tuple[str, str | None]:
     """The folder of the training images, and that of the held-out ones, if the data are split."""
     folders = _folders(data)
     parts = {part: next((name for name in folders if name.lower() in names), None) for part, names in PARTS.items()}
+    train, val = parts['train'], parts['val']
+    if train is None:
+        return data, None
     others = [name for name in folders if name not in parts.values()
               and any(map(_is_image, _files(os.path.join(data, name))))]
-    train, val = parts['train'], parts['val']
-    if train is None or val is None and others:  # a class may have such a name
+    if val is None and others:  # a class may have such a name
         return data, None
     if others:
         report(f"data: of '{data}', '{train}' and '{val}' are used, and not {', '.join(map(repr, others[:NAMED]))}"
@@ -91,10 +94,15 @@ def _parts(data: str, report: Report) -> tuple[str, str | None]:
     return os.path.join(data, train), None if val is None else os.path.join(data, val)
 
 
+def is_run(folder: str) -> bool:
+    """Whether a folder has the results of a run."""
+    return os.path.exists(os.path.join(folder, SPLIT))
+
+
 def _folders(folder: str) -> list[str]:
     """Names of the folders in a folder, without hidden ones and the results of runs."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith('.')
-                  and not os.path.exists(os.path.join(entry.path, SPLIT)))
+                  and not is_run(entry.path))
 
 
 def _classes(folder: str, least: int = 2) -> list[str]:
@@ -105,6 +113,7 @@ def _classes(folder: str, least: int = 2) -> list[str]:
     return names
 
 
+@functools.cache
 def _endings() -> tuple[str, ...]:
     return import_library('torchvision.datasets.folder', INSTALL, 'data').IMG_EXTENSIONS
 

@@ -21,7 +21,7 @@ from distpro.process import load_process
 from distpro.tracing import find_logits
 
 from .evaluation import accuracy, teacher_distance
-from .images import SPLIT, Images, ImageSet, check_readable, find_images, loader
+from .images import SPLIT, Images, ImageSet, check_readable, find_images, is_run, loader
 from .networks import Report, Teacher, build_student, build_teacher, convert_for, count_outputs, image_input, side_of
 from .results import describe, summarise, write_student, write_summary
 from .settings import FolderSettings, read_settings
@@ -143,11 +143,6 @@ def _report_of(name: str, report: Report) -> Report:
     return (lambda line: report(f'{name}: {line}')) if name else report
 
 
-def is_run(folder: str) -> bool:
-    """Whether a folder has the results of a run."""
-    return os.path.exists(os.path.join(folder, SPLIT))
-
-
 def open_run(settings: FolderSettings, resume: bool) -> None:
     """Write the settings to the folder of results, which must have no other run.
 
@@ -191,7 +186,7 @@ def _prepared(settings: FolderSettings, resume: bool, report: Report) -> FolderR
     for teacher in teachers.values():
         convert_for(teacher, given, settings.teacher_size)
         count_outputs(teacher.network, side_of(given) or side)  # an early error
-    if resume and not os.path.exists(os.path.join(settings.out, SETTINGS)):
+    if resume and not is_run(settings.out):
         report(f"out='{settings.out}' has no run to continue: it starts now")
     open_run(settings, resume)
     with atomic_write(os.path.join(settings.out, SPLIT)) as temporary, open(

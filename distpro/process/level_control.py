@@ -45,7 +45,7 @@ class LevelControl:
         self._from, self._steps = WINDOW, 0
         self._sums: Tensor | None = None  # stay on the device between checks
         self._initial: list[dict[str, Any]] | None = None
-        self._begun = self._compared = False
+        self._begun = self._checked = False
 
     def begin(self, progress: float) -> None:
         """Remember the weights that a new start begins with, before the first step; later forget them.
@@ -76,8 +76,8 @@ class LevelControl:
         Returns:
             str, optional: A warning if the training starts again, else None.
         """
-        if not self._compared:
-            self._compare(optimizers)
+        if not self._checked:
+            self._check(optimizers)
         if self._initial is None or self.is_over(progress) or progress < self._from:
             return None
         own = own.detach().float()
@@ -94,9 +94,9 @@ class LevelControl:
         return self.restart(progress, f"the student's cross-entropy of {found:.4g} is worse than guessing, {expected:.4g}",
                             optimizers)
 
-    def _compare(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    def _check(self, optimizers: Sequence[torch.optim.Optimizer]) -> None:
         """Warn once if no optimiser has the parameters of a module."""
-        self._compared = True
+        self._checked = True
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         given = {id(parameter) for group in groups for parameter in group['params']}
         for module in self._modules if given else ():

@@ -240,7 +240,7 @@ def _shared(stage: Method, settings: dict) -> dict:
 def _is_pretrained(cfg: Config) -> bool:
     """Whether the student starts from weights that its config names."""
     student = cfg.model.get('architecture') or cfg.model
-    return bool(cfg.get('load_from')) or _names_weights(dict(init_cfg=cfg.model.get('init_cfg'))) or _names_weights(student)
+    return bool(cfg.get('load_from')) or _names_weights([cfg.model.get('init_cfg'), student])
 
 
 def _names_weights(node: Any) -> bool:

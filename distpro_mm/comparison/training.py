@@ -3,7 +3,6 @@ import contextlib
 import dataclasses
 import fcntl
 import glob
-import json
 import os
 import shutil
 import time
@@ -25,8 +24,8 @@ from ..engine.hooks import ProcessRecordHook
 from ..engine.launch import build_model, build_trainer, evaluate_student
 from ..engine.search import Search
 from ..errors import NotLearnedError
+from ..reporting.run_files import RESULT, read_json
 
-RESULT = 'result.json'
 LOCK = 'training.lock'
 
 
@@ -98,7 +97,7 @@ def write_initial_student(cfg: Config, seed: int, path: str) -> None:
 
 def read_result(job: Job) -> dict | None:
     """The result of a job that is done; None if it is not, or was done with a different config."""
-    result = _read(os.path.join(job.work_dir, RESULT))
+    result = read_json(os.path.join(job.work_dir, RESULT))
     return result if result.get('key') == job.key else None
 
 
@@ -164,7 +163,7 @@ class MeasureHook(Hook):
 
 def _train(cfg: Config, key: str, report: bool) -> dict:
     started = os.path.join(cfg.work_dir, 'started.json')
-    resume = 'auto' if _read(started).get('key') == key else None
+    resume = 'auto' if read_json(started).get('key') == key else None
     if resume is None:  # checkpoints of a different config must not be resumed from after a kill
         for checkpoint in glob.glob(os.path.join(glob.escape(cfg.work_dir), '*.pth')):
             os.unlink(checkpoint)
@@ -198,12 +197,3 @@ def _evaluate(checkpoint: str, cfg: Config) -> dict:
     with atomic_write(os.path.join(cfg.work_dir, artefacts(cfg)['checkpoint'])) as temporary:
         shutil.copyfile(checkpoint, temporary)
     return dict(accuracy=float(accuracy), best=None, epochs=0, iterations=0, seconds=time.time() - seconds, compute=0.)
-
-
-def _read(path: str) -> dict:
-    """The dict in a JSON file; an empty one if the file is missing or damaged."""
-    try:
-        with open(path) as file:
-            return json.load(file)
-    except (OSError, json.JSONDecodeError):
-        return {}

@@ -23,17 +23,18 @@ class ClassCountHook(Hook):
         model = unwrap(runner.model)
         distilled = isinstance(model, BaseAlgorithm)
         count = getattr(getattr(model.architecture if distilled else model, 'head', None), 'num_classes', None)
-        dataset = runner.train_dataloader.dataset
+        if not isinstance(count, int):
+            return
+        key, dataset = 'model.architecture.head' if distilled else 'model.head', runner.train_dataloader.dataset
         classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-        if isinstance(count, int) and classes is not None and count < len(classes):
-            key = 'model.architecture.head' if distilled else 'model.head'
+        if classes is not None and count < len(classes):
             named = ', '.join(map(str, list(classes)[:5])) + (', ...' if len(classes) > 5 else '')
             raise ConfigError(f'{key}.num_classes={count} is less than the {len(classes)} classes of the training set '
                               f'({named}): set it to {len(classes)}, or, if the pipeline maps the labels to fewer classes, '
                               'set metainfo=dict(classes=[...]) of the data set')
-        if isinstance(count, int) and classes is None and count <= (largest := _largest_label(dataset)):
-            raise ConfigError(f'{"model.architecture.head" if distilled else "model.head"}.num_classes={count}, and the '
-                              f'training set has the label {largest}: set it to {largest + 1} or more')
+        if classes is None and count <= (largest := _largest_label(dataset)):
+            raise ConfigError(f'{key}.num_classes={count}, and the training set has the label {largest}: set it to '
+                              f'{largest + 1} or more')
 
 
 def _largest_label(dataset) -> int:
