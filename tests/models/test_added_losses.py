@@ -6,6 +6,8 @@ import pytest
 import torch
 from image_by_image import LOGITS, MAPS, build, drawn, kd, softmax
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 
 def sp(s, t, rows=True):  # ICCV 2019, eq. 1 to 4
     g = []

@@ -6,6 +6,8 @@ import pytest
 import torch
 from image_by_image import LOGITS, MAPS, build, divergence, drawn, kd, softmax
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 LABELS = np.array([0, 8, 3, 3, 1, 5, 7])
 
 

@@ -14,6 +14,8 @@ from distpro_mm.engine.launch import build_model, build_trainer, expand_clustere
 from distpro_mm.errors import ConfigError
 from distpro_mm.models.clustering import cluster_layers, medoids_of, similarities
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 N = 40
 
 

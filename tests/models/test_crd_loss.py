@@ -10,6 +10,8 @@ from mmpretrain.structures import DataSample
 
 from distpro_mm.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 SIZE, DIM, NEGATIVES, TAU, MOMENTUM, EPS = 12, 3, 40, 0.3, 0.5, 1e-7
 
 

@@ -9,6 +9,8 @@ from toys import SHAPE, batch, classifier
 
 from distpro.searching import unrolled
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 LR, DECAY, STEPS = 0.05, 0.01, 2
 
 

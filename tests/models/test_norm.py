@@ -14,6 +14,8 @@ from distpro_mm.engine.config_file import load_config
 from distpro_mm.errors import ConfigError
 from distpro_mm.models import NORMLoss, NORMNeck
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

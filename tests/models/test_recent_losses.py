@@ -8,6 +8,8 @@ from formulas import LABELS, B, C, K, assert_gradient, build, classes, differs, 
 
 from distpro_mm.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 # ---- KD++
 
 

@@ -7,6 +7,8 @@ from toys import batch, classifier
 
 from distpro_mm.models import HCLLoss
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 SHAPE = (1, 16, 16)
 BATCH = dict(size=3, dtype=torch.float64, shape=SHAPE)
 

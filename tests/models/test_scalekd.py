@@ -13,6 +13,8 @@ from distpro.pathways import CrossAttention, CrossAttentionTransform
 from distpro.pathways.cross_attention import interpolated
 from distpro_mm.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 CS, CT, HEADS = 3, 8, 2
 
 BEFORE = [dict(module='auto', before_activation=True)]

@@ -22,6 +22,8 @@ from distpro_mm.models.cost import teacher_cost
 sys.path.insert(0, __file__.rpartition('/models/')[0] + '/engine')
 from resuming import result, same, train  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 KL = [dict(type='KLDivergence', tau=4, name='kl')]
 MANUAL = dict(progress=[0, 0.5, 1], weights=dict(features=[1, 10, 30]))
 

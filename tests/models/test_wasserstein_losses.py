@@ -9,6 +9,8 @@ from scipy.optimize import linprog
 
 from distpro_mm.errors import ConfigError
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 # ---- WKD-L
 
 

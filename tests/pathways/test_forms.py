@@ -10,6 +10,8 @@ from scipy.special import log_softmax, softmax
 from distpro.errors import ArgumentError
 from distpro.pathways import DISTANCES, TRANSFORMATIONS, FormLoss, problem_of
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 B, C, H, W = 3, 4, 5, 6
 AXES = dict(channels=1, positions=(2, 3), images=0)
 

@@ -12,6 +12,8 @@ import distpro
 from distpro.process import DistillationProcess, map_process
 from distpro.weighting import Weighting
 
+pytestmark = pytest.mark.usefixtures('fixed_values')
+
 MANUAL = dict(progress=[0, 1], weights=dict(features=[1, 10], logits=[3, 3]))
 
 
